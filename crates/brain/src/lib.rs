@@ -1,0 +1,1 @@
+//! The harness: who thinks, one wake at a time

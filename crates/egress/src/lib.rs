@@ -1,0 +1,1 @@
+//! The gate out: which hosts the server and its sandboxes may reach

@@ -1,0 +1,1 @@
+//! The words everyone speaks: ids, resources, events, errors, pages

@@ -1,0 +1,1 @@
+//! The front door: HTTP routes, streams, configuration, and the wiring of the parts

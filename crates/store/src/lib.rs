@@ -1,0 +1,1 @@
+//! What is remembered: the session log, resources and leases

@@ -1,0 +1,1 @@
+//! For tests only: the scripted model over HTTP, TestApp, the test clock

@@ -1,0 +1,2 @@
+//! The `manyhands` binary.
+fn main() {}
