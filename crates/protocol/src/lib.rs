@@ -1,1 +1,27 @@
-//! The words everyone speaks: ids, resources, events, errors, pages
+//! The words everyone speaks: ids, resources, events, errors and pages of the public wire contract.
+//!
+//! Data only. This room does no I/O, starts no task and knows no other room; everything here can be
+//! built, compared and serialised in a table test. Start at [`event`]: the vocabulary of the session log
+//! is the vocabulary of the stream.
+//!
+//! Conventions: *params* come in (`…Params`), *resources* go out (`Agent`, `Environment`, `Session`).
+//! Unknown request fields are tolerated (the caller may log them); responses are exact.
+
+pub mod agent;
+pub mod content;
+pub mod environment;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod model;
+pub mod page;
+pub mod patch;
+pub mod session;
+pub mod tag;
+pub mod time;
+
+pub use id::{AgentId, EnvironmentId, EventId, SessionId, ThreadId, WorkspaceId};
+pub use time::Timestamp;
+
+/// Metadata of a resource: at most 16 pairs, keys up to 64 and values up to 512 characters (api §29).
+pub type Metadata = std::collections::BTreeMap<String, String>;

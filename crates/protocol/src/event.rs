@@ -1,0 +1,775 @@
+//! The vocabulary of the log and of the stream (api §10): 41 persisted types, `session.deleted`, and the two
+//! stream-only previews. Log entry and wire form are one type.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::agent::SessionAgent;
+use crate::content::ContentBlock;
+use crate::session::Usage;
+use crate::{EventId, Metadata, ThreadId, Timestamp};
+
+/// An event as clients see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// The same in list, stream and send response.
+    pub id: EventId,
+    /// What happened.
+    #[serde(flatten)]
+    pub body: EventBody,
+    /// When it was processed; null while a client's event is queued (runtime SE-3).
+    pub processed_at: Option<Timestamp>,
+}
+
+/// What happened: the type and its own members.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum EventBody {
+    /// A message of the user.
+    #[serde(rename = "user.message")]
+    UserMessage {
+        /// Text, images, documents.
+        content: Vec<ContentBlock>,
+    },
+    /// Stop what is running.
+    #[serde(rename = "user.interrupt")]
+    UserInterrupt {
+        /// Only this thread; absent means all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session_thread_id: Option<ThreadId>,
+    },
+    /// The answer to a call that asked.
+    #[serde(rename = "user.tool_confirmation")]
+    UserToolConfirmation {
+        /// The tool-use event.
+        tool_use_id: EventId,
+        /// Run it or not.
+        result: Confirmation,
+        /// Why not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deny_message: Option<String>,
+        /// The thread the answer went to; absent means the primary.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session_thread_id: Option<ThreadId>,
+    },
+    /// The result of a tool that the client ran (runtime SQ-10).
+    #[serde(rename = "user.custom_tool_result")]
+    UserCustomToolResult {
+        /// The tool-use event.
+        custom_tool_use_id: EventId,
+        /// What it gave.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content: Option<Vec<ContentBlock>>,
+        /// Whether it failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        is_error: Option<bool>,
+        /// The thread the answer went to; absent means the primary.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session_thread_id: Option<ThreadId>,
+    },
+    /// The result of a built-in tool that a worker ran.
+    #[serde(rename = "user.tool_result")]
+    UserToolResult {
+        /// The tool-use event.
+        tool_use_id: EventId,
+        /// What it gave.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content: Option<Vec<ContentBlock>>,
+        /// Whether it failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        is_error: Option<bool>,
+        /// The thread the answer went to; absent means the primary.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session_thread_id: Option<ThreadId>,
+    },
+    /// What the session has to reach.
+    #[serde(rename = "user.define_outcome")]
+    UserDefineOutcome {
+        /// The outcome's id.
+        outcome_id: String,
+        /// What is wanted.
+        description: String,
+        /// How it is judged.
+        rubric: Value,
+        /// How often it may be tried.
+        max_iterations: Option<u32>,
+    },
+    /// A message of the operator in mid-conversation.
+    #[serde(rename = "system.message")]
+    SystemMessage {
+        /// Text.
+        content: Vec<ContentBlock>,
+    },
+    /// What the model said.
+    #[serde(rename = "agent.message")]
+    AgentMessage {
+        /// Text blocks (runtime SQ-26).
+        content: Vec<ContentBlock>,
+    },
+    /// The model was thinking; never with content (runtime SQ-25).
+    #[serde(rename = "agent.thinking")]
+    AgentThinking {},
+    /// The model calls a built-in tool.
+    #[serde(rename = "agent.tool_use")]
+    AgentToolUse {
+        /// The tool.
+        name: String,
+        /// Its input.
+        input: Map<String, Value>,
+        /// Whether it may run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evaluated_permission: Option<EvaluatedPermission>,
+        /// How that was decided.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evaluation: Option<Value>,
+        /// Set only on a child's call shown on the primary stream.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session_thread_id: Option<ThreadId>,
+    },
+    /// What a built-in tool gave.
+    #[serde(rename = "agent.tool_result")]
+    AgentToolResult {
+        /// The tool-use event.
+        tool_use_id: EventId,
+        /// What it gave.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content: Option<Vec<ContentBlock>>,
+        /// Whether it failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        is_error: Option<bool>,
+    },
+    /// The model calls a tool of an MCP server.
+    #[serde(rename = "agent.mcp_tool_use")]
+    AgentMcpToolUse {
+        /// The server.
+        mcp_server_name: String,
+        /// The tool.
+        name: String,
+        /// Its input.
+        input: Map<String, Value>,
+        /// Whether it may run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evaluated_permission: Option<EvaluatedPermission>,
+        /// How that was decided.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evaluation: Option<Value>,
+        /// Set only on a child's call shown on the primary stream.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session_thread_id: Option<ThreadId>,
+    },
+    /// What a tool of an MCP server gave.
+    #[serde(rename = "agent.mcp_tool_result")]
+    AgentMcpToolResult {
+        /// The tool-use event.
+        mcp_tool_use_id: EventId,
+        /// What it gave.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content: Option<Vec<ContentBlock>>,
+        /// Whether it failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        is_error: Option<bool>,
+    },
+    /// The model calls a tool that the client runs.
+    #[serde(rename = "agent.custom_tool_use")]
+    AgentCustomToolUse {
+        /// The tool.
+        name: String,
+        /// Its input.
+        input: Map<String, Value>,
+        /// Set only on a child's call shown on the primary stream.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session_thread_id: Option<ThreadId>,
+    },
+    /// A thread's context was summarised.
+    #[serde(rename = "agent.thread_context_compacted")]
+    AgentThreadContextCompacted {},
+    /// A message came from another thread.
+    #[serde(rename = "agent.thread_message_received")]
+    AgentThreadMessageReceived {
+        /// What it says.
+        content: Vec<ContentBlock>,
+        /// From which thread.
+        from_session_thread_id: ThreadId,
+        /// From which agent.
+        from_agent_name: Option<String>,
+    },
+    /// A message went to another thread.
+    #[serde(rename = "agent.thread_message_sent")]
+    AgentThreadMessageSent {
+        /// What it says.
+        content: Vec<ContentBlock>,
+        /// To which thread.
+        to_session_thread_id: ThreadId,
+        /// To which agent.
+        to_agent_name: Option<String>,
+    },
+    /// The session is at work.
+    #[serde(rename = "session.status_running")]
+    SessionStatusRunning {},
+    /// The session rests.
+    #[serde(rename = "session.status_idle")]
+    SessionStatusIdle {
+        /// Why.
+        stop_reason: StopReason,
+        /// More about a refusal; null for all other reasons (runtime SQ-15).
+        stop_details: Option<StopDetails>,
+    },
+    /// The session waits to try again.
+    #[serde(rename = "session.status_rescheduled")]
+    SessionStatusRescheduled {},
+    /// The session has ended.
+    #[serde(rename = "session.status_terminated")]
+    SessionStatusTerminated {},
+    /// The session is gone. Stream-only: the log goes with it (runtime SQ-20).
+    #[serde(rename = "session.deleted")]
+    SessionDeleted {},
+    /// Something failed.
+    #[serde(rename = "session.error")]
+    SessionError {
+        /// What, and what happens next.
+        error: SessionError,
+    },
+    /// The session was changed: only what changed is there (runtime UP-4).
+    #[serde(rename = "session.updated")]
+    SessionUpdated {
+        /// The whole new snapshot.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<Box<SessionAgent>>,
+        /// The new cap; null when removed.
+        #[serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            with = "double_option"
+        )]
+        budget: Option<Option<Value>>,
+        /// The whole bag after the change.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        metadata: Option<Metadata>,
+        /// The new title; null when cleared.
+        #[serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            with = "double_option"
+        )]
+        title: Option<Option<String>>,
+    },
+    /// What the session used in all, before every rest (runtime SQ-17).
+    #[serde(rename = "session.usage")]
+    SessionUsage {
+        /// Cumulative.
+        usage: Usage,
+        /// The cap in force.
+        budget: Option<Value>,
+    },
+    /// A thread was made.
+    #[serde(rename = "session.thread_created")]
+    SessionThreadCreated {
+        /// The thread.
+        session_thread_id: ThreadId,
+        /// Its agent.
+        agent_name: String,
+        /// The workflow run it belongs to.
+        workflow_run_id: Option<String>,
+    },
+    /// A thread is at work.
+    #[serde(rename = "session.thread_status_running")]
+    SessionThreadStatusRunning {
+        /// The thread.
+        session_thread_id: ThreadId,
+        /// Its agent.
+        agent_name: String,
+    },
+    /// A thread rests.
+    #[serde(rename = "session.thread_status_idle")]
+    SessionThreadStatusIdle {
+        /// The thread.
+        session_thread_id: ThreadId,
+        /// Its agent.
+        agent_name: String,
+        /// Why.
+        stop_reason: StopReason,
+        /// More about a refusal.
+        stop_details: Option<StopDetails>,
+    },
+    /// A thread waits to try again.
+    #[serde(rename = "session.thread_status_rescheduled")]
+    SessionThreadStatusRescheduled {
+        /// The thread.
+        session_thread_id: ThreadId,
+        /// Its agent.
+        agent_name: String,
+    },
+    /// A thread has ended.
+    #[serde(rename = "session.thread_status_terminated")]
+    SessionThreadStatusTerminated {
+        /// The thread.
+        session_thread_id: ThreadId,
+        /// Its agent.
+        agent_name: String,
+    },
+    /// A model request begins (runtime SQ-3).
+    #[serde(rename = "span.model_request_start")]
+    SpanModelRequestStart {},
+    /// A model request is over, however it ended.
+    #[serde(rename = "span.model_request_end")]
+    SpanModelRequestEnd {
+        /// The start event.
+        model_request_start_id: EventId,
+        /// Whether it failed.
+        is_error: Option<bool>,
+        /// What it used (runtime US-5).
+        model_usage: ModelUsage,
+    },
+    /// Grading begins.
+    #[serde(rename = "span.outcome_evaluation_start")]
+    SpanOutcomeEvaluationStart {
+        /// The outcome.
+        outcome_id: String,
+        /// From 0.
+        iteration: u32,
+    },
+    /// Grading goes on.
+    #[serde(rename = "span.outcome_evaluation_ongoing")]
+    SpanOutcomeEvaluationOngoing {
+        /// The outcome.
+        outcome_id: String,
+        /// From 0.
+        iteration: u32,
+    },
+    /// Grading is over.
+    #[serde(rename = "span.outcome_evaluation_end")]
+    SpanOutcomeEvaluationEnd {
+        /// The start event; empty when interrupted before it.
+        outcome_evaluation_start_id: String,
+        /// The outcome.
+        outcome_id: String,
+        /// From 0.
+        iteration: u32,
+        /// The verdict.
+        result: String,
+        /// Its reasons.
+        explanation: String,
+        /// What grading used.
+        usage: ModelUsage,
+    },
+    /// A workflow run was made.
+    #[serde(rename = "workflow_run.created")]
+    WorkflowRunCreated {
+        /// The run.
+        workflow_run_id: String,
+        /// Its name.
+        name: String,
+        /// What it is for.
+        description: Option<String>,
+        /// Its phases.
+        phases: Vec<WorkflowPhase>,
+    },
+    /// A workflow run is at work.
+    #[serde(rename = "workflow_run.status_running")]
+    WorkflowRunStatusRunning {
+        /// The run.
+        workflow_run_id: String,
+    },
+    /// A workflow run pauses.
+    #[serde(rename = "workflow_run.status_idle")]
+    WorkflowRunStatusIdle {
+        /// The run.
+        workflow_run_id: String,
+    },
+    /// A workflow run has ended.
+    #[serde(rename = "workflow_run.status_ended")]
+    WorkflowRunStatusEnded {
+        /// The run.
+        workflow_run_id: String,
+        /// How.
+        result: Value,
+    },
+    /// A workflow run failed, or could not start.
+    #[serde(rename = "workflow_run.error")]
+    WorkflowRunError {
+        /// The run; null when it could not start.
+        workflow_run_id: Option<String>,
+        /// What failed.
+        error: Value,
+    },
+    /// A phase begins.
+    #[serde(rename = "workflow_run.phase_started")]
+    WorkflowRunPhaseStarted {
+        /// The run.
+        workflow_run_id: String,
+        /// The phase.
+        workflow_run_phase_id: String,
+    },
+    /// A phase is over.
+    #[serde(rename = "workflow_run.phase_ended")]
+    WorkflowRunPhaseEnded {
+        /// The run.
+        workflow_run_id: String,
+        /// The phase.
+        workflow_run_phase_id: String,
+        /// The event that began it.
+        phase_started_id: String,
+    },
+}
+
+/// The persisted types, the legal values of the list's `types[]` (api §10.9).
+pub const PERSISTED_TYPES: [&str; 41] = [
+    "user.message",
+    "user.interrupt",
+    "user.tool_confirmation",
+    "user.custom_tool_result",
+    "user.tool_result",
+    "user.define_outcome",
+    "system.message",
+    "agent.message",
+    "agent.thinking",
+    "agent.tool_use",
+    "agent.tool_result",
+    "agent.mcp_tool_use",
+    "agent.mcp_tool_result",
+    "agent.custom_tool_use",
+    "agent.thread_context_compacted",
+    "agent.thread_message_received",
+    "agent.thread_message_sent",
+    "session.status_running",
+    "session.status_idle",
+    "session.status_rescheduled",
+    "session.status_terminated",
+    "session.error",
+    "session.updated",
+    "session.usage",
+    "session.thread_created",
+    "session.thread_status_running",
+    "session.thread_status_idle",
+    "session.thread_status_rescheduled",
+    "session.thread_status_terminated",
+    "span.model_request_start",
+    "span.model_request_end",
+    "span.outcome_evaluation_start",
+    "span.outcome_evaluation_ongoing",
+    "span.outcome_evaluation_end",
+    "workflow_run.created",
+    "workflow_run.status_running",
+    "workflow_run.status_idle",
+    "workflow_run.status_ended",
+    "workflow_run.error",
+    "workflow_run.phase_started",
+    "workflow_run.phase_ended",
+];
+
+/// Run it or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confirmation {
+    /// Run it.
+    Allow,
+    /// Do not.
+    Deny,
+}
+
+/// Whether a call may run (runtime TC-3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EvaluatedPermission {
+    /// It runs.
+    Allow,
+    /// It waits for the client.
+    Ask,
+    /// It does not run.
+    Deny,
+}
+
+/// Why a session or a thread rests (runtime SQ-24).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum StopReason {
+    /// The turn is over.
+    EndTurn,
+    /// The client has to answer these tool-use events.
+    RequiresAction {
+        /// The calls that block.
+        event_ids: Vec<EventId>,
+    },
+    /// The turn failed for good.
+    RetriesExhausted,
+    /// The cost cap is reached.
+    BudgetReached,
+    /// The model refused.
+    Refusal,
+}
+
+/// More about a refusal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum StopDetails {
+    /// The model refused.
+    Refusal {
+        /// An open set.
+        category: Option<String>,
+        /// For people.
+        explanation: Option<String>,
+    },
+}
+
+/// What failed inside a session (api §10.5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionError {
+    /// The class.
+    #[serde(rename = "type")]
+    pub kind: SessionErrorType,
+    /// For people.
+    pub message: String,
+    /// What happens next.
+    pub retry_status: RetryStatus,
+    /// MCP errors only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcp_server_name: Option<String>,
+    /// Credential errors only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential_id: Option<String>,
+    /// Credential errors only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault_id: Option<String>,
+    /// Repository errors only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_url: Option<String>,
+}
+
+impl SessionError {
+    /// An error of a class without members of its own.
+    pub fn new(
+        kind: SessionErrorType,
+        message: impl Into<String>,
+        retry_status: RetryStatus,
+    ) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            retry_status,
+            mcp_server_name: None,
+            credential_id: None,
+            vault_id: None,
+            repository_url: None,
+        }
+    }
+}
+
+/// The classes of session errors (runtime ER-3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionErrorType {
+    /// None of the others.
+    UnknownError,
+    /// The model has no room.
+    ModelOverloadedError,
+    /// The model's rate limit.
+    ModelRateLimitedError,
+    /// The model refused the request, or broke off.
+    ModelRequestFailedError,
+    /// An MCP server is out of reach.
+    McpConnectionFailedError,
+    /// An MCP server refused the credential.
+    McpAuthenticationFailedError,
+    /// The account cannot make model calls.
+    BillingError,
+    /// The environment blocks a host that a credential needs.
+    CredentialHostUnreachableError,
+    /// Too many tool rounds in one turn.
+    ToolUseLimitReachedError,
+    /// Too many compactions in a row.
+    CompactionLimitReachedError,
+    /// A repository refused the credential.
+    RepositoryAuthenticationError,
+    /// A repository is not allowed.
+    RepositoryForbiddenError,
+    /// A repository is not there.
+    RepositoryNotFoundError,
+    /// A checkout failed.
+    RepositoryCheckoutError,
+    /// A clone failed.
+    RepositoryCloneError,
+}
+
+/// What happens after an error (runtime ER-2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum RetryStatus {
+    /// The server tries again by itself.
+    Retrying,
+    /// The turn is dead; the session goes idle.
+    Exhausted,
+    /// The session terminates.
+    Terminal,
+}
+
+/// What one model request used (runtime US-5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelUsage {
+    /// Input tokens that were neither read from nor written to a cache.
+    pub input_tokens: u64,
+    /// Output tokens.
+    pub output_tokens: u64,
+    /// Input tokens written to a cache.
+    pub cache_creation_input_tokens: u64,
+    /// Input tokens read from a cache.
+    pub cache_read_input_tokens: u64,
+    /// Only in fast mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed: Option<crate::model::Speed>,
+}
+
+/// A phase of a workflow run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkflowPhase {
+    /// The phase.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+}
+
+/// Stream-only previews (api §10.8): never stored, never listed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Preview {
+    /// An event is being made.
+    EventStart {
+        /// Which.
+        event: PreviewedEvent,
+    },
+    /// More of it.
+    EventDelta {
+        /// The event that was announced.
+        event_id: EventId,
+        /// The fragment.
+        delta: PreviewDelta,
+    },
+}
+
+/// The event a preview announces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviewedEvent {
+    /// `agent.message` or `agent.thinking`.
+    #[serde(rename = "type")]
+    pub kind: PreviewKind,
+    /// The id of the later, whole event.
+    pub id: EventId,
+}
+
+/// The types that are previewed; also the legal values of `event_deltas[]` (runtime ST-8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PreviewKind {
+    /// Start and deltas.
+    #[serde(rename = "agent.message")]
+    AgentMessage,
+    /// Start only (runtime ST-12).
+    #[serde(rename = "agent.thinking")]
+    AgentThinking,
+}
+
+/// A fragment of an announced event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum PreviewDelta {
+    /// Text that belongs to the end of `content[index].text`.
+    ContentDelta {
+        /// Which content block.
+        #[serde(default)]
+        index: u32,
+        /// The text, as a text block.
+        content: ContentBlock,
+    },
+}
+
+impl EventBody {
+    /// The wire name, such as `user.message`.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::UserMessage { .. } => "user.message",
+            Self::UserInterrupt { .. } => "user.interrupt",
+            Self::UserToolConfirmation { .. } => "user.tool_confirmation",
+            Self::UserCustomToolResult { .. } => "user.custom_tool_result",
+            Self::UserToolResult { .. } => "user.tool_result",
+            Self::UserDefineOutcome { .. } => "user.define_outcome",
+            Self::SystemMessage { .. } => "system.message",
+            Self::AgentMessage { .. } => "agent.message",
+            Self::AgentThinking {} => "agent.thinking",
+            Self::AgentToolUse { .. } => "agent.tool_use",
+            Self::AgentToolResult { .. } => "agent.tool_result",
+            Self::AgentMcpToolUse { .. } => "agent.mcp_tool_use",
+            Self::AgentMcpToolResult { .. } => "agent.mcp_tool_result",
+            Self::AgentCustomToolUse { .. } => "agent.custom_tool_use",
+            Self::AgentThreadContextCompacted {} => "agent.thread_context_compacted",
+            Self::AgentThreadMessageReceived { .. } => "agent.thread_message_received",
+            Self::AgentThreadMessageSent { .. } => "agent.thread_message_sent",
+            Self::SessionStatusRunning {} => "session.status_running",
+            Self::SessionStatusIdle { .. } => "session.status_idle",
+            Self::SessionStatusRescheduled {} => "session.status_rescheduled",
+            Self::SessionStatusTerminated {} => "session.status_terminated",
+            Self::SessionDeleted {} => "session.deleted",
+            Self::SessionError { .. } => "session.error",
+            Self::SessionUpdated { .. } => "session.updated",
+            Self::SessionUsage { .. } => "session.usage",
+            Self::SessionThreadCreated { .. } => "session.thread_created",
+            Self::SessionThreadStatusRunning { .. } => "session.thread_status_running",
+            Self::SessionThreadStatusIdle { .. } => "session.thread_status_idle",
+            Self::SessionThreadStatusRescheduled { .. } => "session.thread_status_rescheduled",
+            Self::SessionThreadStatusTerminated { .. } => "session.thread_status_terminated",
+            Self::SpanModelRequestStart {} => "span.model_request_start",
+            Self::SpanModelRequestEnd { .. } => "span.model_request_end",
+            Self::SpanOutcomeEvaluationStart { .. } => "span.outcome_evaluation_start",
+            Self::SpanOutcomeEvaluationOngoing { .. } => "span.outcome_evaluation_ongoing",
+            Self::SpanOutcomeEvaluationEnd { .. } => "span.outcome_evaluation_end",
+            Self::WorkflowRunCreated { .. } => "workflow_run.created",
+            Self::WorkflowRunStatusRunning { .. } => "workflow_run.status_running",
+            Self::WorkflowRunStatusIdle { .. } => "workflow_run.status_idle",
+            Self::WorkflowRunStatusEnded { .. } => "workflow_run.status_ended",
+            Self::WorkflowRunError { .. } => "workflow_run.error",
+            Self::WorkflowRunPhaseStarted { .. } => "workflow_run.phase_started",
+            Self::WorkflowRunPhaseEnded { .. } => "workflow_run.phase_ended",
+        }
+    }
+
+    /// Whether a client's event of this type waits in the queue until the brain takes it (runtime SE-3).
+    pub fn is_queued_on_receipt(&self) -> bool {
+        matches!(
+            self,
+            Self::UserMessage { .. }
+                | Self::UserInterrupt { .. }
+                | Self::UserToolConfirmation { .. }
+                | Self::SystemMessage { .. }
+        )
+    }
+}
+
+impl Preview {
+    /// The wire name: `event_start` or `event_delta`.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::EventStart { .. } => "event_start",
+            Self::EventDelta { .. } => "event_delta",
+        }
+    }
+}
+
+/// Null and absent told apart, in both directions.
+mod double_option {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        value: &Option<Option<T>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value
+            .as_ref()
+            .and_then(Option::as_ref)
+            .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Option<T>>, D::Error> {
+        Option::<T>::deserialize(deserializer).map(Some)
+    }
+}

@@ -1,0 +1,35 @@
+//! The constant `"type"` members of resources, as types that serialise to exactly one string.
+
+macro_rules! tags {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        pub enum $name {
+            /// The only value.
+            #[default]
+            #[serde(rename = $text)]
+            Value,
+        }
+    )*};
+}
+
+tags! {
+    /// `"agent"`.
+    Agent = "agent";
+    /// `"environment"`.
+    Environment = "environment";
+    /// `"environment_deleted"`.
+    EnvironmentDeleted = "environment_deleted";
+    /// `"session"`.
+    Session = "session";
+    /// `"session_deleted"`.
+    SessionDeleted = "session_deleted";
+    /// `"model"`.
+    Model = "model";
+    /// `"error"`.
+    Error = "error";
+    /// `"cloud"`.
+    Cloud = "cloud";
+    /// `"packages"`.
+    Packages = "packages";
+}
