@@ -1,1 +1,12 @@
-//! Where work is done: sandboxes and tools
+//! Where work is done: sandboxes and tools.
+//!
+//! A [`Provider`] makes a [`Sandbox`] per session when its first tool call needs one; the sandbox executes calls,
+//! each at most once, and outlives the server that asked. The [`toolset`] is what a model is told about the tools.
+//! This room does not know the database, the model, or that there is a log. Start at [`provider`].
+
+mod error;
+pub mod provider;
+pub mod toolset;
+
+pub use error::{Advice, Error};
+pub use provider::{Block, Call, Limits, Output, Probe, Provider, Recipe, Sandbox, Source};

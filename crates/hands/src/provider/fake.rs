@@ -1,0 +1,251 @@
+//! A provider for tests: the contract without a sandbox, in this process.
+//!
+//! Tools are closures; calls are journalled by id, outlive the caller that asked, and can be lost on demand.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::{Notify, watch};
+
+use crate::Error;
+use crate::provider::{Call, Output, Probe, Provider, Recipe, Sandbox, Strength};
+
+type Tool = Arc<dyn Fn(Call) -> BoxFuture<'static, Output> + Send + Sync>;
+
+/// The fake provider. Clones share everything, so that a test keeps one while the code under test has another.
+#[derive(Clone, Default)]
+pub struct Fake {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    tools: Mutex<HashMap<String, Tool>>,
+    live: Mutex<HashMap<String, Arc<Instance>>>,
+    starts: Mutex<Vec<(String, String)>>,
+    started: AtomicU64,
+}
+
+struct Instance {
+    session: String,
+    name: String,
+    shared: Arc<Shared>,
+    state: Mutex<State>,
+    gone: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    epoch: i64,
+    journal: HashMap<String, Entry>,
+}
+
+enum Entry {
+    Known {
+        result: watch::Receiver<Option<Output>>,
+        kill: Arc<Notify>,
+    },
+    Forgotten,
+}
+
+impl Fake {
+    /// A provider without tools.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives it a tool; a name it has is replaced, also in live sandboxes.
+    #[must_use]
+    pub fn with_tool<F, Fut>(self, name: &str, run: F) -> Self
+    where
+        F: Fn(Call) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Output> + Send + 'static,
+    {
+        lock(&self.shared.tools).insert(name.to_owned(), Arc::new(move |call| run(call).boxed()));
+        self
+    }
+
+    /// Loses the session's sandbox: its running calls end in [`Error::Lost`], the next provision makes a new one.
+    pub fn lose(&self, session: &str) {
+        if let Some(instance) = lock(&self.shared.live).remove(session) {
+            instance.gone.send_replace(true);
+        }
+    }
+
+    /// Every start of a tool so far, as (session, call id), in order: the ledger that at-most-once is checked with.
+    pub fn starts(&self) -> Vec<(String, String)> {
+        lock(&self.shared.starts).clone()
+    }
+
+    /// How many sandboxes were started so far.
+    pub fn provisions(&self) -> u64 {
+        self.shared.started.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Provider for Fake {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    async fn probe(&self) -> Probe {
+        Probe {
+            provider: "fake",
+            strength: Strength::Fake,
+            helpers: Vec::new(),
+            limits: Vec::new(),
+            missing: Vec::new(),
+            notes: vec!["Tools run in the test itself, with no isolation.".to_owned()],
+        }
+    }
+
+    async fn provision(&self, recipe: &Recipe) -> Result<Arc<dyn Sandbox>, Error> {
+        let mut live = lock(&self.shared.live);
+        let instance = live.entry(recipe.session.clone()).or_insert_with(|| {
+            let number = self.shared.started.fetch_add(1, Ordering::SeqCst);
+            Arc::new(Instance {
+                session: recipe.session.clone(),
+                name: format!("fake-{number}"),
+                shared: Arc::clone(&self.shared),
+                state: Mutex::default(),
+                gone: watch::Sender::new(false),
+            })
+        });
+        Ok(Arc::clone(instance) as Arc<dyn Sandbox>)
+    }
+
+    async fn find(&self, session: &str) -> Result<Option<Arc<dyn Sandbox>>, Error> {
+        let found = lock(&self.shared.live).get(session).cloned();
+        Ok(found.map(|instance| instance as Arc<dyn Sandbox>))
+    }
+
+    async fn release(&self, session: &str) -> Result<(), Error> {
+        self.lose(session);
+        Ok(())
+    }
+
+    async fn destroy(&self, session: &str) -> Result<(), Error> {
+        self.lose(session);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Sandbox for Instance {
+    fn instance(&self) -> &str {
+        &self.name
+    }
+
+    async fn execute(&self, call: &Call) -> Result<Output, Error> {
+        let mut gone = self.gone.subscribe();
+        let mut result = self.begin(call)?;
+        tokio::select! {
+            biased;
+            _ = gone.wait_for(|gone| *gone) => Err(self.lost()),
+            found = result.wait_for(Option::is_some) => match found {
+                Ok(output) => output.clone().ok_or_else(|| self.lost()),
+                Err(_) => Err(self.lost()),
+            },
+        }
+    }
+
+    async fn kill(&self, call_id: &str, epoch: i64) -> Result<(), Error> {
+        let state = self.enter(epoch)?;
+        if let Some(Entry::Known { kill, .. }) = state.journal.get(call_id) {
+            kill.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn forget(&self, call_ids: &[String], epoch: i64) -> Result<(), Error> {
+        let mut state = self.enter(epoch)?;
+        for id in call_ids {
+            let finished = |entry: &Entry| matches!(entry, Entry::Known { result, .. } if result.borrow().is_some());
+            if let Some(entry) = state.journal.get_mut(id).filter(|entry| finished(entry)) {
+                *entry = Entry::Forgotten;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Instance {
+    /// The way in for every operation: alive, and not from an older owner.
+    fn enter(&self, epoch: i64) -> Result<MutexGuard<'_, State>, Error> {
+        if *self.gone.borrow() {
+            return Err(self.lost());
+        }
+        let mut state = lock(&self.state);
+        if epoch < state.epoch {
+            return Err(Error::StaleEpoch {
+                epoch,
+                seen: state.epoch,
+            });
+        }
+        state.epoch = epoch;
+        Ok(state)
+    }
+
+    fn begin(&self, call: &Call) -> Result<watch::Receiver<Option<Output>>, Error> {
+        let mut state = self.enter(call.epoch)?;
+        match state.journal.get(&call.call_id) {
+            Some(Entry::Known { result, .. }) => return Ok(result.clone()),
+            Some(Entry::Forgotten) => {
+                return Err(Error::Refused(format!(
+                    "call {} was forgotten",
+                    call.call_id
+                )));
+            }
+            None => {}
+        }
+        let (done, result) = watch::channel(None);
+        let kill = Arc::new(Notify::new());
+        state.journal.insert(
+            call.call_id.clone(),
+            Entry::Known {
+                result: result.clone(),
+                kill: Arc::clone(&kill),
+            },
+        );
+        lock(&self.shared.starts).push((self.session.clone(), call.call_id.clone()));
+        let tool = lock(&self.shared.tools).get(&call.name).cloned();
+        let run = match tool {
+            Some(tool) => tool(call.clone()),
+            None => {
+                let text = format!("unknown tool '{}'", call.name);
+                async move { Output::error(text) }.boxed()
+            }
+        };
+        // In a task of its own: the run outlives the caller, as a sandbox outlives its server.
+        let (call, mut gone) = (call.clone(), self.gone.subscribe());
+        tokio::spawn(async move {
+            let output = tokio::select! {
+                biased;
+                _ = gone.wait_for(|gone| *gone) => return,
+                () = kill.notified() => Output::error(format!("tool '{}' was interrupted", call.name)),
+                ended = tokio::time::timeout(call.deadline, run) => {
+                    ended.unwrap_or_else(|_| Output::error(format!("tool '{}' timed out", call.name)))
+                }
+            };
+            done.send_replace(Some(output));
+        });
+        Ok(result)
+    }
+
+    fn lost(&self) -> Error {
+        Error::Lost {
+            session: self.session.clone(),
+            why: "the fake was told to lose it".to_owned(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
