@@ -1,1 +1,22 @@
-//! What is remembered: the session log, resources and leases
+//! What is remembered: the session log, resources, keys and leases, in SQLite or PostgreSQL.
+//!
+//! This room knows no HTTP, no model and no sandbox. It answers three kinds of questions: what happened in a
+//! session ([`entry`], [`session`]), what was configured ([`resources`](Store)), and who may write now
+//! ([`lease`]). Every write is durable when the call returns (security LOG-1). Start at [`Store::change`] (how
+//! clients write) and [`Store::append`] (how a brain writes).
+
+pub mod entry;
+pub mod error;
+pub mod key;
+pub mod lease;
+pub mod listing;
+pub mod session;
+mod store;
+pub mod tail;
+
+pub use entry::{Entry, EntryKind, NewEntry};
+pub use error::{AppendError, Error};
+pub use lease::{Lease, Nudge};
+pub use session::{Append, Change, NewSession, OpenCall, SessionRecord, SessionState, UsageTotals};
+pub use store::{Config, Database, Store};
+pub use tail::{Subscription, TailItem};

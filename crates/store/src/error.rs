@@ -1,0 +1,64 @@
+//! What can go wrong, sorted by what is to be done about it.
+
+/// A failure of the store itself. The caller did nothing wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database cannot be opened or used as it is: stop, and tell the operator.
+    #[error("{operation}: {reason}")]
+    Setup {
+        /// What was attempted.
+        operation: &'static str,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// Another process holds the data directory (SQLite).
+    #[error("the data directory {directory} is in use by process {pid}")]
+    InUse {
+        /// The directory.
+        directory: String,
+        /// The holder's process id, or "unknown".
+        pid: String,
+    },
+    /// The disk is full: refuse new work, keep reads alive (security STORE-4).
+    #[error("{operation}: no space left for the database")]
+    NoSpace {
+        /// What was attempted.
+        operation: &'static str,
+    },
+    /// The database did not answer as it should; a retry may help.
+    #[error("{operation}: {reason}")]
+    Unavailable {
+        /// What was attempted.
+        operation: &'static str,
+        /// The driver's words.
+        reason: String,
+    },
+    /// A stored item fails its checksum or cannot be read: only this item is affected (security STORE-3).
+    #[error("{item} is damaged: {reason}")]
+    Damaged {
+        /// Which item.
+        item: String,
+        /// How it is damaged.
+        reason: String,
+    },
+}
+
+/// Why a brain's append was refused. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Another owner has the session now: stop at once (security LEASE-1).
+    #[error("the lease of epoch {epoch} is no longer valid")]
+    StaleEpoch {
+        /// The epoch that was refused.
+        epoch: i64,
+    },
+    /// A client's input came in after the position the caller had read: fold again.
+    #[error("there is input the brain has not read")]
+    UnreadInput,
+    /// The session is gone or archived: stop.
+    #[error("the session is gone")]
+    Gone,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] Error),
+}

@@ -1,0 +1,156 @@
+//! A session's row, and what a write to a session consists of.
+
+use manyhands_protocol::agent::SessionAgent;
+use manyhands_protocol::session::SessionStatus;
+use manyhands_protocol::{
+    EnvironmentId, EventId, Metadata, SessionId, ThreadId, Timestamp, WorkspaceId,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::entry::NewEntry;
+
+/// Tokens a session used in all; cumulative (runtime US-1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageTotals {
+    /// Neither read from nor written to a cache.
+    pub input_tokens: u64,
+    /// Output.
+    pub output_tokens: u64,
+    /// Read from a cache.
+    pub cache_read_input_tokens: u64,
+    /// Written to a cache for five minutes.
+    pub cache_creation_5m_input_tokens: u64,
+    /// Written to a cache for an hour.
+    pub cache_creation_1h_input_tokens: u64,
+}
+
+/// A session's row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionRecord {
+    /// Whose it is.
+    pub workspace: WorkspaceId,
+    /// Its id.
+    pub id: SessionId,
+    /// Its primary thread.
+    pub thread_id: ThreadId,
+    /// Its environment.
+    pub environment_id: EnvironmentId,
+    /// Its snapshot of the agent.
+    pub agent: SessionAgent,
+    /// Its title.
+    pub title: Option<String>,
+    /// The client's own pairs.
+    pub metadata: Metadata,
+    /// Where it is in its life.
+    pub status: SessionStatus,
+    /// Tokens used.
+    pub usage: UsageTotals,
+    /// Milliseconds it was running, without the present stretch (runtime US-4).
+    pub active_millis: i64,
+    /// Since when it is running; `None` in any other status.
+    pub running_since: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// When it was archived.
+    pub archived_at: Option<Timestamp>,
+    /// When it became terminated.
+    pub terminated_at: Option<Timestamp>,
+    /// The position of the log's last entry; 0 when empty.
+    pub last_position: i64,
+    /// The position of the last entry that a client wrote and the brain has to read; 0 when there is none.
+    pub input_position: i64,
+    /// The epoch of the latest lease.
+    pub epoch: i64,
+}
+
+impl SessionRecord {
+    /// Milliseconds it was running until `now`, the present stretch included.
+    pub fn active_millis_at(&self, now: Timestamp) -> i64 {
+        self.active_millis
+            + self
+                .running_since
+                .map_or(0, |since| now.millis_since(since))
+    }
+}
+
+/// A call that needs an answer of the client, and the answer when there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenCall {
+    /// The tool-use event.
+    pub event_id: EventId,
+    /// The wire type of the tool-use event (`agent.custom_tool_use`).
+    pub type_name: String,
+    /// The client's event that answered it first.
+    pub answer: Option<EventId>,
+}
+
+/// What a client's write is decided on: read under the session's lock.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionState {
+    /// The row.
+    pub record: SessionRecord,
+    /// All unanswered calls, and the answered ones among those the caller asked about.
+    pub calls: Vec<OpenCall>,
+    /// How many client events are queued and not processed.
+    pub queued: u64,
+    /// The store's time of this write.
+    pub now: Timestamp,
+}
+
+/// The log part of a write: all of it or nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Append {
+    /// Entries, in order.
+    pub entries: Vec<NewEntry>,
+    /// The new status, in the same transaction as its event. Entering `running` starts the active clock, leaving it
+    /// stops it; `terminated` freezes the duration.
+    pub status: Option<SessionStatus>,
+    /// The new totals.
+    pub usage: Option<UsageTotals>,
+    /// Calls that now wait for the client: (tool-use event, its wire type).
+    pub opened: Vec<(EventId, &'static str)>,
+    /// Calls that are answered by this write: (tool-use event, answering event).
+    pub answered: Vec<(EventId, EventId)>,
+}
+
+/// A client's write to a session.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Change {
+    /// What goes to the log.
+    pub append: Append,
+    /// Whether the brain has work now. The entries then count as input that a resting brain must have read.
+    pub wants_brain: bool,
+    /// A new title (`Some(None)` clears).
+    pub title: Option<Option<String>>,
+    /// The whole new metadata.
+    pub metadata: Option<Metadata>,
+    /// The whole new agent snapshot.
+    pub agent: Option<SessionAgent>,
+    /// Marks the session archived now.
+    pub archive: bool,
+    /// Removes the session, its log and all that belongs to it. Streams get `session.deleted`.
+    pub delete: bool,
+}
+
+/// A session to be created.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewSession {
+    /// Whose it is.
+    pub workspace: WorkspaceId,
+    /// Its id.
+    pub id: SessionId,
+    /// Its primary thread.
+    pub thread_id: ThreadId,
+    /// Its environment.
+    pub environment_id: EnvironmentId,
+    /// Its snapshot of the agent.
+    pub agent: SessionAgent,
+    /// Its title.
+    pub title: Option<String>,
+    /// The client's own pairs.
+    pub metadata: Metadata,
+    /// Events that start the work at once; with a status of `running` when not empty.
+    pub change: Change,
+}
