@@ -1,1 +1,18 @@
-//! For tests only: the scripted model over HTTP, TestApp, the test clock
+//! For tests only: what surrounds the product in a story, played by us.
+//!
+//! - [`model`]: a Messages API server over HTTP that follows a script, checks every request it
+//!   gets and can misbehave at any byte.
+//! - [`daemon`]: the real `manyhands serve` as a child process, to be talked to, killed and restarted.
+//! - [`http`] and [`events`]: a small client for the two above, and for load generators.
+//! - [`postgres`]: one private PostgreSQL per test process, one fresh database per test.
+//! - [`gate`]: how a test holds something still without sleeping.
+//!
+//! It knows the public wire contract and nothing of the product's inside, so that a story told
+//! with it can be told of any implementation. Start with [`model::ModelServer`].
+
+pub mod daemon;
+pub mod events;
+pub mod gate;
+pub mod http;
+pub mod model;
+pub mod postgres;

@@ -1,0 +1,32 @@
+//! A scripted Messages API server over HTTP.
+//!
+//! It speaks the public streaming form exactly (`POST /v1/messages`, server-sent events), checks
+//! every request like the hosted API would, remembers what was wrong so that the test fails even
+//! if the caller shrugs off the 400, and misbehaves at any byte a test asks for.
+//!
+//! ```no_run
+//! # async fn story() {
+//! use manyhands_testkit::model::{ModelServer, Reply};
+//! let model = ModelServer::start().await;
+//! model.push(Reply::text("Let me look.").then_tool_use("toolu_1", "bash", serde_json::json!({"command": "ls"})));
+//! model.push(Reply::text("Two files."));
+//! // … drive the product against model.url() …
+//! let second = model.request(2).await;
+//! assert_eq!(second.tool_results()[0].text, "a\nb\n");
+//! model.assert_clean();
+//! # }
+//! ```
+
+mod check;
+mod pace;
+mod prefix;
+mod reply;
+mod request;
+mod server;
+mod wire;
+
+pub use check::check;
+pub use prefix::Prefixes;
+pub use reply::{Block, Reply, RetryAfter, Usage};
+pub use request::{Request, ToolResult};
+pub use server::{ModelServer, Outcome};

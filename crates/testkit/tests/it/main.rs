@@ -1,0 +1,3 @@
+//! The testkit's own stories: its model over real HTTP, its stub, its database.
+
+mod model;
