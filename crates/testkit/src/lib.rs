@@ -16,3 +16,4 @@ pub mod gate;
 pub mod http;
 pub mod model;
 pub mod postgres;
+mod sandboxes;

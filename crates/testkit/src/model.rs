@@ -22,6 +22,7 @@ mod pace;
 mod prefix;
 mod reply;
 mod request;
+pub mod script;
 mod server;
 mod wire;
 

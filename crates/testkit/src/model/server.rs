@@ -23,6 +23,7 @@ use super::pace::{Hold, Step};
 use super::prefix::Prefixes;
 use super::reply::{Block, Body, Reply, request_id};
 use super::request::Request;
+use super::script;
 use crate::gate::PATIENCE;
 
 /// How the answer to a request ended.
@@ -342,7 +343,7 @@ async fn respond(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resu
             };
             send(watch, &request, reply).await
         }
-        (&Method::GET, "/v1/models") => Ok(whole(200, models())),
+        (&Method::GET, "/v1/models") => Ok(whole(200, script::models())),
         (method, path) => {
             let problem = format!("{method} {path}: not a route of the Messages API");
             shared.state().violations.push(problem.clone());
@@ -438,18 +439,4 @@ fn whole(status: u16, body: Value) -> Answer {
         .header("content-type", "application/json")
         .body(body.boxed_unsync())
         .expect("a constant header")
-}
-
-fn models() -> Value {
-    json!({
-        "data": [{
-            "type": "model",
-            "id": "claude-opus-5",
-            "display_name": "Scripted",
-            "created_at": "2026-01-01T00:00:00Z",
-        }],
-        "has_more": false,
-        "first_id": "claude-opus-5",
-        "last_id": "claude-opus-5",
-    })
 }

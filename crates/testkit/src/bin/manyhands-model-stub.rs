@@ -1,0 +1,209 @@
+//! A Messages API server as a process of its own, which answers at once: the floor of the bench
+//! and the model of acceptance tests.
+//!
+//! It prints `listening on http://ADDR:PORT` as its first line and ends on SIGTERM or when its
+//! standard input does. `GET /stats` counts what it was asked.
+
+use std::convert::Infallible;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use bytes::Bytes;
+use clap::{Parser, ValueEnum};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Method, Response};
+use hyper_util::rt::TokioIo;
+use manyhands_testkit::model::{check, script};
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Parser)]
+#[command(about = "A Messages API server that answers at once, for benchmarks and tests")]
+struct Flags {
+    /// Where to listen; port 0 picks a free one
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// text: one greeting. bash: one `bash` call per turn, of what follows `run:`. script: --script
+    #[arg(long, value_enum, default_value = "text")]
+    mode: Mode,
+    /// The replies of mode `script`, as JSON
+    #[arg(long, required_if_eq("mode", "script"))]
+    script: Option<PathBuf>,
+    /// Refuse what the hosted API refuses, and count it in /stats
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mode {
+    Text,
+    Bash,
+    Script,
+}
+
+struct Stub {
+    answers: Answers,
+    check: bool,
+    hits: AtomicU64,
+    refused: AtomicU64,
+    received_bytes: AtomicU64,
+}
+
+enum Answers {
+    /// The same bytes each time.
+    Fixed(Bytes),
+    Bash,
+    Script(script::Script),
+}
+
+// One thread: the stub shall take as little as possible of the machine it measures.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let run = async {
+        let answers = match flags.mode {
+            Mode::Text => Answers::Fixed(script::greeting()),
+            Mode::Bash => Answers::Bash,
+            Mode::Script => Answers::Script(script::Script::read(
+                flags.script.as_deref().expect("clap requires it"),
+            )?),
+        };
+        let listener = TcpListener::bind(flags.listen)
+            .await
+            .map_err(|error| format!("listening on {}: {error}", flags.listen))?;
+        let address = listener.local_addr().map_err(|error| error.to_string())?;
+        let stub = Arc::new(Stub {
+            answers,
+            check: flags.check,
+            hits: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            received_bytes: AtomicU64::new(0),
+        });
+        println!("listening on http://{address}");
+        std::io::stdout()
+            .flush()
+            .map_err(|error| error.to_string())?;
+        let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+        tokio::select! {
+            _ = accept(listener, stub) => {}
+            _ = stdin_ends() => {}
+            _ = terminated.recv() => {}
+        }
+        Ok::<(), String>(())
+    };
+    match run.await {
+        // Not a return from main: the runtime would wait for the blocking read of stdin.
+        Ok(()) => std::process::exit(0),
+        Err(problem) => {
+            eprintln!("manyhands-model-stub: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn stdin_ends() {
+    let mut stdin = tokio::io::stdin();
+    let mut ignored = [0; 1024];
+    while matches!(stdin.read(&mut ignored).await, Ok(read) if read > 0) {}
+}
+
+async fn accept(listener: TcpListener, stub: Arc<Stub>) {
+    loop {
+        if let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, stub.clone()));
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, stub: Arc<Stub>) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(|request| {
+        let stub = stub.clone();
+        async move { Ok::<_, Infallible>(answer(&stub, request).await) }
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    // Clients break connections when they are killed; that is no news here.
+    let _ = http
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn answer(stub: &Stub, request: hyper::Request<Incoming>) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let Ok(body) = body.collect().await else {
+        return respond(400, "application/json", Bytes::from_static(b"{}"));
+    };
+    match (&head.method, head.uri.path()) {
+        (&Method::POST, "/v1/messages") => message(stub, &head.headers, body.to_bytes()),
+        (&Method::GET, "/v1/models") => json_response(200, &script::models()),
+        (&Method::GET, "/stats") => json_response(
+            200,
+            &json!({
+                "hits": stub.hits.load(Relaxed),
+                "refused": stub.refused.load(Relaxed),
+                "received_bytes": stub.received_bytes.load(Relaxed),
+            }),
+        ),
+        (method, path) => refuse(
+            404,
+            "not_found_error",
+            &format!("{method} {path}: no such route"),
+        ),
+    }
+}
+
+fn message(stub: &Stub, headers: &HeaderMap, raw: Bytes) -> Response<Full<Bytes>> {
+    stub.hits.fetch_add(1, Relaxed);
+    stub.received_bytes.fetch_add(raw.len() as u64, Relaxed);
+    if stub.check {
+        let body = serde_json::from_slice(&raw).unwrap_or_default();
+        let violations = check(headers, &body);
+        if !violations.is_empty() {
+            stub.refused.fetch_add(1, Relaxed);
+            return refuse(400, "invalid_request_error", &violations.join("; "));
+        }
+    }
+    let body = match &stub.answers {
+        Answers::Fixed(body) => Ok(body.clone()),
+        Answers::Bash => script::bash(&raw),
+        Answers::Script(script) => script.answer(&raw),
+    };
+    match body {
+        Ok(body) => respond(200, "text/event-stream; charset=utf-8", body),
+        Err(problem) => {
+            stub.refused.fetch_add(1, Relaxed);
+            refuse(400, "invalid_request_error", &problem)
+        }
+    }
+}
+
+fn refuse(status: u16, kind: &str, message: &str) -> Response<Full<Bytes>> {
+    let body = json!({
+        "type": "error",
+        "error": {"type": kind, "message": message},
+        "request_id": "req_stub",
+    });
+    json_response(status, &body)
+}
+
+fn json_response(status: u16, body: &serde_json::Value) -> Response<Full<Bytes>> {
+    respond(status, "application/json", Bytes::from(body.to_string()))
+}
+
+fn respond(status: u16, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    Response::builder()
+        .status(status)
+        .header("content-type", kind)
+        .header("request-id", "req_stub")
+        .body(Full::new(body))
+        .expect("constant headers")
+}

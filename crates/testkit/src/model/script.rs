@@ -1,0 +1,273 @@
+//! Answers computed from the request alone, for a stub that keeps no state (pure).
+
+use std::path::Path;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::reply::{Block, Reply};
+
+const MODEL: &str = "claude-stub";
+
+/// `Hello from the stub.` in four deltas.
+pub fn greeting() -> Bytes {
+    render(&Reply::text("Hello from the stub.").split_into(4))
+}
+
+/// The minimal `GET /v1/models`.
+pub fn models() -> Value {
+    json!({
+        "data": [{
+            "type": "model",
+            "id": "claude-opus-5",
+            "display_name": "Scripted",
+            "created_at": "2026-01-01T00:00:00Z",
+        }],
+        "has_more": false,
+        "first_id": "claude-opus-5",
+        "last_id": "claude-opus-5",
+    })
+}
+
+/// One `bash` call a turn: what follows `run:` in the user's text, or `echo hello`; once its
+/// result is there, `done: ` and the result's first 200 characters.
+///
+/// # Errors
+/// When the request is not JSON with messages.
+pub fn bash(request: &[u8]) -> Result<Bytes, String> {
+    let conversation = Conversation::parse(request)?;
+    let blocks = conversation.last_blocks()?;
+    let reply = match blocks.iter().find(|block| block.kind == "tool_result") {
+        Some(result) => {
+            let text: String = result.content_text().chars().take(200).collect();
+            Reply::text(format!("done: {text}"))
+        }
+        None => {
+            let text = blocks.iter().rev().find(|block| block.kind == "text");
+            let command = text.and_then(|block| block.text.as_deref()?.split_once("run:"));
+            let command = command.map_or("echo hello", |(_, command)| command.trim());
+            // Distinct within a conversation, the same again when the request is repeated.
+            let id = format!("toolu_stub_{}", conversation.messages.len());
+            Reply::tool_use(id, "bash", json!({"command": command}))
+        }
+    };
+    Ok(render(&reply))
+}
+
+/// A list of replies, of which each model turn of a conversation takes the next.
+///
+/// The file is `{"replies": [{"content": [block, …], "stop_reason"?: "…", "split_into"?: 3}, …]}`
+/// with blocks as in a Messages answer. The number of assistant turns in the request picks the
+/// reply, counted from the start again after the last one.
+pub struct Script {
+    bodies: Vec<Bytes>,
+}
+
+impl Script {
+    /// Reads a script.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not of the form above, or has no replies.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let in_file = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let text = std::fs::read(path).map_err(|error| in_file(&error))?;
+        Self::parse(&text).map_err(|error| in_file(&error))
+    }
+
+    fn parse(text: &[u8]) -> Result<Self, String> {
+        let file: File = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        if file.replies.is_empty() {
+            return Err("no replies".to_owned());
+        }
+        let bodies = file.replies.into_iter().map(|reply| render(&reply.into()));
+        Ok(Self {
+            bodies: bodies.collect(),
+        })
+    }
+
+    /// The answer to a request.
+    ///
+    /// # Errors
+    /// When the request is not JSON with messages.
+    pub fn answer(&self, request: &[u8]) -> Result<Bytes, String> {
+        let conversation = Conversation::parse(request)?;
+        let turns = conversation.messages.iter();
+        let turns = turns.filter(|message| message.role == "assistant").count();
+        Ok(self.bodies[turns % self.bodies.len()].clone())
+    }
+}
+
+fn render(reply: &Reply) -> Bytes {
+    Bytes::from(reply.wire(MODEL))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    replies: Vec<FileReply>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileReply {
+    content: Vec<FileBlock>,
+    stop_reason: Option<String>,
+    split_into: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+enum FileBlock {
+    Text {
+        text: String,
+    },
+    Thinking {
+        thinking: String,
+        signature: String,
+    },
+    RedactedThinking {
+        data: String,
+    },
+    ToolUse {
+        id: String,
+        name: String,
+        input: Value,
+    },
+}
+
+impl From<FileReply> for Reply {
+    fn from(file: FileReply) -> Self {
+        let mut reply = Reply::empty().split_into(file.split_into.unwrap_or(1));
+        for block in file.content {
+            reply = reply.then(match block {
+                FileBlock::Text { text } => Block::Text(text),
+                FileBlock::Thinking {
+                    thinking,
+                    signature,
+                } => Block::Thinking {
+                    thinking,
+                    signature,
+                },
+                FileBlock::RedactedThinking { data } => Block::RedactedThinking { data },
+                FileBlock::ToolUse { id, name, input } => Block::ToolUse {
+                    id,
+                    name,
+                    input: input.to_string(),
+                },
+            });
+        }
+        match file.stop_reason {
+            Some(reason) => reply.stop_reason(reason),
+            None => reply,
+        }
+    }
+}
+
+/// As much of a request as the stub needs: contents stay unparsed but for the last.
+#[derive(Deserialize)]
+struct Conversation<'a> {
+    #[serde(borrow)]
+    messages: Vec<Turn<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Turn<'a> {
+    role: &'a str,
+    #[serde(borrow)]
+    content: &'a RawValue,
+}
+
+#[derive(Default, Deserialize)]
+struct SeenBlock {
+    #[serde(rename = "type")]
+    kind: String,
+    text: Option<String>,
+    #[serde(default)]
+    content: Value,
+}
+
+impl<'a> Conversation<'a> {
+    fn parse(request: &'a [u8]) -> Result<Self, String> {
+        serde_json::from_slice(request).map_err(|error| format!("messages: {error}"))
+    }
+
+    fn last_blocks(&self) -> Result<Vec<SeenBlock>, String> {
+        let last = self.messages.last().ok_or("messages: none")?;
+        let content = last.content.get();
+        if content.starts_with('"') {
+            let text = serde_json::from_str(content).map_err(|error| error.to_string())?;
+            let kind = "text".to_owned();
+            return Ok(vec![SeenBlock {
+                kind,
+                text: Some(text),
+                ..SeenBlock::default()
+            }]);
+        }
+        serde_json::from_str(content).map_err(|error| format!("messages: {error}"))
+    }
+}
+
+impl SeenBlock {
+    fn content_text(&self) -> String {
+        match &self.content {
+            Value::String(text) => text.clone(),
+            Value::Array(blocks) => {
+                let texts = blocks.iter().filter_map(|block| block["text"].as_str());
+                texts.collect::<Vec<_>>().join("\n")
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_bash(messages: Value, expected: &str) {
+        let request = json!({"messages": messages}).to_string();
+        let body = bash(request.as_bytes()).unwrap();
+        let body = String::from_utf8_lossy(&body);
+        assert!(body.contains(expected), "{body} has no {expected}");
+    }
+
+    #[test]
+    fn bash_calls_what_it_is_told_and_then_reports() {
+        check_bash(
+            json!([{"role": "user", "content": "please run: ls -l"}]),
+            r#""partial_json":"{\"command\":\"ls -l\"}""#,
+        );
+        check_bash(
+            json!([{"role": "user", "content": [{"type": "text", "text": "hi"}]}]),
+            r#""partial_json":"{\"command\":\"echo hello\"}""#,
+        );
+        let result = json!([{"type": "tool_result", "tool_use_id": "x", "content": [{"type": "text", "text": "out"}]}]);
+        check_bash(json!([{"role": "user", "content": result}]), "done: out");
+        assert!(bash(b"{}").is_err());
+    }
+
+    #[test]
+    fn a_script_takes_the_next_reply_each_model_turn() {
+        let script = json!({"replies": [
+            {"content": [{"type": "text", "text": "one"}]},
+            {"content": [{"type": "tool_use", "id": "a", "name": "bash", "input": {"command": "ls"}}]},
+        ]});
+        let script = Script::parse(script.to_string().as_bytes()).unwrap();
+        let user = json!({"role": "user", "content": "hi"});
+        let model = json!({"role": "assistant", "content": "one"});
+        let check = |messages: Value, expected: &str| {
+            let request = json!({"messages": messages}).to_string();
+            let body = script.answer(request.as_bytes()).unwrap();
+            let body = String::from_utf8_lossy(&body);
+            assert!(body.contains(expected), "{body} has no {expected}");
+        };
+        check(json!([user]), "\"text\":\"one\"");
+        check(json!([user, model, user]), "\"stop_reason\":\"tool_use\"");
+        check(json!([user, model, user, model, user]), "\"text\":\"one\"");
+        assert!(Script::parse(br#"{"replies": []}"#).is_err());
+        assert!(Script::parse(br#"{"replies": [{"contents": []}]}"#).is_err());
+    }
+}
