@@ -1,0 +1,41 @@
+# Everything a person or a CI does with a checkout. The work is in scripts/, which can also be called one by one.
+SHELL := /bin/bash
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build quickstart test sdk-test crash-test bench fmt lint docs bare-machine
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+setup: ## Install what is missing on a bare Debian or Ubuntu machine; says what and why
+	@scripts/setup
+
+build: ## Build the release binary; the last line printed is its path
+	@scripts/build
+
+quickstart: setup ## Watch an agent write and run a program in a sandbox
+	@scripts/quickstart
+
+test: setup ## Format, lints, licences, all Rust tests, both SDKs against the real binary
+	@scripts/test
+
+sdk-test: setup ## Only the acceptance with the official SDKs, the quickstart and the crash campaign
+	@scripts/test sdk
+
+crash-test: setup ## Only the crash campaign; MANYHANDS_CRASH_SEED repeats a run
+	@scripts/test crash
+
+bench: setup ## Measure speed and size, each figure beside its floor
+	@scripts/bench
+
+fmt: ## Format the Rust code
+	@. scripts/env && cargo fmt --all
+
+lint: ## Format check, clippy without warnings, licences and sources of dependencies
+	@scripts/test lint
+
+docs: ## Build the book into target/book and the API docs of the crates
+	@scripts/docs
+
+bare-machine: ## Prove quickstart and test on a fresh Debian 12 root of its own (needs root)
+	@scripts/bare-machine
