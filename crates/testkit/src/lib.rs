@@ -5,11 +5,13 @@
 //! - [`daemon`]: the real `manyhands serve` as a child process, to be talked to, killed and restarted.
 //! - [`http`] and [`events`]: a small client for the two above, and for load generators.
 //! - [`postgres`]: one private PostgreSQL per test process, one fresh database per test.
+//! - [`clock`]: a clock that stands still.
 //! - [`gate`]: how a test holds something still without sleeping.
 //!
-//! It knows the public wire contract and nothing of the product's inside, so that a story told
+//! Of the product it knows the wire contract and the words of `protocol`, and nothing of its inside, so that a story told
 //! with it can be told of any implementation. Start with [`model::ModelServer`].
 
+pub mod clock;
 pub mod daemon;
 pub mod events;
 pub mod gate;
