@@ -1,9 +1,17 @@
 //! The supervisor inside every sandbox: it runs the tools and keeps the journal of executions.
 //!
-//! The library holds what both sides of the control channel share, the [`frame`]s and the [`output`] of a call, and
-//! the [`tools`] themselves. It knows nothing of sessions, logs or models, and is trusted with nothing: what it says
-//! is data to the server. Start at [`frame::Op`] for what it can be asked.
+//! The library holds what both sides of the control channel share, the [`frame`]s and the [`output`] of a call, the
+//! [`tools`] themselves, and what the small binary beside it is made of. It knows nothing of sessions, logs or
+//! models, and is trusted with nothing: what it says is data to the server. Start at [`frame::Op`] for what it can
+//! be asked, at [`serve`] for how it answers.
 
+mod ansi;
 pub mod frame;
+pub mod journal;
 pub mod output;
+pub mod reaper;
+pub mod serve;
+pub mod shell;
+mod tail;
 pub mod tools;
+mod tree;

@@ -1,1 +1,124 @@
-fn main() {}
+//! `manyhands-sandboxd`: process 1 of a sandbox. Started by the server with descriptors and settings as arguments;
+//! not meant to be started by hand.
+
+use std::io::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use manyhands_sandboxd::reaper::Reaper;
+use manyhands_sandboxd::serve::{Parts, serve};
+use manyhands_sandboxd::shell::{self, Limits};
+use manyhands_sandboxd::tools::Place;
+
+mod inherited;
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("--version") {
+        println!("manyhands-sandboxd {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("manyhands-sandboxd: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Arguments {
+    listener: OwnedFd,
+    ready: OwnedFd,
+    instance: String,
+    place: Place,
+    idle_limit: Duration,
+    limits: Limits,
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let Arguments {
+        listener,
+        ready,
+        instance,
+        place,
+        idle_limit,
+        limits,
+    } = arguments()?;
+    // The tools' processes share our user: they must not read or write our memory.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    // As process 1 orphans are ours anyway; this makes it so elsewhere.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let reaper = Reaper::start()?;
+    let shell = shell::Handle::start(place.clone(), limits, reaper)?;
+    // Listening here, not in the server, makes us the peer that the server sees when it connects.
+    rustix::net::listen(&listener, 16)?;
+    let listener = UnixListener::from(listener);
+    std::fs::File::from(ready).write_all(b"r")?;
+    detach()?;
+    serve(
+        &listener,
+        Parts {
+            instance,
+            place,
+            shell,
+            idle_limit,
+        },
+    )?;
+    Ok(())
+}
+
+/// Lets go of the standard streams that the server gave us.
+fn detach() -> std::io::Result<()> {
+    let null = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    rustix::stdio::dup2_stdin(null.as_fd())?;
+    rustix::stdio::dup2_stdout(null.as_fd())?;
+    rustix::stdio::dup2_stderr(null.as_fd())?;
+    Ok(())
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let (mut listener, mut ready, mut instance, mut root, mut spill) =
+        (None, None, None, None, None);
+    let (mut idle_limit, mut limits) = (Duration::from_secs(600), Limits::default());
+    let mut given = std::env::args().skip(1);
+    while let Some(name) = given.next() {
+        let value = given
+            .next()
+            .ok_or_else(|| format!("{name} needs a value"))?;
+        let number = || {
+            value
+                .parse::<u64>()
+                .map_err(|_| format!("{name} needs a number, not {value}"))
+        };
+        match name.as_str() {
+            "--listen-fd" => listener = Some(inherited::take(number()?)?),
+            "--ready-fd" => ready = Some(inherited::take(number()?)?),
+            "--instance" => instance = Some(value),
+            "--root" => root = Some(PathBuf::from(value)),
+            "--spill" => spill = Some(PathBuf::from(value)),
+            "--idle-seconds" => idle_limit = Duration::from_secs(number()?),
+            "--processes" => limits.processes = Some(number()?),
+            "--open-files" => limits.open_files = Some(number()?),
+            "--file-bytes" => limits.file_bytes = Some(number()?),
+            _ => return Err(format!("unknown argument {name}")),
+        }
+    }
+    let missing = |name: &str| format!("{name} is missing");
+    Ok(Arguments {
+        listener: listener.ok_or_else(|| missing("--listen-fd"))?,
+        ready: ready.ok_or_else(|| missing("--ready-fd"))?,
+        instance: instance.ok_or_else(|| missing("--instance"))?,
+        place: Place {
+            root: root.ok_or_else(|| missing("--root"))?,
+            spill: spill.ok_or_else(|| missing("--spill"))?,
+        },
+        idle_limit,
+        limits,
+    })
+}
