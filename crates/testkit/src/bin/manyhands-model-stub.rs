@@ -31,7 +31,7 @@ struct Flags {
     /// Where to listen; port 0 picks a free one
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// text: one greeting. bash: one `bash` call per turn, of what follows `run:`. script: --script
+    /// What to answer
     #[arg(long, value_enum, default_value = "text")]
     mode: Mode,
     /// The replies of mode `script`, as JSON
@@ -44,9 +44,14 @@ struct Flags {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Mode {
+    /// One greeting, the same each time
     Text,
+    /// One `bash` call a turn, of what follows `run:` in the user's text
     Bash,
+    /// The replies of --script
     Script,
+    /// Nothing, ever: the caller waits
+    Silent,
 }
 
 struct Stub {
@@ -62,6 +67,7 @@ enum Answers {
     Fixed(Bytes),
     Bash,
     Script(script::Script),
+    Silent,
 }
 
 // One thread: the stub shall take as little as possible of the machine it measures.
@@ -72,6 +78,7 @@ async fn main() -> ExitCode {
         let answers = match flags.mode {
             Mode::Text => Answers::Fixed(script::greeting()),
             Mode::Bash => Answers::Bash,
+            Mode::Silent => Answers::Silent,
             Mode::Script => Answers::Script(script::Script::read(
                 flags.script.as_deref().expect("clap requires it"),
             )?),
@@ -143,7 +150,7 @@ async fn answer(stub: &Stub, request: hyper::Request<Incoming>) -> Response<Full
         return respond(400, "application/json", Bytes::from_static(b"{}"));
     };
     match (&head.method, head.uri.path()) {
-        (&Method::POST, "/v1/messages") => message(stub, &head.headers, body.to_bytes()),
+        (&Method::POST, "/v1/messages") => message(stub, &head.headers, body.to_bytes()).await,
         (&Method::GET, "/v1/models") => json_response(200, &script::models()),
         (&Method::GET, "/stats") => json_response(
             200,
@@ -161,7 +168,7 @@ async fn answer(stub: &Stub, request: hyper::Request<Incoming>) -> Response<Full
     }
 }
 
-fn message(stub: &Stub, headers: &HeaderMap, raw: Bytes) -> Response<Full<Bytes>> {
+async fn message(stub: &Stub, headers: &HeaderMap, raw: Bytes) -> Response<Full<Bytes>> {
     stub.hits.fetch_add(1, Relaxed);
     stub.received_bytes.fetch_add(raw.len() as u64, Relaxed);
     if stub.check {
@@ -176,6 +183,7 @@ fn message(stub: &Stub, headers: &HeaderMap, raw: Bytes) -> Response<Full<Bytes>
         Answers::Fixed(body) => Ok(body.clone()),
         Answers::Bash => script::bash(&raw),
         Answers::Script(script) => script.answer(&raw),
+        Answers::Silent => std::future::pending().await,
     };
     match body {
         Ok(body) => respond(200, "text/event-stream; charset=utf-8", body),

@@ -1,0 +1,187 @@
+//! `manyhands-bench`: the release binary under load, each figure beside its floor, from one run.
+//!
+//! Server and model stub run in processes of their own; this program is the load generator and
+//! reads the clock. It ends with 1 when a row could not be measured, and with 0 when a target is
+//! only missed. What the numbers mean is in `docs/bench.md`.
+
+mod floors;
+mod process;
+mod report;
+mod rows;
+mod sample;
+mod stub;
+mod subject;
+mod tail;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+
+use report::{Machine, Report, Row};
+use subject::Setup;
+
+#[derive(Parser)]
+#[command(about = "Measures a manyhands server, each figure beside its floor")]
+struct Flags {
+    /// The server to measure; by default the one built beside this program
+    #[arg(long)]
+    bin: Option<PathBuf>,
+    /// Where data directories are made: a folder on the disk to measure, not in memory
+    #[arg(long, default_value = "/var/tmp")]
+    folder: PathBuf,
+    /// Where the figures are written as JSON; by default `bench.json` in the target folder
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Which groups of rows to measure; all by default
+    #[arg(long, value_enum, value_delimiter = ',')]
+    rows: Vec<Group>,
+    /// Restarts for the start row
+    #[arg(long, default_value_t = 20)]
+    restarts: usize,
+    /// Sessions created for the create row
+    #[arg(long, default_value_t = 1000)]
+    creates: usize,
+    /// Turns for the time to first token
+    #[arg(long, default_value_t = 500)]
+    first_tokens: usize,
+    /// Turns with a bash call in a warm sandbox
+    #[arg(long, default_value_t = 100)]
+    warm: usize,
+    /// Turns with a bash call in a cold sandbox
+    #[arg(long, default_value_t = 30)]
+    cold: usize,
+    /// Sessions at once for turns a second
+    #[arg(long, default_value_t = 100)]
+    sessions: usize,
+    /// Turns of each of them
+    #[arg(long, default_value_t = 40)]
+    turns: usize,
+    /// Sessions that start a turn in the same moment
+    #[arg(long, default_value_t = 300)]
+    crowd: usize,
+    /// How often they do
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Sessions for appends a second
+    #[arg(long, default_value_t = 64)]
+    writers: usize,
+    /// Seconds of appending, twice
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Sessions for the memory of idle sessions
+    #[arg(long, default_value_t = 10_000)]
+    idle_sessions: usize,
+    /// Streams for the memory of open streams
+    #[arg(long, default_value_t = 500)]
+    streams: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Group {
+    /// Start to first 200; idle memory
+    Start,
+    /// Creating sessions
+    Create,
+    /// Added time to first token
+    FirstToken,
+    /// Turns with a bash call
+    Bash,
+    /// Turns a second, and 300 sessions at once
+    Turns,
+    /// Durable appends
+    Appends,
+    /// Memory per session and stream
+    Memory,
+}
+
+// One thread: the generator shall leave a core to the server.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<ExitCode> {
+    let flags = Flags::parse();
+    process::raise_file_limit();
+    let setup = Setup {
+        server: match &flags.bin {
+            Some(path) => path.clone(),
+            None => stub::sibling("manyhands")?,
+        },
+        stub: stub::sibling("manyhands-model-stub")?,
+        folder: flags.folder.canonicalize().context("--folder")?,
+    };
+    let report = measure(&flags, &setup).await?;
+    println!("{}", report.table());
+    let json = match flags.json {
+        Some(path) => path,
+        None => default_json()?,
+    };
+    std::fs::write(&json, serde_json::to_string_pretty(&report)?)
+        .with_context(|| format!("writing {}", json.display()))?;
+    println!("figures written to {}", json.display());
+    Ok(match report.failures.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+async fn measure(flags: &Flags, setup: &Setup) -> Result<Report> {
+    let started = Instant::now();
+    let mut report = Report {
+        machine: machine(setup)?,
+        seconds: 0.0,
+        rows: vec![],
+        failures: vec![],
+    };
+    let groups = match flags.rows.is_empty() {
+        true => Group::value_variants(),
+        false => &flags.rows,
+    };
+    for group in groups {
+        eprintln!("measuring {group:?} …");
+        match run(*group, flags, setup).await {
+            Ok(rows) => report.rows.extend(rows),
+            Err(error) => report.failures.push(format!("{group:?}: {error:#}")),
+        }
+    }
+    report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+async fn run(group: Group, flags: &Flags, setup: &Setup) -> Result<Vec<Row>> {
+    match group {
+        Group::Start => rows::start::run(setup, flags.restarts).await,
+        Group::Create => rows::create::run(setup, flags.creates).await,
+        Group::FirstToken => rows::first_token::run(setup, flags.first_tokens).await,
+        Group::Bash => rows::bash::run(setup, flags.warm, flags.cold).await,
+        Group::Turns => {
+            let (crowd, rounds) = (flags.crowd, flags.rounds);
+            rows::turns::run(setup, flags.sessions, flags.turns, crowd, rounds).await
+        }
+        Group::Appends => rows::appends::run(setup, flags.writers, flags.seconds).await,
+        Group::Memory => rows::memory::run(setup, flags.idle_sessions, flags.streams).await,
+    }
+}
+
+fn machine(setup: &Setup) -> Result<Machine> {
+    let version = Command::new(&setup.server).arg("--version").output();
+    let version = version.with_context(|| format!("running {}", setup.server.display()))?;
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    Ok(Machine {
+        version: String::from_utf8_lossy(&version.stdout).trim().to_owned(),
+        cores: std::thread::available_parallelism()?.get(),
+        kernel: format!("Linux {}", read("/proc/sys/kernel/osrelease").trim()),
+        file_system: process::file_system(&setup.folder),
+        store: "SQLite",
+    })
+}
+
+/// `bench.json` beside the profile's folder this program was built into.
+fn default_json() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let target = own
+        .ancestors()
+        .nth(2)
+        .context("no folder for the figures")?;
+    Ok(target.join("bench.json"))
+}

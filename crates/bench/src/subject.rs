@@ -1,0 +1,213 @@
+//! The measured server: the release binary, its model stub, an agent and an environment.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use futures::StreamExt;
+use futures::stream;
+use hyper::Method;
+use manyhands_testkit::daemon::Daemon;
+use manyhands_testkit::http::{Answer, Connection};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::stub::Stub;
+use crate::tail::{Name, Tail};
+
+/// The model the agents ask for; with a key set it goes to the stub.
+pub(crate) const MODEL: &str = "claude-haiku-4-5";
+
+/// How long one turn may take before the row counts as failed.
+const TURN_LIMIT: Duration = Duration::from_secs(60);
+
+/// Where the programs are and where data goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// The server's program.
+    pub(crate) server: PathBuf,
+    /// The stub's program.
+    pub(crate) stub: PathBuf,
+    /// A folder on the disk to be measured.
+    pub(crate) folder: PathBuf,
+}
+
+/// A running server and what is needed to have turns with it.
+pub(crate) struct Subject {
+    /// The server.
+    pub(crate) daemon: Daemon,
+    /// Its model.
+    pub(crate) stub: Stub,
+    agent: String,
+    environment: String,
+    _folder: TempDir,
+}
+
+impl Subject {
+    /// Starts stub and server on a fresh data directory.
+    pub(crate) async fn start(setup: &Setup, stub_mode: &str) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("manyhands-bench-")
+            .tempdir_in(&setup.folder)?;
+        let stub = Stub::start(&setup.stub, stub_mode).await?;
+        let daemon = Daemon::builder()
+            .binary(&setup.server)
+            .data_dir(folder.path().join("data"))
+            .model(stub.url())
+            .try_start()
+            .await
+            .map_err(|failed| anyhow::anyhow!("{failed}"))?;
+        let client = daemon.client();
+        let agent = json!({
+            "name": "bench",
+            "model": MODEL,
+            "system": "You are a helpful agent.",
+            "tools": [{"type": "agent_toolset_20260401"}],
+        });
+        let agent = id_of(&client.try_post("/v1/agents", &agent).await?)?;
+        let environment = json!({"name": "bench"});
+        let environment = id_of(&client.try_post("/v1/environments", &environment).await?)?;
+        Ok(Self {
+            daemon,
+            stub,
+            agent,
+            environment,
+            _folder: folder,
+        })
+    }
+
+    /// A kept-alive connection with the server's key.
+    pub(crate) async fn connect(&self) -> Result<Connection> {
+        Ok(self.daemon.client().connect().await?)
+    }
+
+    /// Creates one session over this connection; returns its id.
+    pub(crate) async fn create_session(&self, connection: &mut Connection) -> Result<String> {
+        let body = json!({"agent": self.agent, "environment_id": self.environment});
+        let body = body.to_string();
+        id_of(&connection.send(Method::POST, "/v1/sessions", body).await?)
+    }
+
+    /// Creates many sessions over a few connections at once.
+    pub(crate) async fn create_sessions(&self, count: usize) -> Result<Vec<String>> {
+        const CONNECTIONS: usize = 16;
+        let shares = (0..CONNECTIONS).map(|index| async move {
+            let mut connection = self.connect().await?;
+            let mut ids = vec![];
+            for _ in (index..count).step_by(CONNECTIONS) {
+                ids.push(self.create_session(&mut connection).await?);
+            }
+            Ok::<_, anyhow::Error>(ids)
+        });
+        Ok(futures::future::try_join_all(shares).await?.concat())
+    }
+
+    /// Opens a new session for turns.
+    pub(crate) async fn open_chat(&self) -> Result<Chat> {
+        let mut connection = self.connect().await?;
+        let session = self.create_session(&mut connection).await?;
+        let tail = self.open_stream(&session).await?;
+        Ok(Chat {
+            events: format!("/v1/sessions/{session}/events"),
+            connection,
+            tail,
+        })
+    }
+
+    /// Opens `count` chats, a few at once.
+    pub(crate) async fn open_chats(&self, count: usize) -> Result<Vec<Chat>> {
+        let opening = stream::iter((0..count).map(|_| self.open_chat())).buffer_unordered(16);
+        let chats: Vec<Result<Chat>> = opening.collect().await;
+        chats.into_iter().collect()
+    }
+
+    /// Opens the stream of a session, with deltas of messages.
+    pub(crate) async fn open_stream(&self, session: &str) -> Result<Tail> {
+        let path = format!("/v1/sessions/{session}/events/stream?event_deltas[]=agent.message");
+        let mut connection = self.connect().await?;
+        let answer = connection.begin(Method::GET, &path, "").await?;
+        ensure!(answer.status() == 200, "{path}: {}", answer.status());
+        Ok(Tail::new(answer.into_body()))
+    }
+
+    /// All events of a session.
+    pub(crate) async fn events(&self, chat: &Chat) -> Result<Vec<Value>> {
+        let answer = self
+            .daemon
+            .client()
+            .send(Method::GET, &chat.events, "")
+            .await?;
+        let mut body: Value = serde_json::from_slice(&answer.body)?;
+        let events = body["data"].as_array_mut().map(std::mem::take);
+        events.with_context(|| format!("{}: {answer}", chat.events))
+    }
+}
+
+/// A session with its stream open.
+pub(crate) struct Chat {
+    events: String,
+    connection: Connection,
+    tail: Tail,
+}
+
+/// How long a turn took from before the send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    /// To the first token of a message.
+    pub(crate) first_token: Duration,
+    /// To `session.status_idle`.
+    pub(crate) whole: Duration,
+}
+
+impl Chat {
+    /// Sends a message and follows the stream until the session rests.
+    pub(crate) async fn turn(&mut self, text: &str) -> Result<Turn> {
+        let turn = tokio::time::timeout(TURN_LIMIT, self.run_turn(text)).await;
+        turn.context("a turn did not end")?
+    }
+
+    async fn run_turn(&mut self, text: &str) -> Result<Turn> {
+        let message = user_message(text);
+        let body = json!({"events": [message]}).to_string();
+        let started = Instant::now();
+        let send = async {
+            let sent = self
+                .connection
+                .send(Method::POST, &self.events, body)
+                .await?;
+            ensure!(sent.status == 200, "{sent}");
+            Ok(())
+        };
+        let follow = async {
+            self.tail.until(Name::Delta).await?;
+            let first_token = started.elapsed();
+            self.tail.until(Name::Idle).await?;
+            let whole = started.elapsed();
+            Ok(Turn { first_token, whole })
+        };
+        let ((), turn) = tokio::try_join!(send, follow)?;
+        Ok(turn)
+    }
+
+    /// Sends events without waiting for what comes of them.
+    pub(crate) async fn append(&mut self, body: bytes::Bytes) -> Result<()> {
+        let sent = self
+            .connection
+            .send(Method::POST, &self.events, body)
+            .await?;
+        ensure!(sent.status == 200, "{sent}");
+        Ok(())
+    }
+}
+
+/// A `user.message` of one text block.
+pub(crate) fn user_message(text: &str) -> Value {
+    json!({"type": "user.message", "content": [{"type": "text", "text": text}]})
+}
+
+fn id_of(answer: &Answer) -> Result<String> {
+    ensure!(answer.status == 200, "{answer}");
+    let body: Value = serde_json::from_slice(&answer.body)?;
+    let id = body["id"].as_str();
+    Ok(id.with_context(|| format!("no id: {answer}"))?.to_owned())
+}
