@@ -2,7 +2,7 @@
 //!
 //! Server and model stub run in processes of their own; this program is the load generator and
 //! reads the clock. It ends with 1 when a row could not be measured, and with 0 when a target is
-//! only missed. What the numbers mean is in `docs/bench.md`.
+//! only missed. What the numbers mean is in `docs/src/bench.md`.
 
 mod floors;
 mod process;
@@ -27,8 +27,11 @@ use subject::Setup;
 #[command(about = "Measures a manyhands server, each figure beside its floor")]
 struct Flags {
     /// The server to measure; by default the one built beside this program
-    #[arg(long)]
+    #[arg(long, env = "MANYHANDS_BIN")]
     bin: Option<PathBuf>,
+    /// The model stub; by default the one built beside this program
+    #[arg(long, env = "MANYHANDS_MODEL_STUB")]
+    stub: Option<PathBuf>,
     /// Where data directories are made: a folder on the disk to measure, not in memory
     #[arg(long, default_value = "/var/tmp")]
     folder: PathBuf,
@@ -103,11 +106,8 @@ async fn main() -> Result<ExitCode> {
     let flags = Flags::parse();
     process::raise_file_limit();
     let setup = Setup {
-        server: match &flags.bin {
-            Some(path) => path.clone(),
-            None => stub::sibling("manyhands")?,
-        },
-        stub: stub::sibling("manyhands-model-stub")?,
+        server: given_or_sibling(&flags.bin, "manyhands")?,
+        stub: given_or_sibling(&flags.stub, "manyhands-model-stub")?,
         folder: flags.folder.canonicalize().context("--folder")?,
     };
     let report = measure(&flags, &setup).await?;
@@ -174,6 +174,13 @@ fn machine(setup: &Setup) -> Result<Machine> {
         file_system: process::file_system(&setup.folder),
         store: "SQLite",
     })
+}
+
+fn given_or_sibling(given: &Option<PathBuf>, name: &str) -> Result<PathBuf> {
+    match given {
+        Some(path) => Ok(path.clone()),
+        None => stub::sibling(name),
+    }
 }
 
 /// `bench.json` beside the profile's folder this program was built into.

@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::process::ExitStatus;
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
-use tokio::sync::watch;
+use tokio::process::Command;
 
-use crate::gate::PATIENCE;
+use self::running::Running;
 use crate::http::Client;
 use crate::sandboxes;
+
+mod output;
+mod running;
 
 /// What a server is started with. Cheap to change between two starts.
 #[derive(Debug, Default)]
@@ -69,7 +69,7 @@ impl Builder {
     /// Starts the server and waits until it is ready.
     ///
     /// # Panics
-    /// When it ends or is not ready within [`PATIENCE`]; the message carries all it has printed.
+    /// When it ends or is not ready within [`PATIENCE`](crate::gate::PATIENCE); the message carries all it has printed.
     pub async fn start(self) -> Daemon {
         match self.try_start().await {
             Ok(daemon) => daemon,
@@ -83,7 +83,7 @@ impl Builder {
     /// When it ends before it is ready.
     ///
     /// # Panics
-    /// When neither happens within [`PATIENCE`].
+    /// When neither happens within [`PATIENCE`](crate::gate::PATIENCE).
     pub async fn try_start(self) -> Result<Daemon, Failed> {
         let temporary = match &self.data_dir {
             Some(_) => None,
@@ -105,54 +105,19 @@ impl Builder {
 
     async fn launch(&self, data_dir: &Path) -> Result<Running, Failed> {
         let program = self.binary.clone().unwrap_or_else(binary);
-        let mut command = Command::new(&program);
+        let mut command = Command::new(program);
         command
             .arg("serve")
             .args(["--listen", self.listen.as_deref().unwrap_or("127.0.0.1:0")])
             .arg("--data-dir")
             .arg(data_dir)
             .args(&self.args)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+            .env_clear();
         for name in ["PATH", "HOME"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
         command.envs(&self.env);
-        let started = Instant::now();
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("starting {}: {error}", program.display()));
-        let output = Output::default();
-        output.follow(child.stdout.take());
-        output.follow(child.stderr.take());
-        let pid = child.id().expect("not waited for yet");
-        let mut running = Running {
-            _watchdog: Watchdog::over(pid),
-            child,
-            pid,
-            url: String::new(),
-            output,
-            ready_after: Duration::ZERO,
-        };
-        let ready = tokio::time::timeout(PATIENCE, running.become_ready()).await;
-        match ready {
-            Ok(Ok(url)) => running.url = url,
-            Ok(Err(status)) => {
-                // The last lines may still be in the pipes.
-                running.output.closed().await;
-                let output = running.output.text();
-                return Err(Failed { status, output });
-            }
-            Err(_) => panic!(
-                "the server was not ready within {PATIENCE:?}; it said:\n{}",
-                running.output.text()
-            ),
-        }
-        running.ready_after = started.elapsed();
-        Ok(running)
+        Running::launch(command).await
     }
 }
 
@@ -231,7 +196,7 @@ impl Daemon {
     /// Waits until it has printed this text.
     ///
     /// # Panics
-    /// When it does not within [`PATIENCE`].
+    /// When it does not within [`PATIENCE`](crate::gate::PATIENCE).
     pub async fn printed(&self, text: &str) {
         self.running().output.printed(text).await;
     }
@@ -250,7 +215,7 @@ impl Daemon {
     /// Asks it to stop (SIGTERM) and waits until it has.
     ///
     /// # Panics
-    /// When it does not stop within [`PATIENCE`].
+    /// When it does not stop within [`PATIENCE`](crate::gate::PATIENCE).
     pub async fn terminate(&mut self) -> ExitStatus {
         let running = self.running.take().expect("the server is running");
         running.end(Signal::TERM).await
@@ -259,7 +224,7 @@ impl Daemon {
     /// Presses Ctrl-C (SIGINT) and waits until it has stopped.
     ///
     /// # Panics
-    /// When it does not stop within [`PATIENCE`].
+    /// When it does not stop within [`PATIENCE`](crate::gate::PATIENCE).
     pub async fn interrupt(&mut self) -> ExitStatus {
         let running = self.running.take().expect("the server is running");
         running.end(Signal::INT).await
@@ -268,7 +233,7 @@ impl Daemon {
     /// Waits until it ends by itself, as a failpoint makes it.
     ///
     /// # Panics
-    /// When it does not within [`PATIENCE`].
+    /// When it does not within [`PATIENCE`](crate::gate::PATIENCE).
     pub async fn ended(&mut self) -> ExitStatus {
         let running = self.running.take().expect("the server is running");
         running.wait().await
@@ -309,236 +274,28 @@ impl Drop for Daemon {
     }
 }
 
-#[derive(Debug)]
-struct Running {
-    _watchdog: Watchdog,
-    child: Child,
-    pid: u32,
-    url: String,
-    output: Output,
-    ready_after: Duration,
-}
-
-impl Running {
-    /// The URL it printed, once `/readyz` says 200, or how it ended before that.
-    async fn become_ready(&mut self) -> Result<String, ExitStatus> {
-        let output = self.output.clone();
-        let ready = async {
-            let url = output.url().await;
-            let client = Client::new(&url);
-            while !matches!(client.send(hyper::Method::GET, "/readyz", "").await, Ok(answer) if answer.status == 200)
-            {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-            url
-        };
-        tokio::select! {
-            url = ready => Ok(url),
-            status = self.child.wait() => Err(status.expect("a child can be waited for")),
-        }
-    }
-
-    async fn end(self, signal: Signal) -> ExitStatus {
-        self.signal(signal);
-        self.wait().await
-    }
-
-    async fn wait(mut self) -> ExitStatus {
-        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await;
-        let status = status.unwrap_or_else(|_| {
-            panic!(
-                "the server did not end within {PATIENCE:?}; it said:\n{}",
-                self.output.text()
-            )
-        });
-        status.expect("a child can be waited for")
-    }
-
-    fn kill_now(mut self) {
-        self.signal(Signal::KILL);
-        let until = Instant::now() + PATIENCE;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
-        // It may have ended by itself, which the wait that follows reports.
-        let _ = kill_process(pid.expect("a process id"), signal);
-    }
-}
-
-/// Kills the server when this process is gone, however it goes.
-///
-/// A shell of its own process group waits for a line on a pipe whose other end only we hold; its
-/// reading end of file means that we died.
-#[derive(Debug)]
-struct Watchdog {
-    _shell: Child,
-    _pipe: Option<ChildStdin>,
-}
-
-impl Watchdog {
-    fn over(pid: u32) -> Self {
-        let mut shell = Command::new("/bin/sh")
-            .args(["-c", "read -r _ || kill -9 \"$1\"", "watchdog"])
-            .arg(pid.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .expect("a shell");
-        let pipe = shell.stdin.take();
-        Self {
-            _shell: shell,
-            _pipe: pipe,
-        }
-    }
-}
-
-/// What a child prints, line by line.
-#[derive(Clone, Debug)]
-struct Output {
-    text: Arc<Mutex<String>>,
-    grew: watch::Sender<usize>,
-    open: watch::Sender<usize>,
-}
-
-impl Default for Output {
-    fn default() -> Self {
-        Self {
-            text: Arc::default(),
-            grew: watch::Sender::new(0),
-            open: watch::Sender::new(0),
-        }
-    }
-}
-
-impl Output {
-    fn follow(&self, pipe: Option<impl AsyncRead + Unpin + Send + 'static>) {
-        let mut lines = BufReader::new(pipe.expect("a piped stream"));
-        let this = self.clone();
-        this.open.send_modify(|open| *open += 1);
-        tokio::spawn(async move {
-            let mut line = vec![];
-            while matches!(lines.read_until(b'\n', &mut line).await, Ok(read) if read > 0) {
-                this.lock().push_str(&String::from_utf8_lossy(&line));
-                this.grew.send_modify(|length| *length += line.len());
-                line.clear();
-            }
-            this.open.send_modify(|open| *open -= 1);
-        });
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, String> {
-        self.text.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn text(&self) -> String {
-        self.lock().clone()
-    }
-
-    async fn closed(&self) {
-        let mut open = self.open.subscribe();
-        // A grandchild may keep a pipe open; what is there by then is enough.
-        let closed = open.wait_for(|open| *open == 0);
-        let _ = tokio::time::timeout(Duration::from_secs(1), closed).await;
-    }
-
-    async fn printed(&self, wanted: &str) {
-        let mut grew = self.grew.subscribe();
-        let there = grew.wait_for(|_| self.lock().contains(wanted));
-        let there = tokio::time::timeout(PATIENCE, there).await.is_ok();
-        assert!(
-            there,
-            "{wanted:?} was not printed; this was:\n{}",
-            self.text()
-        );
-    }
-
-    /// The base URL in the line that says where it listens; waits for that line.
-    async fn url(&self) -> String {
-        let mut grew = self.grew.subscribe();
-        let _ = grew.wait_for(|_| listening(&self.lock()).is_some()).await;
-        listening(&self.lock()).unwrap_or_default()
-    }
-}
-
-/// Finds `listening on http://ADDR:PORT` in complete lines.
-fn listening(output: &str) -> Option<String> {
-    let lines = output
-        .split_inclusive('\n')
-        .filter(|line| line.ends_with('\n'));
-    let mut urls = lines.filter_map(|line| {
-        let (_, rest) = line.split_once("listening on http://")?;
-        let end = rest.find(|c: char| c.is_whitespace() || c == '\x1b' || c == '"' || c == ',');
-        let address = rest[..end?].trim_end_matches(['/', '.']);
-        Some(format!("http://{address}"))
-    });
-    urls.next()
-}
-
-/// The product's program: `MANYHANDS_BIN`, else the newest build in the target folder.
+/// The product's program: `MANYHANDS_BIN`, else the one built in the running test's profile, else
+/// in the other.
 ///
 /// # Panics
-/// When neither is there; the message says what to do.
+/// When there is none; the message says what to do.
 pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("MANYHANDS_BIN") {
         return PathBuf::from(path);
     }
-    let built = target_dir().into_iter().flat_map(|target| {
-        ["release", "debug"].map(|profile| target.join(profile).join("manyhands"))
+    let running = std::env::current_exe().expect("the path of this program");
+    // Tests run from `deps` below the profile's folder, other programs from the folder itself.
+    let mut folders = running.ancestors();
+    let own = folders.find(|path| path.ends_with("debug") || path.ends_with("release"));
+    let profiles = own.into_iter().flat_map(|own| {
+        [
+            own.to_owned(),
+            own.with_file_name("debug"),
+            own.with_file_name("release"),
+        ]
     });
-    let modified = |path: &PathBuf| path.metadata().and_then(|data| data.modified()).ok();
-    let newest = built.filter(|path| path.is_file()).max_by_key(modified);
-    newest.expect("no manyhands binary: run `make build`, or set MANYHANDS_BIN to one")
-}
-
-/// A program of this workspace beside the running one, as cargo lays them out.
-pub fn sibling(name: &str) -> Option<PathBuf> {
-    let running = std::env::current_exe().ok()?;
-    let mut folders = running.ancestors().skip(1).take(2);
-    folders.find_map(|folder| Some(folder.join(name)).filter(|path| path.is_file()))
-}
-
-fn target_dir() -> Option<PathBuf> {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(path) => Some(PathBuf::from(path)),
-        // Tests and benches run from below the target folder.
-        None => {
-            let running = std::env::current_exe().ok()?;
-            let mut folders = running.ancestors();
-            let profile = folders.find(|path| path.ends_with("debug") || path.ends_with("release"));
-            Some(profile?.parent()?.to_owned())
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn finds_where_it_listens() {
-        let check = |output: &str, expected: Option<&str>| {
-            assert_eq!(listening(output).as_deref(), expected, "{output:?}");
-        };
-        check("", None);
-        check("listening on http://127.0.0.1:80", None);
-        check(
-            "listening on http://127.0.0.1:80\n",
-            Some("http://127.0.0.1:80"),
-        );
-        check(
-            "hello\nINFO listening on http://127.0.0.1:81/ key=x\n",
-            Some("http://127.0.0.1:81"),
-        );
-        check(
-            "\x1b[2mlistening on http://[::1]:82\x1b[0m\n",
-            Some("http://[::1]:82"),
-        );
-    }
+    let mut built = profiles.map(|profile| profile.join("manyhands"));
+    built
+        .find(|path| path.is_file())
+        .expect("no manyhands binary: run `make build`, or set MANYHANDS_BIN to one")
 }
