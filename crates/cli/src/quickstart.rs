@@ -1,0 +1,306 @@
+//! `manyhands quickstart`: an agent writes and runs a program in a sandbox, and a person watches.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow, bail};
+use manyhands_protocol::event::StopReason;
+use manyhands_protocol::model::Model;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use crate::client::{Client, Error};
+use crate::local::{self, Server, Wanted};
+use crate::outputs;
+use crate::render::{Renderer, Style, safe};
+
+const FILE: &str = "fibonacci.txt";
+const TASK: &str = "Write a Python script that computes the first 20 Fibonacci numbers, starting with 0, and writes \
+    them to /mnt/session/outputs/fibonacci.txt, one per line. Run it, then read the file back and tell me the last number.";
+const SYSTEM: &str = "You are a careful programmer. Work in /workspace, put results into /mnt/session/outputs, and \
+    check what you made before you say that it is done.";
+/// A stream that breaks more often than this is not the network's mood.
+const RECONNECTS: usize = 5;
+
+/// What `manyhands quickstart` is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Talk to the server at this base URL; without it, one is started if none answers here
+    #[arg(long, env = "MANYHANDS_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// The data directory, which also holds the API key of a local server
+    #[arg(
+        long,
+        env = "MANYHANDS_DATA_DIR",
+        default_value = "manyhands-data",
+        value_name = "DIR"
+    )]
+    pub data_dir: PathBuf,
+    /// The model that plays the agent
+    #[arg(long, default_value = "claude-opus-4-8", value_name = "ID")]
+    pub model: String,
+    /// Leave the server running that this command started
+    #[arg(long)]
+    pub keep: bool,
+    /// Print one JSON object at the end, and nothing else
+    #[arg(long)]
+    pub json: bool,
+    /// The API key of the server at --url
+    #[arg(skip = api_key_from_environment())]
+    pub api_key: Option<SecretString>,
+}
+
+/// Not a flag, because other users of a machine can read the flags of a process.
+fn api_key_from_environment() -> Option<SecretString> {
+    std::env::var("MANYHANDS_API_KEY")
+        .ok()
+        .map(SecretString::from)
+}
+
+/// Runs the whole story and prints it. Stops the server that it started, also when it fails or is interrupted.
+///
+/// # Errors
+/// No server can be found or started, the session ends in an error, the file is missing, or Ctrl-C was pressed; the
+/// text says which, and what to do.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let server = local::find_or_start(Wanted {
+        url: args.url.as_deref(),
+        key: args.api_key.as_ref(),
+        data_dir: &args.data_dir,
+    })
+    .await?;
+    let told = tokio::select! {
+        told = tell(&args, &server) => told,
+        signal = interrupted() => Err(signal),
+    };
+    let next = told.is_ok() && !args.json;
+    let (url, ours) = (server.url.clone(), server.is_ours());
+    if args.keep {
+        if let Some(process) = server.keep()
+            && !args.json
+        {
+            println!(
+                "\nThe server goes on at {url} as process {process}; \"kill {process}\" ends it."
+            );
+        }
+    } else {
+        server.stop().await?;
+    }
+    told?;
+    if next {
+        let stopped = ours && !args.keep;
+        print!(
+            "{}",
+            what_next(&url, stopped, &args.data_dir.display().to_string())
+        );
+    }
+    Ok(())
+}
+
+/// What the run gave, for machines.
+struct Outcome {
+    agent: String,
+    environment: String,
+    session: String,
+    scripted: bool,
+    produced: String,
+}
+
+async fn tell(args: &Args, server: &Server) -> anyhow::Result<()> {
+    let style = Style::choose(
+        std::io::stdout().is_terminal(),
+        std::env::var_os("NO_COLOR").as_deref(),
+    );
+    let mut printer = Printer { quiet: args.json };
+    let client = Client::new(&server.url, server.key.clone())?;
+    let scripted = is_scripted(&client.models().await?, &args.model);
+    printer.print(&opening(args, server, scripted, style))?;
+
+    let agent = client
+        .create_agent(&json!({
+            "name": "Quickstart",
+            "model": args.model,
+            "system": SYSTEM,
+            "tools": [{"type": "agent_toolset_20260401"}],
+        }))
+        .await?;
+    let environment = client
+        .create_environment(&json!({"name": format!("quickstart {}", agent.id)}))
+        .await?;
+    let session = client
+        .create_session(&json!({
+            "agent": agent.id,
+            "environment_id": environment.id,
+            "title": "Quickstart",
+        }))
+        .await?;
+    let session = session.id.to_string();
+    printer.print(&format!("{}{session}\n\n", style.label("session")))?;
+    printer.print(&format!("{}{TASK}\n", style.label("you")))?;
+
+    let mut renderer = Renderer::new(style);
+    follow(&client, &session, &mut renderer, &mut printer).await?;
+    let ending = renderer
+        .ending()
+        .context("the session never came to rest")?;
+    if ending.reason != StopReason::EndTurn {
+        let why = ending
+            .error
+            .as_deref()
+            .unwrap_or("the events above say why");
+        bail!("the session did not finish: {why}");
+    }
+
+    let outcome = Outcome {
+        produced: produced(server, &session, &renderer)?,
+        agent: agent.id.to_string(),
+        environment: environment.id.to_string(),
+        session,
+        scripted,
+    };
+    if args.json {
+        println!("{}", summary(args, server, &renderer, &outcome));
+        return Ok(());
+    }
+    printer.print(&format!(
+        "\n{}\n",
+        style.heading(&format!("/mnt/session/outputs/{FILE}"))
+    ))?;
+    printer.print(&safe(&outcome.produced))
+}
+
+/// Sends the task on an open stream and prints what comes, until the session rests.
+async fn follow(
+    client: &Client,
+    session: &str,
+    renderer: &mut Renderer,
+    printer: &mut Printer,
+) -> anyhow::Result<()> {
+    let mut stream = client.stream(session, None).await?;
+    let message = json!({"type": "user.message", "content": [{"type": "text", "text": TASK}]});
+    client
+        .send_events(session, &json!({"events": [message]}))
+        .await?;
+    let mut broken = 0;
+    while renderer.ending().is_none() {
+        match stream.next().await {
+            Ok(item) => printer.print(&renderer.item(&item))?,
+            Err(Error::StreamBroke { .. }) if broken < RECONNECTS && stream.last_id().is_some() => {
+                broken += 1;
+                stream = client.stream(session, stream.last_id()).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The produced file: from the disk when the server is on this machine, else as the agent last read it.
+fn produced(server: &Server, session: &str, renderer: &Renderer) -> anyhow::Result<String> {
+    let missing = || anyhow!("the agent finished, but /mnt/session/outputs/{FILE} is not there");
+    match &server.data_dir {
+        Some(folder) => outputs::read(folder, session, FILE)
+            .with_context(|| format!("cannot read {FILE} from {}", folder.display()))?
+            .ok_or_else(missing),
+        None => renderer
+            .last_result()
+            .map(str::to_owned)
+            .ok_or_else(missing),
+    }
+}
+
+fn is_scripted(models: &[Model], id: &str) -> bool {
+    let scripted = |text: &str| text.to_lowercase().contains("script");
+    models
+        .iter()
+        .find(|model| model.id == id)
+        .or_else(|| models.iter().find(|model| scripted(&model.display_name)))
+        .is_some_and(|model| scripted(&model.display_name))
+}
+
+fn opening(args: &Args, server: &Server, scripted: bool, style: Style) -> String {
+    let origin = match (server.is_ours(), &server.data_dir) {
+        (true, Some(folder)) => format!(", started for this run, data in {}", folder.display()),
+        _ => String::new(),
+    };
+    let model = if scripted {
+        "played by a script, because no ANTHROPIC_API_KEY is set. Its words are canned;\n           \
+         its tool calls are real and run in the sandbox"
+    } else {
+        "the real one"
+    };
+    format!(
+        "{}{}{origin}\n{}{}: {model}\n{}isolated, with no network yet\n",
+        style.label("server"),
+        server.url,
+        style.label("model"),
+        args.model,
+        style.label("sandbox"),
+    )
+}
+
+fn summary(args: &Args, server: &Server, renderer: &Renderer, outcome: &Outcome) -> Value {
+    json!({
+        "server": server.url,
+        "model": args.model,
+        "scripted": outcome.scripted,
+        "agent_id": outcome.agent,
+        "environment_id": outcome.environment,
+        "session_id": outcome.session,
+        "model_requests": renderer.requests(),
+        "usage": renderer.usage(),
+        "file": {"path": format!("/mnt/session/outputs/{FILE}"), "content": outcome.produced},
+    })
+}
+
+fn what_next(url: &str, stopped: bool, data_dir: &str) -> String {
+    let (serve, url) = if stopped {
+        (
+            format!("  manyhands serve --data-dir {data_dir}     # in another terminal\n"),
+            local::DEFAULT_URL,
+        )
+    } else {
+        (String::new(), url)
+    };
+    format!(
+        "\nNext: the official SDKs, unmodified\n{serve}  \
+         export ANTHROPIC_BASE_URL={url}\n  \
+         export ANTHROPIC_API_KEY=$(cat {data_dir}/api-key)\n  \
+         pip install anthropic     # or: npm install @anthropic-ai/sdk\n\
+         The README has the four calls in Python and TypeScript. With ANTHROPIC_API_KEY in the server's own\n\
+         environment, claude-* is the real model.\n"
+    )
+}
+
+/// Standard output, or silence.
+struct Printer {
+    quiet: bool,
+}
+
+impl Printer {
+    /// Prints at once, so that deltas show as they come.
+    fn print(&mut self, text: &str) -> anyhow::Result<()> {
+        if self.quiet || text.is_empty() {
+            return Ok(());
+        }
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .context("cannot write to standard output")
+    }
+}
+
+/// Ends with the reason when a person or the system wants this program to end.
+async fn interrupted() -> anyhow::Error {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => anyhow!("interrupted"),
+        _ = terminate.recv() => anyhow!("terminated"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
