@@ -1,0 +1,198 @@
+//! SSE out: a session's log, read aloud from now on, or from `Last-Event-ID` (runtime §13, security STREAM-1, STREAM-2).
+//!
+//! The listener is attached before the answer's head goes out, so an event is on the stream, or in a list that is read
+//! after the stream was opened, or both. A stream is pulled by its connection: what a slow reader leaves lying is
+//! dropped here and read from the log when the reader comes back for it, except for previews, which then stop.
+
+mod follow;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use manyhands_protocol::SessionId;
+use manyhands_protocol::event::PreviewKind;
+use manyhands_store::{Store, Subscription};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::error::ApiError;
+use crate::api::query::Query;
+use follow::{Follow, Heard};
+
+/// How long a stream may be silent. Clients give up after 600 s (api §1.7); proxies much earlier.
+const SILENCE: Duration = Duration::from_secs(12);
+const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
+/// How many entries are read from the log at once.
+const PAGE: u32 = 500;
+
+/// What a client wants from a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// Events after this position of the log; absent means from now on.
+    pub(crate) after: Option<i64>,
+    /// Events to be previewed.
+    pub(crate) previews: HashSet<PreviewKind>,
+    /// Whether every frame is named `message`, for clients that drop names they do not know (runtime ST-4).
+    pub(crate) legacy_names: bool,
+}
+
+impl Options {
+    /// Reads `event_deltas[]` (runtime ST-8) and `Last-Event-ID`.
+    pub(crate) fn read(query: &Query, headers: &HeaderMap, legacy_names: bool) -> Result<Self, ApiError> {
+        const MOST: usize = 100;
+        let mut previews = HashSet::new();
+        for (index, value) in query.list("event_deltas").enumerate() {
+            if index == MOST {
+                return Err(ApiError::field("event_deltas", format!("at most {MOST} values are allowed")));
+            }
+            previews.insert(match value {
+                "agent.message" => PreviewKind::AgentMessage,
+                "agent.thinking" => PreviewKind::AgentThinking,
+                _ => return Err(ApiError::field("event_deltas", "expected agent.message or agent.thinking")),
+            });
+        }
+        let after = match headers.get("last-event-id") {
+            None => None,
+            Some(value) => {
+                let position = value.to_str().ok().and_then(|text| text.parse::<i64>().ok()).filter(|id| *id >= 0);
+                let problem = "expected the id of a frame of this session's stream";
+                Some(position.ok_or_else(|| ApiError::field("Last-Event-ID", problem))?)
+            }
+        };
+        Ok(Self { after, previews, legacy_names })
+    }
+}
+
+/// Opens the stream of a session that was just seen, and whose log then ended at `end`.
+pub(crate) fn open(
+    store: &Store,
+    session: &SessionId,
+    end: i64,
+    options: Options,
+    shutdown: CancellationToken,
+) -> Result<Response, ApiError> {
+    if options.after.is_some_and(|after| after > end) {
+        return Err(ApiError::field("Last-Event-ID", "is beyond the end of this session's log"));
+    }
+    let stream = Stream {
+        subscription: store.subscribe(session),
+        store: store.clone(),
+        session: session.clone(),
+        behind: options.after.is_some(),
+        follow: Follow::new(options.after.unwrap_or(end), options.previews, options.legacy_names),
+        shutdown,
+        ended: false,
+    };
+    let chunks = futures::stream::unfold(stream, |mut stream| async move {
+        let chunk = stream.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(chunk), stream))
+    });
+    let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")];
+    Ok((headers, Body::from_stream(chunks)).into_response())
+}
+
+/// One client's stream.
+struct Stream {
+    subscription: Subscription,
+    store: Store,
+    session: SessionId,
+    follow: Follow,
+    /// Whether there may be entries in the log that this stream has not heard.
+    behind: bool,
+    shutdown: CancellationToken,
+    ended: bool,
+}
+
+impl Stream {
+    /// The next frames, as soon as there are some; `None` at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        while !self.ended {
+            if self.behind {
+                match self.catch_up().await {
+                    Some(frames) => return Some(frames),
+                    None => continue,
+                }
+            }
+            let heard = tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return None,
+                heard = tokio::time::timeout(SILENCE, self.subscription.recv()) => heard,
+            };
+            match heard {
+                Err(_) => return Some(Bytes::from_static(PING)),
+                Ok(None) => return None,
+                Ok(Some(item)) => match self.follow.hear(&item) {
+                    Heard::Frames(frames) if frames.is_empty() => {}
+                    Heard::Frames(frames) => return Some(frames.into()),
+                    Heard::Gap => self.behind = true,
+                    Heard::End(frames) => {
+                        self.ended = true;
+                        return Some(frames.into());
+                    }
+                },
+            }
+        }
+        None
+    }
+
+    /// Frames of a page of the log, if the page has any.
+    async fn catch_up(&mut self) -> Option<Bytes> {
+        let page = match self.store.read(&self.session, self.follow.position(), PAGE).await {
+            Ok(page) => page,
+            Err(error) => {
+                self.ended = true;
+                return Some(error_frame(&ApiError::from(error)));
+            }
+        };
+        self.behind = page.len() as u64 == u64::from(PAGE);
+        let frames = self.follow.read(&page);
+        (!frames.is_empty()).then(|| frames.into())
+    }
+}
+
+/// A frame that makes the official clients raise an API error (api §9.4).
+fn error_frame(error: &ApiError) -> Bytes {
+    format!("event: error\ndata: {}\n\n", error.body(None)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn read(query: &str, last_event_id: Option<&'static str>) -> Result<Options, ApiError> {
+        let mut headers = HeaderMap::new();
+        if let Some(id) = last_event_id {
+            headers.insert("last-event-id", HeaderValue::from_static(id));
+        }
+        Options::read(&Query::from_text(query), &headers, false)
+    }
+
+    #[test]
+    fn st_8_event_deltas_are_checked_by_name() {
+        let both = HashSet::from([PreviewKind::AgentMessage, PreviewKind::AgentThinking]);
+        for text in [
+            "event_deltas%5B%5D=agent.message&event_deltas%5B%5D=agent.thinking",
+            "event_deltas[]=agent.thinking&event_deltas[]=agent.message&event_deltas[]=agent.message",
+        ] {
+            assert_eq!(read(text, None).expect("accepted").previews, both);
+        }
+        assert_eq!(read("beta=true", None).expect("accepted"), Options::default());
+        for text in ["event_deltas[]=agent.tool_use".to_owned(), "event_deltas[]=agent.message&".repeat(101)] {
+            assert!(read(&text, None).expect_err("refused").message().starts_with("event_deltas: "));
+        }
+    }
+
+    #[test]
+    fn last_event_id_is_a_position() {
+        assert_eq!(read("", Some("17")).expect("accepted").after, Some(17));
+        for text in ["x", "-1", "1.5", "99999999999999999999"] {
+            assert!(read("", Some(text)).expect_err("refused").message().starts_with("Last-Event-ID: "));
+        }
+    }
+}
