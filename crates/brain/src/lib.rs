@@ -1,1 +1,3 @@
-//! The harness: who thinks, one wake at a time
+//! The harness: who thinks, one wake at a time. Keeps nothing between wakes.
+
+pub mod models;

@@ -1,0 +1,414 @@
+//! Which model id goes where: exact ids and patterns → provider, limits, prices.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use manyhands_protocol::model::{Lifecycle, Model as Listed};
+use manyhands_protocol::time::SharedClock;
+use manyhands_protocol::{Timestamp, tag};
+use reqwest::{Client, Url};
+use secrecy::SecretString;
+
+use super::anthropic::{Anthropic, Timeouts};
+use super::scripted::{ScriptError, Scripted};
+use super::Model;
+
+/// The Messages endpoint that `claude-*` means when no other is named.
+const ANTHROPIC: &str = "https://api.anthropic.com";
+
+/// Output tokens a request asks for when nothing else is configured: all current models can give as many.
+const MAX_OUTPUT: u32 = 32_000;
+
+/// The ids that are listed when `claude-*` is configured, newest first (api §4.5); any other is taken too.
+const KNOWN: [(&str, &str, &str); 17] = [
+    ("claude-fable-5-2", "Claude Fable 5.2", "fable"),
+    ("claude-haiku-5-5", "Claude Haiku 5.5", "haiku"),
+    ("claude-sonnet-5-5", "Claude Sonnet 5.5", "sonnet"),
+    ("claude-opus-5-5", "Claude Opus 5.5", "opus"),
+    ("claude-fable-5-1", "Claude Fable 5.1", "fable"),
+    ("claude-sonnet-5", "Claude Sonnet 5", "sonnet"),
+    ("claude-fable-5", "Claude Fable 5", "fable"),
+    ("claude-opus-5", "Claude Opus 5", "opus"),
+    ("claude-opus-4-8", "Claude Opus 4.8", "opus"),
+    ("claude-opus-4-7", "Claude Opus 4.7", "opus"),
+    ("claude-opus-4-6", "Claude Opus 4.6", "opus"),
+    ("claude-sonnet-4-6", "Claude Sonnet 4.6", "sonnet"),
+    ("claude-haiku-4-5", "Claude Haiku 4.5", "haiku"),
+    ("claude-opus-4-5", "Claude Opus 4.5", "opus"),
+    ("claude-sonnet-4-5", "Claude Sonnet 4.5", "sonnet"),
+    ("claude-opus-4-5-20251101", "Claude Opus 4.5 (2025-11-01)", "opus"),
+    ("claude-haiku-4-5-20251001", "Claude Haiku 4.5 (2025-10-01)", "haiku"),
+];
+
+/// One configured model, or a family of them.
+#[derive(Clone, Debug)]
+pub struct ModelSpec {
+    /// A model id, or a pattern with one `*` (`claude-*`, `*`). An exact id wins over a pattern, an earlier entry over
+    /// a later one.
+    pub id: String,
+    /// Who serves it.
+    pub provider: ProviderSpec,
+    /// The id the provider knows it by; absent: the same.
+    pub upstream_id: Option<String>,
+    /// A name for people; absent: the id.
+    pub display_name: Option<String>,
+    /// Context window in tokens, where known.
+    pub context_window: Option<u64>,
+    /// Most output tokens of one request; absent: 32,000.
+    pub max_output: Option<u32>,
+    /// What to ask for in thinking.
+    pub thinking: Thinking,
+    /// Whether the model knows `output_config.effort`.
+    pub effort: bool,
+    /// List prices.
+    pub prices: Option<Prices>,
+}
+
+impl ModelSpec {
+    /// An entry with the defaults.
+    pub fn new(id: impl Into<String>, provider: ProviderSpec) -> Self {
+        Self {
+            id: id.into(),
+            provider,
+            upstream_id: None,
+            display_name: None,
+            context_window: None,
+            max_output: None,
+            thinking: Thinking::Unset,
+            effort: true,
+            prices: None,
+        }
+    }
+}
+
+/// Who serves a model.
+#[derive(Clone, Debug)]
+pub enum ProviderSpec {
+    /// An endpoint that speaks the Messages API.
+    Anthropic {
+        /// Without `/v1/messages`; absent: the Anthropic API.
+        base_url: Option<Url>,
+        /// Sent as `x-api-key`; absent for endpoints that need none.
+        key: Option<SecretString>,
+        /// How long silence may last.
+        timeouts: Timeouts,
+    },
+    /// A script.
+    Scripted {
+        /// A YAML file; absent: the built-in script.
+        script: Option<PathBuf>,
+    },
+}
+
+/// What a request says about thinking.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Thinking {
+    /// Nothing: the provider's default.
+    #[default]
+    Unset,
+    /// The model decides how much.
+    Adaptive,
+    /// At most this many tokens.
+    Budget(u32),
+}
+
+/// List prices in USD per million tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prices {
+    /// Uncached input.
+    pub input: f64,
+    /// Output.
+    pub output: f64,
+    /// Input read from a cache.
+    pub cache_read: f64,
+    /// Input written to a cache.
+    pub cache_write: f64,
+}
+
+/// The models of this server.
+pub struct Registry {
+    entries: Vec<(ModelSpec, Arc<dyn Model>)>,
+}
+
+/// A model id, resolved.
+#[derive(Clone)]
+pub struct Resolved {
+    /// Who answers.
+    pub model: Arc<dyn Model>,
+    /// The id to send.
+    pub upstream_id: String,
+    /// Output tokens to ask for.
+    pub max_output: u32,
+    /// What to say about thinking.
+    pub thinking: Thinking,
+    /// Whether effort is sent.
+    pub effort: bool,
+    /// List prices, where configured.
+    pub prices: Option<Prices>,
+}
+
+/// Why a registry cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// A pattern with more than one `*`, or an empty id.
+    #[error("the model id {0:?} is neither an id nor a pattern with one `*`")]
+    Id(String),
+    /// A script file cannot be read.
+    #[error("the script {path} cannot be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A script cannot be used.
+    #[error("the script {path}: {source}")]
+    Script {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: ScriptError,
+    },
+}
+
+/// The entries of a server whose configuration names no models (architecture "Model layer"): with a key or an endpoint,
+/// `claude-*` goes there; without either it is scripted. `scripted` always is.
+pub fn default_specs(
+    key: Option<SecretString>,
+    base_url: Option<Url>,
+    script: Option<PathBuf>,
+) -> Vec<ModelSpec> {
+    let scripted = ProviderSpec::Scripted { script };
+    let claude = if key.is_some() || base_url.is_some() {
+        ProviderSpec::Anthropic {
+            base_url,
+            key,
+            timeouts: Timeouts::default(),
+        }
+    } else {
+        scripted.clone()
+    };
+    vec![
+        ModelSpec::new("claude-*", claude),
+        ModelSpec {
+            display_name: Some("Scripted (answers from a fixed script)".to_owned()),
+            ..ModelSpec::new("scripted", scripted)
+        },
+    ]
+}
+
+impl Registry {
+    /// Builds the providers of all entries. `client` makes every outbound request.
+    ///
+    /// # Errors
+    /// When an id is no id, or a script cannot be used.
+    pub fn new(
+        specs: Vec<ModelSpec>,
+        client: &Client,
+        clock: &SharedClock,
+    ) -> Result<Self, RegistryError> {
+        let mut registry = Self {
+            entries: Vec::with_capacity(specs.len()),
+        };
+        for spec in specs {
+            let model: Arc<dyn Model> = match &spec.provider {
+                ProviderSpec::Anthropic {
+                    base_url,
+                    key,
+                    timeouts,
+                } => {
+                    let base = match base_url {
+                        Some(url) => url.clone(),
+                        None => ANTHROPIC.parse().expect("the constant is a URL"),
+                    };
+                    Arc::new(Anthropic::new(
+                        client.clone(),
+                        &base,
+                        key.clone(),
+                        *timeouts,
+                        Arc::clone(clock),
+                    ))
+                }
+                ProviderSpec::Scripted { script: None } => Arc::new(Scripted::built_in()),
+                ProviderSpec::Scripted { script: Some(path) } => {
+                    let yaml =
+                        std::fs::read_to_string(path).map_err(|source| RegistryError::Read {
+                            path: path.clone(),
+                            source,
+                        })?;
+                    let script =
+                        Scripted::parse(&yaml).map_err(|source| RegistryError::Script {
+                            path: path.clone(),
+                            source,
+                        })?;
+                    Arc::new(script)
+                }
+            };
+            registry.add(spec, model)?;
+        }
+        Ok(registry)
+    }
+
+    /// A registry without entries.
+    pub fn empty() -> Self {
+        Self {
+            entries: Vec::new(),
+        }
+    }
+
+    /// Adds an entry that a model of the caller's own serves; `spec.provider` is only shown.
+    ///
+    /// # Errors
+    /// When the id is no id.
+    pub fn add(&mut self, spec: ModelSpec, model: Arc<dyn Model>) -> Result<(), RegistryError> {
+        if spec.id.is_empty() || spec.id.matches('*').count() > 1 {
+            return Err(RegistryError::Id(spec.id));
+        }
+        self.entries.push((spec, model));
+        Ok(())
+    }
+
+    /// The model of this id; `None` when nothing is configured for it.
+    pub fn resolve(&self, id: &str) -> Option<Resolved> {
+        let exact = self.entries.iter().find(|(spec, _)| spec.id == id);
+        let (spec, model) =
+            exact.or_else(|| self.entries.iter().find(|(spec, _)| fits(&spec.id, id)))?;
+        Some(Resolved {
+            model: Arc::clone(model),
+            upstream_id: spec.upstream_id.clone().unwrap_or_else(|| id.to_owned()),
+            max_output: spec.max_output.unwrap_or(MAX_OUTPUT),
+            thinking: spec.thinking,
+            effort: spec.effort,
+            prices: spec.prices,
+        })
+    }
+
+    /// Whether `claude-*` ids are answered by a script: worth a warning at start.
+    pub fn claude_is_scripted(&self) -> bool {
+        self.entries.iter().any(|(spec, _)| {
+            spec.id == "claude-*" && matches!(spec.provider, ProviderSpec::Scripted { .. })
+        })
+    }
+
+    /// The models by name: configured ids in their order, patterns spelled out as the known ids they cover.
+    pub fn list(&self) -> Vec<Listed> {
+        let mut listed: Vec<Listed> = Vec::new();
+        for (spec, _) in &self.entries {
+            let names: Vec<(&str, &str, Option<&str>)> = if spec.id.contains('*') {
+                KNOWN
+                    .iter()
+                    .filter(|(id, ..)| fits(&spec.id, id))
+                    .map(|(id, name, line)| (*id, *name, Some(*line)))
+                    .collect()
+            } else {
+                let known = KNOWN.iter().find(|(id, ..)| *id == spec.id);
+                let name = spec.display_name.as_deref();
+                let name = name.or(known.map(|(_, name, _)| *name)).unwrap_or(&spec.id);
+                vec![(spec.id.as_str(), name, known.map(|(.., line)| *line))]
+            };
+            for (id, name, line) in names {
+                if listed.iter().all(|model| model.id != id) {
+                    listed.push(entry(spec, id, name, line));
+                }
+            }
+        }
+        listed
+    }
+}
+
+fn entry(spec: &ModelSpec, id: &str, name: &str, line: Option<&str>) -> Listed {
+    let scripted = matches!(spec.provider, ProviderSpec::Scripted { .. });
+    let display_name = if scripted && id != "scripted" {
+        format!("{name} (scripted: no model key is configured)")
+    } else {
+        name.to_owned()
+    };
+    Listed {
+        id: id.to_owned(),
+        kind: tag::Model::Value,
+        display_name,
+        created_at: Timestamp::from_micros(0),
+        lifecycle: Lifecycle::Active,
+        line: line.map(str::to_owned),
+        max_input_tokens: spec.context_window,
+        max_tokens: spec.max_output.map(u64::from),
+        deprecated_at: None,
+        retires_at: None,
+        allowed_fallback_models: None,
+        capabilities: None,
+    }
+}
+
+/// Whether an id fits a pattern with at most one `*`.
+fn fits(pattern: &str, id: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == id,
+        Some((head, tail)) => {
+            id.len() >= head.len() + tail.len() && id.starts_with(head) && id.ends_with(tail)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry(key: bool) -> Registry {
+        let clock: SharedClock = Arc::new(manyhands_protocol::time::SystemClock);
+        let client = crate::models::tests_client();
+        let specs = default_specs(key.then(|| SecretString::from("k")), None, None);
+        Registry::new(specs, &client, &clock).unwrap()
+    }
+
+    #[test]
+    fn without_a_key_claude_is_scripted_and_says_so() {
+        let registry = registry(false);
+        assert!(registry.claude_is_scripted());
+        let list = registry.list();
+        assert_eq!(list.len(), 18);
+        assert!(list[0].display_name.contains("scripted"));
+        assert_eq!(list[17].id, "scripted");
+    }
+
+    #[test]
+    fn with_a_key_claude_goes_to_the_endpoint() {
+        let registry = registry(true);
+        assert!(!registry.claude_is_scripted());
+        assert!(
+            registry
+                .list()
+                .iter()
+                .all(|model| model.id == "scripted" || !model.display_name.contains("scripted"))
+        );
+    }
+
+    #[test]
+    fn exact_ids_win_over_patterns_and_earlier_entries_over_later() {
+        let mut registry = registry(false);
+        let model = || Arc::new(Scripted::built_in());
+        let spec = |id: &str, max_output| ModelSpec {
+            max_output: Some(max_output),
+            ..ModelSpec::new(id, ProviderSpec::Scripted { script: None })
+        };
+        registry.add(spec("local-*", 1), model()).unwrap();
+        registry.add(spec("local-*-x", 2), model()).unwrap();
+        registry.add(spec("local-big", 3), model()).unwrap();
+        #[track_caller]
+        fn check(registry: &Registry, id: &str, max_output: Option<u32>) {
+            assert_eq!(
+                registry.resolve(id).map(|resolved| resolved.max_output),
+                max_output,
+                "{id}"
+            );
+        }
+        check(&registry, "claude-anything", Some(32_000));
+        check(&registry, "local-big", Some(3));
+        check(&registry, "local-small", Some(1));
+        check(&registry, "local-a-x", Some(1));
+        check(&registry, "gpt-9", None);
+        check(&registry, "", None);
+        assert!(registry.add(spec("a*b*", 1), model()).is_err());
+        assert!(registry.add(spec("", 1), model()).is_err());
+    }
+}
