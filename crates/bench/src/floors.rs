@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::sample::Samples;
 use crate::stub::Stub;
+use crate::tail::{Name, Tail};
 
 /// Appending `bytes` bytes to a file in `folder` and forcing them to disk, `count` times.
 pub(crate) fn fsync(folder: &Path, bytes: usize, count: usize) -> Result<Samples> {
@@ -112,6 +113,28 @@ pub(crate) async fn stub_rate(stub: &Stub, body_bytes: usize, connections: usize
             }
             Ok(())
         }
+    }))
+    .await?;
+    Ok((connections * EACH) as f64 / started.elapsed().as_secs_f64())
+}
+
+/// Frames a second a bare server gets to `connections` readers, each of its frames prepared.
+pub(crate) async fn bare_streams(stub: &Stub, connections: usize) -> Result<f64> {
+    const EACH: usize = 500;
+    let client = stub.client();
+    let mut readers = vec![];
+    for _ in 0..connections {
+        readers.push(client.connect().await?);
+    }
+    let path = format!("/frames/{EACH}");
+    let started = Instant::now();
+    try_join_all(readers.iter_mut().map(|connection| async {
+        let answer = connection.begin(Method::GET, &path, "").await?;
+        let mut tail = Tail::new(answer.into_body());
+        for _ in 0..EACH {
+            tail.until(Name::Message).await?;
+        }
+        Ok::<_, anyhow::Error>(())
     }))
     .await?;
     Ok((connections * EACH) as f64 / started.elapsed().as_secs_f64())

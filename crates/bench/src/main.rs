@@ -71,7 +71,10 @@ struct Flags {
     /// Sessions for appends a second
     #[arg(long, default_value_t = 64)]
     writers: usize,
-    /// Seconds of appending, twice
+    /// Streams that read one session at once
+    #[arg(long, default_value_t = 1000)]
+    readers: usize,
+    /// Seconds of each appending and delivering row
     #[arg(long, default_value_t = 5)]
     seconds: u64,
     /// Sessions for the memory of idle sessions
@@ -96,6 +99,8 @@ enum Group {
     Turns,
     /// Durable appends
     Appends,
+    /// Events to many streams
+    FanOut,
     /// Memory per session and stream
     Memory,
 }
@@ -159,6 +164,7 @@ async fn run(group: Group, flags: &Flags, setup: &Setup) -> Result<Vec<Row>> {
             rows::turns::run(setup, flags.sessions, flags.turns, crowd, rounds).await
         }
         Group::Appends => rows::appends::run(setup, flags.writers, flags.seconds).await,
+        Group::FanOut => rows::fan_out::run(setup, flags.readers, flags.seconds).await,
         Group::Memory => rows::memory::run(setup, flags.idle_sessions, flags.streams).await,
     }
 }

@@ -3,14 +3,22 @@
 pub(crate) mod appends;
 pub(crate) mod bash;
 pub(crate) mod create;
+pub(crate) mod fan_out;
 pub(crate) mod first_token;
 pub(crate) mod memory;
 pub(crate) mod start;
 pub(crate) mod turns;
 
-use anyhow::{Result, ensure};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
 
 use crate::stub::Stub;
+use crate::subject::{Subject, user_message};
+
+/// How long all sessions may take to reach the model.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Compares what the stub was asked with what the turns had to ask: an answer that did not come
 /// from the model, or a request sent twice, spoils the figures.
@@ -23,4 +31,22 @@ async fn expect_hits(stub: &Stub, expected: u64) -> Result<()> {
         stats.refused
     );
     Ok(())
+}
+
+/// Waits until this many sessions stand before the silent model.
+async fn all_wait(subject: &Subject, sessions: u64) -> Result<()> {
+    let waiting = async {
+        while subject.stub.stats().await?.hits < sessions {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    };
+    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    waited.context("not all sessions reached the model")?
+}
+
+/// The body of a request that sends `count` short messages.
+fn messages(count: usize) -> bytes::Bytes {
+    let events = vec![user_message("One more thing to keep in mind."); count];
+    bytes::Bytes::from(json!({"events": events}).to_string())
 }

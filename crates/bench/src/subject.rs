@@ -109,6 +109,7 @@ impl Subject {
         let tail = self.open_stream(&session).await?;
         Ok(Chat {
             events: format!("/v1/sessions/{session}/events"),
+            session,
             connection,
             tail,
         })
@@ -145,6 +146,7 @@ impl Subject {
 
 /// A session with its stream open.
 pub(crate) struct Chat {
+    session: String,
     events: String,
     connection: Connection,
     tail: Tail,
@@ -160,6 +162,11 @@ pub(crate) struct Turn {
 }
 
 impl Chat {
+    /// The session's id.
+    pub(crate) fn session(&self) -> &str {
+        &self.session
+    }
+
     /// Sends a message and follows the stream until the session rests.
     pub(crate) async fn turn(&mut self, text: &str) -> Result<Turn> {
         let turn = tokio::time::timeout(TURN_LIMIT, self.run_turn(text)).await;

@@ -12,6 +12,8 @@ pub(crate) enum Name {
     Delta,
     /// `session.status_idle`: the turn is over.
     Idle,
+    /// `user.message`: something was sent, or taken up.
+    Message,
     /// `session.error`: the turn went wrong.
     Error,
     /// Any other.
@@ -74,6 +76,7 @@ impl Lines {
                 return Some(match name.trim_ascii() {
                     b"event_delta" => Name::Delta,
                     b"session.status_idle" => Name::Idle,
+                    b"user.message" => Name::Message,
                     b"session.error" => Name::Error,
                     _ => Name::Other,
                 });
@@ -88,7 +91,7 @@ mod tests {
 
     #[test]
     fn finds_names_however_the_bytes_are_cut() {
-        let text = b": hi\n\nevent: event_delta\nid: 1\ndata: {\"event\": 1}\n\nevent:session.status_idle\r\ndata: x\n\nevent: agent.message\n\nevent: session.error\n\n";
+        let text = b": hi\n\nevent: event_delta\nid: 1\ndata: {\"event\": 1}\n\nevent:session.status_idle\r\ndata: x\n\nevent: agent.message\n\nevent: user.message\n\nevent: session.error\n\n";
         for size in 1..=text.len() {
             let mut lines = Lines::default();
             let mut names = vec![];
@@ -96,7 +99,16 @@ mod tests {
                 lines.push(piece);
                 names.extend(std::iter::from_fn(|| lines.next()));
             }
-            assert_eq!(names, [Name::Delta, Name::Idle, Name::Other, Name::Error]);
+            assert_eq!(
+                names,
+                [
+                    Name::Delta,
+                    Name::Idle,
+                    Name::Other,
+                    Name::Message,
+                    Name::Error
+                ]
+            );
         }
     }
 }

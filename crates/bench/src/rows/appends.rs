@@ -3,28 +3,25 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use futures::future::try_join_all;
-use serde_json::json;
 
-use super::expect_hits;
+use super::{all_wait, expect_hits, messages};
 use crate::floors;
 use crate::report::Row;
-use crate::subject::{Chat, Setup, Subject, user_message};
+use crate::subject::{Chat, Setup, Subject};
 
 /// What one group commit of the store takes at most.
 const GROUP: usize = 256;
 /// About what a short message takes in the log.
 const ENTRY_BYTES: usize = 300;
-/// How long all sessions may take to reach the model.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Sends for `seconds` from `sessions` sessions at once, with one event a request and with ten.
 pub(crate) async fn run(setup: &Setup, sessions: usize, seconds: u64) -> Result<Vec<Row>> {
     let subject = Subject::start(setup, "silent").await?;
     let mut chats = subject.open_chats(sessions).await?;
     for chat in &mut chats {
-        chat.append(batch(1)).await?;
+        chat.append(messages(1)).await?;
     }
     all_wait(&subject, sessions as u64).await?;
     let mut rows = vec![];
@@ -55,7 +52,7 @@ pub(crate) async fn run(setup: &Setup, sessions: usize, seconds: u64) -> Result<
 }
 
 async fn flood(chats: &mut [Chat], events: usize, duration: Duration) -> Result<(usize, Duration)> {
-    let body = batch(events);
+    let body = messages(events);
     let started = Instant::now();
     let sent = try_join_all(chats.iter_mut().map(|chat| {
         let body = &body;
@@ -70,20 +67,4 @@ async fn flood(chats: &mut [Chat], events: usize, duration: Duration) -> Result<
     }));
     let count = sent.await?.into_iter().sum();
     Ok((count, started.elapsed()))
-}
-
-async fn all_wait(subject: &Subject, sessions: u64) -> Result<()> {
-    let waiting = async {
-        while subject.stub.stats().await?.hits < sessions {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Ok(())
-    };
-    let waited = tokio::time::timeout(PATIENCE, waiting).await;
-    waited.context("not all sessions reached the model")?
-}
-
-fn batch(events: usize) -> bytes::Bytes {
-    let events = vec![user_message("One more thing to keep in mind."); events];
-    bytes::Bytes::from(json!({"events": events}).to_string())
 }

@@ -2,7 +2,8 @@
 //! and the model of acceptance tests.
 //!
 //! It prints `listening on http://ADDR:PORT` as its first line and ends on SIGTERM or when its
-//! standard input does. `GET /stats` counts what it was asked.
+//! standard input does. `GET /stats` counts what it was asked; `GET /frames/N` is a stream of N
+//! short events, all ready, for a bench of streams to compare itself with.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -24,6 +25,8 @@ use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
+
+const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
 #[derive(Parser)]
 #[command(about = "A Messages API server that answers at once, for benchmarks and tests")]
@@ -152,6 +155,11 @@ async fn answer(stub: &Stub, request: hyper::Request<Incoming>) -> Response<Full
     match (&head.method, head.uri.path()) {
         (&Method::POST, "/v1/messages") => message(stub, &head.headers, body.to_bytes()).await,
         (&Method::GET, "/v1/models") => json_response(200, &script::models()),
+        (&Method::GET, path) if path.starts_with("/frames/") => {
+            let count = path["/frames/".len()..].parse().unwrap_or(1);
+            let frames = script::FRAME.repeat(count);
+            respond(200, EVENT_STREAM, Bytes::from(frames))
+        }
         (&Method::GET, "/stats") => json_response(
             200,
             &json!({
@@ -186,7 +194,7 @@ async fn message(stub: &Stub, headers: &HeaderMap, raw: Bytes) -> Response<Full<
         Answers::Silent => std::future::pending().await,
     };
     match body {
-        Ok(body) => respond(200, "text/event-stream; charset=utf-8", body),
+        Ok(body) => respond(200, EVENT_STREAM, body),
         Err(problem) => {
             stub.refused.fetch_add(1, Relaxed);
             refuse(400, "invalid_request_error", &problem)

@@ -11,6 +11,11 @@ use super::reply::{Block, Reply};
 
 const MODEL: &str = "claude-stub";
 
+/// One frame of a session's stream, of the size a short message has.
+pub const FRAME: &str = "event: user.message\nid: 1234\ndata: {\"type\":\"user.message\",\
+    \"id\":\"sevt_01AbCdEfGhJkLmNpQrStUvWx\",\"content\":[{\"type\":\"text\",\
+    \"text\":\"One more thing to keep in mind.\"}],\"processed_at\":null}\n\n";
+
 /// `Hello from the stub.` in four deltas.
 pub fn greeting() -> Bytes {
     render(&Reply::text("Hello from the stub.").split_into(4))
