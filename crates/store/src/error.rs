@@ -1,7 +1,7 @@
 //! What can go wrong, sorted by what is to be done about it.
 
 /// A failure of the store itself. The caller did nothing wrong.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The database cannot be opened or used as it is: stop, and tell the operator.
     #[error("{operation}: {reason}")]
@@ -33,6 +33,14 @@ pub enum Error {
         /// The driver's words.
         reason: String,
     },
+    /// The caller asked for what cannot be: a defect of the program, not to be tried again.
+    #[error("{operation}: {reason}")]
+    Invalid {
+        /// What was attempted.
+        operation: &'static str,
+        /// Why it cannot be.
+        reason: String,
+    },
     /// A stored item fails its checksum or cannot be read: only this item is affected (security STORE-3).
     #[error("{item} is damaged: {reason}")]
     Damaged {
@@ -44,7 +52,7 @@ pub enum Error {
 }
 
 /// Why a brain's append was refused. Nothing was written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// Another owner has the session now: stop at once (security LEASE-1).
     #[error("the lease of epoch {epoch} is no longer valid")]

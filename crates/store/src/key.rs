@@ -2,6 +2,13 @@
 
 use manyhands_protocol::id::ApiKeyId;
 use manyhands_protocol::{Timestamp, WorkspaceId};
+use serde::{Deserialize, Serialize};
+
+use crate::db::{Row, Scope, values};
+use crate::error::Error;
+use crate::failpoint::failpoint;
+use crate::log::json;
+use crate::store::Store;
 
 /// SHA-256 of a key's text.
 pub type KeyHash = [u8; 32];
@@ -21,4 +28,153 @@ pub struct ApiKey {
     pub created_at: Timestamp,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
+}
+
+/// The columns of a key, as [`key_of`] takes them.
+macro_rules! key_columns {
+    () => {
+        "id, workspace, body, created_at, revoked_at"
+    };
+}
+/// The part of a key's row that is text of people, as stored.
+#[derive(Serialize, Deserialize)]
+struct Body {
+    name: String,
+    hint: String,
+}
+
+impl Store {
+    /// The workspace of single-workspace installations, created when there is none.
+    pub async fn default_workspace(&self) -> Result<WorkspaceId, Error> {
+        const SELECT: &str = "SELECT id FROM workspaces WHERE slot = 'default'";
+        let now = self.inner.services.clock.now();
+        let mut found = self.inner.db.read_one(SELECT, Vec::new()).await?;
+        if found.is_none() {
+            found = self
+                .inner
+                .db
+                .write(Scope::of("default workspace"), move |tx| {
+                    Box::pin(async move {
+                        tx.run(
+                            "INSERT INTO workspaces (id, slot, created_at) VALUES ($1, 'default', $2)
+                             ON CONFLICT (slot) DO NOTHING",
+                            values![WorkspaceId::generate().as_str(), now],
+                        )
+                        .await?;
+                        Ok::<_, Error>(tx.one(SELECT, Vec::new()).await?)
+                    })
+                })
+                .await?;
+        }
+        let damaged = |reason: String| Error::Damaged {
+            item: "the default workspace".to_owned(),
+            reason,
+        };
+        let row = found.ok_or_else(|| damaged("it is not there".to_owned()))?;
+        WorkspaceId::parse(row.text(0)?).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// Adds a key.
+    pub async fn insert_key(&self, key: &ApiKey, hash: &KeyHash) -> Result<(), Error> {
+        let (key, hash) = (key.clone(), *hash);
+        self.inner
+            .db
+            .write(Scope::of(key.id.as_str()), move |tx| {
+                Box::pin(async move {
+                    let body = Body {
+                        name: key.name,
+                        hint: key.hint,
+                    };
+                    tx.run(
+                        "INSERT INTO api_keys (id, workspace, hash, body, created_at, revoked_at)
+                         VALUES ($1, $2, $3, $4, $5, $6)",
+                        values![
+                            key.id.as_str(),
+                            key.workspace.as_str(),
+                            hash.as_slice(),
+                            json(&body)?,
+                            key.created_at,
+                            key.revoked_at,
+                        ],
+                    )
+                    .await?;
+                    failpoint!("store::key::inserted");
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// The key with this hash, unless it is revoked.
+    pub async fn key_by_hash(&self, hash: &KeyHash) -> Result<Option<ApiKey>, Error> {
+        let row = self
+            .inner
+            .db
+            .read_one(
+                concat!(
+                    "SELECT ",
+                    key_columns!(),
+                    " FROM api_keys WHERE hash = $1 AND revoked_at IS NULL"
+                ),
+                values![hash.as_slice()],
+            )
+            .await?;
+        row.as_ref().map(key_of).transpose()
+    }
+
+    /// All keys of a workspace, oldest first.
+    pub async fn list_keys(&self, workspace: &WorkspaceId) -> Result<Vec<ApiKey>, Error> {
+        let rows = self
+            .inner
+            .db
+            .read(
+                concat!(
+                    "SELECT ",
+                    key_columns!(),
+                    " FROM api_keys WHERE workspace = $1 ORDER BY created_at, id"
+                ),
+                values![workspace.as_str()],
+            )
+            .await?;
+        rows.iter().map(key_of).collect()
+    }
+
+    /// Revokes a key; false when there is no such key. Repeating it changes nothing.
+    pub async fn revoke_key(&self, workspace: &WorkspaceId, id: &ApiKeyId) -> Result<bool, Error> {
+        let (workspace, id) = (workspace.clone(), id.clone());
+        let now = self.inner.services.clock.now();
+        self.inner
+            .db
+            .write(Scope::of(id.as_str()), move |tx| {
+                Box::pin(async move {
+                    let revoked = tx
+                        .one(
+                            "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $3)
+                             WHERE id = $1 AND workspace = $2 RETURNING id",
+                            values![id.as_str(), workspace.as_str(), now],
+                        )
+                        .await?;
+                    failpoint!("store::key::revoked");
+                    Ok(revoked.is_some())
+                })
+            })
+            .await
+    }
+}
+
+fn key_of(row: &Row) -> Result<ApiKey, Error> {
+    let damaged = |reason: String| Error::Damaged {
+        item: format!("key {}", row.text(0).unwrap_or("?")),
+        reason,
+    };
+    let body: Body =
+        serde_json::from_str(row.text(2)?).map_err(|error| damaged(error.to_string()))?;
+    Ok(ApiKey {
+        id: ApiKeyId::parse(row.text(0)?).map_err(|error| damaged(error.to_string()))?,
+        workspace: WorkspaceId::parse(row.text(1)?).map_err(|error| damaged(error.to_string()))?,
+        name: body.name,
+        hint: body.hint,
+        created_at: row.time(3)?,
+        revoked_at: row.optional_time(4)?,
+    })
 }

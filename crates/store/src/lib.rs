@@ -5,11 +5,17 @@
 //! ([`lease`]). Every write is durable when the call returns (security LOG-1). Start at [`Store::change`] (how
 //! clients write) and [`Store::append`] (how a brain writes).
 
+mod agent;
+mod db;
 pub mod entry;
+mod environment;
 pub mod error;
+mod events;
+mod failpoint;
 pub mod key;
 pub mod lease;
 pub mod listing;
+mod log;
 pub mod session;
 mod store;
 pub mod tail;

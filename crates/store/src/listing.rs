@@ -1,7 +1,9 @@
-//! Where a list page begins.
+//! Where a list page begins, and how a list is asked for.
 
 use manyhands_protocol::Timestamp;
 use manyhands_protocol::page::Order;
+
+use crate::db::Value;
 
 /// A place in a list that is sorted by creation time, then id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,4 +65,71 @@ pub struct EventRange {
     pub processed_before: Option<Timestamp>,
     /// At or before.
     pub processed_to: Option<Timestamp>,
+}
+
+/// A statement put together from fixed parts; values only ever become parameters.
+pub(crate) struct Query {
+    pub(crate) sql: String,
+    pub(crate) values: Vec<Value>,
+}
+
+impl Query {
+    pub(crate) fn new(sql: &str) -> Self {
+        Self {
+            sql: sql.to_owned(),
+            values: Vec::new(),
+        }
+    }
+
+    pub(crate) fn push(&mut self, sql: &'static str) {
+        self.sql.push_str(sql);
+    }
+
+    /// Adds a parameter in this place.
+    pub(crate) fn bind(&mut self, value: impl Into<Value>) {
+        self.values.push(value.into());
+        self.sql.push_str(&format!("${}", self.values.len()));
+    }
+
+    /// Adds a condition that ends in a parameter.
+    pub(crate) fn and(&mut self, condition: &'static str, value: impl Into<Value>) {
+        self.sql.push_str(" AND ");
+        self.sql.push_str(condition);
+        self.bind(value);
+    }
+
+    /// Adds the condition that a column has one of these values, of which there is at least one.
+    pub(crate) fn and_in<V: Into<Value>>(
+        &mut self,
+        column: &'static str,
+        values: impl IntoIterator<Item = V>,
+    ) {
+        self.sql.push_str(" AND ");
+        self.sql.push_str(column);
+        for (index, value) in values.into_iter().enumerate() {
+            self.sql.push_str(if index == 0 { " IN (" } else { ", " });
+            self.bind(value);
+        }
+        self.sql.push(')');
+    }
+
+    /// Sorts by creation time and id, and takes the page of `range`.
+    pub(crate) fn page(&mut self, created_at: &'static str, id: &'static str, range: &Range) {
+        let (direction, beyond) = match range.order {
+            Order::Asc => ("ASC", ">"),
+            Order::Desc => ("DESC", "<"),
+        };
+        if let Some(after) = &range.after {
+            self.sql
+                .push_str(&format!(" AND ({created_at}, {id}) {beyond} ("));
+            self.bind(after.created_at);
+            self.sql.push_str(", ");
+            self.bind(after.id.as_str());
+            self.sql.push(')');
+        }
+        self.sql.push_str(&format!(
+            " ORDER BY {created_at} {direction}, {id} {direction} LIMIT "
+        ));
+        self.bind(range.limit);
+    }
 }

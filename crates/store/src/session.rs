@@ -1,5 +1,8 @@
 //! A session's row, and what a write to a session consists of.
 
+mod read;
+mod write;
+
 use manyhands_protocol::agent::SessionAgent;
 use manyhands_protocol::session::SessionStatus;
 use manyhands_protocol::{
@@ -8,6 +11,8 @@ use manyhands_protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::entry::NewEntry;
+
+pub(crate) use write::{transition, write_drafts};
 
 /// Tokens a session used in all; cumulative (runtime US-1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,24 +1,22 @@
-//! The store: opening it, and the list of all it can do.
+//! The store: opening it, closing it, and what all its parts share.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
-use manyhands_protocol::agent::Agent;
-use manyhands_protocol::environment::Environment;
+use manyhands_protocol::SessionId;
 use manyhands_protocol::event::Preview;
-use manyhands_protocol::id::ApiKeyId;
-use manyhands_protocol::session::SessionFilter;
 use manyhands_protocol::time::SharedClock;
-use manyhands_protocol::{AgentId, EnvironmentId, EventId, SessionId, WorkspaceId};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use crate::entry::Entry;
-use crate::error::{AppendError, Error};
-use crate::key::{ApiKey, KeyHash};
-use crate::lease::{Lease, Nudge};
-use crate::listing::{AgentFilter, EventRange, Range};
-use crate::session::{Append, Change, NewSession, SessionRecord, SessionState};
-use crate::tail::Subscription;
+use crate::db::{Db, Postgres, Scope, Sqlite, values};
+use crate::error::Error;
+use crate::failpoint::failpoint;
+use crate::lease::Nudge;
+use crate::tail::{Hub, Subscription, TailItem};
 
 /// Which database.
 #[derive(Clone, Debug)]
@@ -44,293 +42,207 @@ pub struct Config {
     pub clock: SharedClock,
 }
 
+/// How many nudges may wait for the dispatcher. Beyond that sessions wait for its timer.
+const NUDGES: usize = 1024;
+/// How often a PostgreSQL instance says that it lives; it is believed for 10 s (architecture "Wakes").
+const RENEWAL: Duration = Duration::from_secs(3);
+
 /// The store. Cheap to clone.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
 
-#[expect(unused_variables, clippy::unimplemented, reason = "signatures first")]
+/// What one open store consists of.
+pub(crate) struct Inner {
+    pub(crate) db: Db,
+    pub(crate) services: Services,
+    nudges: mpsc::Sender<Nudge>,
+    /// The receiving end, until it is taken.
+    untaken: Mutex<Option<mpsc::Receiver<Nudge>>>,
+    /// Whether somebody acts on leases that are granted with a write.
+    taken: AtomicBool,
+    renewal: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a write needs besides its transaction.
+#[derive(Clone)]
+pub(crate) struct Services {
+    pub(crate) clock: SharedClock,
+    pub(crate) hub: Arc<Hub>,
+    /// Who holds the leases that this store grants.
+    pub(crate) instance: Arc<String>,
+}
+
 impl Store {
     /// Opens the database, checks its durability settings (security STORE-1) and brings its schema up to date
     /// (security STORE-5). On SQLite it takes the data directory's lock and voids all older leases.
     pub async fn open(config: Config) -> Result<Self, Error> {
-        unimplemented!()
+        let (db, postgres) = match &config.database {
+            Database::Sqlite { directory } => (Db::Sqlite(Sqlite::open(directory).await?), false),
+            Database::Postgres { url } => (Db::Postgres(Postgres::open(url).await?), true),
+        };
+        let (sender, receiver) = mpsc::channel(NUDGES);
+        let store = Self {
+            inner: Arc::new(Inner {
+                db,
+                services: Services {
+                    clock: config.clock,
+                    hub: Arc::default(),
+                    instance: Arc::new(format!("{:032x}", rand::random::<u128>())),
+                },
+                nudges: sender,
+                untaken: Mutex::new(Some(receiver)),
+                taken: AtomicBool::new(false),
+                renewal: Mutex::new(None),
+            }),
+        };
+        if postgres {
+            store.inner.renew().await?;
+            let task = tokio::spawn(renew_while_open(Arc::downgrade(&store.inner)));
+            *lock(&store.inner.renewal) = Some(task);
+        } else {
+            store.inner.void_older_leases().await?;
+        }
+        Ok(store)
     }
 
-    /// Finishes pending writes and closes the database.
+    /// Finishes pending writes, gives this process's leases back and closes the database.
     pub async fn close(&self) {
-        unimplemented!()
+        if let Some(task) = lock(&self.inner.renewal).take() {
+            task.abort();
+        }
+        if let Err(error) = self.inner.release_all().await {
+            // Restarting, or their time running out, ends them as well.
+            tracing::warn!(%error, "leases could not be given back");
+        }
+        self.inner.db.close().await;
+        self.inner.services.hub.close();
     }
 
-    /// A round trip to the database, for readiness.
+    /// A round trip to the database, for readiness: a read, and a transaction of the writer.
     pub async fn ping(&self) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    // Workspaces and keys.
-
-    /// The workspace of single-workspace installations, created when there is none.
-    pub async fn default_workspace(&self) -> Result<WorkspaceId, Error> {
-        unimplemented!()
-    }
-
-    /// Adds a key.
-    pub async fn insert_key(&self, key: &ApiKey, hash: &KeyHash) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// The key with this hash, unless it is revoked.
-    pub async fn key_by_hash(&self, hash: &KeyHash) -> Result<Option<ApiKey>, Error> {
-        unimplemented!()
-    }
-
-    /// All keys of a workspace, oldest first.
-    pub async fn list_keys(&self, workspace: &WorkspaceId) -> Result<Vec<ApiKey>, Error> {
-        unimplemented!()
-    }
-
-    /// Revokes a key; false when there is no such key. Repeating it changes nothing.
-    pub async fn revoke_key(&self, workspace: &WorkspaceId, id: &ApiKeyId) -> Result<bool, Error> {
-        unimplemented!()
-    }
-
-    // Agents.
-
-    /// Adds an agent (its first version).
-    pub async fn insert_agent(&self, workspace: &WorkspaceId, agent: &Agent) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// An agent: its latest version, or the one asked for. `archived_at` is the agent's, also on old versions.
-    pub async fn agent(
-        &self,
-        workspace: &WorkspaceId,
-        id: &AgentId,
-        version: Option<u32>,
-    ) -> Result<Option<Agent>, Error> {
-        unimplemented!()
-    }
-
-    /// Changes an agent under its lock. `decide` gets the latest version and answers with the new state (a higher
-    /// `version` is stored as a new version; the same version only replaces the row, as archiving does), `None` for
-    /// no change, or a refusal. The outer option is empty when there is no such agent.
-    pub async fn update_agent<R: Send + 'static>(
-        &self,
-        workspace: &WorkspaceId,
-        id: &AgentId,
-        decide: impl FnOnce(&Agent) -> Result<Option<Agent>, R> + Send + 'static,
-    ) -> Result<Option<Result<Agent, R>>, Error> {
-        unimplemented!()
-    }
-
-    /// A page of agents (latest versions).
-    pub async fn list_agents(
-        &self,
-        workspace: &WorkspaceId,
-        filter: &AgentFilter,
-        range: &Range,
-    ) -> Result<Vec<Agent>, Error> {
-        unimplemented!()
-    }
-
-    /// Versions of an agent, newest first, below `before` when given.
-    pub async fn list_agent_versions(
-        &self,
-        workspace: &WorkspaceId,
-        id: &AgentId,
-        before: Option<u32>,
-        limit: u32,
-    ) -> Result<Vec<Agent>, Error> {
-        unimplemented!()
-    }
-
-    // Environments.
-
-    /// Adds an environment.
-    pub async fn insert_environment(
-        &self,
-        workspace: &WorkspaceId,
-        environment: &Environment,
-    ) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// An environment.
-    pub async fn environment(
-        &self,
-        workspace: &WorkspaceId,
-        id: &EnvironmentId,
-    ) -> Result<Option<Environment>, Error> {
-        unimplemented!()
-    }
-
-    /// Changes an environment under its lock; as [`update_agent`](Self::update_agent).
-    pub async fn update_environment<R: Send + 'static>(
-        &self,
-        workspace: &WorkspaceId,
-        id: &EnvironmentId,
-        decide: impl FnOnce(&Environment) -> Result<Option<Environment>, R> + Send + 'static,
-    ) -> Result<Option<Result<Environment, R>>, Error> {
-        unimplemented!()
-    }
-
-    /// Deletes an environment that no session refers to. `Some(false)` when one does, `None` when there is no such
-    /// environment (runtime EN-5).
-    pub async fn delete_environment(
-        &self,
-        workspace: &WorkspaceId,
-        id: &EnvironmentId,
-    ) -> Result<Option<bool>, Error> {
-        unimplemented!()
-    }
-
-    /// A page of environments.
-    pub async fn list_environments(
-        &self,
-        workspace: &WorkspaceId,
-        include_archived: bool,
-        range: &Range,
-    ) -> Result<Vec<Environment>, Error> {
-        unimplemented!()
-    }
-
-    // Sessions, as clients write them.
-
-    /// Creates a session and its first entries in one transaction (runtime LC-6). The agent and the environment must
-    /// still be there and not archived: false when one is not, and nothing is written.
-    pub async fn create_session(&self, session: NewSession) -> Result<bool, Error> {
-        unimplemented!()
-    }
-
-    /// A session.
-    pub async fn session(
-        &self,
-        workspace: &WorkspaceId,
-        id: &SessionId,
-    ) -> Result<Option<SessionRecord>, Error> {
-        unimplemented!()
-    }
-
-    /// A page of sessions.
-    pub async fn list_sessions(
-        &self,
-        workspace: &WorkspaceId,
-        filter: &SessionFilter,
-        range: &Range,
-    ) -> Result<Vec<SessionRecord>, Error> {
-        unimplemented!()
-    }
-
-    /// A client's write: `decide` sees the session under its lock and answers with what to write and a value of its
-    /// own, or refuses, and then nothing is written. `referenced` names the tool-use events whose calls `decide` wants
-    /// to see even when they are answered. The outer option is empty when there is no such session.
-    ///
-    /// Gives the stored entries (the ones of `change.append`, in order) and the value.
-    pub async fn change<T: Send + 'static, R: Send + 'static>(
-        &self,
-        workspace: &WorkspaceId,
-        id: &SessionId,
-        referenced: &[EventId],
-        decide: impl FnOnce(&SessionState) -> Result<(Change, T), R> + Send + 'static,
-    ) -> Result<Option<Result<(Vec<Entry>, T), R>>, Error> {
-        unimplemented!()
-    }
-
-    // The log.
-
-    /// Entries after a position (private ones included), oldest first.
-    pub async fn read(
-        &self,
-        session: &SessionId,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<Entry>, Error> {
-        unimplemented!()
-    }
-
-    /// The last entry of a private type, if any: where replay starts (a compaction), or an intent.
-    pub async fn last_private(
-        &self,
-        session: &SessionId,
-        type_name: &str,
-    ) -> Result<Option<Entry>, Error> {
-        unimplemented!()
-    }
-
-    /// One event in its present state: the last appearance of its id.
-    pub async fn event(&self, session: &SessionId, id: &EventId) -> Result<Option<Entry>, Error> {
-        unimplemented!()
-    }
-
-    /// A page of the public event list, each with its key: one row per event, sorted by the position at which it was
-    /// processed, queued ones last (runtime LI-4, LI-5).
-    pub async fn list_events(
-        &self,
-        session: &SessionId,
-        range: &EventRange,
-    ) -> Result<Vec<(crate::listing::EventKey, Entry)>, Error> {
-        unimplemented!()
+        self.inner.db.read("SELECT 1", Vec::new()).await?;
+        self.inner
+            .db
+            .write(Scope::default(), |tx| {
+                Box::pin(tx.run("SELECT 1", Vec::new()))
+            })
+            .await
     }
 
     /// Listens to a session. Attached when it returns.
     pub fn subscribe(&self, session: &SessionId) -> Subscription {
-        unimplemented!()
+        self.inner.services.hub.subscribe(session)
     }
 
-    /// How many listeners a session has, to save work on previews nobody sees.
+    /// Whether a session has listeners, to save work on previews nobody sees.
     pub fn has_listeners(&self, session: &SessionId) -> bool {
-        unimplemented!()
+        self.inner.services.hub.has_listeners(session)
     }
 
     /// Shows a preview to the session's listeners. Never stored.
     pub fn preview(&self, session: &SessionId, preview: Preview) {
-        unimplemented!()
+        self.inner
+            .services
+            .hub
+            .publish(session, || TailItem::Preview(Arc::new(preview)));
     }
-
-    // The brain's side.
 
     /// The receiving end of nudges; can be taken once per store. While it is taken, writes that want a brain grant the
     /// lease to this process in the same transaction when nobody holds it.
     pub fn nudges(&self) -> Option<mpsc::Receiver<Nudge>> {
-        unimplemented!()
+        let receiver = lock(&self.inner.untaken).take()?;
+        self.inner.taken.store(true, Ordering::Release);
+        Some(receiver)
     }
 
-    /// Sessions that want a brain and that no living instance holds, oldest wish first. The timer behind lost nudges.
-    pub async fn wanting(&self, limit: u32) -> Result<Vec<Nudge>, Error> {
-        unimplemented!()
+    /// Room for one nudge, kept before the write that may cause it: without room no lease is granted.
+    pub(crate) fn nudge_permit(&self) -> Option<mpsc::OwnedPermit<Nudge>> {
+        if !self.inner.taken.load(Ordering::Acquire) {
+            return None;
+        }
+        self.inner.nudges.clone().try_reserve_owned().ok()
+    }
+}
+
+impl Inner {
+    /// The data directory's lock says that no other process lives: whatever was leased, no brain holds it now.
+    async fn void_older_leases(&self) -> Result<(), Error> {
+        let instance = Arc::clone(&self.services.instance);
+        self.db
+            .write(Scope::default(), move |tx| {
+                Box::pin(async move {
+                    tx.run(
+                        "UPDATE sessions SET epoch = epoch + 1, holder = NULL WHERE holder IS NOT NULL",
+                        Vec::new(),
+                    )
+                    .await?;
+                    tx.run("DELETE FROM instances", Vec::new()).await?;
+                    tx.run(
+                        "INSERT INTO instances (id, expires_at) VALUES ($1, $2)",
+                        values![instance.as_str(), i64::MAX],
+                    )
+                    .await
+                })
+            })
+            .await
     }
 
-    /// Takes the lease of a session that wants a brain; `None` when a living instance holds it or nothing is wanted.
-    pub async fn claim(
-        &self,
-        workspace: &WorkspaceId,
-        session: &SessionId,
-    ) -> Result<Option<Lease>, Error> {
-        unimplemented!()
+    /// Says to the other PostgreSQL instances that this one lives, by the database's clock (security LEASE-1).
+    async fn renew(&self) -> Result<(), Error> {
+        let instance = Arc::clone(&self.services.instance);
+        self.db
+            .write(Scope::default(), move |tx| {
+                Box::pin(async move {
+                    tx.run(
+                        "INSERT INTO instances (id, expires_at)
+                         VALUES ($1, (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT + 10000000)
+                         ON CONFLICT (id) DO UPDATE SET expires_at = EXCLUDED.expires_at",
+                        values![instance.as_str()],
+                    )
+                    .await?;
+                    failpoint!("store::lease::renewed");
+                    Ok(())
+                })
+            })
+            .await
     }
 
-    /// The session as its brain sees it. `None` when it is gone.
-    pub async fn leased_session(&self, lease: &Lease) -> Result<Option<SessionRecord>, Error> {
-        unimplemented!()
+    async fn release_all(&self) -> Result<(), Error> {
+        let instance = Arc::clone(&self.services.instance);
+        self.db
+            .write(Scope::default(), move |tx| {
+                Box::pin(async move {
+                    tx.run(
+                        "UPDATE sessions SET holder = NULL WHERE holder = $1",
+                        values![instance.as_str()],
+                    )
+                    .await?;
+                    tx.run(
+                        "DELETE FROM instances WHERE id = $1",
+                        values![instance.as_str()],
+                    )
+                    .await
+                })
+            })
+            .await
     }
+}
 
-    /// A brain's append. Refused when the epoch is not the current one.
-    pub async fn append(&self, lease: &Lease, append: Append) -> Result<Vec<Entry>, AppendError> {
-        unimplemented!()
+async fn renew_while_open(inner: Weak<Inner>) {
+    let mut ticks = tokio::time::interval(RENEWAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(inner) = inner.upgrade() else { return };
+        if let Err(error) = inner.renew().await {
+            // Past the time to live, this instance's own appends are refused by their guard.
+            tracing::warn!(%error, "this instance could not be renewed");
+        }
     }
+}
 
-    /// A brain's last append: as [`append`](Self::append), and the lease ends in the same transaction. Refused with
-    /// `UnreadInput` when a client's input lies after `read_to`.
-    pub async fn append_and_rest(
-        &self,
-        lease: &Lease,
-        append: Append,
-        read_to: i64,
-    ) -> Result<Vec<Entry>, AppendError> {
-        unimplemented!()
-    }
-
-    /// Gives a lease back without having rested: the session still wants a brain (shutdown, failures).
-    pub async fn release(&self, lease: &Lease) -> Result<(), Error> {
-        unimplemented!()
-    }
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

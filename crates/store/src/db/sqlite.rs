@@ -1,0 +1,217 @@
+//! SQLite: one writer that commits waiting jobs together, readers beside it, one process per data directory.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use tokio::sync::{mpsc, watch};
+
+use super::tx::{Connection, Tx, fetch_sqlite};
+use super::{Job, Row, Sql, Value, migration_error, sort_error, writer};
+use crate::error::Error;
+use crate::failpoint::failpoint;
+
+pub(super) const CORRUPT: u32 = 11;
+pub(super) const FULL: u32 = 13;
+/// The wal-index could not grow: there is no room for it.
+pub(super) const SHARED_MEMORY_SIZE: u32 = 4874;
+pub(super) const NOT_A_DATABASE: u32 = 26;
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// How many jobs may wait for the writer; more wait in their callers.
+const WAITING_JOBS: usize = 1024;
+const READERS: u32 = 4;
+/// Writer and readers wait so long for each other before a statement fails.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A SQLite database in a data directory that this process holds.
+pub(crate) struct Sqlite {
+    /// Empty once closed.
+    jobs: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
+    /// Turns true when the writer has ended.
+    ended: watch::Receiver<bool>,
+    readers: SqlitePool,
+}
+
+impl Sqlite {
+    /// Takes the directory's lock, opens or creates the database, verifies its settings and migrates it.
+    pub(crate) async fn open(directory: &Path) -> Result<Self, Error> {
+        let lock = take_lock(directory)?;
+        let options = SqliteConnectOptions::new()
+            .filename(directory.join("manyhands.db"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true)
+            .statement_cache_capacity(256)
+            // One checkpoint for some 16 MB of log pages, and a log file that shrinks back after a burst.
+            .pragma("wal_autocheckpoint", "4000")
+            .pragma("journal_size_limit", "67108864")
+            .disable_statement_logging();
+        let mut connection = connect(&options).await?;
+        failpoint!("store::migrate::before");
+        MIGRATIONS
+            .run(&mut connection)
+            .await
+            .map_err(migration_error)?;
+        failpoint!("store::migrate::after");
+
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .min_connections(1)
+            .test_before_acquire(false)
+            .connect_with(options.clone().pragma("query_only", "ON"))
+            .await
+            .map_err(|error| sort_error("opening the database for reading", &error))?;
+
+        let (sender, receiver) = mpsc::channel(WAITING_JOBS);
+        let (end, ended) = watch::channel(false);
+        let runtime = tokio::runtime::Handle::current();
+        std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || {
+                let _runtime = runtime.enter();
+                futures::executor::block_on(writer::run(receiver, options, connection));
+                drop(lock);
+                let _ = end.send(true);
+            })
+            .map_err(|error| Error::Setup {
+                operation: "starting the database writer",
+                reason: error.to_string(),
+            })?;
+        Ok(Self {
+            jobs: Mutex::new(Some(sender)),
+            ended,
+            readers,
+        })
+    }
+
+    pub(super) async fn submit(&self, job: Box<dyn Job>) -> Result<(), Error> {
+        let jobs = self
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let closed = || Error::Unavailable {
+            operation: "writing",
+            reason: "the store is closed".to_owned(),
+        };
+        let jobs = jobs.ok_or_else(closed)?;
+        jobs.send(job).await.map_err(|_| closed())
+    }
+
+    pub(super) async fn read(&self, sql: Sql, values: Vec<Value>) -> Result<Vec<Row>, Error> {
+        let read = async {
+            let mut connection = self.readers.acquire().await?;
+            fetch_sqlite(&mut connection, sql, values).await
+        };
+        read.await.map_err(|error| sort_error("reading", &error))
+    }
+
+    pub(super) async fn close(&self) {
+        drop(
+            self.jobs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        let mut ended = self.ended.clone();
+        // An error means the writer is gone, which is what is waited for.
+        let _ = ended.wait_for(|ended| *ended).await;
+        self.readers.close().await;
+    }
+}
+
+/// Opens the database for writing and verifies that it keeps what it acknowledges (security STORE-1).
+pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, Error> {
+    let mut connection = options
+        .connect()
+        .await
+        .map_err(|error| sort_error("opening the database", &error))?;
+    for (pragma, wanted) in [("journal_mode", "wal"), ("synchronous", "2")] {
+        let sql = format!("SELECT CAST({pragma} AS TEXT) FROM pragma_{pragma}");
+        let rows = fetch_sqlite(&mut connection, sql.into(), Vec::new())
+            .await
+            .map_err(|error| sort_error("reading the durability settings", &error))?;
+        let found = rows.first().map_or(Ok(""), |row| row.text(0))?;
+        if found != wanted {
+            return Err(Error::Setup {
+                operation: "checking the durability settings",
+                reason: format!(
+                    "SQLite's {pragma} is \"{found}\" where \"{wanted}\" is needed; put the data directory on a local disk"
+                ),
+            });
+        }
+    }
+    Ok(connection)
+}
+
+/// Closes a connection whose last write failed; what its end says no longer matters.
+pub(super) async fn abandon(connection: SqliteConnection) {
+    if let Err(error) = connection.close().await {
+        tracing::debug!(%error, "closing the database writer after a failure");
+    }
+}
+
+/// One process per data directory: the lock ends with the process, whatever ends it.
+fn take_lock(directory: &Path) -> Result<File, Error> {
+    let setup = |error: std::io::Error| Error::Setup {
+        operation: "opening the data directory",
+        reason: format!("{}: {error}", directory.display()),
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(setup)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(directory.join("lock"))
+        .map_err(setup)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut holder = String::new();
+            // The holder may be about to write its id; then it is unknown.
+            let _ = file.read_to_string(&mut holder);
+            let pid = match holder.trim() {
+                "" => "unknown",
+                pid => pid,
+            };
+            return Err(Error::InUse {
+                directory: directory.display().to_string(),
+                pid: pid.to_owned(),
+            });
+        }
+        Err(error) => return Err(setup(error.into())),
+    }
+    file.set_len(0).map_err(setup)?;
+    writeln!(file, "{}", std::process::id()).map_err(setup)?;
+    Ok(file)
+}
+
+impl Tx {
+    pub(super) fn on_sqlite(connection: SqliteConnection) -> Self {
+        Self::new(Connection::Sqlite(connection))
+    }
+
+    pub(super) async fn abandon_sqlite(self) {
+        if let Connection::Sqlite(connection) = self.connection {
+            abandon(connection).await;
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The transaction a job writes in.
+
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqliteConnection};
+
+use super::row::{bind_postgres, bind_sqlite};
+use super::{Row, Sql, Value, is_fatal, sort_error};
+use crate::error::Error;
+
+/// What a job does after the commit and before it is acknowledged.
+type Effect = Box<dyn FnOnce() + Send>;
+
+/// How rows are locked as they are read. SQLite has one writer and needs none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// Against every other writer.
+    Update,
+    /// Against change, not against other holders of the same lock.
+    Share,
+}
+
+/// A transaction, shared with no other job while it is lent to one.
+pub(crate) struct Tx {
+    pub(super) connection: Connection,
+    /// Runs in front of the next statement, in the same trip to the database.
+    pub(super) prefix: Option<&'static str>,
+    pub(super) effects: Vec<Effect>,
+    /// The first error after which the connection must not be written to any more (security STORE-2).
+    pub(super) fault: Option<Error>,
+}
+
+pub(super) enum Connection {
+    Sqlite(SqliteConnection),
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+}
+
+impl Tx {
+    pub(super) fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            prefix: None,
+            effects: Vec::new(),
+            fault: None,
+        }
+    }
+
+    /// Runs a statement and gives its rows.
+    pub(crate) async fn all(
+        &mut self,
+        sql: impl Into<Sql>,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, Error> {
+        let mut sql = sql.into();
+        if let Some(prefix) = self.prefix.take() {
+            sql = format!("{prefix}{sql}").into();
+        }
+        let result = match &mut self.connection {
+            Connection::Sqlite(connection) => fetch_sqlite(connection, sql, values).await,
+            Connection::Postgres(transaction) => fetch_postgres(transaction, sql, values).await,
+        };
+        result.map_err(|error| {
+            let sorted = sort_error("writing", &error);
+            if is_fatal(&error, &sorted) && self.fault.is_none() {
+                self.fault = Some(sorted.clone());
+            }
+            sorted
+        })
+    }
+
+    /// Runs a statement and gives its first row.
+    pub(crate) async fn one(
+        &mut self,
+        sql: impl Into<Sql>,
+        values: Vec<Value>,
+    ) -> Result<Option<Row>, Error> {
+        Ok(self.all(sql, values).await?.into_iter().next())
+    }
+
+    /// Runs a statement without rows.
+    pub(crate) async fn run(
+        &mut self,
+        sql: impl Into<Sql>,
+        values: Vec<Value>,
+    ) -> Result<(), Error> {
+        self.all(sql, values).await.map(drop)
+    }
+
+    /// Reads rows and locks them until the end of the transaction.
+    pub(crate) async fn locked(
+        &mut self,
+        lock: Lock,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, Error> {
+        match (&self.connection, lock) {
+            (Connection::Sqlite(_), _) => self.all(sql, values).await,
+            (Connection::Postgres(_), Lock::Update) => {
+                self.all(format!("{sql} FOR UPDATE"), values).await
+            }
+            (Connection::Postgres(_), Lock::Share) => {
+                self.all(format!("{sql} FOR SHARE"), values).await
+            }
+        }
+    }
+
+    /// Whether readers before this statement could have seen an older state than readers after a lock.
+    pub(crate) fn needs_row_locks(&self) -> bool {
+        matches!(self.connection, Connection::Postgres(_))
+    }
+
+    /// Does something once the job's writes are durable, in commit order of the job's key. Must not block.
+    pub(crate) fn after_commit(&mut self, effect: impl FnOnce() + Send + 'static) {
+        self.effects.push(Box::new(effect));
+    }
+}
+
+pub(super) async fn fetch_sqlite(
+    connection: &mut SqliteConnection,
+    sql: Sql,
+    values: Vec<Value>,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let query = bind_sqlite(sqlx::query(AssertSqlSafe(sql)), values);
+    let rows = connection.fetch_all(query).await?;
+    Ok(rows.into_iter().map(Row::Sqlite).collect())
+}
+
+pub(super) async fn fetch_postgres(
+    connection: &mut PgConnection,
+    sql: Sql,
+    values: Vec<Value>,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let query = bind_postgres(sqlx::query(AssertSqlSafe(sql)), values);
+    let rows = connection.fetch_all(query).await?;
+    Ok(rows.into_iter().map(Row::Postgres).collect())
+}

@@ -1,0 +1,164 @@
+//! Environments.
+
+use manyhands_protocol::environment::Environment;
+use manyhands_protocol::{EnvironmentId, WorkspaceId};
+
+use crate::db::{Lock, Row, Scope, Tx, values};
+use crate::error::Error;
+use crate::failpoint::failpoint;
+use crate::listing::{Query, Range};
+use crate::log::json;
+use crate::store::Store;
+
+impl Store {
+    /// Adds an environment.
+    pub async fn insert_environment(
+        &self,
+        workspace: &WorkspaceId,
+        environment: &Environment,
+    ) -> Result<(), Error> {
+        let (workspace, environment) = (workspace.clone(), environment.clone());
+        self.inner
+            .db
+            .write(Scope::of(environment.id.as_str()), move |tx| {
+                Box::pin(async move {
+                    tx.run(
+                        "INSERT INTO environments (id, workspace, body, created_at, archived_at)
+                         VALUES ($1, $2, $3, $4, $5)",
+                        values![
+                            environment.id.as_str(),
+                            workspace.as_str(),
+                            json(&environment)?,
+                            environment.created_at,
+                            environment.archived_at,
+                        ],
+                    )
+                    .await
+                })
+            })
+            .await
+    }
+
+    /// An environment.
+    pub async fn environment(
+        &self,
+        workspace: &WorkspaceId,
+        id: &EnvironmentId,
+    ) -> Result<Option<Environment>, Error> {
+        let row = self
+            .inner
+            .db
+            .read_one(SELECT_ONE, values![id.as_str(), workspace.as_str()])
+            .await?;
+        row.as_ref().map(environment_of).transpose()
+    }
+
+    /// Changes an environment under its lock; as [`update_agent`](Self::update_agent).
+    pub async fn update_environment<R: Send + 'static>(
+        &self,
+        workspace: &WorkspaceId,
+        id: &EnvironmentId,
+        decide: impl FnOnce(&Environment) -> Result<Option<Environment>, R> + Send + 'static,
+    ) -> Result<Option<Result<Environment, R>>, Error> {
+        let (workspace, id) = (workspace.clone(), id.clone());
+        self.inner
+            .db
+            .write(Scope::of(id.as_str()), move |tx| {
+                Box::pin(async move {
+                    let Some(environment) = lock_environment(tx, &workspace, &id).await? else {
+                        return Ok(None);
+                    };
+                    let new = match decide(&environment) {
+                        Ok(Some(new)) => new,
+                        Ok(None) => return Ok(Some(Ok(environment))),
+                        Err(refusal) => return Ok(Some(Err(refusal))),
+                    };
+                    tx.run(
+                        "UPDATE environments SET body = $2, archived_at = $3 WHERE id = $1",
+                        values![id.as_str(), json(&new)?, new.archived_at],
+                    )
+                    .await?;
+                    failpoint!("store::environment::updated");
+                    Ok(Some(Ok(new)))
+                })
+            })
+            .await
+    }
+
+    /// Deletes an environment that no session refers to. `Some(false)` when one does, `None` when there is no such
+    /// environment (runtime EN-5).
+    pub async fn delete_environment(
+        &self,
+        workspace: &WorkspaceId,
+        id: &EnvironmentId,
+    ) -> Result<Option<bool>, Error> {
+        let (workspace, id) = (workspace.clone(), id.clone());
+        self.inner
+            .db
+            .write(Scope::of(id.as_str()), move |tx| {
+                Box::pin(async move {
+                    if lock_environment(tx, &workspace, &id).await?.is_none() {
+                        return Ok(None);
+                    }
+                    let used = tx
+                        .one(
+                            "SELECT id FROM sessions WHERE environment_id = $1 LIMIT 1",
+                            values![id.as_str()],
+                        )
+                        .await?;
+                    if used.is_some() {
+                        return Ok(Some(false));
+                    }
+                    tx.run(
+                        "DELETE FROM environments WHERE id = $1",
+                        values![id.as_str()],
+                    )
+                    .await?;
+                    failpoint!("store::environment::deleted");
+                    Ok(Some(true))
+                })
+            })
+            .await
+    }
+
+    /// A page of environments.
+    pub async fn list_environments(
+        &self,
+        workspace: &WorkspaceId,
+        include_archived: bool,
+        range: &Range,
+    ) -> Result<Vec<Environment>, Error> {
+        let mut query = Query::new("SELECT body, id FROM environments WHERE workspace = ");
+        query.bind(workspace.as_str());
+        if !include_archived {
+            query.push(" AND archived_at IS NULL");
+        }
+        query.page("created_at", "id", range);
+        let rows = self.inner.db.read(query.sql, query.values).await?;
+        rows.iter().map(environment_of).collect()
+    }
+}
+
+const SELECT_ONE: &str = "SELECT body, id FROM environments WHERE id = $1 AND workspace = $2";
+
+fn environment_of(row: &Row) -> Result<Environment, Error> {
+    serde_json::from_str(row.text(0)?).map_err(|error| Error::Damaged {
+        item: format!("environment {}", row.text(1).unwrap_or("?")),
+        reason: error.to_string(),
+    })
+}
+
+async fn lock_environment(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    id: &EnvironmentId,
+) -> Result<Option<Environment>, Error> {
+    let rows = tx
+        .locked(
+            Lock::Update,
+            SELECT_ONE,
+            values![id.as_str(), workspace.as_str()],
+        )
+        .await?;
+    rows.first().map(environment_of).transpose()
+}

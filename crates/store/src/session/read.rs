@@ -1,0 +1,175 @@
+//! Sessions: their rows, one and many.
+
+use manyhands_protocol::agent::SessionAgent;
+use manyhands_protocol::session::{SessionFilter, SessionStatus};
+use manyhands_protocol::{EnvironmentId, Metadata, SessionId, ThreadId, Timestamp, WorkspaceId};
+use serde::{Deserialize, Serialize};
+
+use super::SessionRecord;
+use crate::db::{Row, values};
+use crate::error::Error;
+use crate::lease::Lease;
+use crate::listing::{Query, Range};
+use crate::log::json;
+use crate::store::Store;
+
+/// The columns of a session's row, as [`record_of`] takes them.
+macro_rules! record_columns {
+    () => {
+        "s.workspace, s.id, s.thread_id, s.environment_id, p.body, s.status, s.usage, s.active_millis,
+         s.running_since, s.created_at, s.updated_at, s.archived_at, s.terminated_at, s.last_position,
+         s.input_position, s.epoch"
+    };
+}
+pub(super) use record_columns;
+
+/// How many they are.
+pub(super) const RECORD_COLUMNS: usize = 16;
+
+/// Where they come from.
+macro_rules! record_tables {
+    () => {
+        "sessions s JOIN session_profiles p ON p.session_id = s.id"
+    };
+}
+pub(super) use record_tables;
+
+/// The part of a session that hardly changes, as stored.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Profile {
+    agent: SessionAgent,
+    title: Option<String>,
+    metadata: Metadata,
+}
+
+impl Profile {
+    /// Its JSON text.
+    pub(super) fn json(
+        agent: &SessionAgent,
+        title: &Option<String>,
+        metadata: &Metadata,
+    ) -> Result<String, Error> {
+        #[derive(Serialize)]
+        struct Borrowed<'a> {
+            agent: &'a SessionAgent,
+            title: &'a Option<String>,
+            metadata: &'a Metadata,
+        }
+        json(&Borrowed {
+            agent,
+            title,
+            metadata,
+        })
+    }
+}
+
+/// Reads a session from its columns.
+pub(super) fn record_of(row: &Row) -> Result<SessionRecord, Error> {
+    let read = || -> Result<SessionRecord, String> {
+        let text = |column| row.text(column).map_err(|error| error.to_string());
+        let int = |column| row.int(column).map_err(|error| error.to_string());
+        let time = |column| row.time(column).map_err(|error| error.to_string());
+        let optional_time = |column| -> Result<Option<Timestamp>, String> {
+            row.optional_time(column).map_err(|error| error.to_string())
+        };
+        let profile: Profile = serde_json::from_str(text(4)?).map_err(|error| error.to_string())?;
+        Ok(SessionRecord {
+            workspace: WorkspaceId::parse(text(0)?).map_err(|error| error.to_string())?,
+            id: SessionId::parse(text(1)?).map_err(|error| error.to_string())?,
+            thread_id: ThreadId::parse(text(2)?).map_err(|error| error.to_string())?,
+            environment_id: EnvironmentId::parse(text(3)?).map_err(|error| error.to_string())?,
+            agent: profile.agent,
+            title: profile.title,
+            metadata: profile.metadata,
+            status: SessionStatus::parse(text(5)?).ok_or("its status is unknown")?,
+            usage: serde_json::from_str(text(6)?).map_err(|error| error.to_string())?,
+            active_millis: int(7)?,
+            running_since: optional_time(8)?,
+            created_at: time(9)?,
+            updated_at: time(10)?,
+            archived_at: optional_time(11)?,
+            terminated_at: optional_time(12)?,
+            last_position: int(13)?,
+            input_position: int(14)?,
+            epoch: int(15)?,
+        })
+    };
+    read().map_err(|reason| Error::Damaged {
+        item: format!("session {}", row.text(1).unwrap_or("?")),
+        reason,
+    })
+}
+
+impl Store {
+    /// A session.
+    pub async fn session(
+        &self,
+        workspace: &WorkspaceId,
+        id: &SessionId,
+    ) -> Result<Option<SessionRecord>, Error> {
+        let sql = concat!(
+            "SELECT ",
+            record_columns!(),
+            " FROM ",
+            record_tables!(),
+            " WHERE s.id = $1 AND s.workspace = $2"
+        );
+        let row = self
+            .inner
+            .db
+            .read_one(sql, values![id.as_str(), workspace.as_str()])
+            .await?;
+        row.as_ref().map(record_of).transpose()
+    }
+
+    /// The session as its brain sees it. `None` when it is gone or archived.
+    pub async fn leased_session(&self, lease: &Lease) -> Result<Option<SessionRecord>, Error> {
+        let record = self.session(&lease.workspace, &lease.session).await?;
+        Ok(record.filter(|record| record.archived_at.is_none()))
+    }
+
+    /// A page of sessions.
+    pub async fn list_sessions(
+        &self,
+        workspace: &WorkspaceId,
+        filter: &SessionFilter,
+        range: &Range,
+    ) -> Result<Vec<SessionRecord>, Error> {
+        let mut query = Query::new(concat!(
+            "SELECT ",
+            record_columns!(),
+            " FROM ",
+            record_tables!(),
+            " WHERE s.workspace = "
+        ));
+        query.bind(workspace.as_str());
+        if let Some(agent) = &filter.agent_id {
+            query.and("s.agent_id = ", agent.as_str());
+        }
+        if let Some(version) = filter.agent_version {
+            query.and("s.agent_version = ", version);
+        }
+        if !filter.statuses.is_empty() {
+            query.and_in(
+                "s.status",
+                filter.statuses.iter().map(|status| status.as_str()),
+            );
+        }
+        for (relation, at) in [
+            ("s.created_at > ", filter.created_after),
+            ("s.created_at >= ", filter.created_from),
+            ("s.created_at < ", filter.created_before),
+            ("s.created_at <= ", filter.created_to),
+        ] {
+            if let Some(at) = at {
+                query.and(relation, at);
+            }
+        }
+        if !filter.include_archived {
+            query.push(" AND s.archived_at IS NULL");
+        }
+        query.page("s.created_at", "s.id", range);
+        let rows = self.inner.db.read(query.sql, query.values).await?;
+        rows.iter().map(record_of).collect()
+    }
+}

@@ -1,0 +1,417 @@
+//! Sessions, as clients write them: created, changed and deleted under their lock.
+
+use manyhands_protocol::event::{Event, EventBody};
+use manyhands_protocol::session::SessionStatus;
+use manyhands_protocol::{EventId, SessionId, Timestamp, WorkspaceId};
+use tokio::sync::mpsc::OwnedPermit;
+
+use super::read::{Profile, RECORD_COLUMNS, record_columns, record_of, record_tables};
+use super::{Change, NewSession, OpenCall, SessionRecord, SessionState, UsageTotals};
+use crate::db::{Lock, Scope, Tx, values};
+use crate::entry::Entry;
+use crate::error::Error;
+use crate::failpoint::failpoint;
+use crate::lease::{Lease, Nudge};
+use crate::listing::Query;
+use crate::log::{self, Draft, Stamp, json};
+use crate::store::{Services, Store};
+use crate::tail::TailItem;
+
+/// How an append moves a session's row: $1 is the session, $2 the number of entries, $3 the time, $4 the new status
+/// or null, $5 the new usage or null. Only `running` is counted, to the millisecond (runtime US-4).
+macro_rules! transition {
+    () => {
+        "last_position = last_position + $2,
+         updated_at = $3,
+         active_millis = active_millis + CASE
+             WHEN $4 <> 'running' AND running_since < $3 THEN ($3 - running_since) / 1000 ELSE 0 END,
+         running_since = CASE
+             WHEN $4 = 'running' THEN COALESCE(running_since, $3)
+             WHEN $4 IS NULL THEN running_since END,
+         terminated_at = CASE
+             WHEN $4 = 'terminated' THEN COALESCE(terminated_at, $3) ELSE terminated_at END,
+         status = COALESCE($4, status),
+         usage = COALESCE($5, usage)"
+    };
+}
+pub(crate) use transition;
+
+impl Store {
+    /// Creates a session and its first entries in one transaction (runtime LC-6). The agent and the environment must
+    /// still be there and not archived: false when one is not, and nothing is written.
+    pub async fn create_session(&self, session: NewSession) -> Result<bool, Error> {
+        let services = self.inner.services.clone();
+        let permit = self.nudge_permit();
+        let scope = Scope::of(session.id.as_str());
+        self.inner
+            .db
+            .write(scope, move |tx| {
+                Box::pin(create(tx, services, permit, session))
+            })
+            .await
+    }
+
+    /// A client's write: `decide` sees the session under its lock and answers with what to write and a value of its
+    /// own, or refuses, and then nothing is written. `referenced` names the tool-use events whose calls `decide` wants
+    /// to see even when they are answered. The outer option is empty when there is no such session.
+    ///
+    /// Gives the stored entries (the ones of `change.append`, in order; none when it deletes) and the value.
+    pub async fn change<T: Send + 'static, R: Send + 'static>(
+        &self,
+        workspace: &WorkspaceId,
+        id: &SessionId,
+        referenced: &[EventId],
+        decide: impl FnOnce(&SessionState) -> Result<(Change, T), R> + Send + 'static,
+    ) -> Result<Option<Result<(Vec<Entry>, T), R>>, Error> {
+        let services = self.inner.services.clone();
+        let permit = self.nudge_permit();
+        let (workspace, id, referenced) = (workspace.clone(), id.clone(), referenced.to_vec());
+        let scope = Scope::of(id.as_str());
+        self.inner
+            .db
+            .write(scope, move |tx| {
+                Box::pin(async move {
+                    let now = services.clock.now();
+                    let Some((state, held)) =
+                        lock_state(tx, &workspace, &id, &referenced, now).await?
+                    else {
+                        return Ok(None);
+                    };
+                    let (change, value) = match decide(&state) {
+                        Ok(decided) => decided,
+                        Err(refusal) => return Ok(Some(Err(refusal))),
+                    };
+                    let entries = if change.delete {
+                        delete(tx, &services, &state.record, now).await?;
+                        Vec::new()
+                    } else {
+                        write_profile(tx, &state.record, &change).await?;
+                        let permit = permit.map(|permit| (permit, held));
+                        apply(tx, &services, permit, &state.record, change, now).await?
+                    };
+                    Ok(Some(Ok((entries, value))))
+                })
+            })
+            .await
+    }
+}
+
+async fn create(
+    tx: &mut Tx,
+    services: Services,
+    permit: Option<OwnedPermit<Nudge>>,
+    session: NewSession,
+) -> Result<bool, Error> {
+    for (sql, id) in [
+        (
+            "SELECT id FROM agents WHERE id = $1 AND workspace = $2 AND archived_at IS NULL",
+            session.agent.id.as_str(),
+        ),
+        (
+            "SELECT id FROM environments WHERE id = $1 AND workspace = $2 AND archived_at IS NULL",
+            session.environment_id.as_str(),
+        ),
+    ] {
+        let found = tx
+            .locked(Lock::Share, sql, values![id, session.workspace.as_str()])
+            .await?;
+        if found.is_empty() {
+            return Ok(false);
+        }
+    }
+    let now = services.clock.now();
+    let record = SessionRecord {
+        workspace: session.workspace,
+        id: session.id,
+        thread_id: session.thread_id,
+        environment_id: session.environment_id,
+        agent: session.agent,
+        title: session.title,
+        metadata: session.metadata,
+        status: SessionStatus::Idle,
+        usage: UsageTotals::default(),
+        active_millis: 0,
+        running_since: None,
+        created_at: now,
+        updated_at: now,
+        archived_at: None,
+        terminated_at: None,
+        last_position: 0,
+        input_position: 0,
+        epoch: 0,
+    };
+    tx.run(
+        "INSERT INTO sessions (id, workspace, thread_id, environment_id, agent_id, agent_version, status, usage,
+             active_millis, created_at, updated_at, last_position, input_position, epoch, wants_brain, wanted_since)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $9, 0, 0, 0, 0, $9)",
+        values![
+            record.id.as_str(),
+            record.workspace.as_str(),
+            record.thread_id.as_str(),
+            record.environment_id.as_str(),
+            record.agent.id.as_str(),
+            record.agent.version,
+            record.status.as_str(),
+            json(&record.usage)?,
+            now,
+        ],
+    )
+    .await?;
+    tx.run(
+        "INSERT INTO session_profiles (session_id, workspace, body) VALUES ($1, $2, $3)",
+        values![
+            record.id.as_str(),
+            record.workspace.as_str(),
+            Profile::json(&record.agent, &record.title, &record.metadata)?,
+        ],
+    )
+    .await?;
+    failpoint!("store::session::created");
+    let permit = permit.map(|permit| (permit, false));
+    apply(tx, &services, permit, &record, session.change, now).await?;
+    Ok(true)
+}
+
+/// Reads all that a client's write is decided on, under the session's lock, and whether a living instance holds it.
+async fn lock_state(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    id: &SessionId,
+    referenced: &[EventId],
+    now: Timestamp,
+) -> Result<Option<(SessionState, bool)>, Error> {
+    if tx.needs_row_locks() {
+        // A statement of its own: the ones after it see what was committed while it waited.
+        let sql = "SELECT id FROM sessions WHERE id = $1";
+        tx.locked(Lock::Update, sql, values![id.as_str()]).await?;
+    }
+    let row = tx
+        .one(
+            concat!(
+                "SELECT ",
+                record_columns!(),
+                ", CASE WHEN s.holder IN (SELECT id FROM living) THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END,
+                 (SELECT COUNT(*) FROM inbox i WHERE i.session_id = s.id),
+                 (SELECT COUNT(*) FROM calls c WHERE c.session_id = s.id AND c.answer IS NULL)
+                 FROM ",
+                record_tables!(),
+                " WHERE s.id = $1 AND s.workspace = $2"
+            ),
+            values![id.as_str(), workspace.as_str()],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let record = record_of(&row)?;
+    let held = row.int(RECORD_COLUMNS)? == 1;
+    let queued = u64::try_from(row.int(RECORD_COLUMNS + 1)?).unwrap_or(0);
+    let calls = if row.int(RECORD_COLUMNS + 2)? > 0 || !referenced.is_empty() {
+        calls(tx, id, referenced).await?
+    } else {
+        Vec::new()
+    };
+    let state = SessionState {
+        record,
+        calls,
+        queued,
+        now,
+    };
+    Ok(Some((state, held)))
+}
+
+async fn calls(
+    tx: &mut Tx,
+    session: &SessionId,
+    referenced: &[EventId],
+) -> Result<Vec<OpenCall>, Error> {
+    let mut query = Query::new("SELECT event_id, type, answer FROM calls WHERE session_id = ");
+    query.bind(session.as_str());
+    query.push(" AND (answer IS NULL");
+    for id in referenced {
+        query.push(" OR event_id = ");
+        query.bind(id.as_str());
+    }
+    query.push(") ORDER BY event_id");
+    let rows = tx.all(query.sql, query.values).await?;
+    let id = |text: &str| {
+        EventId::parse(text).map_err(|error| Error::Damaged {
+            item: format!("a call of {session}"),
+            reason: error.to_string(),
+        })
+    };
+    rows.iter()
+        .map(|row| {
+            Ok(OpenCall {
+                event_id: id(row.text(0)?)?,
+                type_name: row.text(1)?.to_owned(),
+                answer: row.optional_text(2)?.map(id).transpose()?,
+            })
+        })
+        .collect()
+}
+
+async fn write_profile(tx: &mut Tx, record: &SessionRecord, change: &Change) -> Result<(), Error> {
+    if change.title.is_none() && change.metadata.is_none() && change.agent.is_none() {
+        return Ok(());
+    }
+    let body = Profile::json(
+        change.agent.as_ref().unwrap_or(&record.agent),
+        change.title.as_ref().unwrap_or(&record.title),
+        change.metadata.as_ref().unwrap_or(&record.metadata),
+    )?;
+    tx.run(
+        "UPDATE session_profiles SET body = $2 WHERE session_id = $1",
+        values![record.id.as_str(), body],
+    )
+    .await
+}
+
+/// Writes everything of a change but the profile. With a permit for a nudge and nobody holding the session, the
+/// lease is granted along with the wish for a brain.
+async fn apply(
+    tx: &mut Tx,
+    services: &Services,
+    permit: Option<(OwnedPermit<Nudge>, bool)>,
+    record: &SessionRecord,
+    change: Change,
+    now: Timestamp,
+) -> Result<Vec<Entry>, Error> {
+    if change == Change::default() {
+        return Ok(Vec::new());
+    }
+    let wants = change.wants_brain && !change.archive && record.archived_at.is_none();
+    let grant = wants && permit.as_ref().is_some_and(|(_, held)| !held);
+    let append = change.append;
+    let updated = tx
+        .one(
+            concat!(
+                "UPDATE sessions SET ",
+                transition!(),
+                ", input_position = CASE
+                     WHEN $6 = 1 AND $2 > 0 THEN last_position + $2 ELSE input_position END,
+                 wanted_since = CASE WHEN $6 = 1 AND wants_brain = 0 THEN $3 ELSE wanted_since END,
+                 wants_brain = CASE WHEN $7 = 1 THEN 0 WHEN $6 = 1 THEN 1 ELSE wants_brain END,
+                 archived_at = CASE WHEN $7 = 1 THEN COALESCE(archived_at, $3) ELSE archived_at END,
+                 epoch = CASE WHEN $7 = 1 OR $8 IS NOT NULL THEN epoch + 1 ELSE epoch END,
+                 holder = CASE WHEN $7 = 1 THEN NULL ELSE COALESCE($8, holder) END,
+                 agent_version = COALESCE($9, agent_version)
+                 WHERE id = $1 RETURNING last_position, epoch"
+            ),
+            values![
+                record.id.as_str(),
+                append.entries.len() as i64,
+                now,
+                append.status.map(SessionStatus::as_str),
+                append.usage.as_ref().map(json).transpose()?.as_deref(),
+                wants,
+                change.archive,
+                grant.then(|| services.instance.as_str()),
+                change.agent.as_ref().map(|agent| i64::from(agent.version)),
+            ],
+        )
+        .await?;
+    let Some(updated) = updated else {
+        return Err(Error::Invalid {
+            operation: "changing a session",
+            reason: format!("{} went away under its lock", record.id),
+        });
+    };
+    failpoint!("store::session::granted");
+    let epoch = updated.int(1)?;
+    let stamp = Stamp {
+        workspace: &record.workspace,
+        session: &record.id,
+        thread: &record.thread_id,
+        first: updated.int(0)? + 1 - append.entries.len() as i64,
+        now,
+        epoch: 0,
+    };
+    let drafts = append
+        .entries
+        .into_iter()
+        .map(Draft::of)
+        .collect::<Result<Vec<Draft>, Error>>()?;
+    let (opened, answered) = (append.opened, append.answered);
+    let entries = write_drafts(tx, services, &stamp, drafts, opened, answered).await?;
+    if let (true, Some((permit, _))) = (wants, permit) {
+        let nudge = Nudge {
+            workspace: record.workspace.clone(),
+            session: record.id.clone(),
+            lease: grant.then(|| Lease {
+                workspace: record.workspace.clone(),
+                session: record.id.clone(),
+                epoch,
+            }),
+        };
+        tx.after_commit(move || {
+            permit.send(nudge);
+        });
+    }
+    Ok(entries)
+}
+
+/// Writes the log part of a write whose place is counted already, and publishes it after the commit.
+pub(crate) async fn write_drafts(
+    tx: &mut Tx,
+    services: &Services,
+    stamp: &Stamp<'_>,
+    drafts: Vec<Draft>,
+    opened: Vec<(EventId, &'static str)>,
+    answered: Vec<(EventId, EventId)>,
+) -> Result<Vec<Entry>, Error> {
+    let entries = log::insert(tx, stamp, drafts).await?;
+    for (event_id, type_name) in opened {
+        tx.run(
+            "INSERT INTO calls (session_id, event_id, workspace, type) VALUES ($1, $2, $3, $4)",
+            values![
+                stamp.session.as_str(),
+                event_id.as_str(),
+                stamp.workspace.as_str(),
+                type_name,
+            ],
+        )
+        .await?;
+    }
+    for (event_id, answer) in answered {
+        tx.run(
+            "UPDATE calls SET answer = $3 WHERE session_id = $1 AND event_id = $2 AND answer IS NULL",
+            values![stamp.session.as_str(), event_id.as_str(), answer.as_str()],
+        )
+        .await?;
+    }
+    if !entries.is_empty() {
+        let hub = services.hub.clone();
+        let session = stamp.session.clone();
+        let published = entries.clone();
+        tx.after_commit(move || {
+            hub.publish(&session, || TailItem::Entries(published.into()));
+        });
+    }
+    Ok(entries)
+}
+
+async fn delete(
+    tx: &mut Tx,
+    services: &Services,
+    record: &SessionRecord,
+    now: Timestamp,
+) -> Result<(), Error> {
+    for sql in [
+        "DELETE FROM log WHERE session_id = $1",
+        "DELETE FROM inbox WHERE session_id = $1",
+        "DELETE FROM calls WHERE session_id = $1",
+        "DELETE FROM session_profiles WHERE session_id = $1",
+        "DELETE FROM sessions WHERE id = $1",
+    ] {
+        tx.run(sql, values![record.id.as_str()]).await?;
+    }
+    failpoint!("store::session::deleted");
+    let event = json(&Event {
+        id: EventId::generate(),
+        body: EventBody::SessionDeleted {},
+        processed_at: Some(now),
+    })?;
+    let hub = services.hub.clone();
+    let session = record.id.clone();
+    tx.after_commit(move || hub.publish(&session, || TailItem::Deleted(event.into())));
+    Ok(())
+}

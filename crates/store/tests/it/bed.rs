@@ -1,0 +1,244 @@
+//! What the tests stand on: a fresh database, a clock that stands still, and short ways to say things.
+
+use std::sync::Arc;
+
+use manyhands_protocol::agent::{Agent, Definition, ExecutionIdentity, SessionAgent};
+use manyhands_protocol::content::ContentBlock;
+use manyhands_protocol::environment::Environment;
+use manyhands_protocol::event::EventBody;
+use manyhands_protocol::session::SessionStatus;
+use manyhands_protocol::time::Clock as _;
+use manyhands_protocol::{
+    AgentId, EnvironmentId, EventId, SessionId, ThreadId, Timestamp, WorkspaceId,
+};
+use manyhands_store::{
+    Append, Change, Config, Database, Entry, Lease, NewEntry, NewSession, SessionRecord, Store,
+};
+use manyhands_testkit::clock::TestClock;
+use manyhands_testkit::postgres;
+
+/// A fresh database that can be opened more than once.
+pub(crate) struct Bed {
+    pub(crate) database: Database,
+    pub(crate) clock: TestClock,
+    /// Removed with the bed.
+    _directory: Option<tempfile::TempDir>,
+}
+
+impl Bed {
+    pub(crate) async fn sqlite() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self {
+            database: Database::Sqlite {
+                directory: directory.path().join("data"),
+            },
+            clock: TestClock::default(),
+            _directory: Some(directory),
+        }
+    }
+
+    pub(crate) async fn postgres() -> Self {
+        let database = postgres::Database::create().await;
+        Self {
+            database: Database::Postgres {
+                url: database.url().into(),
+            },
+            clock: TestClock::default(),
+            _directory: None,
+        }
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        Config {
+            database: self.database.clone(),
+            clock: Arc::new(self.clock.clone()),
+        }
+    }
+
+    pub(crate) async fn open(&self) -> Store {
+        Store::open(self.config()).await.unwrap()
+    }
+}
+
+/// A store with one workspace, one agent and one environment.
+pub(crate) struct World {
+    pub(crate) bed: Bed,
+    pub(crate) store: Store,
+    pub(crate) workspace: WorkspaceId,
+    pub(crate) agent: Agent,
+    pub(crate) environment: Environment,
+}
+
+impl World {
+    pub(crate) async fn new(bed: Bed) -> Self {
+        let store = bed.open().await;
+        let workspace = store.default_workspace().await.unwrap();
+        let agent = agent("helper", bed.clock.now());
+        let environment = environment("plain", bed.clock.now());
+        store.insert_agent(&workspace, &agent).await.unwrap();
+        store
+            .insert_environment(&workspace, &environment)
+            .await
+            .unwrap();
+        Self {
+            bed,
+            store,
+            workspace,
+            agent,
+            environment,
+        }
+    }
+
+    pub(crate) fn new_session(&self, change: Change) -> NewSession {
+        NewSession {
+            workspace: self.workspace.clone(),
+            id: SessionId::generate(),
+            thread_id: ThreadId::generate(),
+            environment_id: self.environment.id.clone(),
+            agent: SessionAgent {
+                id: self.agent.id.clone(),
+                kind: Default::default(),
+                version: self.agent.version,
+                definition: self.agent.definition.clone(),
+            },
+            title: Some("a title with a \0 in it".to_owned()),
+            metadata: [("k".to_owned(), "v\0".to_owned())].into(),
+            change,
+        }
+    }
+
+    /// A session without events.
+    pub(crate) async fn session(&self) -> SessionId {
+        self.session_with(Change::default()).await
+    }
+
+    pub(crate) async fn session_with(&self, change: Change) -> SessionId {
+        let session = self.new_session(change);
+        let id = session.id.clone();
+        assert!(self.store.create_session(session).await.unwrap());
+        id
+    }
+
+    /// A session that was just given work, and the lease on it.
+    pub(crate) async fn leased(&self) -> (SessionId, Lease) {
+        let id = self.session_with(work(vec![queued("go")])).await;
+        let lease = self.claim(&id).await.expect("nobody holds it");
+        (id, lease)
+    }
+
+    pub(crate) async fn claim(&self, id: &SessionId) -> Option<Lease> {
+        self.store.claim(&self.workspace, id).await.unwrap()
+    }
+
+    pub(crate) async fn record(&self, id: &SessionId) -> SessionRecord {
+        self.store
+            .session(&self.workspace, id)
+            .await
+            .unwrap()
+            .expect("the session is there")
+    }
+
+    /// A client's write that is not refused.
+    pub(crate) async fn change(&self, id: &SessionId, change: Change) -> Vec<Entry> {
+        let (entries, ()) = self
+            .store
+            .change(&self.workspace, id, &[], move |_| {
+                Ok::<_, std::convert::Infallible>((change, ()))
+            })
+            .await
+            .unwrap()
+            .expect("the session is there")
+            .unwrap();
+        entries
+    }
+
+    pub(crate) async fn log(&self, id: &SessionId) -> Vec<Entry> {
+        self.store.read(id, 0, 100_000).await.unwrap()
+    }
+}
+
+pub(crate) fn agent(name: &str, now: Timestamp) -> Agent {
+    Agent {
+        id: AgentId::generate(),
+        kind: Default::default(),
+        version: 1,
+        definition: Definition {
+            name: name.to_owned(),
+            description: None,
+            system: Some("Be brief.\0".to_owned()),
+            model: serde_json::from_str(
+                r#"{"id":"scripted","effort":{"type":"high"},"speed":"standard"}"#,
+            )
+            .unwrap(),
+            tools: Vec::new(),
+            mcp_servers: Vec::new(),
+            skills: Vec::new(),
+            multiagent: None,
+            execution_identity: ExecutionIdentity::ServiceAccount,
+        },
+        metadata: Default::default(),
+        created_at: now,
+        updated_at: now,
+        archived_at: None,
+    }
+}
+
+pub(crate) fn environment(name: &str, now: Timestamp) -> Environment {
+    Environment {
+        id: EnvironmentId::generate(),
+        kind: Default::default(),
+        name: name.to_owned(),
+        description: None,
+        config: Default::default(),
+        metadata: Default::default(),
+        scope: Default::default(),
+        created_at: now,
+        updated_at: now,
+        archived_at: None,
+    }
+}
+
+pub(crate) fn said(text: &str) -> EventBody {
+    EventBody::UserMessage {
+        content: vec![text_block(text)],
+    }
+}
+
+pub(crate) fn answered(text: &str) -> EventBody {
+    EventBody::AgentMessage {
+        content: vec![text_block(text)],
+    }
+}
+
+fn text_block(text: &str) -> ContentBlock {
+    serde_json::from_value(serde_json::json!({"type": "text", "text": text})).unwrap()
+}
+
+/// A user's message that waits for the brain.
+pub(crate) fn queued(text: &str) -> NewEntry {
+    NewEntry::Event {
+        id: EventId::generate(),
+        body: said(text),
+        queued: true,
+    }
+}
+
+pub(crate) fn entries(entries: Vec<NewEntry>) -> Append {
+    Append {
+        entries,
+        ..Append::default()
+    }
+}
+
+/// Input that wants a brain and starts the active clock.
+pub(crate) fn work(new: Vec<NewEntry>) -> Change {
+    Change {
+        append: Append {
+            entries: new,
+            status: Some(SessionStatus::Running),
+            ..Append::default()
+        },
+        wants_brain: true,
+        ..Change::default()
+    }
+}

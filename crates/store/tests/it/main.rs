@@ -1,0 +1,3 @@
+//! The store's contract: one suite, run on both databases.
+
+mod bed;
