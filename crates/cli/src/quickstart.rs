@@ -209,13 +209,14 @@ fn produced(server: &Server, session: &str, renderer: &Renderer) -> anyhow::Resu
     }
 }
 
+/// Whether a script answers for this id. The list names only the known ones of a family such as `claude-*`.
 fn is_scripted(models: &[Model], id: &str) -> bool {
-    let scripted = |text: &str| text.to_lowercase().contains("script");
+    let family = |id: &str| id.starts_with("claude-");
     models
         .iter()
         .find(|model| model.id == id)
-        .or_else(|| models.iter().find(|model| scripted(&model.display_name)))
-        .is_some_and(|model| scripted(&model.display_name))
+        .or_else(|| models.iter().find(|model| family(id) && family(&model.id)))
+        .is_some_and(|model| model.display_name.to_lowercase().contains("scripted"))
 }
 
 fn opening(args: &Args, server: &Server, scripted: bool, style: Style) -> String {

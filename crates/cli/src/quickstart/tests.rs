@@ -50,9 +50,12 @@ fn a_scripted_model_is_told_from_a_real_one() {
         ("claude-opus-4-8", false),
         ("scripted", true),
         ("claude-played", true),
+        ("claude-not-listed", false),
+        ("other-not-listed", false),
     ] {
         assert_eq!(is_scripted(&models, id), expected, "{id}");
     }
+    assert!(is_scripted(&models[1..], "claude-not-listed"));
     assert!(!is_scripted(&[], "claude-opus-4-8"));
 }
 
