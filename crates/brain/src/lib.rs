@@ -1,3 +1,27 @@
 //! The harness: who thinks, one wake at a time. Keeps nothing between wakes.
+//!
+//! [`Brain`] finds sessions that have something to do. A wake takes the session's lease, folds its log into a
+//! transcript (`replay`), decides the next step (`decide`), builds a request (`context`), asks a [model](models) or
+//! runs tools in the hands, appends what happened, and goes on until there is nothing to do. Deciding is pure, doing is
+//! in `wake`. This room knows no SQL and no routes. Start at `wake.rs`; `docs/design/brain.md` has the whole story.
 
+mod answer;
+mod cache;
+mod config;
+mod context;
+mod decide;
+mod dispatcher;
+mod failpoint;
 pub mod models;
+mod previews;
+mod quarantine;
+mod record;
+mod replay;
+mod retry;
+mod tools;
+mod wake;
+
+pub use config::{Config, Retries};
+pub use dispatcher::Brain;
+#[cfg(feature = "failpoints")]
+pub use failpoint::Probe;

@@ -7,7 +7,7 @@
 mod anthropic;
 mod assembly;
 mod error;
-mod registry;
+pub mod registry;
 mod retry_after;
 mod scripted;
 mod sse;

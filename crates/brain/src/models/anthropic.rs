@@ -136,19 +136,27 @@ impl Anthropic {
         let (kind, message) = match status.as_u16() {
             401 => (
                 ErrorKind::Auth,
-                format!("{place} does not accept the model key (401): {said} Set a valid key for this model and send a message."),
+                format!(
+                    "{place} does not accept the model key (401): {said} Set a valid key for this model and send a message."
+                ),
             ),
             402 => (
                 ErrorKind::Billing,
-                format!("The account behind the model key cannot make calls (402): {said} Settle it with the provider, then send a message."),
+                format!(
+                    "The account behind the model key cannot make calls (402): {said} Settle it with the provider, then send a message."
+                ),
             ),
             403 => (
                 ErrorKind::Auth,
-                format!("The model key may not do this at {place} (403): {said} Use a key that may call this model."),
+                format!(
+                    "The model key may not do this at {place} (403): {said} Use a key that may call this model."
+                ),
             ),
             404 => (
                 ErrorKind::NotFound,
-                format!("{place} has no such model or path (404): {said} Check the model's id and the base URL."),
+                format!(
+                    "{place} has no such model or path (404): {said} Check the model's id and the base URL."
+                ),
             ),
             413 => (
                 ErrorKind::Overflow,

@@ -133,12 +133,7 @@ impl Assembly {
         })
     }
 
-    fn start(
-        &mut self,
-        index: usize,
-        start: Members,
-        sink: &mut dyn Sink,
-    ) -> Result<(), Error> {
+    fn start(&mut self, index: usize, start: Members, sink: &mut dyn Sink) -> Result<(), Error> {
         if index != self.blocks.len() || index >= MOST_BLOCKS {
             return Err(malformed("its blocks are out of order"));
         }

@@ -9,9 +9,9 @@ use manyhands_protocol::{Timestamp, tag};
 use reqwest::{Client, Url};
 use secrecy::SecretString;
 
+use super::Model;
 use super::anthropic::{Anthropic, Timeouts};
 use super::scripted::{ScriptError, Scripted};
-use super::Model;
 
 /// The Messages endpoint that `claude-*` means when no other is named.
 const ANTHROPIC: &str = "https://api.anthropic.com";
@@ -36,8 +36,16 @@ const KNOWN: [(&str, &str, &str); 17] = [
     ("claude-haiku-4-5", "Claude Haiku 4.5", "haiku"),
     ("claude-opus-4-5", "Claude Opus 4.5", "opus"),
     ("claude-sonnet-4-5", "Claude Sonnet 4.5", "sonnet"),
-    ("claude-opus-4-5-20251101", "Claude Opus 4.5 (2025-11-01)", "opus"),
-    ("claude-haiku-4-5-20251001", "Claude Haiku 4.5 (2025-10-01)", "haiku"),
+    (
+        "claude-opus-4-5-20251101",
+        "Claude Opus 4.5 (2025-11-01)",
+        "opus",
+    ),
+    (
+        "claude-haiku-4-5-20251001",
+        "Claude Haiku 4.5 (2025-10-01)",
+        "haiku",
+    ),
 ];
 
 /// One configured model, or a family of them.

@@ -154,9 +154,9 @@ impl Scripted {
 impl Model for Scripted {
     async fn sample(&self, request: &Request, sink: &mut dyn Sink) -> Result<Response, Error> {
         let situation = Situation::of(request)?;
-        let step = self.step(&situation).ok_or_else(|| {
-            Error::new(ErrorKind::Refused, "The script has no answer to this.")
-        })?;
+        let step = self
+            .step(&situation)
+            .ok_or_else(|| Error::new(ErrorKind::Refused, "The script has no answer to this."))?;
         let blocks = step.blocks(&situation);
         let input_tokens = tokens(request.body.len());
         let mut usage = Usage {
@@ -415,8 +415,7 @@ default:
             {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "{last_text}\n"}]},
         ]});
         let assistant = json!({"role": "assistant", "content": blocks});
-        let (response, _, heard) =
-            ask(json!([user("The WEATHER?"), assistant, results])).await;
+        let (response, _, heard) = ask(json!([user("The WEATHER?"), assistant, results])).await;
         assert_eq!(response.stop, Stop::EndTurn);
         assert_eq!(heard, "It says: {last_text}, {not_a_place}");
         let (_, blocks, _) = ask(json!([user("helllo")])).await;

@@ -1,0 +1,274 @@
+//! A complete response → what it adds to the log (pure).
+
+use std::borrow::Cow;
+
+use manyhands_hands::toolset;
+use manyhands_protocol::EventId;
+use manyhands_protocol::agent::Definition;
+use manyhands_protocol::content::ContentBlock;
+use manyhands_protocol::event::{EvaluatedPermission, EventBody, ModelUsage};
+use manyhands_store::NewEntry;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use crate::context::{Access, access};
+use crate::models::{Response, Stop, View};
+use crate::previews::Announced;
+use crate::record::{
+    CallKind, CallRecord, RESPONSE, ResponseRecord, StopRecord, TOOL_STARTED, ToolStarted, private,
+};
+
+/// The wire type of calls that the client answers.
+pub(crate) const CUSTOM_TOOL_USE: &str = "agent.custom_tool_use";
+
+/// What a response adds to the log, apart from intents.
+pub(crate) struct Answer {
+    /// `agent.*` events, in the order of the blocks.
+    said: Vec<NewEntry>,
+    /// The private record.
+    record: NewEntry,
+    /// The end of the span.
+    span_end: NewEntry,
+    /// Results of calls that nobody runs.
+    refused: Vec<NewEntry>,
+    /// Calls for the sandbox, in order.
+    pub(crate) sandbox: Vec<EventId>,
+    /// Calls that the client answers.
+    pub(crate) opened: Vec<(EventId, &'static str)>,
+    /// Whether there is no call, so that the turn ends here.
+    pub(crate) ends_turn: bool,
+}
+
+impl Answer {
+    /// Reads a response.
+    pub(crate) fn new(
+        response: &Response,
+        agent: &Definition,
+        span: &EventId,
+        announced: &Announced,
+        most_calls: usize,
+    ) -> Self {
+        let refusal = matches!(response.stop, Stop::Refusal { .. });
+        let mut reading = Reading {
+            agent,
+            announced,
+            most_calls,
+            said: Vec::new(),
+            message: None,
+            calls: Vec::new(),
+            refused: Vec::new(),
+        };
+        for (index, block) in response.blocks.iter().enumerate() {
+            match &block.view {
+                View::Text(text) => reading.text(index, text),
+                View::Thinking => reading.thinking(index),
+                // A refused answer asks for nothing.
+                View::ToolUse { id, name, input } if !refusal => reading.call(id, name, input),
+                View::ToolUse { .. } | View::Other => reading.end_message(),
+            }
+        }
+        reading.end_message();
+        let Reading {
+            said,
+            calls,
+            refused,
+            ..
+        } = reading;
+        let of_kind = |kind| {
+            let found = calls
+                .iter()
+                .filter(move |call: &&CallRecord| call.kind == kind);
+            found.map(|call| call.event_id.clone())
+        };
+        Self {
+            sandbox: of_kind(CallKind::Sandbox).collect(),
+            opened: of_kind(CallKind::Custom)
+                .map(|id| (id, CUSTOM_TOOL_USE))
+                .collect(),
+            ends_turn: calls.is_empty(),
+            record: record(response, calls),
+            span_end: span_end(span, false, response.usage.for_span()),
+            said,
+            refused,
+        }
+    }
+
+    /// The entries in their order. With a live sandbox's instance, the intents to run the calls there are among them
+    /// and save an append of their own.
+    pub(crate) fn into_entries(self, instance: Option<&str>) -> Vec<NewEntry> {
+        let intents = instance
+            .into_iter()
+            .flat_map(|instance| self.sandbox.iter().map(|call| intent(call, instance, 1)));
+        let mut entries = self.said;
+        entries.push(self.record);
+        entries.extend(intents.collect::<Vec<_>>());
+        entries.push(self.span_end);
+        entries.extend(self.refused);
+        entries
+    }
+}
+
+/// The intent to run a call (security LOG-2).
+pub(crate) fn intent(call: &EventId, instance: &str, attempt: u32) -> NewEntry {
+    let body = ToolStarted {
+        call: call.clone(),
+        instance: instance.to_owned(),
+        attempt,
+    };
+    private(TOOL_STARTED, &body)
+}
+
+/// The end of a span (runtime SQ-3).
+pub(crate) fn span_end(start: &EventId, is_error: bool, model_usage: ModelUsage) -> NewEntry {
+    NewEntry::event(EventBody::SpanModelRequestEnd {
+        model_request_start_id: start.clone(),
+        is_error: Some(is_error),
+        model_usage,
+    })
+}
+
+/// An error result of a call.
+pub(crate) fn error_result(call: &EventId, text: impl Into<String>) -> NewEntry {
+    NewEntry::event(EventBody::AgentToolResult {
+        tool_use_id: call.clone(),
+        content: Some(vec![ContentBlock::text(text)]),
+        is_error: Some(true),
+    })
+}
+
+fn record(response: &Response, calls: Vec<CallRecord>) -> NewEntry {
+    let stop = match &response.stop {
+        Stop::EndTurn => StopRecord::EndTurn,
+        Stop::ToolUse => StopRecord::ToolUse,
+        Stop::MaxTokens => StopRecord::MaxTokens,
+        Stop::Refusal {
+            category,
+            explanation,
+        } => StopRecord::Refusal {
+            category: category.clone(),
+            explanation: explanation.clone(),
+        },
+    };
+    let content = response.blocks.iter();
+    let body = ResponseRecord {
+        message_id: Cow::Borrowed(&response.id),
+        model: Cow::Borrowed(&response.model),
+        stop,
+        content: content.map(|block| Cow::Borrowed(&*block.raw)).collect(),
+        calls,
+    };
+    private(RESPONSE, &body)
+}
+
+struct Reading<'a> {
+    agent: &'a Definition,
+    announced: &'a Announced,
+    most_calls: usize,
+    said: Vec<NewEntry>,
+    /// The message in the making: the place of its first block, and its content.
+    message: Option<(usize, Vec<ContentBlock>)>,
+    calls: Vec<CallRecord>,
+    refused: Vec<NewEntry>,
+}
+
+impl Reading<'_> {
+    fn text(&mut self, index: usize, text: &str) {
+        let (_, content) = self.message.get_or_insert_with(|| (index, Vec::new()));
+        if !text.trim().is_empty() {
+            content.push(ContentBlock::text(text));
+        }
+    }
+
+    fn end_message(&mut self) {
+        if let Some((first, content)) = self.message.take()
+            && !content.is_empty()
+        {
+            self.say(first, EventBody::AgentMessage { content });
+        }
+    }
+
+    fn thinking(&mut self, index: usize) {
+        self.end_message();
+        self.say(index, EventBody::AgentThinking {});
+    }
+
+    fn say(&mut self, index: usize, body: EventBody) {
+        let id = self.announced.get(&index).cloned();
+        self.said.push(NewEntry::Event {
+            id: id.unwrap_or_else(EventId::generate),
+            body,
+            queued: false,
+        });
+    }
+
+    fn call(&mut self, tool_use_id: &str, name: &str, input: &RawValue) {
+        self.end_message();
+        let event_id = EventId::generate();
+        let value: Value = serde_json::from_str(input.get()).unwrap_or_default();
+        let access = access(self.agent, name);
+        let problem = match (&value, access) {
+            _ if self.calls.len() >= self.most_calls => Some(format!(
+                "at most {} tool calls are run at once; this one was not",
+                self.most_calls
+            )),
+            (_, Access::None) => Some(format!("there is no tool named '{name}'")),
+            (Value::Object(_), Access::Custom) => None,
+            (Value::Object(_), Access::Sandbox) => toolset::validate(name, &value).err(),
+            _ => Some(format!("{name}: the input must be a JSON object")),
+        };
+        let kind = match (&problem, access) {
+            (None, Access::Custom) => CallKind::Custom,
+            (None, Access::Sandbox) => CallKind::Sandbox,
+            _ => CallKind::Refused,
+        };
+        let input: Map<String, Value> = match value {
+            Value::Object(members) => members,
+            _ => Map::new(),
+        };
+        let name = name.to_owned();
+        let body = match (kind, access) {
+            (CallKind::Custom, _) => EventBody::AgentCustomToolUse {
+                name: name.clone(),
+                input,
+                session_thread_id: None,
+            },
+            // Refused before any policy was asked (runtime TL-5).
+            (_, Access::None | Access::Custom) => {
+                tool_use(&name, input, EvaluatedPermission::Deny, None)
+            }
+            _ => {
+                let evaluation = Some(json!({"type": "always_allow"}));
+                tool_use(&name, input, EvaluatedPermission::Allow, evaluation)
+            }
+        };
+        self.said.push(NewEntry::Event {
+            id: event_id.clone(),
+            body,
+            queued: false,
+        });
+        if let Some(problem) = problem {
+            self.refused.push(error_result(&event_id, problem));
+        }
+        self.calls.push(CallRecord {
+            event_id,
+            tool_use_id: tool_use_id.to_owned(),
+            name,
+            kind,
+        });
+    }
+}
+
+fn tool_use(
+    name: &str,
+    input: Map<String, Value>,
+    permission: EvaluatedPermission,
+    evaluation: Option<Value>,
+) -> EventBody {
+    EventBody::AgentToolUse {
+        name: name.to_owned(),
+        input,
+        evaluated_permission: Some(permission),
+        evaluation,
+        session_thread_id: None,
+    }
+}

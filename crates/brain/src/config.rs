@@ -1,0 +1,65 @@
+//! What an operator can set about the brain.
+
+use std::time::Duration;
+
+/// Settings of the brain. All have sound defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Sessions at work at once; more wait their turn. One that waits for a retry does not count.
+    pub wakes: usize,
+    /// How often to look for sessions whose nudge was lost, and for input while a request or a tool runs.
+    pub tick: Duration,
+    /// Rounds of tool calls in one turn (runtime ER-4).
+    pub tool_rounds: u32,
+    /// Calls of one response that are run; more are answered with an error (security MODEL-5).
+    pub calls_per_response: usize,
+    /// Calls of one response that run at the same time. `bash` calls take turns in any case.
+    pub parallel_calls: usize,
+    /// When to give a model request up.
+    pub retries: Retries,
+    /// Bytes of folded transcripts that are kept between wakes; 0 switches the cache off.
+    pub transcript_cache: usize,
+    /// Called at every durable step.
+    #[cfg(feature = "failpoints")]
+    pub probe: Option<crate::failpoint::Probe>,
+}
+
+/// When to give a model request up (security MODEL-2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// Retries of one request.
+    pub attempts: u32,
+    /// Time from the first failure to the last try.
+    pub total: Duration,
+    /// The wait before the first retry, before jitter; it doubles each time.
+    pub base: Duration,
+    /// The longest wait that doubling leads to.
+    pub longest: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            wakes: 1024,
+            tick: Duration::from_secs(1),
+            tool_rounds: 500,
+            calls_per_response: 128,
+            parallel_calls: 8,
+            retries: Retries::default(),
+            transcript_cache: 8 << 20,
+            #[cfg(feature = "failpoints")]
+            probe: None,
+        }
+    }
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            attempts: 8,
+            total: Duration::from_secs(15 * 60),
+            base: Duration::from_secs(1),
+            longest: Duration::from_secs(120),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Transcript → the bytes of a model request (pure): prompt, tools, conversation, cache marks.
+//!
+//! The same log gives the same bytes, and each request's tools, system and messages begin with those of the request
+//! before, apart from the cache marks that move along (invariant I6, runtime CC-5).
+
+use manyhands_hands::toolset;
+use manyhands_protocol::agent::{Definition, Tool};
+use manyhands_protocol::model::EffortLevel;
+use serde_json::json;
+
+use crate::models::{Request, Resolved, Thinking};
+use crate::replay::{Json, Role, Transcript};
+
+const MARK: &str = ",\"cache_control\":{\"type\":\"ephemeral\"}}";
+
+/// What an agent with a sandbox is told about it, after its own system prompt.
+const SANDBOX_NOTE: &str = "Your tools run in a Linux sandbox of your own. The working directory is /workspace; files there stay for the whole \
+     session. Put files that are meant for the user into /mnt/session/outputs. The sandbox has no network: downloads and \
+     package installations fail, so work with what is installed.";
+
+/// Who runs a tool of this name, for this agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// The sandbox.
+    Sandbox,
+    /// The client.
+    Custom,
+    /// Nobody: it is unknown, or switched off (runtime TL-5).
+    None,
+}
+
+/// Who runs a tool of this name, for this agent.
+pub(crate) fn access(agent: &Definition, name: &str) -> Access {
+    let custom = |tool: &Tool| matches!(tool, Tool::Custom { name: own, .. } if own == name);
+    if agent.tools.iter().any(custom) {
+        Access::Custom
+    } else if toolset::find(name).is_some() && is_enabled(agent, name) {
+        Access::Sandbox
+    } else {
+        Access::None
+    }
+}
+
+fn is_enabled(agent: &Definition, name: &str) -> bool {
+    agent.tools.iter().any(|tool| match tool {
+        Tool::AgentToolset {
+            configs,
+            default_config,
+        } => {
+            let own = configs.iter().find(|config| config.name == name);
+            own.map_or(default_config.enabled, |config| config.enabled)
+        }
+        Tool::McpToolset { .. } | Tool::Custom { .. } => false,
+    })
+}
+
+/// The request that continues a conversation. The transcript must have something for the model to answer.
+pub(crate) fn build(agent: &Definition, model: &Resolved, transcript: &Transcript) -> Request {
+    let mut body = format!(
+        "{{\"model\":{},\"max_tokens\":{},\"stream\":true",
+        json!(model.upstream_id),
+        model.max_output
+    );
+    match model.thinking {
+        Thinking::Unset => {}
+        Thinking::Adaptive => body.push_str(",\"thinking\":{\"type\":\"adaptive\"}"),
+        Thinking::Budget(tokens) => body.push_str(&format!(
+            ",\"thinking\":{{\"type\":\"enabled\",\"budget_tokens\":{tokens}}}"
+        )),
+    }
+    let effort = agent.model.effort.level;
+    if model.effort && effort != EffortLevel::High {
+        body.push_str(&format!(
+            ",\"output_config\":{{\"effort\":{}}}",
+            json!(effort)
+        ));
+    }
+    for (name, blocks) in [("tools", tools(agent)), ("system", system(agent))] {
+        if !blocks.is_empty() {
+            body.push_str(&format!(",\"{name}\":["));
+            push_blocks(&mut body, &blocks, true);
+            body.push(']');
+        }
+    }
+    body.push_str(",\"messages\":[");
+    push_messages(&mut body, transcript);
+    body.push_str("]}");
+    Request { body: body.into() }
+}
+
+/// Built-in tools in their documented order, then the agent's own in its order.
+fn tools(agent: &Definition) -> Vec<Json> {
+    let built_in = toolset::definitions()
+        .iter()
+        .filter(|definition| is_enabled(agent, definition.name))
+        .map(|tool| tool_json(tool.name, tool.description, &tool.input_schema));
+    let custom = agent.tools.iter().filter_map(|tool| match tool {
+        Tool::Custom {
+            name,
+            description,
+            input_schema,
+        } => Some(tool_json(name, description, input_schema)),
+        Tool::AgentToolset { .. } | Tool::McpToolset { .. } => None,
+    });
+    built_in.chain(custom).collect()
+}
+
+fn tool_json(name: &str, description: &str, input_schema: &serde_json::Value) -> Json {
+    json!({"name": name, "description": description, "input_schema": input_schema})
+        .to_string()
+        .into()
+}
+
+fn system(agent: &Definition) -> Vec<Json> {
+    let text = |text: &str| json!({"type": "text", "text": text}).to_string().into();
+    let own = agent
+        .system
+        .as_deref()
+        .filter(|system| !system.trim().is_empty());
+    let has_sandbox = toolset::definitions()
+        .iter()
+        .any(|definition| is_enabled(agent, definition.name));
+    own.into_iter()
+        .chain(has_sandbox.then_some(SANDBOX_NOTE))
+        .map(text)
+        .collect()
+}
+
+/// The conversation. Marks: the end of the last user turn, for the next request, and the end of the user turn before
+/// it, where this request finds what the last one left: a provider looks back only a few blocks from a mark.
+fn push_messages(body: &mut String, transcript: &Transcript) {
+    let turns = &transcript.turns;
+    let before = turns.iter().rposition(|turn| turn.role == Role::User);
+    for (index, turn) in turns.iter().enumerate() {
+        push_turn(body, turn.role, &turn.blocks, before == Some(index));
+        body.push(',');
+    }
+    push_turn(body, Role::User, &transcript.next_user_turn(), true);
+}
+
+fn push_turn(body: &mut String, role: Role, blocks: &[Json], marked: bool) {
+    body.push_str(match role {
+        Role::User => "{\"role\":\"user\",\"content\":[",
+        Role::Assistant => "{\"role\":\"assistant\",\"content\":[",
+    });
+    push_blocks(body, blocks, marked);
+    body.push_str("]}");
+}
+
+fn push_blocks(body: &mut String, blocks: &[Json], marked: bool) {
+    for (index, block) in blocks.iter().enumerate() {
+        if index > 0 {
+            body.push(',');
+        }
+        let last = index + 1 == blocks.len();
+        match block.strip_suffix('}').filter(|_| marked && last) {
+            Some(open) => {
+                body.push_str(open);
+                body.push_str(MARK);
+            }
+            None => body.push_str(block),
+        }
+    }
+}

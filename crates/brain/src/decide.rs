@@ -1,0 +1,127 @@
+//! Transcript → the next step (pure).
+
+use manyhands_protocol::{EventId, Timestamp};
+
+use crate::record::{CallKind, StopRecord};
+use crate::replay::{Status, Transcript};
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Stop the turn: the client asked for it.
+    Interrupt {
+        /// The interrupts to mark as applied.
+        ids: Vec<EventId>,
+    },
+    /// Run these calls; all that can run now.
+    Execute {
+        /// The tool-use events, in the model's order.
+        calls: Vec<EventId>,
+    },
+    /// Ask again, but not yet.
+    Wait {
+        /// When.
+        until: Timestamp,
+    },
+    /// Ask the model.
+    Sample {
+        /// Queued messages that join this request, in order.
+        take: Vec<EventId>,
+        /// Whether the session must be said to run: it was idle or rescheduled.
+        announce: bool,
+    },
+    /// Stop here and say why.
+    Rest(Rest),
+}
+
+/// Why there is nothing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// The turn is over.
+    EndTurn,
+    /// The turn is over: the model declined (runtime SQ-15).
+    Refusal {
+        /// The provider's category.
+        category: Option<String>,
+        /// For people.
+        explanation: Option<String>,
+    },
+    /// The turn is over: the answer was cut at a limit of the model.
+    CutOff,
+    /// The turn is over: too many rounds of tool calls (runtime ER-4).
+    ToolLimit,
+    /// The client has to answer these calls.
+    RequiresAction {
+        /// The tool-use events.
+        ids: Vec<EventId>,
+    },
+    /// Nothing has changed since the session went idle.
+    Quiet,
+}
+
+/// What bounds a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Rounds of tool calls in one turn.
+    pub(crate) tool_rounds: u32,
+}
+
+/// The next step of a session.
+pub(crate) fn decide(transcript: &Transcript, limits: Limits, now: Timestamp) -> Step {
+    if transcript.status == Status::Terminated {
+        return Step::Rest(Rest::Quiet);
+    }
+    if transcript.is_interrupted() {
+        return Step::Interrupt {
+            ids: transcript.waiting(true),
+        };
+    }
+    let open = |kind| {
+        let calls = transcript.open_calls(kind);
+        calls.map(|(id, _)| id.clone()).collect::<Vec<_>>()
+    };
+    let calls = open(CallKind::Sandbox);
+    if !calls.is_empty() {
+        return Step::Execute { calls };
+    }
+    let custom = open(CallKind::Custom);
+    if !custom.is_empty() {
+        let said = transcript.status == Status::Idle && transcript.announced == custom;
+        return Step::Rest(if said {
+            Rest::Quiet
+        } else {
+            Rest::RequiresAction { ids: custom }
+        });
+    }
+    let take = transcript.waiting(false);
+    if transcript.owes_answer || !take.is_empty() {
+        if transcript.rounds >= limits.tool_rounds {
+            return Step::Rest(Rest::ToolLimit);
+        }
+        if let Some(until) = transcript.retry.map(|retry| retry.until())
+            && transcript.status == Status::Rescheduling
+            && now < until
+        {
+            return Step::Wait { until };
+        }
+        return Step::Sample {
+            take,
+            announce: transcript.status != Status::Running,
+        };
+    }
+    Step::Rest(match (transcript.status, &transcript.ending) {
+        (Status::Idle | Status::Terminated, _) => Rest::Quiet,
+        (_, Some(StopRecord::MaxTokens)) => Rest::CutOff,
+        (
+            _,
+            Some(StopRecord::Refusal {
+                category,
+                explanation,
+            }),
+        ) => Rest::Refusal {
+            category: category.clone(),
+            explanation: explanation.clone(),
+        },
+        _ => Rest::EndTurn,
+    })
+}

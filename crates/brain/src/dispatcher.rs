@@ -1,0 +1,282 @@
+//! Which sessions to wake: on a nudge, and on a timer behind lost nudges. One wake per session, each in a task of its
+//! own; a panic ends that wake and not the server.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use manyhands_hands::Provider;
+use manyhands_protocol::SessionId;
+use manyhands_protocol::time::SharedClock;
+use manyhands_store::{Lease, Nudge, Store};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::models::Registry;
+use crate::quarantine;
+use crate::wake::{self, Shared, Stop};
+
+/// Sessions that one look of the timer takes on.
+const BATCH: u32 = 256;
+
+/// The longest pause of a session whose wakes fail.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The running brain. Dropping it ends all wakes where they are, as a crash would.
+pub struct Brain {
+    task: JoinHandle<()>,
+}
+
+impl Brain {
+    /// Starts waking sessions of this store. Takes the store's nudges; runs until `cancel`.
+    ///
+    /// At a cancellation wakes stop at once, running tool calls are left alone, and the leases are given back.
+    pub fn start(
+        config: Config,
+        store: Store,
+        hands: Arc<dyn Provider>,
+        models: Arc<Registry>,
+        clock: SharedClock,
+        cancel: CancellationToken,
+    ) -> Self {
+        let nudges = store.nudges();
+        let shared = Arc::new(Shared {
+            cache: Cache::new(config.transcript_cache),
+            permits: Arc::new(Semaphore::new(config.wakes.max(1))),
+            config,
+            store,
+            hands,
+            models,
+            clock,
+        });
+        let dispatcher = Dispatcher {
+            shared,
+            cancel,
+            running: HashMap::new(),
+            by_task: HashMap::new(),
+            pauses: HashMap::new(),
+            tasks: JoinSet::new(),
+        };
+        Self {
+            task: tokio::spawn(dispatcher.run(nudges)),
+        }
+    }
+
+    /// Returns when all wakes have stopped after a cancellation.
+    pub async fn stopped(mut self) {
+        let ended = (&mut self.task).await;
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            tracing::error!("the dispatcher panicked");
+        }
+    }
+}
+
+impl Drop for Brain {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Dispatcher {
+    shared: Arc<Shared>,
+    cancel: CancellationToken,
+    running: HashMap<SessionId, Running>,
+    by_task: HashMap<Id, SessionId>,
+    /// Sessions whose last wake failed: how often in a row, and until when they are left alone.
+    pauses: HashMap<SessionId, (u32, Instant)>,
+    tasks: JoinSet<Result<(), Stop>>,
+}
+
+struct Running {
+    lease: Lease,
+    signal: watch::Sender<u64>,
+    /// A lease that was granted after the running wake gave its own back.
+    next: Option<Lease>,
+}
+
+impl Dispatcher {
+    async fn run(mut self, nudges: Option<mpsc::Receiver<Nudge>>) {
+        let mut nudges = nudges;
+        if nudges.is_none() {
+            tracing::error!("the store's nudges are taken: sessions are found by the timer alone");
+        }
+        let mut tick = tokio::time::interval(self.shared.config.tick);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => break,
+                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
+                nudge = next(&mut nudges) => match nudge {
+                    Some(nudge) => self.nudged(nudge).await,
+                    None => nudges = None,
+                },
+                _ = tick.tick() => self.look().await,
+            }
+        }
+        // Each wake hears the cancellation itself and gives its lease back.
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            self.ended(ended);
+        }
+        while let Some(Ok(nudge)) = nudges.as_mut().map(mpsc::Receiver::try_recv) {
+            if let Some(lease) = nudge.lease {
+                quarantine::release(&self.shared.store, &lease).await;
+            }
+        }
+    }
+
+    async fn nudged(&mut self, nudge: Nudge) {
+        if let Some(running) = self.running.get_mut(&nudge.session) {
+            match nudge.lease {
+                Some(lease) => running.next = Some(lease),
+                None => running.signal.send_modify(|count| *count += 1),
+            }
+            return;
+        }
+        match nudge.lease {
+            Some(lease) => self.wake(lease),
+            None => self.claim(nudge).await,
+        }
+    }
+
+    /// The timer: sessions that want a brain and have none.
+    async fn look(&mut self) {
+        let now = Instant::now();
+        // A pause is remembered a while after its end, so that the next one of the same session is longer.
+        self.pauses
+            .retain(|_, (_, until)| *until + LONGEST_PAUSE > now);
+        match self.shared.store.wanting(BATCH).await {
+            Ok(wanting) => {
+                for nudge in wanting {
+                    let paused = self.pauses.get(&nudge.session);
+                    let paused = paused.is_some_and(|(_, until)| *until > now);
+                    if !paused && !self.running.contains_key(&nudge.session) {
+                        self.claim(nudge).await;
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot look for sessions that want a brain"),
+        }
+    }
+
+    async fn claim(&mut self, nudge: Nudge) {
+        match self
+            .shared
+            .store
+            .claim(&nudge.workspace, &nudge.session)
+            .await
+        {
+            Ok(Some(lease)) => self.wake(lease),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(session.id = %nudge.session, %error, "cannot claim the session");
+            }
+        }
+    }
+
+    fn wake(&mut self, lease: Lease) {
+        let (signal, heard) = watch::channel(0);
+        let session = lease.session.clone();
+        let (shared, cancel) = (Arc::clone(&self.shared), self.cancel.clone());
+        let span = tracing::info_span!("wake", session.id = %session);
+        let held = lease.clone();
+        let work = async move {
+            let permits = Arc::clone(&shared.permits);
+            let woken = async {
+                match permits.acquire_owned().await {
+                    Ok(permit) => wake::run(Arc::clone(&shared), held.clone(), heard, permit).await,
+                    // Never closed; were it, the session would wait for the next server.
+                    Err(_) => Ok(()),
+                }
+            };
+            let cut = cancel.run_until_cancelled(woken).await;
+            match cut {
+                None => quarantine::release(&shared.store, &held).await,
+                Some(Ok(())) => {}
+                Some(Err(stop)) => {
+                    quarantine::after_failure(&shared, &held, &stop).await;
+                    return Err(stop);
+                }
+            }
+            Ok(())
+        };
+        let task = self.tasks.spawn(work.instrument(span));
+        self.by_task.insert(task.id(), session.clone());
+        let next = None;
+        self.running.insert(
+            session,
+            Running {
+                lease,
+                signal,
+                next,
+            },
+        );
+    }
+
+    fn ended(&mut self, ended: Result<(Id, Result<(), Stop>), JoinError>) {
+        let (id, outcome) = match ended {
+            Ok((id, outcome)) => (id, outcome),
+            Err(error) => {
+                let id = error.id();
+                self.panicked(id, &error);
+                (id, Err(Stop::Faulty("panic".to_owned())))
+            }
+        };
+        let Some(session) = self.by_task.remove(&id) else {
+            return;
+        };
+        let running = self.running.remove(&session);
+        match outcome {
+            Ok(()) | Err(Stop::Lost) => {
+                self.pauses.remove(&session);
+            }
+            Err(Stop::Store(_) | Stop::Faulty(_)) => {
+                let failures = self
+                    .pauses
+                    .get(&session)
+                    .map_or(0, |(failures, _)| *failures);
+                let pause = self
+                    .shared
+                    .config
+                    .tick
+                    .saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX))
+                    .min(LONGEST_PAUSE);
+                self.pauses
+                    .insert(session.clone(), (failures + 1, Instant::now() + pause));
+            }
+        }
+        if let Some(lease) = running.and_then(|running| running.next)
+            && !self.cancel.is_cancelled()
+        {
+            self.wake(lease);
+        }
+    }
+
+    /// A wake panicked: its failure is written down by a task of its own.
+    fn panicked(&mut self, id: Id, error: &JoinError) {
+        let Some(running) = self.by_task.get(&id).and_then(|id| self.running.get(id)) else {
+            return;
+        };
+        tracing::error!(session.id = %running.lease.session, %error, "a wake panicked");
+        metrics::counter!("manyhands_wake_panics_total").increment(1);
+        let (shared, lease) = (Arc::clone(&self.shared), running.lease.clone());
+        tokio::spawn(async move {
+            let stop = Stop::Faulty("an internal error (panic)".to_owned());
+            quarantine::after_failure(&shared, &lease, &stop).await;
+        });
+    }
+}
+
+async fn next(nudges: &mut Option<mpsc::Receiver<Nudge>>) -> Option<Nudge> {
+    match nudges {
+        Some(nudges) => nudges.recv().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,97 @@
+//! What becomes of a session whose wake failed: given back to be tried again, or ended after the third same failure
+//! (security LOG-4).
+
+use manyhands_protocol::event::{EventBody, RetryStatus, SessionError, SessionErrorType};
+use manyhands_protocol::session::SessionStatus;
+use manyhands_store::{Append, Error as StoreError, Lease, NewEntry, Store};
+
+use crate::record::{RESPONSE, WAKE_FAILED, WakeFailed, private};
+use crate::wake::{Shared, Stop};
+
+/// The same failure so many times in a row ends the session.
+const FAILURES: u32 = 3;
+
+/// Cleans up after a wake that stopped before its rest.
+pub(crate) async fn after_failure(shared: &Shared, lease: &Lease, stop: &Stop) {
+    match stop {
+        Stop::Lost => tracing::debug!(session.id = %lease.session, "the wake ended: {stop}"),
+        Stop::Store(error) => {
+            tracing::warn!(session.id = %lease.session, %error, "the wake ended: the store failed");
+            release(&shared.store, lease).await;
+        }
+        Stop::Faulty(reason) => {
+            tracing::error!(session.id = %lease.session, reason, "the wake failed");
+            metrics::counter!("manyhands_wake_failures_total").increment(1);
+            if let Err(error) = write_down(&shared.store, lease, reason).await {
+                tracing::warn!(session.id = %lease.session, %error, "the failure could not be written down");
+                release(&shared.store, lease).await;
+            }
+        }
+    }
+}
+
+/// Gives a lease back; one that cannot be given back ends with its instance.
+pub(crate) async fn release(store: &Store, lease: &Lease) {
+    if let Err(error) = store.release(lease).await {
+        tracing::warn!(session.id = %lease.session, %error, "the lease could not be given back");
+    }
+}
+
+async fn write_down(store: &Store, lease: &Lease, reason: &str) -> Result<(), Stop> {
+    let count = failures(store, lease, reason).await? + 1;
+    let reason = reason.to_owned();
+    let failed = private(WAKE_FAILED, &WakeFailed { reason, count });
+    if count < FAILURES {
+        store
+            .append(
+                lease,
+                Append {
+                    entries: vec![failed],
+                    ..Append::default()
+                },
+            )
+            .await?;
+        release(store, lease).await;
+        return Ok(());
+    }
+    let record = store.leased_session(lease).await?.ok_or(Stop::Lost)?;
+    let error = SessionError::new(
+        SessionErrorType::UnknownError,
+        "The session cannot be worked on: the same internal failure came three times. Its history can still be read.",
+        RetryStatus::Terminal,
+    );
+    let terminated = EventBody::SessionThreadStatusTerminated {
+        session_thread_id: record.thread_id,
+        agent_name: record.agent.definition.name,
+    };
+    let entries = vec![
+        failed,
+        NewEntry::event(EventBody::SessionError { error }),
+        NewEntry::event(terminated),
+        NewEntry::event(EventBody::SessionStatusTerminated {}),
+    ];
+    let append = Append {
+        entries,
+        status: Some(SessionStatus::Terminated),
+        ..Append::default()
+    };
+    store.append_and_rest(lease, append, i64::MAX).await?;
+    Ok(())
+}
+
+/// How often this failure came in a row before: an answer of the model in between breaks the row.
+async fn failures(store: &Store, lease: &Lease, reason: &str) -> Result<u32, StoreError> {
+    let (failed, response) = tokio::join!(
+        store.last_private(&lease.session, WAKE_FAILED),
+        store.last_private(&lease.session, RESPONSE),
+    );
+    let Some(failed) = failed? else { return Ok(0) };
+    // A damaged answer must not keep the session from being ended.
+    let progress = response.ok().flatten().map_or(0, |entry| entry.position);
+    let before: WakeFailed = match serde_json::from_str(&failed.body) {
+        Ok(before) => before,
+        Err(_) => return Ok(0),
+    };
+    let same = before.reason == reason && failed.position > progress;
+    Ok(if same { before.count } else { 0 })
+}

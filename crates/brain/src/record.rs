@@ -1,0 +1,130 @@
+//! The brain's private log entries: what a replay needs and no client sees. JSON text, written once, never changed.
+
+use std::borrow::Cow;
+
+use manyhands_protocol::EventId;
+use manyhands_store::NewEntry;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// The complete answer of the model, beside the public events made from it. Replay builds assistant turns from these.
+pub(crate) const RESPONSE: &str = "response";
+/// The intent to run a tool, durable before its dispatch (security LOG-2).
+pub(crate) const TOOL_STARTED: &str = "tool_started";
+/// A failed model request that is tried again (runtime SQ-12).
+pub(crate) const RETRY: &str = "retry";
+/// The input of the last request is taken out of the context, because the provider refuses it.
+pub(crate) const WITHHELD: &str = "withheld";
+/// Queued messages that a dead turn takes with it (runtime SQ-13).
+pub(crate) const FLUSHED: &str = "flushed";
+/// A wake failed for a reason that lies in the session (security LOG-4).
+pub(crate) const WAKE_FAILED: &str = "wake_failed";
+
+/// Body of a [`RESPONSE`] entry.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ResponseRecord<'a> {
+    /// The provider's id of the message.
+    #[serde(borrow)]
+    pub(crate) message_id: Cow<'a, str>,
+    /// The model that answered.
+    #[serde(borrow)]
+    pub(crate) model: Cow<'a, str>,
+    /// Why it stopped.
+    pub(crate) stop: StopRecord,
+    /// The blocks to replay, byte for byte.
+    #[serde(borrow)]
+    pub(crate) content: Vec<Cow<'a, RawValue>>,
+    /// The calls among them, in order.
+    pub(crate) calls: Vec<CallRecord>,
+}
+
+/// Why a message stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub(crate) enum StopRecord {
+    /// Said all.
+    EndTurn,
+    /// Waits for results.
+    ToolUse,
+    /// Cut at a limit.
+    MaxTokens,
+    /// Declined.
+    Refusal {
+        /// The provider's category.
+        category: Option<String>,
+        /// For people.
+        explanation: Option<String>,
+    },
+}
+
+/// One call of a response.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CallRecord {
+    /// Our tool-use event: the call's id towards clients and hands.
+    pub(crate) event_id: EventId,
+    /// The provider's id, which results must name.
+    pub(crate) tool_use_id: String,
+    /// The tool.
+    pub(crate) name: String,
+    /// Who runs it.
+    pub(crate) kind: CallKind,
+}
+
+/// Who runs a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CallKind {
+    /// The sandbox.
+    Sandbox,
+    /// The client.
+    Custom,
+    /// Nobody: it is answered with an error in the same append.
+    Refused,
+}
+
+/// Body of a [`TOOL_STARTED`] entry; its epoch is the entry's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ToolStarted {
+    /// The tool-use event.
+    pub(crate) call: EventId,
+    /// The sandbox instance it goes to.
+    pub(crate) instance: String,
+    /// From 1; above it only for tools that may be repeated (invariant I4).
+    pub(crate) attempt: u32,
+}
+
+/// Body of a [`RETRY`] entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Retry {
+    /// How many requests of this turn have failed in a row.
+    pub(crate) attempt: u32,
+    /// When the first of them failed, in microseconds since the epoch.
+    pub(crate) first_at: i64,
+    /// When to ask again, in microseconds since the epoch.
+    pub(crate) until: i64,
+}
+
+/// Body of a [`FLUSHED`] entry.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Flushed {
+    /// The queued events.
+    pub(crate) events: Vec<EventId>,
+}
+
+/// Body of a [`WAKE_FAILED`] entry.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct WakeFailed {
+    /// What failed; equal texts are the same failure.
+    pub(crate) reason: String,
+    /// How many times in a row.
+    pub(crate) count: u32,
+}
+
+/// A private entry with this body.
+pub(crate) fn private(type_name: &'static str, body: &impl Serialize) -> NewEntry {
+    NewEntry::Private {
+        type_name,
+        // Plain structs of texts and numbers always serialise.
+        body: serde_json::to_string(body).unwrap_or_else(|_| "{}".to_owned()),
+    }
+}

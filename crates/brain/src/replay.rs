@@ -1,0 +1,425 @@
+//! Log entries → [`Transcript`] (pure, incremental): what the model has seen, and what is still open.
+
+mod content;
+
+use std::collections::VecDeque;
+
+use indexmap::IndexMap;
+use manyhands_protocol::agent::SessionAgent;
+use manyhands_protocol::{EventId, Timestamp};
+use manyhands_store::{Entry, EntryKind};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::record::{
+    self, CallKind, CallRecord, Flushed, ResponseRecord, Retry, StopRecord, ToolStarted,
+};
+
+pub(crate) use content::Json;
+
+/// A log that cannot be folded: damaged, or written by a newer version.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FoldError {
+    /// Entries are not in sequence.
+    #[error("entry {found} follows entry {position}")]
+    Gap {
+        /// The last folded position.
+        position: i64,
+        /// The one that came.
+        found: i64,
+    },
+    /// A body is not of its form.
+    #[error("entry {position} ({type_name}) cannot be read: {reason}")]
+    Body {
+        /// Which entry.
+        position: i64,
+        /// Its type.
+        type_name: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// A conversation and its state, folded from a log. Equal logs give equal transcripts (invariant I6).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Transcript {
+    /// The last folded position.
+    pub(crate) position: i64,
+    /// Turns that are answered or answers: user and assistant in alternation, the user first.
+    pub(crate) turns: Vec<Turn>,
+    /// The calls of the last assistant turn, in the model's order; their results open the next user turn.
+    pub(crate) calls: IndexMap<EventId, Call>,
+    /// The rest of the next user turn: blocks of messages taken since the last assistant turn.
+    pub(crate) fresh: Vec<Json>,
+    /// Client events that wait to be taken, in order.
+    pub(crate) queued: VecDeque<Queued>,
+    /// Where the session is.
+    pub(crate) status: Status,
+    /// The calls that the last idle event said the session waits for.
+    pub(crate) announced: Vec<EventId>,
+    /// The model has not answered what is in `calls` and `fresh`.
+    pub(crate) owes_answer: bool,
+    /// How the last response ended.
+    pub(crate) ending: Option<StopRecord>,
+    /// A model request that began and did not end.
+    pub(crate) open_span: Option<EventId>,
+    /// Model responses with calls in this turn.
+    pub(crate) rounds: u32,
+    /// The last failure, while it is tried again.
+    pub(crate) retry: Option<Retry>,
+    /// The agent's snapshot, when the log holds a newer one than the session began with.
+    pub(crate) agent: Option<Box<SessionAgent>>,
+}
+
+/// One turn of the conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Turn {
+    /// Who speaks.
+    pub(crate) role: Role,
+    /// Its blocks, as they go to the model.
+    pub(crate) blocks: Vec<Json>,
+}
+
+/// Who speaks in a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The user, and tools.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// A call of the model.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Call {
+    /// The provider's id.
+    pub(crate) tool_use_id: String,
+    /// The tool.
+    pub(crate) name: String,
+    /// Who runs it.
+    pub(crate) kind: CallKind,
+    /// Its input, as the model wrote it.
+    pub(crate) input: Json,
+    /// The last intent to run it.
+    pub(crate) started: Option<ToolStarted>,
+    /// Its result, once there is one (invariant I3: exactly one).
+    pub(crate) result: Option<CallResult>,
+}
+
+/// What a call gave.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct CallResult {
+    /// At least one block.
+    pub(crate) blocks: Vec<Json>,
+    /// Whether it failed.
+    pub(crate) is_error: bool,
+}
+
+/// A client event that waits.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Queued {
+    /// The event.
+    pub(crate) id: EventId,
+    /// What it is.
+    pub(crate) input: Input,
+}
+
+/// What a queued event is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Input {
+    /// A message, as blocks for the model.
+    Message(Vec<Json>),
+    /// A stop.
+    Interrupt,
+}
+
+/// Where a session is, as its log says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// Nothing to do, or waiting for the client.
+    #[default]
+    Idle,
+    /// A turn is running.
+    Running,
+    /// A turn waits to be tried again.
+    Rescheduling,
+    /// Over.
+    Terminated,
+}
+
+impl Transcript {
+    /// Takes the next entry.
+    pub(crate) fn fold(&mut self, entry: &Entry) -> Result<(), FoldError> {
+        if entry.position != self.position + 1 {
+            return Err(FoldError::Gap {
+                position: self.position,
+                found: entry.position,
+            });
+        }
+        let folded = match entry.kind {
+            EntryKind::Event => self.event(entry),
+            EntryKind::Processed => {
+                self.take(&entry.event_id);
+                Ok(())
+            }
+            EntryKind::Private => self.private(entry),
+        };
+        folded.map_err(|error| FoldError::Body {
+            position: entry.position,
+            type_name: entry.type_name.to_string(),
+            reason: error.to_string(),
+        })?;
+        self.position = entry.position;
+        Ok(())
+    }
+
+    /// Moves a queued event into the conversation. One that is not queued (any more) changes nothing, so that a
+    /// request can be built while the entry that says so is being written.
+    pub(crate) fn take(&mut self, id: &EventId) {
+        let Some(at) = self.queued.iter().position(|queued| queued.id == *id) else {
+            return;
+        };
+        if let Some(Queued {
+            input: Input::Message(blocks),
+            ..
+        }) = self.queued.remove(at)
+        {
+            self.fresh.extend(blocks);
+            self.owes_answer = true;
+        }
+    }
+
+    /// Calls without a result, in the model's order.
+    pub(crate) fn open_calls(&self, kind: CallKind) -> impl Iterator<Item = (&EventId, &Call)> {
+        self.calls
+            .iter()
+            .filter(move |(_, call)| call.kind == kind && call.result.is_none())
+    }
+
+    /// Queued events of one sort.
+    pub(crate) fn waiting(&self, interrupts: bool) -> Vec<EventId> {
+        let sort = |queued: &&Queued| matches!(queued.input, Input::Interrupt) == interrupts;
+        let found = self.queued.iter().filter(sort);
+        found.map(|queued| queued.id.clone()).collect()
+    }
+
+    /// Whether the client wants the turn stopped.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.queued
+            .iter()
+            .any(|queued| matches!(queued.input, Input::Interrupt))
+    }
+
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let blocks = |blocks: &[Json]| blocks.iter().map(|block| block.len() + 32).sum::<usize>();
+        let turns: usize = self
+            .turns
+            .iter()
+            .map(|turn| blocks(&turn.blocks) + 64)
+            .sum();
+        let calls = self.calls.values().map(|call| {
+            let result = call
+                .result
+                .as_ref()
+                .map_or(0, |result| blocks(&result.blocks));
+            result + call.input.len() + 256
+        });
+        let queued = self.queued.iter().map(|queued| match &queued.input {
+            Input::Message(content) => blocks(content) + 64,
+            Input::Interrupt => 64,
+        });
+        512 + turns + calls.sum::<usize>() + queued.sum::<usize>() + blocks(&self.fresh)
+    }
+
+    fn event(&mut self, entry: &Entry) -> Result<(), serde_json::Error> {
+        let body = &*entry.body;
+        match &*entry.type_name {
+            "user.message" => {
+                let Content { content } = serde_json::from_str(body)?;
+                self.queued.push_back(Queued {
+                    id: entry.event_id.clone(),
+                    input: Input::Message(content::message(&content.unwrap_or_default())),
+                });
+                if entry.processed_at.is_some() {
+                    self.take(&entry.event_id);
+                }
+            }
+            "user.interrupt" if entry.processed_at.is_none() => self.queued.push_back(Queued {
+                id: entry.event_id.clone(),
+                input: Input::Interrupt,
+            }),
+            "user.custom_tool_result" => {
+                let CustomResult { custom_tool_use_id } = serde_json::from_str(body)?;
+                self.result(&custom_tool_use_id, body)?;
+            }
+            "agent.tool_result" => {
+                let ToolResult { tool_use_id } = serde_json::from_str(body)?;
+                self.result(&tool_use_id, body)?;
+            }
+            "session.status_running" => self.status = Status::Running,
+            "session.status_rescheduled" => self.status = Status::Rescheduling,
+            "session.status_terminated" => self.status = Status::Terminated,
+            "session.status_idle" => {
+                let Idle { stop_reason } = serde_json::from_str(body)?;
+                self.status = Status::Idle;
+                self.retry = None;
+                self.announced = stop_reason.event_ids.unwrap_or_default();
+                if self.announced.is_empty() {
+                    self.owes_answer = false;
+                    self.ending = None;
+                    self.rounds = 0;
+                }
+            }
+            "session.updated" => {
+                let Updated { agent } = serde_json::from_str(body)?;
+                self.agent = agent.or(self.agent.take());
+            }
+            "span.model_request_start" => self.open_span = Some(entry.event_id.clone()),
+            "span.model_request_end" => self.open_span = None,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn private(&mut self, entry: &Entry) -> Result<(), serde_json::Error> {
+        let body = &*entry.body;
+        match &*entry.type_name {
+            record::RESPONSE => self.response(serde_json::from_str(body)?),
+            record::TOOL_STARTED => {
+                let started: ToolStarted = serde_json::from_str(body)?;
+                if let Some(call) = self.calls.get_mut(&started.call) {
+                    call.started = Some(started);
+                }
+            }
+            record::RETRY => self.retry = Some(serde_json::from_str(body)?),
+            record::WITHHELD => self.withhold(),
+            record::FLUSHED => {
+                let Flushed { events } = serde_json::from_str(body)?;
+                self.queued.retain(|queued| !events.contains(&queued.id));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn response(&mut self, record: ResponseRecord<'_>) {
+        self.retry = None;
+        self.owes_answer = false;
+        let kept = match record.stop {
+            // What was refused must not be shown to the model again: it would refuse again.
+            StopRecord::Refusal { .. } => Vec::new(),
+            _ => content::replayable(&record.content),
+        };
+        self.ending = Some(record.stop);
+        if kept.is_empty() {
+            // No turn: the input stays open and the next message joins it, so that turns alternate.
+            return;
+        }
+        let user = self.next_user_turn();
+        self.turns.push(Turn {
+            role: Role::User,
+            blocks: user,
+        });
+        self.fresh.clear();
+        self.calls = record
+            .calls
+            .into_iter()
+            .map(|call| open_call(call, &record.content))
+            .collect();
+        self.rounds += u32::from(!self.calls.is_empty());
+        self.turns.push(Turn {
+            role: Role::Assistant,
+            blocks: kept,
+        });
+    }
+
+    /// The user turn that the next request ends with: results in the model's order, then messages.
+    pub(crate) fn next_user_turn(&self) -> Vec<Json> {
+        let results = self.calls.values().map(content::tool_result);
+        results.chain(self.fresh.iter().cloned()).collect()
+    }
+
+    fn result(&mut self, id: &EventId, body: &str) -> Result<(), serde_json::Error> {
+        let ResultBody { content, is_error } = serde_json::from_str(body)?;
+        let Some(call) = self.calls.get_mut(id).filter(|call| call.result.is_none()) else {
+            return Ok(());
+        };
+        call.result = Some(CallResult {
+            blocks: content::result(&content.unwrap_or_default()),
+            is_error: is_error.unwrap_or(false),
+        });
+        if self.calls.values().all(|call| call.result.is_some()) {
+            self.owes_answer = true;
+        }
+        Ok(())
+    }
+
+    fn withhold(&mut self) {
+        self.fresh.clear();
+        for call in self.calls.values_mut() {
+            call.result = Some(content::withheld());
+        }
+    }
+}
+
+fn open_call(record: CallRecord, content: &[std::borrow::Cow<'_, RawValue>]) -> (EventId, Call) {
+    let input = content
+        .iter()
+        .find_map(|raw| content::input_of(raw, &record.tool_use_id))
+        .unwrap_or_else(|| "{}".into());
+    let call = Call {
+        tool_use_id: record.tool_use_id,
+        name: record.name,
+        kind: record.kind,
+        input,
+        started: None,
+        result: None,
+    };
+    (record.event_id, call)
+}
+
+#[derive(Deserialize)]
+struct Content<'a> {
+    #[serde(borrow)]
+    content: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct ResultBody<'a> {
+    #[serde(borrow)]
+    content: Option<Vec<&'a RawValue>>,
+    is_error: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct CustomResult {
+    custom_tool_use_id: EventId,
+}
+
+#[derive(Deserialize)]
+struct ToolResult {
+    tool_use_id: EventId,
+}
+
+#[derive(Deserialize)]
+struct Idle {
+    stop_reason: IdleReason,
+}
+
+#[derive(Deserialize)]
+struct IdleReason {
+    event_ids: Option<Vec<EventId>>,
+}
+
+#[derive(Deserialize)]
+struct Updated {
+    agent: Option<Box<SessionAgent>>,
+}
+
+impl Retry {
+    /// When to ask again.
+    pub(crate) fn until(self) -> Timestamp {
+        Timestamp::from_micros(self.until)
+    }
+}

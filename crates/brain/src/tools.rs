@@ -1,0 +1,148 @@
+//! A tool use → the hand that does it: what is sent, how long it may take, what comes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use manyhands_hands::{
+    Advice, Block, Call, Error, Output, Provider, Recipe, Sandbox, Source, toolset,
+};
+use manyhands_protocol::EventId;
+use manyhands_protocol::content::{ContentBlock, Source as ContentSource};
+use manyhands_protocol::event::EventBody;
+use manyhands_store::NewEntry;
+
+use crate::replay;
+
+/// Beyond a call's own deadline: when the sandbox itself does not answer any more.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How often a hand that fails for a moment is asked in all.
+const TRIES: u32 = 3;
+
+/// How long an operation that nobody waits for may take.
+const ASIDE: Duration = Duration::from_secs(5);
+
+/// How a call ended.
+pub(crate) struct Done {
+    pub(crate) id: EventId,
+    pub(crate) name: String,
+    pub(crate) verdict: Verdict,
+}
+
+/// How a call ended.
+pub(crate) enum Verdict {
+    /// With a result, good or bad.
+    Output(Output),
+    /// The sandbox is gone; a text for the model.
+    Lost(String),
+    /// Another brain has the session.
+    Stale,
+}
+
+/// Whether running a tool twice is the same as running it once (invariant I4).
+pub(crate) fn repeatable(name: &str) -> bool {
+    matches!(name, "read" | "glob" | "grep")
+}
+
+/// The tool's name as a metric's label: a closed set.
+pub(crate) fn label(name: &str) -> &'static str {
+    toolset::find(name).map_or("other", |definition| definition.name)
+}
+
+/// The call that hands get.
+pub(crate) fn call(id: &EventId, call: &replay::Call, epoch: i64) -> Call {
+    let input = serde_json::from_str(&call.input).unwrap_or_default();
+    Call {
+        call_id: id.as_str().to_owned(),
+        epoch,
+        name: call.name.clone(),
+        deadline: toolset::deadline(&call.name, &input),
+        input,
+    }
+}
+
+/// The session's sandbox, started if there is none; passing failures are tried again.
+pub(crate) async fn provision(
+    hands: &dyn Provider,
+    recipe: &Recipe,
+) -> Result<Arc<dyn Sandbox>, Error> {
+    let mut tries = 1;
+    loop {
+        match hands.provision(recipe).await {
+            Err(error) if error.advice() == Advice::Retry && tries < TRIES => tries += 1,
+            other => return other,
+        }
+    }
+}
+
+/// Runs a call to its end, whatever that is. The call's id makes asking again harmless.
+pub(crate) async fn execute(sandbox: &dyn Sandbox, call: Call) -> Done {
+    let mut tries = 1;
+    let verdict = loop {
+        let limit = call.deadline + GRACE;
+        match tokio::time::timeout(limit, sandbox.execute(&call)).await {
+            Ok(Ok(output)) => break Verdict::Output(output),
+            Ok(Err(error)) => match error.advice() {
+                Advice::Retry if tries < TRIES => tries += 1,
+                Advice::Stop => break Verdict::Stale,
+                _ if error.outcome_unknown() => break Verdict::Lost(error.for_model()),
+                Advice::Retry | Advice::TellModel => {
+                    break Verdict::Output(Output::error(error.for_model()));
+                }
+            },
+            Err(_) => {
+                let kill = sandbox.kill(&call.call_id, call.epoch);
+                if !matches!(tokio::time::timeout(ASIDE, kill).await, Ok(Ok(()))) {
+                    tracing::warn!(
+                        tool = call.name,
+                        "a call that is over time could not be ended"
+                    );
+                }
+                break Verdict::Output(Output::error(format!("tool '{}' timed out", call.name)));
+            }
+        }
+    };
+    match EventId::parse(&call.call_id) {
+        Ok(id) => Done {
+            id,
+            name: call.name,
+            verdict,
+        },
+        Err(_) => unreachable!("the call's id was an event's"),
+    }
+}
+
+/// Lets the sandbox drop results that are durable in the log.
+pub(crate) async fn forget(sandbox: &dyn Sandbox, calls: &[String], epoch: i64) {
+    let forget = sandbox.forget(calls, epoch);
+    if !matches!(tokio::time::timeout(ASIDE, forget).await, Ok(Ok(()))) {
+        tracing::debug!("stored results could not be dropped");
+    }
+}
+
+/// The event of a call's result.
+pub(crate) fn result(id: &EventId, output: Output) -> NewEntry {
+    NewEntry::event(EventBody::AgentToolResult {
+        tool_use_id: id.clone(),
+        content: Some(output.content.into_iter().map(content).collect()),
+        is_error: Some(output.is_error),
+    })
+}
+
+fn content(block: Block) -> ContentBlock {
+    let base64 = |source| {
+        let Source::Base64 { media_type, data } = source;
+        ContentSource::Base64 { data, media_type }
+    };
+    match block {
+        Block::Text { text } => ContentBlock::Text { text },
+        Block::Image { source } => ContentBlock::Image {
+            source: base64(source),
+        },
+        Block::Document { source } => ContentBlock::Document {
+            source: base64(source),
+            title: None,
+            context: None,
+        },
+    }
+}

@@ -1,0 +1,339 @@
+//! One wake of one session: lease → replay → decide → act → append → rest.
+//!
+//! A wake may be dropped at any await point: what counts is in the log, and the next wake goes on from there
+//! (security LOG-3). Nothing on the path of a message polls or sleeps.
+
+mod execute;
+mod finish;
+mod sample;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use manyhands_hands::{Provider, Sandbox};
+use manyhands_protocol::agent::SessionAgent;
+use manyhands_protocol::session::SessionStatus;
+use manyhands_protocol::time::SharedClock;
+use manyhands_protocol::{EventId, Timestamp};
+use manyhands_store::{
+    Append, AppendError, Entry, Error as StoreError, Lease, NewEntry, SessionRecord, Store,
+    UsageTotals,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::decide::{Limits, Step, decide};
+use crate::failpoint;
+use crate::models::Registry;
+use crate::replay::Transcript;
+
+/// Entries that are read at once.
+const PAGE: u32 = 1000;
+
+/// What all wakes share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) hands: Arc<dyn Provider>,
+    pub(crate) models: Arc<Registry>,
+    pub(crate) clock: SharedClock,
+    pub(crate) cache: Cache,
+    pub(crate) permits: Arc<Semaphore>,
+}
+
+/// Why a wake stopped before its rest.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Stop {
+    /// Another owner has the session, or it is gone: not our business any more.
+    #[error("the session has another owner, or is gone")]
+    Lost,
+    /// The store failed: another wake may do better.
+    #[error(transparent)]
+    Store(StoreError),
+    /// The session itself cannot be worked on; three times the same and it is quarantined (security LOG-4).
+    #[error("{0}")]
+    Faulty(String),
+}
+
+impl From<AppendError> for Stop {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::StaleEpoch { .. } | AppendError::Gone => Self::Lost,
+            AppendError::UnreadInput => Self::Faulty("an unguarded append was refused".to_owned()),
+            AppendError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Damaged { .. } => Self::Faulty(error.to_string()),
+            other => Self::Store(other),
+        }
+    }
+}
+
+/// What follows a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// Decide again.
+    Continue,
+    /// The lease is given back.
+    Rested,
+}
+
+/// A wake at work.
+struct Wake {
+    shared: Arc<Shared>,
+    lease: Lease,
+    /// Counts up when a client has sent something.
+    signal: watch::Receiver<u64>,
+    permit: Option<OwnedSemaphorePermit>,
+    record: SessionRecord,
+    transcript: Transcript,
+    usage: UsageTotals,
+    active: Active,
+    /// Up to when a retry's wait has been slept through.
+    waited: Option<Timestamp>,
+    sandbox: Option<Arc<dyn Sandbox>>,
+}
+
+/// The active time, kept as the store keeps it (runtime US-4).
+#[derive(Clone, Copy, Debug)]
+struct Active {
+    millis: i64,
+    since: Option<Timestamp>,
+}
+
+impl Active {
+    fn until(self, now: Timestamp) -> i64 {
+        self.millis + self.since.map_or(0, |since| now.millis_since(since))
+    }
+
+    fn enter(&mut self, status: SessionStatus, now: Timestamp) {
+        if status == SessionStatus::Running {
+            self.since.get_or_insert(now);
+        } else {
+            self.millis = self.until(now);
+            self.since = None;
+        }
+    }
+}
+
+/// Works on a session until there is nothing to do.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    lease: Lease,
+    signal: watch::Receiver<u64>,
+    permit: OwnedSemaphorePermit,
+) -> Result<(), Stop> {
+    failpoint::pass(&shared.config, "brain::claimed", &lease.session).await;
+    let mut wake = Wake::begin(shared, lease, signal, permit).await?;
+    let limits = Limits {
+        tool_rounds: wake.shared.config.tool_rounds,
+    };
+    loop {
+        wake.hear().await?;
+        let now = wake.shared.clock.now();
+        let now = wake.waited.map_or(now, |waited| waited.max(now));
+        let flow = match decide(&wake.transcript, limits, now) {
+            Step::Interrupt { ids } => wake.interrupt(ids).await?,
+            Step::Execute { calls } => wake.execute(calls).await?,
+            Step::Wait { until } => wake.wait(until).await?,
+            Step::Sample { take, announce } => wake.sample(take, announce).await?,
+            Step::Rest(rest) => wake.rest(rest).await?,
+        };
+        if flow == Flow::Rested {
+            break;
+        }
+    }
+    let Wake {
+        shared,
+        lease,
+        transcript,
+        ..
+    } = wake;
+    failpoint::pass(&shared.config, "brain::rested", &lease.session).await;
+    shared.cache.put(lease.session, transcript);
+    Ok(())
+}
+
+impl Wake {
+    async fn begin(
+        shared: Arc<Shared>,
+        lease: Lease,
+        signal: watch::Receiver<u64>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Self, Stop> {
+        let record = shared.store.leased_session(&lease).await?;
+        let record = record.ok_or(Stop::Lost)?;
+        let transcript = shared.cache.take(&lease.session).unwrap_or_default();
+        let mut wake = Self {
+            lease,
+            signal,
+            permit: Some(permit),
+            usage: record.usage,
+            active: Active {
+                millis: record.active_millis,
+                since: record.running_since,
+            },
+            record,
+            transcript,
+            waited: None,
+            sandbox: None,
+            shared,
+        };
+        wake.catch_up().await?;
+        if wake.transcript.open_span.is_some() {
+            metrics::counter!("manyhands_recoveries_total", "of" => "model_request").increment(1);
+        }
+        Ok(wake)
+    }
+
+    /// Passes a failpoint of this session.
+    async fn pass(&self, name: &'static str) {
+        failpoint::pass(&self.shared.config, name, &self.lease.session).await;
+    }
+
+    /// Folds what clients have sent since, if they have sent anything.
+    async fn hear(&mut self) -> Result<(), Stop> {
+        if self.signal.has_changed().unwrap_or(false) {
+            self.signal.mark_unchanged();
+            self.catch_up().await?;
+        }
+        Ok(())
+    }
+
+    /// Folds all entries after the last folded one.
+    async fn catch_up(&mut self) -> Result<(), Stop> {
+        loop {
+            let (session, after) = (&self.lease.session, self.transcript.position);
+            let entries = self.shared.store.read(session, after, PAGE).await?;
+            self.fold(&entries)?;
+            if entries.len() < PAGE as usize {
+                return Ok(());
+            }
+        }
+    }
+
+    fn fold(&mut self, entries: &[Entry]) -> Result<(), Stop> {
+        for entry in entries {
+            self.transcript
+                .fold(entry)
+                .map_err(|error| Stop::Faulty(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Appends and folds what was appended, and what came before it.
+    async fn append(&mut self, append: Append) -> Result<(), Stop> {
+        let (status, usage) = (append.status, append.usage);
+        let entries = self.shared.store.append(&self.lease, append).await?;
+        self.absorb(&entries, status, usage).await
+    }
+
+    async fn absorb(
+        &mut self,
+        entries: &[Entry],
+        status: Option<SessionStatus>,
+        usage: Option<UsageTotals>,
+    ) -> Result<(), Stop> {
+        if let Some(usage) = usage {
+            self.usage = usage;
+        }
+        let Some(first) = entries.first() else {
+            return Ok(());
+        };
+        if let Some(status) = status {
+            self.active.enter(status, first.created_at);
+        }
+        if first.position == self.transcript.position + 1 {
+            self.fold(entries)
+        } else {
+            self.catch_up().await
+        }
+    }
+
+    /// Appends and gives the lease back, unless a client's input has not been read: then nothing is written, the
+    /// input is folded and the caller decides again.
+    async fn append_and_rest(&mut self, append: Append) -> Result<Flow, Stop> {
+        let (status, usage) = (append.status, append.usage);
+        let read_to = self.transcript.position;
+        let appended = self
+            .shared
+            .store
+            .append_and_rest(&self.lease, append, read_to);
+        match appended.await {
+            Ok(entries) => {
+                // The lease is gone: only what is in hand may be folded.
+                let contiguous = entries
+                    .first()
+                    .is_none_or(|first| first.position == self.transcript.position + 1);
+                if contiguous {
+                    self.absorb(&entries, status, usage).await?;
+                }
+                Ok(Flow::Rested)
+            }
+            Err(AppendError::UnreadInput) => {
+                self.catch_up().await?;
+                Ok(Flow::Continue)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sleeps until a retry is due, or until a client sends something. Others may use the place meanwhile.
+    async fn wait(&mut self, until: Timestamp) -> Result<Flow, Stop> {
+        self.permit = None;
+        let left = until.as_micros() - self.shared.clock.now().as_micros();
+        let left = Duration::from_micros(u64::try_from(left).unwrap_or(0));
+        let sleep = tokio::time::sleep(left);
+        tokio::pin!(sleep);
+        loop {
+            tokio::select! {
+                () = &mut sleep => {
+                    self.waited = Some(until);
+                    break;
+                }
+                () = heard(&mut self.signal, self.shared.config.tick) => {
+                    self.catch_up().await?;
+                    if self.transcript.is_interrupted() {
+                        break;
+                    }
+                }
+            }
+        }
+        let permits = Arc::clone(&self.shared.permits);
+        self.permit = permits.acquire_owned().await.ok();
+        Ok(Flow::Continue)
+    }
+
+    /// The agent as it is now: the newest snapshot in the log, or the row's.
+    fn agent(&self) -> &SessionAgent {
+        match &self.transcript.agent {
+            Some(agent) => agent,
+            None => &self.record.agent,
+        }
+    }
+
+    /// The end of a request that a crash cut off, if there is one: what it used is not known.
+    fn close_span(&self) -> Option<NewEntry> {
+        let start: &EventId = self.transcript.open_span.as_ref()?;
+        Some(crate::answer::span_end(
+            start,
+            true,
+            manyhands_protocol::event::ModelUsage::default(),
+        ))
+    }
+}
+
+/// Returns when a client has sent something, or after the tick.
+async fn heard(signal: &mut watch::Receiver<u64>, tick: Duration) {
+    match tokio::time::timeout(tick, signal.changed()).await {
+        Ok(Ok(())) | Err(_) => {}
+        // Nobody will signal again: the tick alone is left.
+        Ok(Err(_)) => tokio::time::sleep(tick).await,
+    }
+}

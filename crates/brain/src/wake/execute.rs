@@ -1,0 +1,269 @@
+//! Running the calls of a response: intent, dispatch, result, each durable before what follows (security LOG-2).
+//!
+//! A call is started at most once per sandbox instance, because hands know it by its id; an intent whose instance is
+//! gone has an unknown outcome, which is said and not repeated, but for tools that only look (invariant I4).
+
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt};
+use futures::{FutureExt, Stream};
+use manyhands_hands::{Recipe, Sandbox};
+use manyhands_protocol::EventId;
+use manyhands_store::{Append, NewEntry};
+
+use super::{Flow, Stop, Wake, heard};
+use crate::answer::{error_result, intent};
+use crate::tools::{self, Done, Verdict};
+
+/// What the model reads of a call whose sandbox is gone.
+const UNKNOWN: &str = "The sandbox that ran this call is gone, and its result with it: whether the call took effect is unknown. \
+     Files in the session's folders are kept. Check the state before you repeat the call.";
+
+/// How often a tool that only looks is tried, each time in a new sandbox.
+const ATTEMPTS: u32 = 3;
+
+impl Wake {
+    /// Runs these calls to their results, as far as they can be run.
+    pub(super) async fn execute(&mut self, calls: Vec<EventId>) -> Result<Flow, Stop> {
+        let intended = |id: &EventId| self.transcript.calls.get(id)?.started.as_ref();
+        if self.sandbox.is_none() && calls.iter().any(|id| intended(id).is_some()) {
+            metrics::counter!("manyhands_recoveries_total", "of" => "tool_call").increment(1);
+            self.sandbox = self.find_sandbox().await;
+        }
+        let sorted = self.sort(&calls);
+        if !sorted.unknown.is_empty() {
+            let unknown = sorted.unknown.len() as u64;
+            metrics::counter!("manyhands_unknown_outcomes_total").increment(unknown);
+            self.results(
+                sorted
+                    .unknown
+                    .iter()
+                    .map(|id| error_result(id, UNKNOWN))
+                    .collect(),
+            )
+            .await?;
+        }
+        let mut run = sorted.attached;
+        if !sorted.new.is_empty() {
+            match self.provision().await? {
+                None => return Ok(Flow::Continue),
+                Some(Err(text)) => {
+                    let failed = sorted.new.iter();
+                    let failed = failed.map(|(id, _)| error_result(id, text.clone()));
+                    self.results(failed.collect()).await?;
+                }
+                Some(Ok(sandbox)) => {
+                    let intents = sorted.new.iter();
+                    let intents =
+                        intents.map(|(id, attempt)| intent(id, sandbox.instance(), *attempt));
+                    self.pass("brain::intent").await;
+                    let entries: Vec<NewEntry> = intents.collect();
+                    self.append(Append {
+                        entries,
+                        ..Append::default()
+                    })
+                    .await?;
+                    self.pass("brain::intended").await;
+                    self.sandbox = Some(sandbox);
+                    run.extend(sorted.new.into_iter().map(|(id, _)| id));
+                }
+            }
+        }
+        // The model's order again: `bash` calls share one shell.
+        run.sort_by_key(|id| self.transcript.calls.get_index_of(id));
+        self.dispatch(&run).await
+    }
+
+    /// The session's live sandbox, never started. One that cannot be asked for counts as none.
+    pub(super) async fn find_sandbox(&self) -> Option<Arc<dyn Sandbox>> {
+        let session = self.lease.session.as_str();
+        match self.shared.hands.find(session).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(session.id = session, %error, "the sandbox cannot be looked up");
+                None
+            }
+        }
+    }
+
+    fn sort(&self, calls: &[EventId]) -> Sorted {
+        let instance = self.sandbox.as_deref().map(Sandbox::instance);
+        let mut sorted = Sorted::default();
+        for id in calls {
+            let call = self.transcript.calls.get(id);
+            let name = call.map_or("", |call| call.name.as_str());
+            match call.and_then(|call| call.started.as_ref()) {
+                None => sorted.new.push((id.clone(), 1)),
+                Some(started) if Some(started.instance.as_str()) == instance => {
+                    sorted.attached.push(id.clone());
+                }
+                Some(started) if tools::repeatable(name) && started.attempt < ATTEMPTS => {
+                    sorted.new.push((id.clone(), started.attempt + 1));
+                }
+                Some(_) => sorted.unknown.push(id.clone()),
+            }
+        }
+        sorted
+    }
+
+    /// The session's sandbox, started if there is none; a text for the model when there cannot be one; `None` when
+    /// the client interrupted.
+    async fn provision(&mut self) -> Result<Option<Result<Arc<dyn Sandbox>, String>>, Stop> {
+        self.pass("brain::provision").await;
+        let hands = Arc::clone(&self.shared.hands);
+        let recipe = Recipe::new(self.lease.session.as_str());
+        let session = self.lease.session.clone();
+        let provision = async move { tools::provision(&*hands, &recipe).await };
+        tokio::pin!(provision);
+        loop {
+            tokio::select! {
+                biased;
+                sandbox = &mut provision => {
+                    let sandbox = sandbox.map_err(|error| {
+                        tracing::warn!(session.id = %session, %error, "no sandbox");
+                        error.for_model()
+                    });
+                    return Ok(Some(sandbox));
+                }
+                () = heard(&mut self.signal, self.shared.config.tick) => {
+                    self.catch_up().await?;
+                    if self.transcript.is_interrupted() {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands the calls over and writes each result as it comes. An interrupt leaves them running, to be killed next.
+    async fn dispatch(&mut self, run: &[EventId]) -> Result<Flow, Stop> {
+        let Some(sandbox) = self.sandbox.clone().filter(|_| !run.is_empty()) else {
+            return Ok(Flow::Continue);
+        };
+        let mut work = self.work(&sandbox, run);
+        loop {
+            tokio::select! {
+                biased;
+                done = work.next() => {
+                    let Some(done) = done else { return Ok(Flow::Continue) };
+                    let mut finished = vec![done];
+                    while let Some(Some(more)) = work.next().now_or_never() {
+                        finished.push(more);
+                    }
+                    self.finished(&sandbox, finished).await?;
+                }
+                () = heard(&mut self.signal, self.shared.config.tick) => {
+                    self.catch_up().await?;
+                    if self.transcript.is_interrupted() {
+                        return Ok(Flow::Continue);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The calls as one stream of their ends: `bash` one after the other, the others beside, a bounded number at once.
+    fn work(
+        &self,
+        sandbox: &Arc<dyn Sandbox>,
+        run: &[EventId],
+    ) -> impl Stream<Item = Done> + Unpin + use<> {
+        let slots = Arc::new(tokio::sync::Semaphore::new(
+            self.shared.config.parallel_calls.max(1),
+        ));
+        let mut shell = Vec::new();
+        let mut lanes = Vec::new();
+        for id in run {
+            let Some(call) = self.transcript.calls.get(id) else {
+                continue;
+            };
+            let call = tools::call(id, call, self.lease.epoch);
+            if call.name == "bash" {
+                shell.push(call);
+            } else {
+                lanes.push(vec![call]);
+            }
+        }
+        lanes.push(shell);
+        stream::select_all(lanes.into_iter().map(|lane| {
+            let (sandbox, slots) = (Arc::clone(sandbox), Arc::clone(&slots));
+            stream::iter(lane)
+                .then(move |call| {
+                    let (sandbox, slots) = (Arc::clone(&sandbox), Arc::clone(&slots));
+                    async move {
+                        let _slot = slots.acquire_owned().await;
+                        tools::execute(&*sandbox, call).await
+                    }
+                })
+                .boxed()
+        }))
+    }
+
+    async fn finished(
+        &mut self,
+        sandbox: &Arc<dyn Sandbox>,
+        finished: Vec<Done>,
+    ) -> Result<(), Stop> {
+        self.pass("brain::result").await;
+        let mut entries = Vec::new();
+        let mut known = Vec::new();
+        for Done { id, name, verdict } in finished {
+            let outcome = match verdict {
+                Verdict::Output(output) => {
+                    let outcome = if output.is_error { "error" } else { "ok" };
+                    known.push(id.as_str().to_owned());
+                    entries.push(tools::result(&id, output));
+                    outcome
+                }
+                Verdict::Lost(text) => {
+                    self.sandbox = None;
+                    let attempt = self.transcript.calls.get(&id);
+                    let attempt = attempt.and_then(|call| call.started.as_ref());
+                    let attempt = attempt.map_or(1, |started| started.attempt);
+                    if tools::repeatable(&name) && attempt < ATTEMPTS {
+                        "repeated"
+                    } else {
+                        metrics::counter!("manyhands_unknown_outcomes_total").increment(1);
+                        entries.push(error_result(&id, text));
+                        "unknown"
+                    }
+                }
+                Verdict::Stale => return Err(Stop::Lost),
+            };
+            let tool = tools::label(&name);
+            metrics::counter!("manyhands_tool_calls_total", "tool" => tool, "outcome" => outcome)
+                .increment(1);
+        }
+        self.results(entries).await?;
+        if !known.is_empty() {
+            let (sandbox, epoch) = (Arc::clone(sandbox), self.lease.epoch);
+            // Off the path to the next request; one that is lost costs the sandbox a little memory.
+            tokio::spawn(async move { tools::forget(&*sandbox, &known, epoch).await });
+        }
+        Ok(())
+    }
+
+    async fn results(&mut self, entries: Vec<NewEntry>) -> Result<(), Stop> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.append(Append {
+            entries,
+            ..Append::default()
+        })
+        .await?;
+        self.pass("brain::resulted").await;
+        Ok(())
+    }
+}
+
+/// Calls by what can be done with them.
+#[derive(Default)]
+struct Sorted {
+    /// To be started, and the number of the attempt.
+    new: Vec<(EventId, u32)>,
+    /// Given to the live sandbox already: it runs them, has their results, or never saw them and runs them now.
+    attached: Vec<EventId>,
+    /// Given to a sandbox that is gone.
+    unknown: Vec<EventId>,
+}

@@ -1,0 +1,278 @@
+//! The ways a turn stops: over, waiting for the client, interrupted, or given up.
+
+use std::time::Duration;
+
+use manyhands_protocol::EventId;
+use manyhands_protocol::event::{
+    EventBody, RetryStatus, SessionError, SessionErrorType, StopDetails, StopReason,
+};
+use manyhands_protocol::session::{CacheCreation, SessionStatus, Usage};
+use manyhands_store::{Append, NewEntry, UsageTotals};
+
+use super::{Flow, Stop, Wake};
+use crate::answer::error_result;
+use crate::decide::Rest;
+use crate::record::{CallKind, FLUSHED, Flushed, WITHHELD, private};
+
+/// What the model reads of a call that an interrupt cut off (runtime IN-6).
+const INTERRUPTED: &str = "Tool execution was interrupted before completion. Please retry.";
+
+/// How long the end of running calls is waited for at an interrupt.
+const KILL: Duration = Duration::from_secs(5);
+
+impl Wake {
+    /// Nothing is left to do: says why and gives the lease back.
+    pub(super) async fn rest(&mut self, rest: Rest) -> Result<Flow, Stop> {
+        let (reason, details) = match rest {
+            Rest::Quiet => return self.append_and_rest(Append::default()).await,
+            Rest::CutOff => {
+                let message =
+                    "The model's answer was cut off at its output limit. Send a message to go on.";
+                let error = exhausted(SessionErrorType::ModelRequestFailedError, message);
+                return self.give_up(Vec::new(), error, false).await;
+            }
+            Rest::ToolLimit => {
+                let rounds = self.shared.config.tool_rounds;
+                let message = format!(
+                    "The turn reached its limit of {rounds} rounds of tool calls. Send a message to go on."
+                );
+                let error = exhausted(SessionErrorType::ToolUseLimitReachedError, message);
+                return self.give_up(Vec::new(), error, false).await;
+            }
+            Rest::RequiresAction { ids } => (StopReason::RequiresAction { event_ids: ids }, None),
+            Rest::EndTurn => (StopReason::EndTurn, None),
+            Rest::Refusal {
+                category,
+                explanation,
+            } => {
+                let details = StopDetails::Refusal {
+                    category,
+                    explanation,
+                };
+                (StopReason::Refusal, Some(details))
+            }
+        };
+        let waits = matches!(reason, StopReason::RequiresAction { .. });
+        let entries = self.idle(reason, details, self.usage).into();
+        self.go_idle(entries, waits).await
+    }
+
+    /// The client asked to stop: open calls end in an error, the turn is over, what is queued opens the next one
+    /// (runtime SQ-11, IN-3).
+    pub(super) async fn interrupt(&mut self, ids: Vec<EventId>) -> Result<Flow, Stop> {
+        self.pass("brain::interrupt").await;
+        self.kill_calls().await;
+        let open: Vec<EventId> = [CallKind::Sandbox, CallKind::Custom]
+            .into_iter()
+            .flat_map(|kind| self.transcript.open_calls(kind))
+            .map(|(id, _)| id.clone())
+            .collect();
+        let idle = self.transcript.status == crate::replay::Status::Idle;
+        let mut entries: Vec<NewEntry> = self.close_span().into_iter().collect();
+        let mut answered = Vec::new();
+        for call in &open {
+            let result = error_result(call, INTERRUPTED);
+            if let NewEntry::Event { id, .. } = &result {
+                answered.push((call.clone(), id.clone()));
+            }
+            entries.push(result);
+        }
+        entries.extend(
+            ids.into_iter()
+                .map(|event_id| NewEntry::Processed { event_id }),
+        );
+        if idle && open.is_empty() {
+            // Nothing was stopped: only the interrupt is marked as seen (runtime IN-8).
+            self.append(Append {
+                entries,
+                ..Append::default()
+            })
+            .await?;
+            return Ok(Flow::Continue);
+        }
+        entries.extend(self.idle(StopReason::EndTurn, None, self.usage));
+        metrics::counter!("manyhands_turns_total", "ending" => "interrupted").increment(1);
+        self.go_idle_with(entries, answered, false).await
+    }
+
+    /// The turn is dead: `entries`, the error, the end of what was queued, idle (runtime SQ-13). With `withhold`, the
+    /// input of the last request leaves the context, so that the next message is not refused for it.
+    pub(super) async fn give_up(
+        &mut self,
+        entries: Vec<NewEntry>,
+        error: SessionError,
+        withhold: bool,
+    ) -> Result<Flow, Stop> {
+        let usage = self.usage;
+        metrics::counter!("manyhands_turns_total", "ending" => "retries_exhausted").increment(1);
+        loop {
+            let mut entries = entries.clone();
+            entries.extend(self.close_span().filter(|_| entries.is_empty()));
+            entries.push(NewEntry::event(EventBody::SessionError {
+                error: error.clone(),
+            }));
+            if withhold {
+                entries.push(private(WITHHELD, &serde_json::json!({})));
+            }
+            let queued: Vec<EventId> = self
+                .transcript
+                .queued
+                .iter()
+                .map(|queued| queued.id.clone())
+                .collect();
+            if !queued.is_empty() {
+                let events = queued.clone();
+                entries.push(private(FLUSHED, &Flushed { events }));
+                let processed = queued.into_iter();
+                entries.extend(processed.map(|event_id| NewEntry::Processed { event_id }));
+            }
+            entries.extend(self.idle(StopReason::RetriesExhausted, None, usage));
+            let append = Append {
+                entries,
+                status: Some(SessionStatus::Idle),
+                usage: Some(usage),
+                ..Append::default()
+            };
+            if self.append_and_rest(append).await? == Flow::Rested {
+                return Ok(Flow::Rested);
+            }
+        }
+    }
+
+    /// Writes an idle and gives the lease back. When messages wait that nothing else holds up, the next turn opens in
+    /// the same append.
+    async fn go_idle(&mut self, entries: Vec<NewEntry>, waits: bool) -> Result<Flow, Stop> {
+        self.pass("brain::rest").await;
+        self.go_idle_with(entries, Vec::new(), waits).await
+    }
+
+    async fn go_idle_with(
+        &mut self,
+        mut entries: Vec<NewEntry>,
+        answered: Vec<(EventId, EventId)>,
+        waits: bool,
+    ) -> Result<Flow, Stop> {
+        let next_turn = !waits && !self.transcript.waiting(false).is_empty();
+        let mut append = Append {
+            status: Some(SessionStatus::Idle),
+            answered,
+            ..Append::default()
+        };
+        if next_turn {
+            entries.extend(self.running());
+            append.status = Some(SessionStatus::Running);
+            append.entries = entries;
+            self.append(append).await?;
+            return Ok(Flow::Continue);
+        }
+        append.entries = entries;
+        self.append_and_rest(append).await
+    }
+
+    /// Ends running calls and their processes; what cannot be reached in time is left to the sandbox's own limits.
+    async fn kill_calls(&mut self) {
+        let started: Vec<EventId> = self
+            .transcript
+            .open_calls(CallKind::Sandbox)
+            .filter(|(_, call)| call.started.is_some())
+            .map(|(id, _)| id.clone())
+            .collect();
+        if started.is_empty() {
+            return;
+        }
+        let Some(sandbox) = self.find_sandbox().await else {
+            return;
+        };
+        let kills = started
+            .iter()
+            .map(|id| sandbox.kill(id.as_str(), self.lease.epoch));
+        let all = futures::future::join_all(kills);
+        match tokio::time::timeout(KILL, all).await {
+            Ok(ended) => {
+                for error in ended.into_iter().filter_map(Result::err) {
+                    tracing::warn!(session.id = %self.lease.session, %error, "a call could not be ended");
+                }
+            }
+            Err(_) => {
+                tracing::warn!(session.id = %self.lease.session, "calls did not end in time");
+            }
+        }
+    }
+
+    /// `session.thread_status_idle`, `session.usage`, `session.status_idle` (runtime SQ-17, SQ-18).
+    pub(super) fn idle(
+        &self,
+        stop_reason: StopReason,
+        stop_details: Option<StopDetails>,
+        totals: UsageTotals,
+    ) -> [NewEntry; 3] {
+        let (session_thread_id, agent_name) = self.thread();
+        let now = self.shared.clock.now();
+        let active_seconds = self.active.until(now) as f64 / 1000.0;
+        [
+            NewEntry::event(EventBody::SessionThreadStatusIdle {
+                session_thread_id,
+                agent_name,
+                stop_reason: stop_reason.clone(),
+                stop_details: stop_details.clone(),
+            }),
+            NewEntry::event(EventBody::SessionUsage {
+                usage: usage(totals, active_seconds),
+                budget: None,
+            }),
+            NewEntry::event(EventBody::SessionStatusIdle {
+                stop_reason,
+                stop_details,
+            }),
+        ]
+    }
+
+    /// `session.thread_status_running`, `session.status_running`.
+    pub(super) fn running(&self) -> [NewEntry; 2] {
+        let (session_thread_id, agent_name) = self.thread();
+        [
+            NewEntry::event(EventBody::SessionThreadStatusRunning {
+                session_thread_id,
+                agent_name,
+            }),
+            NewEntry::event(EventBody::SessionStatusRunning {}),
+        ]
+    }
+
+    /// `session.thread_status_rescheduled`, `session.status_rescheduled`.
+    pub(super) fn rescheduled(&self) -> [NewEntry; 2] {
+        let (session_thread_id, agent_name) = self.thread();
+        [
+            NewEntry::event(EventBody::SessionThreadStatusRescheduled {
+                session_thread_id,
+                agent_name,
+            }),
+            NewEntry::event(EventBody::SessionStatusRescheduled {}),
+        ]
+    }
+
+    fn thread(&self) -> (manyhands_protocol::ThreadId, String) {
+        let name = self.agent().definition.name.clone();
+        (self.record.thread_id.clone(), name)
+    }
+}
+
+fn exhausted(kind: SessionErrorType, message: impl Into<String>) -> SessionError {
+    SessionError::new(kind, message, RetryStatus::Exhausted)
+}
+
+/// The session's usage as clients see it (runtime US-1).
+fn usage(totals: UsageTotals, active_seconds: f64) -> Usage {
+    Usage {
+        input_tokens: totals.input_tokens,
+        output_tokens: totals.output_tokens,
+        cache_read_input_tokens: totals.cache_read_input_tokens,
+        cache_creation: CacheCreation {
+            ephemeral_1h_input_tokens: totals.cache_creation_1h_input_tokens,
+            ephemeral_5m_input_tokens: totals.cache_creation_5m_input_tokens,
+        },
+        active_seconds,
+        list_cost: None,
+        server_tool_use: None,
+    }
+}

@@ -1,0 +1,267 @@
+//! Asking the model: the request goes out while its start is being written; the answer is one append.
+
+use manyhands_hands::Sandbox;
+use manyhands_protocol::EventId;
+use manyhands_protocol::event::{
+    EventBody, RetryStatus, SessionError, SessionErrorType, StopDetails, StopReason,
+};
+use manyhands_protocol::session::SessionStatus;
+use manyhands_store::{Append, Entry, NewEntry};
+
+use super::{Flow, Stop, Wake, heard};
+use crate::answer::{Answer, span_end};
+use crate::context;
+use crate::models::{self, Advice, Response};
+use crate::previews::Previews;
+use crate::record::{RETRY, private};
+use crate::retry;
+
+/// How a request ended.
+enum Outcome {
+    Answered(Result<Response, models::Error>),
+    Interrupted,
+}
+
+impl Wake {
+    /// One model request with all that was said since the last one.
+    pub(super) async fn sample(
+        &mut self,
+        take: Vec<EventId>,
+        announce: bool,
+    ) -> Result<Flow, Stop> {
+        let id = self.agent().definition.model.id.clone();
+        let Some(resolved) = self.shared.models.resolve(&id) else {
+            let known: Vec<String> = self
+                .shared
+                .models
+                .list()
+                .into_iter()
+                .map(|model| model.id)
+                .collect();
+            let message = format!(
+                "No model is configured for the id {id:?}. Known: {}. Configure it, then send a message.",
+                known.join(", ")
+            );
+            let error = SessionError::new(
+                SessionErrorType::ModelRequestFailedError,
+                message,
+                RetryStatus::Exhausted,
+            );
+            return self.give_up(Vec::new(), error, false).await;
+        };
+        let mut entries: Vec<NewEntry> = self.close_span().into_iter().collect();
+        if announce {
+            entries.extend(self.running());
+        }
+        for event_id in &take {
+            self.transcript.take(event_id);
+            entries.push(NewEntry::Processed {
+                event_id: event_id.clone(),
+            });
+        }
+        let span = EventId::generate();
+        entries.push(NewEntry::Event {
+            id: span.clone(),
+            body: EventBody::SpanModelRequestStart {},
+            queued: false,
+        });
+        let request = context::build(&self.agent().definition, &resolved, &self.transcript);
+        let status = announce.then_some(SessionStatus::Running);
+        let append = Append {
+            entries,
+            status,
+            ..Append::default()
+        };
+        let previews = Previews::new(self.shared.store.clone(), self.lease.session.clone());
+        let outcome = self
+            .ask(&*resolved.model, &request, append, &previews)
+            .await?;
+        match outcome {
+            Outcome::Answered(Ok(response)) => {
+                count("answered");
+                self.conclude(&response, &span, &previews).await
+            }
+            Outcome::Answered(Err(error)) => {
+                count("failed");
+                tracing::warn!(session.id = %self.lease.session, kind = ?error.kind, "model request failed");
+                self.failed(&error, &span, &previews).await
+            }
+            Outcome::Interrupted => {
+                count("interrupted");
+                let usage = previews.usage();
+                let entries = vec![span_end(&span, false, usage.for_span())];
+                self.append(Append {
+                    entries,
+                    usage: Some(usage.added_to(self.usage)),
+                    ..Append::default()
+                })
+                .await?;
+                Ok(Flow::Continue)
+            }
+        }
+    }
+
+    /// Writes the start of the span and sends the request, both at once; listens for an interrupt.
+    async fn ask(
+        &mut self,
+        model: &dyn models::Model,
+        request: &models::Request,
+        append: Append,
+        previews: &Previews,
+    ) -> Result<Outcome, Stop> {
+        self.pass("brain::span_start").await;
+        let status = append.status;
+        let (store, lease) = (self.shared.store.clone(), self.lease.clone());
+        let mut sink = previews.clone();
+        let ask = model.sample(request, &mut sink);
+        let write = store.append(&lease, append);
+        tokio::pin!(ask, write);
+        let mut early: Option<Result<Response, models::Error>> = None;
+        let written: Vec<Entry> = loop {
+            tokio::select! {
+                biased;
+                written = &mut write => break written?,
+                answer = &mut ask, if early.is_none() => early = Some(answer),
+            }
+        };
+        previews.open();
+        self.absorb(&written, status, None).await?;
+        self.pass("brain::span_started").await;
+        if let Some(answer) = early {
+            return Ok(Outcome::Answered(answer));
+        }
+        loop {
+            if self.transcript.is_interrupted() {
+                return Ok(Outcome::Interrupted);
+            }
+            tokio::select! {
+                biased;
+                answer = &mut ask => return Ok(Outcome::Answered(answer)),
+                () = heard(&mut self.signal, self.shared.config.tick) => self.catch_up().await?,
+            }
+        }
+    }
+
+    /// Writes the whole answer in one append; with the rest, when the turn ends here and nothing waits.
+    async fn conclude(
+        &mut self,
+        response: &Response,
+        span: &EventId,
+        previews: &Previews,
+    ) -> Result<Flow, Stop> {
+        let answer = Answer::new(
+            response,
+            &self.agent().definition,
+            span,
+            &previews.announced(),
+            self.shared.config.calls_per_response,
+        );
+        let usage = response.usage.added_to(self.usage);
+        let ends_turn = answer.ends_turn;
+        if !answer.sandbox.is_empty() {
+            self.sandbox = self.find_sandbox().await;
+        }
+        let instance = self.sandbox.as_deref().map(Sandbox::instance);
+        let opened = answer.opened.clone();
+        let entries = answer.into_entries(instance);
+        self.pass("brain::answer").await;
+        self.hear().await?;
+        if ends_turn
+            && self.transcript.queued.is_empty()
+            && let Some((reason, details)) = ending(response)
+        {
+            let mut all = entries.clone();
+            all.extend(self.idle(reason, details, usage));
+            let append = Append {
+                entries: all,
+                status: Some(SessionStatus::Idle),
+                usage: Some(usage),
+                ..Append::default()
+            };
+            if self.append_and_rest(append).await? == Flow::Rested {
+                metrics::counter!("manyhands_turns_total", "ending" => "end_turn").increment(1);
+                return Ok(Flow::Rested);
+            }
+        }
+        self.append(Append {
+            entries,
+            usage: Some(usage),
+            opened,
+            ..Append::default()
+        })
+        .await?;
+        self.pass("brain::answered").await;
+        Ok(Flow::Continue)
+    }
+
+    /// A failed request: tried again later, or the end of the turn.
+    async fn failed(
+        &mut self,
+        error: &models::Error,
+        span: &EventId,
+        previews: &Previews,
+    ) -> Result<Flow, Stop> {
+        let used = previews.usage();
+        let mut entries = vec![span_end(span, true, used.for_span())];
+        let usage = used.added_to(self.usage);
+        let said =
+            |status| SessionError::new(error.session_error_type(), error.message.clone(), status);
+        let now = self.shared.clock.now();
+        let again = (error.advice() == Advice::Retry)
+            .then(|| {
+                let retries = self.shared.config.retries;
+                retry::next(
+                    self.transcript.retry,
+                    now,
+                    error.after,
+                    retries,
+                    rand::random(),
+                )
+            })
+            .flatten();
+        self.pass("brain::failed").await;
+        let Some(again) = again else {
+            self.usage = usage;
+            let withhold = error.advice() == Advice::Withhold;
+            return self
+                .give_up(entries, said(RetryStatus::Exhausted), withhold)
+                .await;
+        };
+        entries.push(private(RETRY, &again));
+        entries.push(NewEntry::event(EventBody::SessionError {
+            error: said(RetryStatus::Retrying),
+        }));
+        entries.extend(self.rescheduled());
+        self.append(Append {
+            entries,
+            status: Some(SessionStatus::Rescheduling),
+            usage: Some(usage),
+            ..Append::default()
+        })
+        .await?;
+        self.pass("brain::rescheduled").await;
+        Ok(Flow::Continue)
+    }
+}
+
+/// The idle that an answer without calls leads to; `None` when more has to be said first.
+fn ending(response: &Response) -> Option<(StopReason, Option<StopDetails>)> {
+    match &response.stop {
+        models::Stop::EndTurn | models::Stop::ToolUse => Some((StopReason::EndTurn, None)),
+        models::Stop::MaxTokens => None,
+        models::Stop::Refusal {
+            category,
+            explanation,
+        } => Some((
+            StopReason::Refusal,
+            Some(StopDetails::Refusal {
+                category: category.clone(),
+                explanation: explanation.clone(),
+            }),
+        )),
+    }
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!("manyhands_model_requests_total", "outcome" => outcome).increment(1);
+}
