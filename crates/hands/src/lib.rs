@@ -5,8 +5,11 @@
 //! This room does not know the database, the model, or that there is a log. Start at [`provider`].
 
 mod error;
+mod failpoint;
 pub mod provider;
 pub mod toolset;
 
 pub use error::{Advice, Error};
+pub use failpoint::FAILPOINTS;
+pub use provider::namespace::Namespace;
 pub use provider::{Block, Call, Limits, Output, Probe, Provider, Recipe, Sandbox, Source};

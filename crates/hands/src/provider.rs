@@ -2,6 +2,7 @@
 
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
+pub mod namespace;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -106,6 +106,7 @@ fn arguments() -> Result<Arguments, String> {
             "--processes" => limits.processes = Some(number()?),
             "--open-files" => limits.open_files = Some(number()?),
             "--file-bytes" => limits.file_bytes = Some(number()?),
+            "--data-bytes" => limits.data_bytes = Some(number()?),
             _ => return Err(format!("unknown argument {name}")),
         }
     }

@@ -27,6 +27,8 @@ pub struct Limits {
     pub open_files: Option<u64>,
     /// The largest file, in bytes.
     pub file_bytes: Option<u64>,
+    /// The data of one process, in bytes: where nothing can bound the memory of all.
+    pub data_bytes: Option<u64>,
 }
 
 /// A live shell.
@@ -207,6 +209,7 @@ fn restrict(pid: Pid, limits: &Limits) -> io::Result<()> {
         (Resource::Nproc, limits.processes),
         (Resource::Nofile, limits.open_files),
         (Resource::Fsize, limits.file_bytes),
+        (Resource::Data, limits.data_bytes),
         (Resource::Core, Some(0)),
     ];
     for (resource, limit) in wanted {

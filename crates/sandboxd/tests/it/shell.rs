@@ -248,7 +248,7 @@ fn tool_1_a_kill_ends_the_whole_tree_and_the_next_call_works() {
 fn sbx_3_limits_of_what_a_command_starts() {
     let limits = [
         "--open-files",
-        "64",
+        "128",
         "--file-bytes",
         "4096",
         "--processes",

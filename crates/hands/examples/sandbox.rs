@@ -1,0 +1,90 @@
+//! Runs a command in a session's sandbox and says what it took.
+//!
+//!     sandbox DATA SESSION CALL COMMAND [OPTION VALUE]…
+//!
+//! Options: `--repeat N` runs the command N times under ids of their own; `--bind PATH` shows a folder of the host
+//! read-only at `/mnt/bound`; `--sandboxd PATH` takes another one; `--hold yes` stays until standard input ends,
+//! with the call still running. The sandbox outlives this program; run it again to find it.
+
+use std::io::Read as _;
+use std::time::{Duration, Instant};
+
+use manyhands_hands::provider::namespace::{Config, Namespace};
+use manyhands_hands::{Block, Call, Output, Provider, Recipe};
+use serde_json::json;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut given = std::env::args().skip(1);
+    let mut next = || {
+        given
+            .next()
+            .ok_or("usage: sandbox DATA SESSION CALL COMMAND [OPTION VALUE]…")
+    };
+    let (data, session, call, command) = (next()?, next()?, next()?, next()?);
+    let (mut config, mut repeat, mut hold) = (Config::new(data), 1, false);
+    while let Some(option) = given.next() {
+        let value = given.next().ok_or("an option needs a value")?;
+        match option.as_str() {
+            "--repeat" => repeat = value.parse()?,
+            "--bind" => config
+                .read_only
+                .push((value.into(), "/mnt/bound".to_owned())),
+            "--sandboxd" => config.sandboxd = Some(value.into()),
+            "--hold" => hold = true,
+            _ => return Err(format!("unknown option {option}").into()),
+        }
+    }
+    let provider = Namespace::new(config);
+    provider.prepare().await?;
+    let started = Instant::now();
+    let sandbox = provider.provision(&Recipe::new(session)).await?;
+    eprintln!(
+        "instance {} after {:?}",
+        sandbox.instance(),
+        started.elapsed()
+    );
+    let call_of = |number: u32| Call {
+        call_id: if number == 0 {
+            call.clone()
+        } else {
+            format!("{call}-{number}")
+        },
+        epoch: 1,
+        name: "bash".to_owned(),
+        input: json!({"command": command}),
+        deadline: Duration::from_secs(150),
+    };
+    if hold {
+        let running = call_of(0);
+        tokio::spawn(async move { sandbox.execute(&running).await });
+        println!("holding");
+        let mut rest = Vec::new();
+        std::io::stdin().read_to_end(&mut rest)?;
+        return Ok(());
+    }
+    let mut times = Vec::new();
+    for number in 0..repeat {
+        let started = Instant::now();
+        let output = sandbox.execute(&call_of(number)).await?;
+        times.push(started.elapsed());
+        if number == 0 {
+            println!("{}", text(&output));
+        }
+    }
+    times.sort();
+    eprintln!(
+        "{repeat} calls: p50 {:?}, p99 {:?}",
+        times[times.len() / 2],
+        times[times.len() * 99 / 100]
+    );
+    Ok(())
+}
+
+fn text(output: &Output) -> String {
+    let blocks = output.content.iter().map(|block| match block {
+        Block::Text { text } => text.as_str(),
+        Block::Image { .. } | Block::Document { .. } => "(a picture or document)",
+    });
+    blocks.collect::<Vec<_>>().join("\n")
+}

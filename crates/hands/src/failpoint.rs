@@ -1,0 +1,20 @@
+//! Named places at durable steps where tests can stop the process. Release builds have none.
+
+/// Every failpoint of this room, in the order of a sandbox's life.
+pub const FAILPOINTS: &[&str] = &[
+    "hands::before_record",
+    "hands::after_record",
+    "hands::after_spawn",
+    "hands::after_attach",
+    "hands::before_end",
+    "hands::after_discard",
+];
+
+/// Marks a failpoint.
+macro_rules! failpoint {
+    ($name:literal) => {
+        #[cfg(feature = "failpoints")]
+        fail::fail_point!($name);
+    };
+}
+pub(crate) use failpoint;

@@ -1,0 +1,460 @@
+//! One start of a sandbox: what bubblewrap is told, and what is waited for.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::fs::{CWD, FileType, MemfdFlags, Mode, OFlags, fstat, memfd_create, openat};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
+use tokio::process::{Child, Command};
+
+use super::at;
+use super::process::{Preparation, Stage, User, prepare};
+use crate::Error;
+use crate::provider::{Limits, Missing};
+
+/// How long a sandbox may take to come up.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// Where `sandboxd` is inside.
+const SANDBOXD: &str = "/run/manyhands/sandboxd";
+
+/// The directories of the host that a sandbox sees, read-only; links among them are made anew.
+const SYSTEM: [&str; 7] = [
+    "/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32",
+];
+
+/// Places below `/usr` where package managers keep their configuration, which may hold credentials.
+const HIDDEN: [&str; 2] = ["/usr/etc", "/usr/local/etc"];
+
+/// The environment of everything inside. Packages go to the home, the one place a sandbox's user may install to.
+const ENVIRONMENT: [(&str, &str); 11] = [
+    (
+        "PATH",
+        "/home/agent/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    ),
+    ("HOME", "/home/agent"),
+    ("USER", "agent"),
+    ("LOGNAME", "agent"),
+    ("SHELL", "/bin/bash"),
+    ("LANG", "C.UTF-8"),
+    ("PIP_USER", "1"),
+    ("PIP_BREAK_SYSTEM_PACKAGES", "1"),
+    ("npm_config_prefix", "/home/agent/.local"),
+    ("CARGO_INSTALL_ROOT", "/home/agent/.local"),
+    ("GOBIN", "/home/agent/.local/bin"),
+];
+
+/// The folders of a session that its sandbox writes, and where they are inside. None lies below another, and no
+/// mount lies below any of them: a link that a sandbox leaves in one is never on the way to a mount.
+pub(super) const FOLDERS: [(&str, &str); 4] = [
+    ("workspace", "/workspace"),
+    ("tmp", "/tmp"),
+    ("home", "/home/agent"),
+    ("outputs", "/mnt/session/outputs"),
+];
+
+/// Everything one start needs.
+pub(super) struct Launch<'a> {
+    pub(super) bwrap: &'a Path,
+    pub(super) sandboxd: &'a Path,
+    pub(super) base: &'a Path,
+    pub(super) filters: &'a [Vec<u8>],
+    pub(super) read_only: &'a [(PathBuf, String)],
+    /// The session's folder, which holds [`FOLDERS`] and where the socket goes.
+    pub(super) folder: &'a OwnedFd,
+    pub(super) instance: &'a str,
+    pub(super) user: Option<u32>,
+    pub(super) limits: &'a Limits,
+    /// Whether each process's data must be limited, for want of something better.
+    pub(super) limit_data: bool,
+    pub(super) enter: Vec<File>,
+}
+
+/// Starts a sandbox and returns when its `sandboxd` listens. The process is bubblewrap's outer one.
+pub(super) async fn launch(launch: Launch<'_>) -> Result<Child, Error> {
+    let failed = |doing: &str, error: io::Error| Error::io(format!("{doing} for a sandbox"), error);
+    let listener = listener(launch.folder).map_err(|error| failed("make a socket", error))?;
+    let (ready, ready_theirs) = tokio::net::unix::pipe::pipe()
+        .and_then(|(sender, receiver)| Ok((receiver, sender.into_blocking_fd()?)))
+        .map_err(|error| failed("make a pipe", error))?;
+    // What bubblewrap says on failure. Not a pipe: nobody may be there to read it.
+    let mut said =
+        File::from(memory("messages", &[]).map_err(|error| failed("make a file", error))?);
+    let stage = match launch.user {
+        Some(_) => Some(stage_point().map_err(|error| failed("find a stage", error))?),
+        None => None,
+    };
+    let mut arguments = Arguments {
+        stage,
+        ..Arguments::default()
+    };
+    arguments
+        .describe(&launch)
+        .map_err(|error| failed("open what is bound", error))?;
+    let options =
+        memory("options", &arguments.bytes).map_err(|error| failed("write the options", error))?;
+
+    let mut command = Command::new(launch.bwrap);
+    command
+        .arg("--args")
+        .arg(options.as_raw_fd().to_string())
+        .arg("--")
+        .arg(SANDBOXD);
+    for (name, value) in daemon_arguments(&launch, listener.as_raw_fd(), ready_theirs.as_raw_fd()) {
+        command.arg(name).arg(value);
+    }
+    command
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command.stderr(
+        said.try_clone()
+            .map_err(|error| failed("copy a descriptor", error))?,
+    );
+    let mut keep = vec![listener.as_fd(), ready_theirs.as_fd(), options.as_fd()];
+    keep.extend(arguments.opened.iter().map(AsFd::as_fd));
+    let user = launch.user.map(|id| User {
+        id,
+        stage: arguments.stage(),
+    });
+    let enter = launch.enter.iter().map(AsFd::as_fd).collect();
+    prepare(&mut command, Preparation { keep, enter, user });
+    let mut child = command
+        .spawn()
+        .map_err(|error| failed("start bubblewrap", error))?;
+    // With our copy gone, the pipe ends when the other side does.
+    drop(ready_theirs);
+
+    let came_up = tokio::select! {
+        ready = first_byte(&ready) => ready.map_err(|error| failed("wait", error)),
+        status = child.wait() => Err(refused(status, &mut said)),
+        () = tokio::time::sleep(START_LIMIT) => Err(Error::io("start a sandbox in time", io::ErrorKind::TimedOut)),
+    };
+    match came_up {
+        Ok(()) => Ok(child),
+        Err(error) => {
+            // It has most likely ended; if not, the sandbox inside ends itself without a server.
+            let _ = child.start_kill();
+            Err(error)
+        }
+    }
+}
+
+/// Waits for the one byte that says "I listen".
+async fn first_byte(pipe: &tokio::net::unix::pipe::Receiver) -> io::Result<()> {
+    loop {
+        pipe.readable().await?;
+        match pipe.try_read(&mut [0]) {
+            Ok(0) => std::future::pending().await,
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The error behind bubblewrap's last words.
+fn refused(status: io::Result<ExitStatus>, said: &mut File) -> Error {
+    let mut words = String::new();
+    // Its words only help to explain; without them there is still its status.
+    let _ = said
+        .rewind()
+        .and_then(|()| said.take(4096).read_to_string(&mut words));
+    let words = words.trim();
+    tracing::warn!(?status, words, "a sandbox did not start");
+    if words.contains("No space left") {
+        return Error::NoSpace {
+            what: "to start a sandbox".to_owned(),
+        };
+    }
+    let why = if words.is_empty() {
+        format!("bubblewrap ended: {status:?}")
+    } else {
+        words.to_owned()
+    };
+    explain(&why).into()
+}
+
+/// What a failed start of bubblewrap means for the operator.
+pub(super) fn explain(why: &str) -> Missing {
+    let read = |name: &str| {
+        std::fs::read_to_string(format!("/proc/sys/{name}"))
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    let (what, install) = if read("kernel/unprivileged_userns_clone") == "0" {
+        (
+            "user namespaces are switched off",
+            "allow them with \"sysctl -w kernel.unprivileged_userns_clone=1\"",
+        )
+    } else if read("user/max_user_namespaces") == "0" {
+        (
+            "user namespaces are switched off",
+            "allow them with \"sysctl -w user.max_user_namespaces=15000\"",
+        )
+    } else if read("kernel/apparmor_restrict_unprivileged_userns") == "1" {
+        (
+            "user namespaces are restricted by AppArmor",
+            "give bubblewrap an AppArmor profile that allows \"userns\", or allow them for all with \
+             \"sysctl -w kernel.apparmor_restrict_unprivileged_userns=0\"",
+        )
+    } else {
+        (
+            "bubblewrap cannot start a sandbox",
+            "run \"manyhands doctor\"; in a container, allow user namespaces and an unmasked /proc",
+        )
+    };
+    Missing {
+        what: what.to_owned(),
+        why: why.to_owned(),
+        install: install.to_owned(),
+    }
+}
+
+/// A socket with a name in the session's folder. `sandboxd` listens on it itself, which makes it the peer we see.
+fn listener(folder: &OwnedFd) -> io::Result<OwnedFd> {
+    match rustix::fs::unlinkat(folder, super::SOCKET, rustix::fs::AtFlags::empty()) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let listener = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    bind(&listener, &SocketAddrUnix::new(at(folder, super::SOCKET))?)?;
+    Ok(listener)
+}
+
+/// A file in memory, read from its beginning.
+fn memory(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+fn daemon_arguments(launch: &Launch<'_>, listener: i32, ready: i32) -> Vec<(&'static str, String)> {
+    let Limits {
+        memory_bytes,
+        disk_bytes,
+        processes,
+        open_files,
+    } = launch.limits;
+    let mut arguments = vec![
+        ("--listen-fd", listener.to_string()),
+        ("--ready-fd", ready.to_string()),
+        ("--instance", launch.instance.to_owned()),
+        ("--root", "/workspace".to_owned()),
+        ("--spill", "/tmp/tool-output".to_owned()),
+        ("--processes", processes.to_string()),
+        ("--open-files", open_files.to_string()),
+        ("--file-bytes", disk_bytes.to_string()),
+    ];
+    if launch.limit_data {
+        arguments.push(("--data-bytes", memory_bytes.to_string()));
+    }
+    arguments
+}
+
+/// A directory of the host that nothing inside is made of, to show the stage at.
+fn stage_point() -> io::Result<&'static str> {
+    let found = ["/mnt", "/media", "/srv", "/run"]
+        .into_iter()
+        .find(|path| Path::new(path).is_dir());
+    found.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// Bubblewrap's options, each ended by a NUL, and the descriptors behind them.
+#[derive(Default)]
+struct Arguments {
+    bytes: Vec<u8>,
+    /// Named in the options by their numbers.
+    opened: Vec<OwnedFd>,
+    /// Where what is bound is shown to a user that could not reach it.
+    stage: Option<&'static str>,
+    /// What is shown there, and whether it is a directory.
+    staged: Vec<(OwnedFd, bool)>,
+}
+
+impl Arguments {
+    fn describe(&mut self, launch: &Launch<'_>) -> io::Result<()> {
+        // Name spaces, a new session, no capabilities (security SBX-1). Process 1 is sandboxd itself.
+        self.add(&[
+            "--unshare-user",
+            "--uid",
+            "1000",
+            "--gid",
+            "1000",
+            "--disable-userns",
+        ]);
+        self.add(&[
+            "--unshare-pid",
+            "--unshare-net",
+            "--unshare-ipc",
+            "--unshare-uts",
+            "--unshare-cgroup-try",
+        ]);
+        self.add(&[
+            "--hostname",
+            "sandbox",
+            "--new-session",
+            "--as-pid-1",
+            "--cap-drop",
+            "ALL",
+        ]);
+        for filter in launch.filters {
+            self.with_fd("--add-seccomp-fd", memory("filter", filter)?);
+        }
+        for path in SYSTEM.map(Path::new) {
+            self.system(path)?;
+        }
+        for path in HIDDEN.into_iter().filter(|path| Path::new(path).is_dir()) {
+            self.add(&["--tmpfs", path, "--remount-ro", path]);
+        }
+        self.bind(open(CWD, launch.base)?, "/etc", Access::Read)?;
+        self.add(&["--proc", "/proc", "--dev", "/dev"]);
+        let shared_memory = (launch.limits.memory_bytes / 4).to_string();
+        self.add(&[
+            "--perms",
+            "1777",
+            "--size",
+            &shared_memory,
+            "--tmpfs",
+            "/dev/shm",
+            "--remount-ro",
+            "/dev",
+        ]);
+        for (name, inside) in FOLDERS {
+            self.bind(open(launch.folder, Path::new(name))?, inside, Access::Write)?;
+        }
+        self.add(&["--dir", "/var", "--symlink", "../tmp", "/var/tmp"]);
+        for (path, inside) in launch.read_only {
+            self.bind(open(CWD, path)?, inside, Access::Read)?;
+        }
+        self.bind(open(CWD, launch.sandboxd)?, SANDBOXD, Access::Read)?;
+        self.add(&["--remount-ro", "/", "--chdir", "/workspace"]);
+        for (name, value) in ENVIRONMENT {
+            self.add(&["--setenv", name, value]);
+        }
+        Ok(())
+    }
+
+    fn system(&mut self, path: &Path) -> io::Result<()> {
+        let shown = path.to_string_lossy();
+        match std::fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_symlink() => {
+                let target = std::fs::read_link(path)?;
+                self.add(&["--symlink", &target.to_string_lossy(), &shown]);
+            }
+            Ok(meta) if meta.is_dir() => self.add(&["--ro-bind", &shown, &shown]),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Shows what a handle is on. Bubblewrap goes by paths, also for descriptors, and would need every folder above
+    /// to be open to its user; a root server shows it at the stage instead.
+    fn bind(&mut self, fd: OwnedFd, inside: &str, access: Access) -> io::Result<()> {
+        if let Some(stage) = self.stage {
+            let kind = FileType::from_raw_mode(fstat(&fd)?.st_mode);
+            let source = format!("{stage}/{}", self.staged.len());
+            let option = if access == Access::Write {
+                "--bind"
+            } else {
+                "--ro-bind"
+            };
+            self.add(&[option, &source, inside]);
+            self.staged.push((fd, kind == FileType::Directory));
+        } else {
+            self.with_fd(
+                if access == Access::Write {
+                    "--bind-fd"
+                } else {
+                    "--ro-bind-fd"
+                },
+                fd,
+            );
+            self.add(&[inside]);
+        }
+        Ok(())
+    }
+
+    fn stage(&self) -> Option<Stage<'_>> {
+        let point = CString::new(self.stage?).ok()?;
+        let shown = self
+            .staged
+            .iter()
+            .map(|(fd, directory)| (fd.as_fd(), *directory))
+            .collect();
+        Some(Stage { point, shown })
+    }
+
+    fn with_fd(&mut self, option: &str, fd: OwnedFd) {
+        let number = fd.as_raw_fd().to_string();
+        self.add(&[option, &number]);
+        self.opened.push(fd);
+    }
+
+    fn add(&mut self, arguments: &[&str]) {
+        for argument in arguments {
+            self.bytes.extend_from_slice(argument.as_bytes());
+            self.bytes.push(0);
+        }
+    }
+}
+
+/// What a sandbox may do with something that is bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+/// A handle on what is bound, reached with the server's own rights.
+fn open(directory: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
+    Ok(openat(
+        directory,
+        path,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_mounted_below_what_a_sandbox_writes() {
+        let writable = FOLDERS.map(|(_, inside)| Path::new(inside));
+        let mounts = FOLDERS
+            .map(|(_, inside)| inside)
+            .into_iter()
+            .chain(SYSTEM)
+            .chain(HIDDEN);
+        for mount in mounts
+            .chain([SANDBOXD, "/etc", "/proc", "/dev", "/dev/shm", "/var/tmp"])
+            .map(Path::new)
+        {
+            for above in mount.ancestors().skip(1) {
+                assert!(
+                    !writable.contains(&above),
+                    "{} lies below {}",
+                    mount.display(),
+                    above.display()
+                );
+            }
+        }
+    }
+}

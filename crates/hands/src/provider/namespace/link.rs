@@ -1,0 +1,249 @@
+//! The connection to the `sandboxd` of a sandbox: many requests at once, each answered in its own time.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use manyhands_sandboxd::frame::{self, Answer, HANDSHAKE_LIMIT, Op, PROTOCOL, Reply, Request};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{oneshot, watch};
+
+/// An open connection.
+pub(super) struct Link {
+    shared: Arc<Shared>,
+    writer: tokio::sync::Mutex<OwnedWriteHalf>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    closed: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    /// Requests without an answer yet.
+    open: HashMap<u64, oneshot::Sender<Answer>>,
+    closed: bool,
+}
+
+/// What is at the other end.
+pub(super) struct Peer {
+    /// The connection.
+    pub(super) link: Link,
+    /// What it says its instance is.
+    pub(super) instance: String,
+    /// Its process, which is process 1 of the sandbox: ending it ends everything inside.
+    pub(super) process: OwnedFd,
+}
+
+/// Why there is no peer.
+#[derive(Debug)]
+pub(super) enum Absent {
+    /// Nobody listens.
+    Nobody,
+    /// A process listens that is not the sandbox's.
+    Stranger { uid: u32 },
+    /// The sandbox's process listens but does not answer as it should.
+    Mute { process: OwnedFd, why: String },
+    /// It could not be tried.
+    Io(io::Error),
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The connection is gone.
+    Closed,
+    /// The request is too long to be sent.
+    TooLong(usize),
+}
+
+impl Link {
+    /// Connects to the socket at `path` if the process behind it runs as `uid` (security SBX-5).
+    pub(super) async fn open(path: &Path, uid: u32) -> Result<Peer, Absent> {
+        let stream = match UnixStream::connect(path).await {
+            Ok(stream) => stream,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+                ) =>
+            {
+                return Err(Absent::Nobody);
+            }
+            Err(error) => return Err(Absent::Io(error)),
+        };
+        // The kernel's word on who listens, not the peer's own.
+        let peer = stream.peer_cred().map_err(Absent::Io)?;
+        if peer.uid() != uid {
+            return Err(Absent::Stranger { uid: peer.uid() });
+        }
+        let pid = peer.pid().and_then(Pid::from_raw).ok_or(Absent::Nobody)?;
+        let process = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+            Ok(process) => process,
+            Err(rustix::io::Errno::SRCH) => return Err(Absent::Nobody),
+            Err(error) => return Err(Absent::Io(error.into())),
+        };
+        // An answer now proves that the process was alive when it was opened, so its id had not been given anew.
+        let link = Self::over(stream);
+        match tokio::time::timeout(HANDSHAKE_LIMIT, link.ask(Op::Hello { protocol: PROTOCOL }))
+            .await
+        {
+            Ok(Ok(Answer::Hello { instance, .. })) => Ok(Peer {
+                link,
+                instance,
+                process,
+            }),
+            Ok(Ok(other)) => Err(Absent::Mute {
+                process,
+                why: format!("it answered {other:?}"),
+            }),
+            Ok(Err(Failed::Closed | Failed::TooLong(_))) => Err(Absent::Nobody),
+            Err(_) => Err(Absent::Mute {
+                process,
+                why: "it did not answer in time".to_owned(),
+            }),
+        }
+    }
+
+    fn over(stream: UnixStream) -> Self {
+        let (reader, writer) = stream.into_split();
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            closed: watch::Sender::new(false),
+        });
+        tokio::spawn(read(reader, Arc::clone(&shared)));
+        Self {
+            shared,
+            writer: tokio::sync::Mutex::new(writer),
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(super) async fn ask(&self, op: Op) -> Result<Answer, Failed> {
+        let (sender, answer) = oneshot::channel();
+        let id = {
+            let mut state = self.shared.lock();
+            if state.closed {
+                return Err(Failed::Closed);
+            }
+            state.next += 1;
+            let id = state.next;
+            state.open.insert(id, sender);
+            id
+        };
+        // However this ends, also when the caller gives up: an answer that nobody waits for is dropped.
+        let _open = Open {
+            shared: &self.shared,
+            id,
+        };
+        let bytes = frame::encode(&Request { id, op }).map_err(|error| match error {
+            frame::Error::TooLong(length) => Failed::TooLong(length),
+            frame::Error::Io(_) | frame::Error::Shape(_) => Failed::Closed,
+        })?;
+        self.send(bytes).await?;
+        answer.await.map_err(|_| Failed::Closed)
+    }
+
+    /// Writes a frame. One cut short, because the caller gave up, ends the connection: others ask again on a new one.
+    async fn send(&self, bytes: Vec<u8>) -> Result<(), Failed> {
+        let mut writer = self.writer.lock().await;
+        let mut guard = Whole {
+            shared: &self.shared,
+            whole: false,
+        };
+        let sent = writer.write_all(&bytes).await;
+        guard.whole = sent.is_ok();
+        sent.map_err(|_| Failed::Closed)
+    }
+
+    /// Whether the connection has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        *self.shared.closed.borrow()
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.open.clear();
+        drop(state);
+        self.closed.send_replace(true);
+    }
+}
+
+struct Open<'a> {
+    shared: &'a Shared,
+    id: u64,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.shared.lock().open.remove(&self.id);
+    }
+}
+
+struct Whole<'a> {
+    shared: &'a Shared,
+    whole: bool,
+}
+
+impl Drop for Whole<'_> {
+    fn drop(&mut self) {
+        if !self.whole {
+            self.shared.close();
+        }
+    }
+}
+
+/// Hands out answers until the connection ends or says something out of shape.
+async fn read(mut reader: OwnedReadHalf, shared: Arc<Shared>) {
+    let mut closed = shared.closed.subscribe();
+    loop {
+        let reply = tokio::select! {
+            reply = reply(&mut reader) => reply,
+            _ = closed.wait_for(|closed| *closed) => break,
+        };
+        match reply {
+            Ok(Reply { id, answer }) => {
+                if let Some(sender) = shared.lock().open.remove(&id) {
+                    // A caller that has given up needs no answer.
+                    let _ = sender.send(answer);
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the connection to a sandbox ended");
+                break;
+            }
+        }
+    }
+    shared.close();
+}
+
+async fn reply(reader: &mut OwnedReadHalf) -> Result<Reply, frame::Error> {
+    let mut head = [0; 4];
+    reader.read_exact(&mut head).await?;
+    let length = frame::body_length(head)?;
+    let mut body = Vec::new();
+    if reader.take(length as u64).read_to_end(&mut body).await? < length {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    }
+    frame::decode(&body)
+}

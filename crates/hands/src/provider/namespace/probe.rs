@@ -1,0 +1,286 @@
+//! What this host has for sandboxes: asked in full by `doctor`, and cheaply before each launch (security SBX-2).
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use tokio::process::Command;
+
+use super::launch::explain;
+use super::process::{Preparation, User, prepare};
+use crate::provider::{Helper, Missing};
+
+/// Options that a bubblewrap must know; older ones lack some.
+const NEEDED: [&str; 5] = [
+    "--ro-bind-fd",
+    "--disable-userns",
+    "--add-seccomp-fd",
+    "--size",
+    "--args",
+];
+
+/// From this version on, a link left in a writable folder can no longer lead the set-up astray.
+const LINKS_MENDED: (u32, u32) = (0, 12);
+
+/// A helper that hangs is as good as none.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A bubblewrap that has been asked what it can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Bubblewrap {
+    pub(super) path: PathBuf,
+    pub(super) version: String,
+}
+
+/// Remembers the last good answer for as long as the file stays the same.
+#[derive(Default)]
+pub(super) struct Cache(Mutex<Option<(Identity, Bubblewrap)>>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Identity(PathBuf, SystemTime, u64);
+
+impl Cache {
+    /// The bubblewrap to use. Asks the program itself only when its file has changed.
+    pub(super) async fn bubblewrap(&self, given: Option<&Path>) -> Result<Bubblewrap, Missing> {
+        let path = find(given).ok_or_else(missing)?;
+        let meta = std::fs::metadata(&path).map_err(|_| missing())?;
+        let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        let identity = Identity(path.clone(), modified, meta.len());
+        if let Some((known, answer)) = &*self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            && *known == identity
+        {
+            return Ok(answer.clone());
+        }
+        let answer = ask(path).await?;
+        *self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some((identity, answer.clone()));
+        Ok(answer)
+    }
+}
+
+fn find(given: Option<&Path>) -> Option<PathBuf> {
+    if let Some(path) = given {
+        return path.is_file().then(|| path.to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+    folders
+        .chain([PathBuf::from("/usr/bin")])
+        .map(|folder| folder.join("bwrap"))
+        .find(|path| path.is_file())
+}
+
+fn missing() -> Missing {
+    Missing {
+        what: "bubblewrap is missing".to_owned(),
+        why: "there is no program \"bwrap\"".to_owned(),
+        install: "install it with \"apt-get install bubblewrap\"".to_owned(),
+    }
+}
+
+async fn ask(path: PathBuf) -> Result<Bubblewrap, Missing> {
+    let unusable = |why: String| Missing {
+        what: "bubblewrap does not work".to_owned(),
+        why,
+        install: "install it anew with \"apt-get install --reinstall bubblewrap\"".to_owned(),
+    };
+    let (version, _) = run(Command::new(&path).arg("--version"))
+        .await
+        .map_err(unusable)?;
+    let (help, _) = run(Command::new(&path).arg("--help"))
+        .await
+        .map_err(unusable)?;
+    let lacking: Vec<_> = NEEDED
+        .into_iter()
+        .filter(|option| !help.contains(option))
+        .collect();
+    if !lacking.is_empty() {
+        return Err(Missing {
+            what: "bubblewrap is too old".to_owned(),
+            why: format!("{} lacks {}", version.trim(), lacking.join(", ")),
+            install: "update it to the newest version of your distribution, at least 0.8.0 with its security updates"
+                .to_owned(),
+        });
+    }
+    let version = version.trim().trim_start_matches("bubblewrap ").to_owned();
+    Ok(Bubblewrap { path, version })
+}
+
+impl Bubblewrap {
+    /// For the probe.
+    pub(super) fn helper(&self) -> Helper {
+        Helper {
+            name: "bubblewrap",
+            version: self.version.clone(),
+            path: self.path.display().to_string(),
+        }
+    }
+
+    /// What an operator should know about this version.
+    pub(super) fn note(&self) -> Option<String> {
+        (number(&self.version)? < LINKS_MENDED).then(|| {
+            format!(
+                "bubblewrap {} can be led astray by links below a writable mount; sandboxes are laid out so that no \
+                 mount lies there. Versions from 0.12 on are mended.",
+                self.version
+            )
+        })
+    }
+
+    /// Whether it can really make name spaces here, as the given host user.
+    pub(super) async fn try_it(&self, user: Option<u32>) -> Result<(), Missing> {
+        let mut command = Command::new(&self.path);
+        command.args([
+            "--unshare-user",
+            "--uid",
+            "1000",
+            "--gid",
+            "1000",
+            "--disable-userns",
+        ]);
+        command.args([
+            "--unshare-pid",
+            "--unshare-net",
+            "--unshare-ipc",
+            "--unshare-uts",
+        ]);
+        command.args([
+            "--ro-bind",
+            "/",
+            "/",
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "--",
+            "/usr/bin/true",
+        ]);
+        command.env_clear().current_dir("/");
+        let user = user.map(|id| User { id, stage: None });
+        prepare(
+            &mut command,
+            Preparation {
+                user,
+                ..Preparation::default()
+            },
+        );
+        run(&mut command)
+            .await
+            .map(drop)
+            .map_err(|why| explain(&why))
+    }
+}
+
+/// The first two numbers of a version.
+fn number(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split('.').map(|part| part.parse().ok());
+    Some((parts.next()??, parts.next()??))
+}
+
+async fn run(command: &mut Command) -> Result<(String, String), String> {
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let ended = tokio::time::timeout(PATIENCE, command.output()).await;
+    let output = ended
+        .map_err(|_| "it does not end".to_owned())?
+        .map_err(|error| error.to_string())?;
+    let [out, err] =
+        [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    if output.status.success() {
+        return Ok((out, err));
+    }
+    let said = err.trim();
+    Err(if said.is_empty() {
+        output.status.to_string()
+    } else {
+        said.to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn program(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bwrap");
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        (directory, path)
+    }
+
+    #[tokio::test]
+    async fn sbx_2_a_missing_or_unfit_helper_says_what_to_install() {
+        async fn check(path: &Path, what: &str, install: &str) {
+            let missing = Cache::default().bubblewrap(Some(path)).await.unwrap_err();
+            assert_eq!(missing.what, what);
+            assert!(missing.install.contains(install), "{missing:?}");
+        }
+        check(
+            Path::new("/nowhere/bwrap"),
+            "bubblewrap is missing",
+            "apt-get install bubblewrap",
+        )
+        .await;
+        let (_old, path) = program("echo bubblewrap 0.4.1");
+        check(&path, "bubblewrap is too old", "at least 0.8.0").await;
+        let (_broken, path) = program("exit 3");
+        check(
+            &path,
+            "bubblewrap does not work",
+            "apt-get install --reinstall",
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn sbx_2_the_answer_is_kept_until_the_file_changes() {
+        let options = NEEDED.join(" ");
+        let (_directory, path) = program(&format!(
+            "echo asked >> \"$0.log\"; echo bubblewrap 0.11.2 {options}"
+        ));
+        let log = path.with_extension("log");
+        let asked = || std::fs::read_to_string(&log).unwrap().lines().count();
+        let cache = Cache::default();
+        let answer = cache.bubblewrap(Some(&path)).await.unwrap();
+        assert!(answer.version.starts_with("0.11.2"));
+        let once = asked();
+        assert_eq!(cache.bubblewrap(Some(&path)).await.unwrap(), answer);
+        assert_eq!(asked(), once);
+        let text = std::fs::read_to_string(&path)
+            .unwrap()
+            .replace("0.11.2", "0.12");
+        std::fs::write(&path, text).unwrap();
+        assert!(
+            cache
+                .bubblewrap(Some(&path))
+                .await
+                .unwrap()
+                .version
+                .starts_with("0.12")
+        );
+    }
+
+    #[test]
+    fn versions_with_the_flaw_are_noted() {
+        #[track_caller]
+        fn check(version: &str, noted: bool) {
+            let bwrap = Bubblewrap {
+                path: PathBuf::new(),
+                version: version.to_owned(),
+            };
+            assert_eq!(bwrap.note().is_some(), noted, "{version}");
+        }
+        check("0.8.0", true);
+        check("0.11.0", true);
+        check("0.12.0", false);
+        check("1.0", false);
+        check("unknown", false);
+    }
+}

@@ -1,0 +1,143 @@
+//! A provider with a data directory of its own, and a look at its sandboxes from outside.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use manyhands_hands::provider::namespace::{Config, Namespace};
+use manyhands_hands::{Block, Call, Output, Provider, Recipe, Sandbox};
+use serde_json::{Value, json};
+
+/// How long anything that must happen may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Host {
+    pub(crate) data: tempfile::TempDir,
+    pub(crate) provider: Namespace,
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let sandboxd = program("manyhands-sandboxd");
+        assert!(
+            sandboxd.is_file(),
+            "{} is not there: build it first with \"cargo build --package manyhands-sandboxd\"",
+            sandboxd.display()
+        );
+        let data = tempfile::tempdir().unwrap();
+        let mut config = Config::new(data.path());
+        change(&mut config);
+        Self {
+            data,
+            provider: Namespace::new(config),
+        }
+    }
+
+    pub(crate) async fn sandbox(&self, session: &str) -> Arc<dyn Sandbox> {
+        self.provider
+            .provision(&Recipe::new(session))
+            .await
+            .unwrap()
+    }
+
+    pub(crate) fn folder(&self, session: &str) -> PathBuf {
+        self.data.path().join("sandboxes").join(session)
+    }
+
+    /// The process that is process 1 of a session's sandbox, as the host numbers it.
+    pub(crate) fn process(&self, session: &str) -> Option<rustix::process::Pid> {
+        let stream = UnixStream::connect(self.folder(session).join("socket")).ok()?;
+        Some(rustix::net::sockopt::socket_peercred(&stream).unwrap().pid)
+    }
+
+    /// A line of the status of that process.
+    pub(crate) fn status(&self, session: &str, name: &str) -> String {
+        let pid = self
+            .process(session)
+            .expect("a live sandbox")
+            .as_raw_nonzero();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("{name} in {status}"))
+            .trim()
+            .replace('\t', " ")
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let Ok(entries) = std::fs::read_dir(self.data.path().join("sandboxes")) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            if let Some(pid) = self.process(&entry.file_name().to_string_lossy()) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                until_gone(pid);
+            }
+        }
+    }
+}
+
+/// Waits until a process has ended.
+pub(crate) fn until_gone(pid: rustix::process::Pid) {
+    let Ok(handle) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
+        return;
+    };
+    let mut polled = [rustix::event::PollFd::new(
+        &handle,
+        rustix::event::PollFlags::IN,
+    )];
+    let limit = rustix::event::Timespec {
+        tv_sec: PATIENCE.as_secs() as i64,
+        tv_nsec: 0,
+    };
+    assert_eq!(
+        rustix::event::poll(&mut polled, Some(&limit)),
+        Ok(1),
+        "process {pid:?} ends"
+    );
+}
+
+/// A program of the workspace's build, from beside or above the folder of the tests.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    own.parent().and_then(Path::parent).unwrap().join(name)
+}
+
+pub(crate) fn call(id: &str, command: &str) -> Call {
+    call_with(id, json!({"command": command}))
+}
+
+pub(crate) fn call_with(id: &str, input: Value) -> Call {
+    Call {
+        call_id: id.to_owned(),
+        epoch: 1,
+        name: "bash".to_owned(),
+        input,
+        deadline: Duration::from_secs(60),
+    }
+}
+
+/// Runs a command under an id of its own.
+pub(crate) async fn run(sandbox: &Arc<dyn Sandbox>, command: &str) -> Output {
+    static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let output = sandbox
+        .execute(&call(&format!("run-{number}"), command))
+        .await;
+    output.unwrap_or_else(|error| panic!("{command}: {error}"))
+}
+
+pub(crate) fn text(output: &Output) -> &str {
+    match &output.content[..] {
+        [Block::Text { text }] => text,
+        other => panic!("not one text block: {other:?}"),
+    }
+}
