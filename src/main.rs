@@ -1,2 +1,58 @@
-//! The `manyhands` binary.
-fn main() {}
+//! The `manyhands` binary: the server's commands, and the client that a person meets first.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use manyhands_server::Failure;
+use manyhands_server::commands::{config, doctor, keys, serve};
+
+/// The open, self-hosted platform for managed agents.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch an agent write and run a program in a sandbox.
+    Quickstart(manyhands_cli::quickstart::Args),
+    /// Run the server.
+    Serve(serve::Args),
+    /// Look at what works here, what does not, and what to do about it.
+    Doctor(doctor::Args),
+    /// Print the effective configuration, without secrets.
+    Config(config::Args),
+    /// Make, list and revoke API keys.
+    Keys(keys::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from);
+    let done = done.and_then(|runtime| runtime.block_on(run(cli.command)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if let Some(failure) = error.downcast_ref::<Failure>() {
+                eprintln!("hint: {}", failure.hint());
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Quickstart(args) => manyhands_cli::quickstart::run(args).await,
+        Command::Serve(args) => serve::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
+        Command::Config(args) => config::run(args),
+        Command::Keys(args) => keys::run(args).await,
+    }
+}

@@ -1,1 +1,22 @@
-//! The front door: HTTP routes, streams, configuration, and the wiring of the parts
+//! The front door: HTTP routes, streams, configuration, and the wiring of the parts.
+//!
+//! It builds the parts (store, brain, hands, models), gives them to handlers, and decides nothing about sessions that
+//! the pure modules of `api` do not decide from the session's own state. Start at `routes.rs`: every route, its principal
+//! and its handler on one page; then `server.rs`, where the parts come together.
+//!
+//! For the command line there is one module a command below [`commands`], each with its `Args` and its `run`.
+
+mod api;
+mod app;
+pub mod commands;
+mod config;
+mod failure;
+mod keys;
+mod listener;
+mod routes;
+mod server;
+mod telemetry;
+
+pub use config::{Config, Error as ConfigError, Flags, Sandbox};
+pub use failure::Failure;
+pub use server::{Overrides, Server};

@@ -10,24 +10,27 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use manyhands_protocol::SessionId;
+use http::{HeaderMap, HeaderName};
 use manyhands_protocol::event::PreviewKind;
+use manyhands_protocol::{SessionId, ThreadId};
 use manyhands_store::{Store, Subscription};
 use tokio_util::sync::CancellationToken;
 
+use crate::api::auth::Principal;
 use crate::api::error::ApiError;
-use crate::api::query::Query;
+use crate::api::query::{Ids, Query};
+use crate::app::App;
 use follow::{Follow, Heard};
 
 /// How long a stream may be silent. Clients give up after 600 s (api §1.7); proxies much earlier.
 const SILENCE: Duration = Duration::from_secs(12);
 const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
 /// How many entries are read from the log at once.
-const PAGE: u32 = 500;
+const PAGE: u32 = 100;
 
 /// What a client wants from a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,56 +45,132 @@ pub(crate) struct Options {
 
 impl Options {
     /// Reads `event_deltas[]` (runtime ST-8) and `Last-Event-ID`.
-    pub(crate) fn read(query: &Query, headers: &HeaderMap, legacy_names: bool) -> Result<Self, ApiError> {
+    pub(crate) fn read(
+        query: &Query,
+        headers: &HeaderMap,
+        legacy_names: bool,
+    ) -> Result<Self, ApiError> {
         const MOST: usize = 100;
         let mut previews = HashSet::new();
         for (index, value) in query.list("event_deltas").enumerate() {
             if index == MOST {
-                return Err(ApiError::field("event_deltas", format!("at most {MOST} values are allowed")));
+                return Err(ApiError::field(
+                    "event_deltas",
+                    format!("at most {MOST} values are allowed"),
+                ));
             }
             previews.insert(match value {
                 "agent.message" => PreviewKind::AgentMessage,
                 "agent.thinking" => PreviewKind::AgentThinking,
-                _ => return Err(ApiError::field("event_deltas", "expected agent.message or agent.thinking")),
+                _ => {
+                    return Err(ApiError::field(
+                        "event_deltas",
+                        "expected agent.message or agent.thinking",
+                    ));
+                }
             });
         }
         let after = match headers.get("last-event-id") {
             None => None,
             Some(value) => {
-                let position = value.to_str().ok().and_then(|text| text.parse::<i64>().ok()).filter(|id| *id >= 0);
+                let position = value
+                    .to_str()
+                    .ok()
+                    .and_then(|text| text.parse::<i64>().ok())
+                    .filter(|id| *id >= 0);
                 let problem = "expected the id of a frame of this session's stream";
                 Some(position.ok_or_else(|| ApiError::field("Last-Event-ID", problem))?)
             }
         };
-        Ok(Self { after, previews, legacy_names })
+        Ok(Self {
+            after,
+            previews,
+            legacy_names,
+        })
     }
 }
 
-/// Opens the stream of a session that was just seen, and whose log then ended at `end`.
-pub(crate) fn open(
-    store: &Store,
-    session: &SessionId,
-    end: i64,
-    options: Options,
-    shutdown: CancellationToken,
+/// `GET /v1/sessions/{session_id}/events/stream`
+pub(crate) async fn stream_events(
+    State(app): State<App>,
+    principal: Principal,
+    ids: Ids,
+    query: Query,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    open(
+        &app,
+        &principal,
+        &ids.session()?,
+        None,
+        Options::read(&query, &headers, app.legacy_event_names)?,
+    )
+    .await
+}
+
+/// `GET /v1/sessions/{session_id}/threads/{thread_id}/stream`: the primary thread's stream is the session's (ST-7).
+pub(crate) async fn stream_thread(
+    State(app): State<App>,
+    principal: Principal,
+    ids: Ids,
+    query: Query,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let options = Options::read(&query, &headers, app.legacy_event_names)?;
+    open(
+        &app,
+        &principal,
+        &ids.session()?,
+        Some(ids.thread()?),
+        options,
+    )
+    .await
+}
+
+async fn open(
+    app: &App,
+    principal: &Principal,
+    session: &SessionId,
+    thread: Option<ThreadId>,
+    options: Options,
+) -> Result<Response, ApiError> {
+    // Attached first: what happens between here and the answer, a deletion above all, is heard.
+    let subscription = app.store.subscribe(session);
+    let record = app.store.session(&principal.workspace, session).await?;
+    let record = record.ok_or_else(|| ApiError::not_found("session"))?;
+    if thread.is_some_and(|thread| thread != record.thread_id) {
+        return Err(ApiError::not_found("thread"));
+    }
+    let end = record.last_position;
     if options.after.is_some_and(|after| after > end) {
-        return Err(ApiError::field("Last-Event-ID", "is beyond the end of this session's log"));
+        return Err(ApiError::field(
+            "Last-Event-ID",
+            "is beyond the end of this session's log",
+        ));
     }
     let stream = Stream {
-        subscription: store.subscribe(session),
-        store: store.clone(),
+        subscription,
+        store: app.store.clone(),
         session: session.clone(),
         behind: options.after.is_some(),
-        follow: Follow::new(options.after.unwrap_or(end), options.previews, options.legacy_names),
-        shutdown,
+        follow: Follow::new(
+            options.after.unwrap_or(end),
+            options.previews,
+            options.legacy_names,
+        ),
+        shutdown: app.shutdown.clone(),
         ended: false,
     };
     let chunks = futures::stream::unfold(stream, |mut stream| async move {
         let chunk = stream.next().await?;
         Some((Ok::<_, std::convert::Infallible>(chunk), stream))
     });
-    let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")];
+    let unbuffered = HeaderName::from_static("x-accel-buffering");
+    let headers = [
+        (CONTENT_TYPE, "text/event-stream"),
+        (CACHE_CONTROL, "no-cache"),
+        (unbuffered, "no"),
+    ];
     Ok((headers, Body::from_stream(chunks)).into_response())
 }
 
@@ -141,7 +220,11 @@ impl Stream {
 
     /// Frames of a page of the log, if the page has any.
     async fn catch_up(&mut self) -> Option<Bytes> {
-        let page = match self.store.read(&self.session, self.follow.position(), PAGE).await {
+        let page = match self
+            .store
+            .read(&self.session, self.follow.position(), PAGE)
+            .await
+        {
             Ok(page) => page,
             Err(error) => {
                 self.ended = true;
@@ -182,9 +265,20 @@ mod tests {
         ] {
             assert_eq!(read(text, None).expect("accepted").previews, both);
         }
-        assert_eq!(read("beta=true", None).expect("accepted"), Options::default());
-        for text in ["event_deltas[]=agent.tool_use".to_owned(), "event_deltas[]=agent.message&".repeat(101)] {
-            assert!(read(&text, None).expect_err("refused").message().starts_with("event_deltas: "));
+        assert_eq!(
+            read("beta=true", None).expect("accepted"),
+            Options::default()
+        );
+        for text in [
+            "event_deltas[]=agent.tool_use".to_owned(),
+            "event_deltas[]=agent.message&".repeat(101),
+        ] {
+            assert!(
+                read(&text, None)
+                    .expect_err("refused")
+                    .message()
+                    .starts_with("event_deltas: ")
+            );
         }
     }
 
@@ -192,7 +286,12 @@ mod tests {
     fn last_event_id_is_a_position() {
         assert_eq!(read("", Some("17")).expect("accepted").after, Some(17));
         for text in ["x", "-1", "1.5", "99999999999999999999"] {
-            assert!(read("", Some(text)).expect_err("refused").message().starts_with("Last-Event-ID: "));
+            assert!(
+                read("", Some(text))
+                    .expect_err("refused")
+                    .message()
+                    .starts_with("Last-Event-ID: ")
+            );
         }
     }
 }

@@ -33,7 +33,8 @@ impl Follow {
     pub(super) fn new(position: i64, previews: HashSet<PreviewKind>, legacy_names: bool) -> Self {
         Self {
             position,
-            overtaken: 0,
+            // A request that is in flight began before this listener came: it gets no previews (runtime ST-14).
+            overtaken: position,
             previews,
             legacy_names,
             started: HashSet::new(),
@@ -49,7 +50,9 @@ impl Follow {
     pub(super) fn hear(&mut self, item: &TailItem) -> Heard {
         match item {
             TailItem::Entries(entries) => {
-                let Some(first) = entries.first() else { return Heard::Frames(String::new()) };
+                let Some(first) = entries.first() else {
+                    return Heard::Frames(String::new());
+                };
                 if first.position > self.position + 1 {
                     self.shed();
                     return Heard::Gap;
@@ -78,16 +81,26 @@ impl Follow {
 
     fn tell(&mut self, entries: &[Entry]) -> String {
         let mut frames = String::new();
-        for entry in entries.iter().filter(|entry| entry.position > self.position) {
+        for entry in entries
+            .iter()
+            .filter(|entry| entry.position > self.position)
+        {
             if entry.is_public() {
-                self.frame(&mut frames, &entry.type_name, Some(entry.position), &entry.render());
+                self.frame(
+                    &mut frames,
+                    &entry.type_name,
+                    Some(entry.position),
+                    &entry.render(),
+                );
             }
             self.started.remove(&entry.event_id);
             if &*entry.type_name == "span.model_request_end" {
                 self.started.clear();
             }
         }
-        self.position = entries.last().map_or(self.position, |last| last.position.max(self.position));
+        self.position = entries
+            .last()
+            .map_or(self.position, |last| last.position.max(self.position));
         frames
     }
 
@@ -148,7 +161,11 @@ mod tests {
     fn entry(position: i64, type_name: &str) -> Entry {
         Entry {
             position,
-            kind: if type_name == "response" { EntryKind::Private } else { EntryKind::Event },
+            kind: if type_name == "response" {
+                EntryKind::Private
+            } else {
+                EntryKind::Event
+            },
             event_id: id(&format!("sevt_{position}")),
             type_name: type_name.into(),
             thread_id: ThreadId::parse("sthr_1").expect("an id"),
@@ -160,16 +177,31 @@ mod tests {
     }
 
     fn entries(list: &[(i64, &str)]) -> TailItem {
-        TailItem::Entries(list.iter().map(|(position, name)| entry(*position, name)).collect())
+        TailItem::Entries(
+            list.iter()
+                .map(|(position, name)| entry(*position, name))
+                .collect(),
+        )
     }
 
     fn start(event: &str, kind: PreviewKind) -> TailItem {
-        TailItem::Preview(Arc::new(Preview::EventStart { event: PreviewedEvent { kind, id: id(event) } }))
+        TailItem::Preview(Arc::new(Preview::EventStart {
+            event: PreviewedEvent {
+                kind,
+                id: id(event),
+            },
+        }))
     }
 
     fn delta(event: &str) -> TailItem {
-        let delta = PreviewDelta::ContentDelta { index: 0, content: ContentBlock::text("he") };
-        TailItem::Preview(Arc::new(Preview::EventDelta { event_id: id(event), delta }))
+        let delta = PreviewDelta::ContentDelta {
+            index: 0,
+            content: ContentBlock::text("he"),
+        };
+        TailItem::Preview(Arc::new(Preview::EventDelta {
+            event_id: id(event),
+            delta,
+        }))
     }
 
     fn listener(position: i64) -> Follow {
@@ -179,9 +211,19 @@ mod tests {
     /// The names of the frames, with their ids.
     fn names(frames: &str) -> Vec<String> {
         let frame = |frame: &str| {
-            let line = |key| frame.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
-            assert!(serde_json::from_str::<serde_json::Value>(line("data: ")).is_ok(), "{frame}");
-            format!("{} {}", line("event: "), line("id: ")).trim_end().to_owned()
+            let line = |key| {
+                frame
+                    .lines()
+                    .find_map(|line| line.strip_prefix(key))
+                    .unwrap_or_default()
+            };
+            assert!(
+                serde_json::from_str::<serde_json::Value>(line("data: ")).is_ok(),
+                "{frame}"
+            );
+            format!("{} {}", line("event: "), line("id: "))
+                .trim_end()
+                .to_owned()
         };
         frames.split_terminator("\n\n").map(frame).collect()
     }
@@ -200,7 +242,9 @@ mod tests {
             Heard::Frames(frames) => frames,
             other => panic!("frames expected, not {other:?}"),
         };
-        let data = format!("{{\"id\":\"sevt_1\",\"processed_at\":\"1970-01-01T00:00:00.000000Z\",\"type\":\"{START}\"}}");
+        let data = format!(
+            "{{\"id\":\"sevt_1\",\"processed_at\":\"1970-01-01T00:00:00.000000Z\",\"type\":\"{START}\"}}"
+        );
         assert_eq!(frames, format!("event: {START}\nid: 1\ndata: {data}\n\n"));
     }
 
@@ -213,7 +257,11 @@ mod tests {
     #[test]
     fn private_entries_are_passed_over_and_told_ones_not_repeated() {
         let mut follow = listener(1);
-        check(&mut follow, &entries(&[(1, START), (2, "response"), (3, END)]), &["span.model_request_end 3"]);
+        check(
+            &mut follow,
+            &entries(&[(1, START), (2, "response"), (3, END)]),
+            &["span.model_request_end 3"],
+        );
         check(&mut follow, &entries(&[(3, END)]), &[]);
         assert_eq!(follow.position(), 3);
     }
@@ -222,36 +270,87 @@ mod tests {
     fn st_10_st_14_previews_follow_a_start_that_was_told_and_end_with_the_event() {
         let mut follow = listener(0);
         check(&mut follow, &delta("sevt_2"), &[]);
-        check(&mut follow, &entries(&[(1, START)]), &[&format!("{START} 1")]);
-        check(&mut follow, &start("sevt_2", PreviewKind::AgentMessage), &["event_start"]);
-        check(&mut follow, &start("sevt_2", PreviewKind::AgentMessage), &[]);
+        check(
+            &mut follow,
+            &entries(&[(1, START)]),
+            &[&format!("{START} 1")],
+        );
+        check(
+            &mut follow,
+            &start("sevt_2", PreviewKind::AgentMessage),
+            &["event_start"],
+        );
+        check(
+            &mut follow,
+            &start("sevt_2", PreviewKind::AgentMessage),
+            &[],
+        );
         check(&mut follow, &delta("sevt_2"), &["event_delta"]);
-        check(&mut follow, &start("sevt_9", PreviewKind::AgentThinking), &[]);
-        check(&mut follow, &entries(&[(2, "agent.message"), (3, END)]), &["agent.message 2", &format!("{END} 3")]);
+        check(
+            &mut follow,
+            &start("sevt_9", PreviewKind::AgentThinking),
+            &[],
+        );
+        check(
+            &mut follow,
+            &entries(&[(2, "agent.message"), (3, END)]),
+            &["agent.message 2", &format!("{END} 3")],
+        );
         check(&mut follow, &delta("sevt_2"), &[]);
     }
 
     #[test]
     fn st_11_st_16_a_listener_that_lagged_gets_every_event_and_no_more_of_a_broken_preview() {
         let mut follow = listener(0);
-        check(&mut follow, &entries(&[(1, START)]), &[&format!("{START} 1")]);
-        check(&mut follow, &start("sevt_2", PreviewKind::AgentMessage), &["event_start"]);
+        check(
+            &mut follow,
+            &entries(&[(1, START)]),
+            &[&format!("{START} 1")],
+        );
+        check(
+            &mut follow,
+            &start("sevt_2", PreviewKind::AgentMessage),
+            &["event_start"],
+        );
         assert_eq!(follow.hear(&TailItem::Lagged), Heard::Gap);
         assert_eq!(follow.read(&[]), "");
         check(&mut follow, &delta("sevt_2"), &[]);
         assert_eq!(follow.hear(&entries(&[(4, "session.usage")])), Heard::Gap);
-        let read = follow.read(&[entry(2, "agent.message"), entry(3, END), entry(4, "session.usage")]);
-        assert_eq!(names(&read), ["agent.message 2", "span.model_request_end 3", "session.usage 4"]);
+        let read = follow.read(&[
+            entry(2, "agent.message"),
+            entry(3, END),
+            entry(4, "session.usage"),
+        ]);
+        assert_eq!(
+            names(&read),
+            [
+                "agent.message 2",
+                "span.model_request_end 3",
+                "session.usage 4"
+            ]
+        );
     }
 
     #[test]
     fn st_10_a_preview_that_was_overtaken_by_the_log_is_not_told_after_its_event() {
         let mut follow = listener(0);
         follow.read(&[entry(1, START), entry(2, "agent.message"), entry(3, END)]);
-        check(&mut follow, &start("sevt_2", PreviewKind::AgentMessage), &[]);
+        check(
+            &mut follow,
+            &start("sevt_2", PreviewKind::AgentMessage),
+            &[],
+        );
         check(&mut follow, &delta("sevt_2"), &[]);
-        check(&mut follow, &entries(&[(4, START)]), &[&format!("{START} 4")]);
-        check(&mut follow, &start("sevt_5", PreviewKind::AgentMessage), &["event_start"]);
+        check(
+            &mut follow,
+            &entries(&[(4, START)]),
+            &[&format!("{START} 4")],
+        );
+        check(
+            &mut follow,
+            &start("sevt_5", PreviewKind::AgentMessage),
+            &["event_start"],
+        );
     }
 
     #[test]

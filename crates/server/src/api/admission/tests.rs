@@ -1,0 +1,267 @@
+use manyhands_protocol::Timestamp;
+use manyhands_protocol::content::ContentBlock;
+use manyhands_protocol::{EnvironmentId, SessionId, WorkspaceId};
+use manyhands_store::{OpenCall, SessionRecord, UsageTotals};
+use serde_json::json;
+
+use super::*;
+
+fn id(text: &str) -> EventId {
+    EventId::parse(text).expect("an event id")
+}
+
+fn state(status: SessionStatus, calls: &[(&str, Option<&str>)]) -> SessionState {
+    let now = Timestamp::from_micros(1);
+    let agent = json!({"id": "agent_01a", "type": "agent", "version": 1, "name": "coder", "description": null,
+        "system": null, "model": {"id": "scripted", "effort": {"type": "high"}, "speed": "standard"}, "tools": [],
+        "mcp_servers": [], "skills": [], "multiagent": null, "execution_identity": {"type": "service_account"}});
+    let call = |&(call, answer): &(&str, Option<&str>)| OpenCall {
+        event_id: id(call),
+        type_name: CUSTOM_TOOL_USE.to_owned(),
+        answer: answer.map(id),
+    };
+    SessionState {
+        record: SessionRecord {
+            workspace: WorkspaceId::parse("wrkspc_01a").expect("an id"),
+            id: SessionId::parse("sesn_01a").expect("an id"),
+            thread_id: ThreadId::parse("sthr_01a").expect("an id"),
+            environment_id: EnvironmentId::parse("env_01a").expect("an id"),
+            agent: serde_json::from_value(agent).expect("an agent"),
+            title: None,
+            metadata: Default::default(),
+            status,
+            usage: UsageTotals::default(),
+            active_millis: 0,
+            running_since: None,
+            created_at: now,
+            updated_at: now,
+            archived_at: None,
+            terminated_at: None,
+            last_position: 0,
+            input_position: 0,
+            epoch: 0,
+        },
+        calls: calls.iter().map(call).collect(),
+        queued: 0,
+        now,
+    }
+}
+
+fn message() -> Incoming {
+    Incoming::Message {
+        content: vec![ContentBlock::text("hi")],
+    }
+}
+
+fn interrupt() -> Incoming {
+    Incoming::Interrupt { thread: None }
+}
+
+fn result(call: &str) -> Incoming {
+    Incoming::CustomToolResult {
+        call: id(call),
+        content: None,
+        is_error: None,
+    }
+}
+
+/// The entries of a change, as `type` and, for queued ones, `type?`.
+fn written(change: &Change) -> Vec<String> {
+    let entry = |entry: &NewEntry| match entry {
+        NewEntry::Event { body, queued, .. } => {
+            format!("{}{}", body.type_name(), if *queued { "?" } else { "" })
+        }
+        other => panic!("a client writes events only, not {other:?}"),
+    };
+    change.append.entries.iter().map(entry).collect()
+}
+
+#[track_caller]
+fn check(
+    state: &SessionState,
+    events: Vec<Incoming>,
+    entries: &[&str],
+    running: bool,
+    wants_brain: bool,
+) -> Vec<Echo> {
+    let (change, echoes) = admit(state, events).expect("admitted");
+    assert_eq!(written(&change), entries);
+    assert_eq!(
+        change.append.status,
+        running.then_some(SessionStatus::Running)
+    );
+    assert_eq!(change.wants_brain, wants_brain);
+    echoes
+}
+
+#[test]
+fn sq_1_a_message_to_an_idle_session_starts_it() {
+    let running = [
+        "user.message?",
+        "session.thread_status_running",
+        "session.status_running",
+    ];
+    check(
+        &state(SessionStatus::Idle, &[]),
+        vec![message()],
+        &running,
+        true,
+        true,
+    );
+}
+
+#[test]
+fn se_5_a_message_to_a_busy_session_is_queued() {
+    for status in [SessionStatus::Running, SessionStatus::Rescheduling] {
+        check(
+            &state(status, &[]),
+            vec![message(), message()],
+            &["user.message?", "user.message?"],
+            false,
+            true,
+        );
+    }
+}
+
+#[test]
+fn se_14_a_message_is_queued_behind_pending_calls() {
+    check(
+        &state(SessionStatus::Idle, &[("sevt_1", None)]),
+        vec![message()],
+        &["user.message?"],
+        false,
+        false,
+    );
+}
+
+#[test]
+fn sq_10_the_last_result_starts_the_session_and_a_part_of_them_does_not() {
+    let two = state(SessionStatus::Idle, &[("sevt_1", None), ("sevt_2", None)]);
+    check(
+        &two,
+        vec![result("sevt_1")],
+        &["user.custom_tool_result"],
+        false,
+        true,
+    );
+    let started = [
+        "user.custom_tool_result",
+        "user.custom_tool_result",
+        "session.thread_status_running",
+        "session.status_running",
+    ];
+    check(
+        &two,
+        vec![result("sevt_1"), result("sevt_2")],
+        &started,
+        true,
+        true,
+    );
+    let running = state(SessionStatus::Running, &[("sevt_1", None)]);
+    check(
+        &running,
+        vec![result("sevt_1")],
+        &["user.custom_tool_result"],
+        false,
+        true,
+    );
+}
+
+#[test]
+fn se_18_a_second_result_shows_the_first_and_writes_nothing() {
+    let answered = state(SessionStatus::Idle, &[("sevt_1", Some("sevt_a"))]);
+    let echoes = check(&answered, vec![result("sevt_1")], &[], false, false);
+    assert_eq!(echoes, [Echo::Earlier(id("sevt_a"))]);
+    let open = state(SessionStatus::Running, &[("sevt_1", None)]);
+    let (change, echoes) =
+        admit(&open, vec![result("sevt_1"), result("sevt_1")]).expect("admitted");
+    assert_eq!(written(&change), ["user.custom_tool_result"]);
+    let (call, answer) = change.append.answered[0].clone();
+    assert_eq!((call, change.append.answered.len()), (id("sevt_1"), 1));
+    assert_eq!(echoes, [Echo::Stored(0), Echo::Earlier(answer)]);
+}
+
+#[test]
+fn se_15_an_answer_to_a_call_that_never_asked_is_refused() {
+    let idle = state(SessionStatus::Idle, &[("sevt_1", None)]);
+    let error = admit(&idle, vec![message(), result("sevt_9")]).expect_err("refused");
+    assert_eq!(
+        error.message(),
+        "events[1].custom_tool_use_id: the session has not called a custom tool with this id"
+    );
+    let error =
+        admit(&idle, vec![Incoming::Confirmation { call: id("sevt_1") }]).expect_err("refused");
+    assert_eq!(
+        error.message(),
+        "events[0].tool_use_id: no call with this id waits for a confirmation"
+    );
+}
+
+#[test]
+fn se_6_in_8_an_interrupt_is_queued_only_where_it_stops_something() {
+    check(
+        &state(SessionStatus::Running, &[]),
+        vec![interrupt()],
+        &["user.interrupt?"],
+        false,
+        true,
+    );
+    check(
+        &state(SessionStatus::Idle, &[]),
+        vec![interrupt()],
+        &["user.interrupt"],
+        false,
+        false,
+    );
+    let waiting = state(SessionStatus::Idle, &[("sevt_1", None)]);
+    check(
+        &waiting,
+        vec![interrupt(), message()],
+        &["user.interrupt?", "user.message?"],
+        false,
+        true,
+    );
+    let redirect = [
+        "user.interrupt",
+        "user.message?",
+        "session.thread_status_running",
+        "session.status_running",
+    ];
+    check(
+        &state(SessionStatus::Idle, &[]),
+        vec![interrupt(), message()],
+        &redirect,
+        true,
+        true,
+    );
+    let foreign = Incoming::Interrupt {
+        thread: ThreadId::parse("sthr_01other").ok(),
+    };
+    assert!(admit(&waiting, vec![foreign]).is_err());
+}
+
+#[test]
+fn se_7_an_ended_session_takes_nothing() {
+    assert!(admit(&state(SessionStatus::Terminated, &[]), vec![message()]).is_err());
+    let mut archived = state(SessionStatus::Idle, &[]);
+    archived.record.archived_at = Some(archived.now);
+    assert!(admit(&archived, vec![interrupt()]).is_err());
+}
+
+#[test]
+fn lc_6_initial_events_start_a_session_in_the_write_that_makes_it() {
+    let thread = ThreadId::parse("sthr_01a").expect("an id");
+    let change = begin(&thread, "coder", vec![message(), message()]);
+    let entries = [
+        "user.message?",
+        "user.message?",
+        "session.thread_status_running",
+        "session.status_running",
+    ];
+    assert_eq!(written(&change), entries);
+    assert_eq!(
+        (change.append.status, change.wants_brain),
+        (Some(SessionStatus::Running), true)
+    );
+    assert_eq!(begin(&thread, "coder", vec![]), Change::default());
+}

@@ -1,0 +1,316 @@
+//! Events of a session: sending and listing (api §9, runtime §6, §14). The stream is [`super::stream`].
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use manyhands_protocol::event::PERSISTED_TYPES;
+use manyhands_protocol::page::Order;
+use manyhands_protocol::{EventId, Timestamp};
+use manyhands_store::Entry;
+use manyhands_store::listing::{EventKey, EventRange};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::api::admission::{self, Echo, Incoming};
+use crate::api::auth::Principal;
+use crate::api::cursor;
+use crate::api::error::ApiError;
+use crate::api::json::Json;
+use crate::api::query::{Ids, Query};
+use crate::app::App;
+
+/// The most events of one request.
+const MAX_EVENTS: usize = 1000;
+/// The default and the largest page (runtime LI-4).
+const PAGE: u32 = 1000;
+const LIST: &str = "events";
+
+/// Body of a send.
+#[derive(Debug, Deserialize)]
+pub(crate) struct SendParams {
+    events: Vec<Value>,
+}
+
+/// `POST /v1/sessions/{session_id}/events`: stored, not yet processed, when it answers (runtime SE-2).
+pub(crate) async fn send_events(
+    State(app): State<App>,
+    principal: Principal,
+    ids: Ids,
+    Json(params): Json<SendParams>,
+) -> Result<Response, ApiError> {
+    let session = ids.session()?;
+    if params.events.len() > MAX_EVENTS {
+        return Err(ApiError::field(
+            "events",
+            format!("more than {MAX_EVENTS} events in one request"),
+        ));
+    }
+    let events = admission::read_events(&params.events)?;
+    let referenced: Vec<EventId> = events.iter().filter_map(Incoming::call).cloned().collect();
+    let decided = app
+        .store
+        .change(&principal.workspace, &session, &referenced, move |state| {
+            admission::admit(state, events)
+        })
+        .await?;
+    let (stored, echoes) = decided.ok_or_else(|| ApiError::not_found("session"))??;
+    let mut rendered = Vec::with_capacity(echoes.len());
+    for echo in echoes {
+        match echo {
+            Echo::Stored(index) => rendered.extend(stored.get(index).map(Entry::render)),
+            Echo::Earlier(id) => match stored.iter().find(|entry| entry.event_id == id) {
+                Some(entry) => rendered.push(entry.render()),
+                None => rendered.extend(
+                    app.store
+                        .event(&session, &id)
+                        .await?
+                        .as_ref()
+                        .map(Entry::render),
+                ),
+            },
+        }
+    }
+    Ok(reply(format!("{{\"data\":[{}]}}", rendered.join(","))))
+}
+
+/// A JSON answer from entries that were rendered byte for byte.
+fn reply(body: String) -> Response {
+    (
+        [(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+        body,
+    )
+        .into_response()
+}
+
+/// A place in the event list. The time lets a filter be checked that excludes it (api §1.5).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Place {
+    order: Order,
+    queued: bool,
+    position: i64,
+    at: Option<Timestamp>,
+}
+
+impl Place {
+    fn key(self) -> EventKey {
+        if self.queued {
+            EventKey::Queued(self.position)
+        } else {
+            EventKey::Processed(self.position)
+        }
+    }
+}
+
+/// `GET /v1/sessions/{session_id}/events`
+pub(crate) async fn list_events(
+    State(app): State<App>,
+    principal: Principal,
+    ids: Ids,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let known = [
+        "types",
+        "created_at[gt]",
+        "created_at[gte]",
+        "created_at[lt]",
+        "created_at[lte]",
+        "order",
+        "limit",
+        "page",
+    ];
+    query.only(&known, &[])?;
+    let session = ids.session()?;
+    let (range, order) = range(&query)?;
+    // Whose session it is: the list itself knows no workspace (security API-2).
+    if app
+        .store
+        .session(&principal.workspace, &session)
+        .await?
+        .is_none()
+    {
+        return Err(ApiError::not_found("session"));
+    }
+    page(&app, &session, range, order).await
+}
+
+/// `GET /v1/sessions/{session_id}/threads/{thread_id}/events`: the primary thread's list is the session's.
+pub(crate) async fn list_thread_events(
+    State(app): State<App>,
+    principal: Principal,
+    ids: Ids,
+    query: Query,
+) -> Result<Response, ApiError> {
+    query.only(
+        &["limit", "page"],
+        &[
+            "types",
+            "order",
+            "created_at[gt]",
+            "created_at[gte]",
+            "created_at[lt]",
+            "created_at[lte]",
+        ],
+    )?;
+    let session = ids.session()?;
+    let thread = ids.thread()?;
+    let (range, order) = range(&query)?;
+    let record = app.store.session(&principal.workspace, &session).await?;
+    if record.is_none_or(|record| record.thread_id != thread) {
+        return Err(ApiError::not_found("thread"));
+    }
+    page(&app, &session, range, order).await
+}
+
+fn range(query: &Query) -> Result<(EventRange, Order), ApiError> {
+    let order = query.order(Order::Asc)?;
+    let types = query.list("types").map(|name| {
+        let problem = || {
+            ApiError::field(
+                "types",
+                format!("{:?} is not an event type of the list", brief(name)),
+            )
+        };
+        PERSISTED_TYPES
+            .contains(&name)
+            .then(|| name.to_owned())
+            .ok_or_else(problem)
+    });
+    let place: Option<Place> = cursor::decode(LIST, query)?;
+    if let Some(place) = &place {
+        cursor::check_order(place.order, order)?;
+    }
+    let range = EventRange {
+        after: place.map(Place::key),
+        descending: order == Order::Desc,
+        limit: query.limit(PAGE, PAGE)?,
+        types: types.collect::<Result<_, _>>()?,
+        processed_after: query.instant("created_at[gt]")?,
+        processed_from: query.instant("created_at[gte]")?,
+        processed_before: query.instant("created_at[lt]")?,
+        processed_to: query.instant("created_at[lte]")?,
+    };
+    if place.is_some_and(|place| !admits(&range, place.at)) {
+        return Err(ApiError::field(
+            "page",
+            "the cursor lies outside of the created_at filter",
+        ));
+    }
+    Ok((range, order))
+}
+
+fn brief(name: &str) -> String {
+    name.chars().take(60).collect()
+}
+
+/// Whether an event processed at `at` passes the time filters; a queued one passes none.
+fn admits(range: &EventRange, at: Option<Timestamp>) -> bool {
+    let passes = |limit: Option<Timestamp>, test: fn(Timestamp, Timestamp) -> bool| {
+        limit.is_none_or(|limit| at.is_some_and(|at| test(at, limit)))
+    };
+    passes(range.processed_after, |at, limit| at > limit)
+        && passes(range.processed_from, |at, limit| at >= limit)
+        && passes(range.processed_before, |at, limit| at < limit)
+        && passes(range.processed_to, |at, limit| at <= limit)
+}
+
+async fn page(
+    app: &App,
+    session: &manyhands_protocol::SessionId,
+    mut range: EventRange,
+    order: Order,
+) -> Result<Response, ApiError> {
+    let limit = range.limit as usize;
+    range.limit += 1;
+    let mut found = app.store.list_events(session, &range).await?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let place = |(key, entry): &(EventKey, Entry)| {
+        let (queued, position) = match *key {
+            EventKey::Processed(position) => (false, position),
+            EventKey::Queued(position) => (true, position),
+        };
+        cursor::encode(
+            LIST,
+            &Place {
+                order,
+                queued,
+                position,
+                at: entry.processed_at,
+            },
+        )
+    };
+    let next = found.last().filter(|_| more).map(place);
+    let next = next.map_or_else(|| "null".to_owned(), |cursor| format!("\"{cursor}\""));
+    let rendered: Vec<String> = found.iter().map(|(_, entry)| entry.render()).collect();
+    Ok(reply(format!(
+        "{{\"data\":[{}],\"next_page\":{next}}}",
+        rendered.join(",")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn li_4_bad_filters_are_refused_by_name() {
+        #[track_caller]
+        fn check(text: &str, problem: &str) {
+            let error = range(&Query::from_text(text)).expect_err(text);
+            assert!(
+                error.message().starts_with(problem),
+                "{text}: {}",
+                error.message()
+            );
+        }
+        check(
+            "types[]=agent.message&types[]=event_delta",
+            "types: \"event_delta\" is not an event type",
+        );
+        check(
+            "types[]=session.deleted",
+            "types: \"session.deleted\" is not",
+        );
+        check(
+            "limit=1001",
+            "limit: expected a whole number from 1 to 1000",
+        );
+        check("order=newest", "order: expected asc or desc");
+        check("created_at[gt]=x", "created_at[gt]: not an RFC 3339");
+        check("page=page_x", "page: is not a cursor");
+        let at = Some(Timestamp::from_micros(5_000_000));
+        let cursor = cursor::encode(
+            LIST,
+            &Place {
+                order: Order::Asc,
+                queued: false,
+                position: 7,
+                at,
+            },
+        );
+        check(
+            &format!("page={cursor}&order=desc"),
+            "page: the cursor belongs to the other order",
+        );
+        check(
+            &format!("page={cursor}&created_at[gt]=1970-01-01T00:00:05Z"),
+            "page: the cursor lies outside",
+        );
+        let fine = format!("page={cursor}&created_at[gte]=1970-01-01T00:00:05Z&limit=3");
+        let (range, _) = range(&Query::from_text(&fine)).expect("accepted");
+        assert_eq!(
+            (range.after, range.limit),
+            (Some(EventKey::Processed(7)), 3)
+        );
+    }
+
+    #[test]
+    fn all_41_types_are_filters() {
+        let text: Vec<String> = PERSISTED_TYPES
+            .iter()
+            .map(|name| format!("types[]={name}"))
+            .collect();
+        let (range, _) = range(&Query::from_text(&text.join("&"))).expect("accepted");
+        assert_eq!(range.types.len(), 41);
+    }
+}

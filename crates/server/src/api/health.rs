@@ -1,0 +1,76 @@
+//! Whether the server lives and can work (security OPS-1), and its figures.
+
+use axum::Json as Reply;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use serde_json::json;
+
+use crate::app::App;
+
+/// `GET /healthz`: the process answers.
+pub(crate) async fn healthz() -> Response {
+    Reply(json!({"status": "ok"})).into_response()
+}
+
+/// `GET /readyz`: the store answers, a key opens it, and a sandbox can be made.
+pub(crate) async fn readyz(State(app): State<App>) -> Response {
+    let checks = [
+        ("store", store(&app).await),
+        ("key", key(&app).await),
+        ("sandbox", sandbox(&app).await),
+    ];
+    let ready = checks.iter().all(|(_, check)| check.is_ok());
+    let shown = checks.into_iter().map(|(name, check)| {
+        (
+            name.to_owned(),
+            json!(check.err().unwrap_or("ok".to_owned())),
+        )
+    });
+    let shown: serde_json::Map<String, serde_json::Value> = shown.collect();
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let word = if ready { "ready" } else { "not_ready" };
+    (status, Reply(json!({"status": word, "checks": shown}))).into_response()
+}
+
+async fn store(app: &App) -> Result<(), String> {
+    app.store.ping().await.map_err(|error| {
+        tracing::warn!(%error, "the store is not ready");
+        "the database does not answer".to_owned()
+    })
+}
+
+async fn key(app: &App) -> Result<(), String> {
+    let keys = app
+        .store
+        .list_keys(&app.workspace)
+        .await
+        .map_err(|_| "the database does not answer".to_owned())?;
+    let usable = keys.iter().any(|key| key.revoked_at.is_none());
+    usable
+        .then_some(())
+        .ok_or_else(|| "no API key is valid; make one with `manyhands keys create`".to_owned())
+}
+
+async fn sandbox(app: &App) -> Result<(), String> {
+    let probe = app.probe().await;
+    match probe.missing.first() {
+        None => Ok(()),
+        Some(missing) => Err(format!("{}; {}", missing.what, missing.install)),
+    }
+}
+
+/// `GET /metrics`: the Prometheus text format.
+pub(crate) async fn metrics() -> Response {
+    let text = crate::telemetry::recorder().render();
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        text,
+    )
+        .into_response()
+}

@@ -1,0 +1,263 @@
+//! Query strings and path ids (api §1.4): repeated `name[]`, comparators such as `created_at[gte]`, typed ids.
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use http::request::Parts;
+use manyhands_protocol::id::IdError;
+use manyhands_protocol::page::Order;
+use manyhands_protocol::{AgentId, EnvironmentId, SessionId, ThreadId, Timestamp};
+
+use crate::api::error::ApiError;
+
+/// The decoded query, in request order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Query {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Ok(Self::from_text(parts.uri.query().unwrap_or_default()))
+    }
+}
+
+impl Query {
+    /// Decodes `text`, the part after the question mark.
+    pub(crate) fn from_text(text: &str) -> Self {
+        let pairs = url::form_urlencoded::parse(text.as_bytes());
+        Self(
+            pairs
+                .map(|(name, value)| (name.into_owned(), value.into_owned()))
+                .collect(),
+        )
+    }
+
+    /// Refuses filters that are documented elsewhere and not built; names nobody knows are logged at debug.
+    pub(crate) fn only(&self, known: &[&str], not_built: &[&str]) -> Result<(), ApiError> {
+        for (name, _) in &self.0 {
+            let bare = name.strip_suffix("[]").unwrap_or(name);
+            if not_built.contains(&bare) {
+                return Err(ApiError::not_built(bare, "this filter"));
+            }
+            if !known.contains(&bare) && bare != "beta" {
+                tracing::debug!(parameter = %name.escape_debug(), "unknown query parameter");
+            }
+        }
+        Ok(())
+    }
+
+    /// A parameter that may be given once. An empty text counts as absent.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        let mut values = self
+            .0
+            .iter()
+            .filter(|(given, _)| given == name)
+            .map(|(_, value)| value.as_str());
+        let first = values.next();
+        if values.next().is_some() {
+            return Err(ApiError::field(name, "is given more than once"));
+        }
+        Ok(first.filter(|value| !value.is_empty()))
+    }
+
+    /// All values of `name[]`.
+    pub(crate) fn list(&self, name: &str) -> impl Iterator<Item = &str> {
+        let values = self
+            .0
+            .iter()
+            .filter(move |(given, _)| given == name || given.strip_suffix("[]") == Some(name));
+        values.map(|(_, value)| value.as_str())
+    }
+
+    /// `limit`, from 1 to `max`.
+    pub(crate) fn limit(&self, default: u32, max: u32) -> Result<u32, ApiError> {
+        let Some(text) = self.text("limit")? else {
+            return Ok(default);
+        };
+        match text.parse() {
+            Ok(limit) if (1..=max).contains(&limit) => Ok(limit),
+            _ => Err(ApiError::field(
+                "limit",
+                format!("expected a whole number from 1 to {max}"),
+            )),
+        }
+    }
+
+    /// `order`.
+    pub(crate) fn order(&self, default: Order) -> Result<Order, ApiError> {
+        match self.text("order")? {
+            None => Ok(default),
+            Some("asc") => Ok(Order::Asc),
+            Some("desc") => Ok(Order::Desc),
+            Some(_) => Err(ApiError::field("order", "expected asc or desc")),
+        }
+    }
+
+    /// A boolean.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.text(name)? {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(ApiError::field(name, "expected true or false")),
+        }
+    }
+
+    /// A version number, from 1.
+    pub(crate) fn version(&self, name: &str) -> Result<Option<u32>, ApiError> {
+        let Some(text) = self.text(name)? else {
+            return Ok(None);
+        };
+        match text.parse() {
+            Ok(version) if version >= 1 => Ok(Some(version)),
+            _ => Err(ApiError::field(name, "expected a whole number from 1")),
+        }
+    }
+
+    /// An instant, RFC 3339. A `+` that was not encoded arrives as a space and is taken as meant.
+    pub(crate) fn instant(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
+        let Some(text) = self.text(name)? else {
+            return Ok(None);
+        };
+        let parsed = Timestamp::parse(&text.replace(' ', "+"));
+        parsed
+            .map(Some)
+            .map_err(|problem| ApiError::field(name, problem))
+    }
+}
+
+/// The ids in the path, in order of the route's pattern.
+#[derive(Clone, Debug)]
+pub(crate) struct Ids(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Ids {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let params = RawPathParams::from_request_parts(parts, state).await;
+        let params = params.map_err(|_| ApiError::invalid("the path cannot be read"))?;
+        Ok(Self(
+            params
+                .iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        ))
+    }
+}
+
+impl Ids {
+    fn id<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, IdError>) -> Result<T, ApiError> {
+        parse(self.text(name)).map_err(|problem| ApiError::field(name, problem.to_string()))
+    }
+
+    /// The raw text of a parameter.
+    pub(crate) fn text(&self, name: &str) -> &str {
+        let found = self.0.iter().find(|(given, _)| given == name);
+        found.map_or("", |(_, value)| value)
+    }
+
+    /// `{agent_id}`.
+    pub(crate) fn agent(&self) -> Result<AgentId, ApiError> {
+        self.id("agent_id", AgentId::parse)
+    }
+
+    /// `{environment_id}`.
+    pub(crate) fn environment(&self) -> Result<EnvironmentId, ApiError> {
+        self.id("environment_id", EnvironmentId::parse)
+    }
+
+    /// `{session_id}`.
+    pub(crate) fn session(&self) -> Result<SessionId, ApiError> {
+        self.id("session_id", SessionId::parse)
+    }
+
+    /// `{thread_id}`.
+    pub(crate) fn thread(&self) -> Result<ThreadId, ApiError> {
+        self.id("thread_id", ThreadId::parse)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_with_brackets_encoded_raw_or_absent() {
+        for text in [
+            "types%5B%5D=a&types%5B%5D=b",
+            "types[]=a&types[]=b",
+            "types=a&types=b",
+            "x=1&types[]=a&beta=true&types[]=b",
+        ] {
+            let query = Query::from_text(text);
+            assert_eq!(
+                query.list("types").collect::<Vec<_>>(),
+                ["a", "b"],
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn instants_keep_their_offset() {
+        for text in [
+            "created_at%5Bgte%5D=2026-11-21T11:30:05%2B00:00",
+            "created_at[gte]=2026-11-21T11:30:05+00:00",
+            "created_at[gte]=2026-11-21T11%3A30%3A05Z",
+        ] {
+            let instant = Query::from_text(text)
+                .instant("created_at[gte]")
+                .expect(text);
+            assert_eq!(
+                instant.expect("given").to_string(),
+                "2026-11-21T11:30:05.000000Z",
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn bad_values_are_refused_by_name() {
+        #[track_caller]
+        fn check<T>(result: Result<T, ApiError>, problem: &str) {
+            let error = result.err().expect("refused");
+            assert!(error.message().starts_with(problem), "{}", error.message());
+        }
+        for text in ["limit=0", "limit=101", "limit=-1", "limit=x", "limit=1.5"] {
+            check(
+                Query::from_text(text).limit(20, 100),
+                "limit: expected a whole number from 1 to 100",
+            );
+        }
+        check(
+            Query::from_text("limit=1&limit=2").limit(20, 100),
+            "limit: is given more than once",
+        );
+        check(
+            Query::from_text("order=up").order(Order::Asc),
+            "order: expected asc or desc",
+        );
+        check(
+            Query::from_text("include_archived=1").flag("include_archived"),
+            "include_archived: expected true",
+        );
+        check(
+            Query::from_text("version=0").version("version"),
+            "version: expected a whole number",
+        );
+        check(
+            Query::from_text("t=yesterday").instant("t"),
+            "t: not an RFC 3339 timestamp",
+        );
+        check(
+            Query::from_text("deployment_id=x").only(&[], &["deployment_id"]),
+            "deployment_id: this filter is not supported",
+        );
+    }
+
+    #[test]
+    fn empty_texts_count_as_absent() {
+        let query = Query::from_text("page=&limit=&order=&beta=true");
+        assert_eq!(query.text("page").expect("fine"), None);
+        assert_eq!(query.limit(20, 100).expect("fine"), 20);
+        query.only(&["page"], &[]).expect("tolerated");
+    }
+}

@@ -1,0 +1,370 @@
+//! Sessions: create, read, change, end (api §7, runtime §4, §12).
+
+pub(crate) mod snapshot;
+pub(crate) mod update;
+
+use std::time::Duration;
+
+use axum::Json as Reply;
+use axum::extract::State;
+use manyhands_protocol::event::EventBody;
+use manyhands_protocol::page::{BidirectionalPage, Order};
+use manyhands_protocol::session::{
+    AgentParam, CacheCreation, Session, SessionCreateParams, SessionDeleted, SessionFilter,
+    SessionStatus, SessionUpdateParams, Stats, Usage,
+};
+use manyhands_protocol::{AgentId, EnvironmentId, SessionId, ThreadId, Timestamp};
+use manyhands_store::{Append, Change, NewEntry, NewSession, SessionRecord, SessionState};
+
+use crate::api::admission;
+use crate::api::agents::definition;
+use crate::api::auth::Principal;
+use crate::api::cursor::Paging;
+use crate::api::error::ApiError;
+use crate::api::json::Json;
+use crate::api::query::{Ids, Query};
+use crate::app::App;
+
+const TITLE: usize = 2048;
+/// How long a request waits for a sandbox to be gone; the sweep at the next start takes what is left.
+const DESTROY: Duration = Duration::from_secs(10);
+
+/// A session as shown in responses, at the time `now`.
+pub(crate) fn shown(record: SessionRecord, now: Timestamp) -> Session {
+    let seconds = |millis: i64| millis as f64 / 1000.0;
+    let active_seconds = seconds(record.active_millis_at(now));
+    let end = record.terminated_at.unwrap_or(now);
+    Session {
+        stats: Stats {
+            active_seconds,
+            duration_seconds: seconds(end.millis_since(record.created_at)),
+        },
+        usage: Usage {
+            input_tokens: record.usage.input_tokens,
+            output_tokens: record.usage.output_tokens,
+            cache_read_input_tokens: record.usage.cache_read_input_tokens,
+            cache_creation: CacheCreation {
+                ephemeral_1h_input_tokens: record.usage.cache_creation_1h_input_tokens,
+                ephemeral_5m_input_tokens: record.usage.cache_creation_5m_input_tokens,
+            },
+            active_seconds,
+            list_cost: None,
+            server_tool_use: None,
+        },
+        id: record.id,
+        kind: Default::default(),
+        title: record.title,
+        status: record.status,
+        environment_id: record.environment_id,
+        agent: record.agent,
+        vault_ids: Vec::new(),
+        metadata: record.metadata,
+        resources: Vec::new(),
+        outcome_evaluations: Vec::new(),
+        budget: None,
+        deployment_id: None,
+        created_at: record.created_at,
+        updated_at: record.updated_at,
+        archived_at: record.archived_at,
+    }
+}
+
+/// `POST /v1/sessions`
+pub(crate) async fn create_session(
+    State(app): State<App>,
+    principal: Principal,
+    Json(params): Json<SessionCreateParams>,
+) -> Result<Reply<Session>, ApiError> {
+    definition::none_of(
+        "resources",
+        &params.resources.unwrap_or_default(),
+        "mounting a resource",
+    )?;
+    definition::none_of(
+        "vault_ids",
+        &params.vault_ids.unwrap_or_default(),
+        "a vault",
+    )?;
+    definition::none_of("budget", params.budget.as_slice(), "a budget")?;
+    let title = title(params.title)?;
+    let metadata = definition::metadata(params.metadata.unwrap_or_default())?;
+    let environment_id = EnvironmentId::parse(&params.environment_id)
+        .map_err(|problem| ApiError::field("environment_id", problem.to_string()))?;
+    let events = admission::read_initial_events(&params.initial_events.unwrap_or_default())?;
+
+    let (agent_id, version) = snapshot::reference(&params.agent)?;
+    let (agent, environment) = tokio::try_join!(
+        app.store.agent(&principal.workspace, &agent_id, version),
+        app.store.environment(&principal.workspace, &environment_id),
+    )?;
+    let agent = agent.ok_or_else(|| ApiError::not_found("agent"))?;
+    if agent.archived_at.is_some() {
+        return Err(archived_agent());
+    }
+    let environment = environment.ok_or_else(|| ApiError::not_found("environment"))?;
+    if environment.archived_at.is_some() {
+        return Err(archived_environment());
+    }
+    let overrides = match params.agent {
+        AgentParam::Id(_) => None,
+        AgentParam::Object(object) => Some(*object),
+    };
+    let agent = snapshot::resolve(agent, overrides, app.catalog())?;
+
+    let thread_id = ThreadId::generate();
+    let change = admission::begin(&thread_id, &agent.definition.name, events);
+    let running = change.append.status.is_some();
+    let session = NewSession {
+        workspace: principal.workspace.clone(),
+        id: SessionId::generate(),
+        thread_id,
+        environment_id,
+        agent,
+        title,
+        metadata,
+        change,
+    };
+    let id = session.id.clone();
+    if !app.store.create_session(session).await? {
+        return Err(gone_meanwhile());
+    }
+    let record = app.store.session(&principal.workspace, &id).await?;
+    let mut record = record.ok_or_else(|| ApiError::not_found("session"))?;
+    if running {
+        // The brain may be done by now; the answer shows the session as it was made (LC-6).
+        record.status = SessionStatus::Running;
+        record.usage = Default::default();
+    }
+    Ok(Reply(shown(record, app.now())))
+}
+
+fn archived_agent() -> ApiError {
+    ApiError::field("agent", "the agent is archived and cannot start sessions")
+}
+
+fn archived_environment() -> ApiError {
+    let error = ApiError::field(
+        "environment_id",
+        "the environment is archived and cannot start sessions",
+    );
+    error.with_code("environment_archived")
+}
+
+fn gone_meanwhile() -> ApiError {
+    ApiError::invalid(
+        "the agent or the environment was archived or deleted while the session was being made",
+    )
+}
+
+fn title(given: Option<String>) -> Result<Option<String>, ApiError> {
+    if let Some(title) = &given {
+        definition::text("title", title, 0, TITLE)?;
+    }
+    Ok(given)
+}
+
+/// `GET /v1/sessions/{session_id}`
+pub(crate) async fn retrieve_session(
+    State(app): State<App>,
+    principal: Principal,
+    ids: Ids,
+) -> Result<Reply<Session>, ApiError> {
+    let record = app
+        .store
+        .session(&principal.workspace, &ids.session()?)
+        .await?;
+    let record = record.ok_or_else(|| ApiError::not_found("session"))?;
+    Ok(Reply(shown(record, app.now())))
+}
+
+/// `POST /v1/sessions/{session_id}`
+pub(crate) async fn update_session(
+    State(app): State<App>,
+    principal: Principal,
+    ids: Ids,
+    Json(params): Json<SessionUpdateParams>,
+) -> Result<Reply<Session>, ApiError> {
+    let id = ids.session()?;
+    let patch = update::parse(params)?;
+    let changed = app
+        .store
+        .change(&principal.workspace, &id, &[], move |state| {
+            update::decide(state, patch).map(|change| (change, ()))
+        })
+        .await?;
+    changed.ok_or_else(|| ApiError::not_found("session"))??;
+    let record = app.store.session(&principal.workspace, &id).await?;
+    let record = record.ok_or_else(|| ApiError::not_found("session"))?;
+    Ok(Reply(shown(record, app.now())))
+}
+
+/// `GET /v1/sessions`
+pub(crate) async fn list_sessions(
+    State(app): State<App>,
+    principal: Principal,
+    query: Query,
+) -> Result<Reply<BidirectionalPage<Session>>, ApiError> {
+    let known = [
+        "agent_id",
+        "agent_version",
+        "statuses",
+        "created_at[gt]",
+        "created_at[gte]",
+        "created_at[lt]",
+        "created_at[lte]",
+        "include_archived",
+        "order",
+        "limit",
+        "page",
+    ];
+    query.only(&known, &["deployment_id", "memory_store_id"])?;
+    let filter = filter(&query)?;
+    let paging = Paging::read("sessions", &query, query.order(Order::Desc)?, (20, 100))?;
+    if paging
+        .position()
+        .is_some_and(|position| !admits(&filter, position))
+    {
+        return Err(ApiError::field(
+            "page",
+            "the cursor lies outside of the created_at filter",
+        ));
+    }
+    let found = app
+        .store
+        .list_sessions(&principal.workspace, &filter, &paging.range())
+        .await?;
+    let cut = paging.cut(found, |record| (record.created_at, record.id.to_string()));
+    let now = app.now();
+    Ok(Reply(BidirectionalPage {
+        data: cut
+            .data
+            .into_iter()
+            .map(|record| shown(record, now))
+            .collect(),
+        next_page: cut.next,
+        prev_page: cut.prev,
+    }))
+}
+
+fn filter(query: &Query) -> Result<SessionFilter, ApiError> {
+    let agent_id = query.text("agent_id")?.map(AgentId::parse).transpose();
+    let agent_id = agent_id.map_err(|problem| ApiError::field("agent_id", problem.to_string()))?;
+    let agent_version = query.version("agent_version")?;
+    if agent_version.is_some() && agent_id.is_none() {
+        return Err(ApiError::field("agent_version", "needs agent_id"));
+    }
+    let statuses = query.list("statuses").map(|text| {
+        let problem = "expected rescheduling, running, idle or terminated";
+        SessionStatus::parse(text).ok_or_else(|| ApiError::field("statuses", problem))
+    });
+    Ok(SessionFilter {
+        agent_id,
+        agent_version,
+        statuses: statuses.collect::<Result<_, _>>()?,
+        created_after: query.instant("created_at[gt]")?,
+        created_from: query.instant("created_at[gte]")?,
+        created_before: query.instant("created_at[lt]")?,
+        created_to: query.instant("created_at[lte]")?,
+        include_archived: query.flag("include_archived")?,
+    })
+}
+
+/// Whether a session made at `at` passes the time filters (runtime LI-2).
+fn admits(filter: &SessionFilter, at: Timestamp) -> bool {
+    filter.created_after.is_none_or(|limit| at > limit)
+        && filter.created_from.is_none_or(|limit| at >= limit)
+        && filter.created_before.is_none_or(|limit| at < limit)
+        && filter.created_to.is_none_or(|limit| at <= limit)
+}
+
+/// A session at work is neither archived nor deleted (runtime UP-7, UP-8).
+fn refuse_working(state: &SessionState, deed: &str) -> Result<(), ApiError> {
+    match state.record.status {
+        SessionStatus::Running | SessionStatus::Rescheduling => Err(ApiError::invalid(format!(
+            "the session is {} and cannot be {deed}: send user.interrupt and wait for session.status_idle",
+            state.record.status.as_str()
+        ))),
+        SessionStatus::Idle | SessionStatus::Terminated => Ok(()),
+    }
+}
+
+/// What archiving writes (runtime SQ-19); nothing when it is archived.
+fn archive(state: &SessionState) -> Result<Change, ApiError> {
+    refuse_working(state, "archived")?;
+    let record = &state.record;
+    let mut append = Append::default();
+    if record.status == SessionStatus::Idle {
+        append.status = Some(SessionStatus::Terminated);
+        append.entries = vec![
+            NewEntry::event(EventBody::SessionThreadStatusTerminated {
+                session_thread_id: record.thread_id.clone(),
+                agent_name: record.agent.definition.name.clone(),
+            }),
+            NewEntry::event(EventBody::SessionStatusTerminated {}),
+        ];
+    }
+    Ok(Change {
+        append,
+        archive: record.archived_at.is_none(),
+        ..Change::default()
+    })
+}
+
+/// `POST /v1/sessions/{session_id}/archive`: for good, and repeating it changes nothing.
+pub(crate) async fn archive_session(
+    State(app): State<App>,
+    principal: Principal,
+    ids: Ids,
+) -> Result<Reply<Session>, ApiError> {
+    let id = ids.session()?;
+    let decide = |state: &SessionState| archive(state).map(|change| (change, ()));
+    let archived = app
+        .store
+        .change(&principal.workspace, &id, &[], decide)
+        .await?;
+    archived.ok_or_else(|| ApiError::not_found("session"))??;
+    let (hands, session) = (app.hands.clone(), id.clone());
+    tokio::spawn(async move {
+        if let Err(error) = hands.release(session.as_str()).await {
+            tracing::warn!(session.id = %session, %error, "the sandbox of an archived session still runs");
+        }
+    });
+    let record = app.store.session(&principal.workspace, &id).await?;
+    let record = record.ok_or_else(|| ApiError::not_found("session"))?;
+    Ok(Reply(shown(record, app.now())))
+}
+
+/// `DELETE /v1/sessions/{session_id}`: the log, then the sandbox (runtime UP-8, EN-20).
+pub(crate) async fn delete_session(
+    State(app): State<App>,
+    principal: Principal,
+    ids: Ids,
+) -> Result<Reply<SessionDeleted>, ApiError> {
+    let id = ids.session()?;
+    let decide = |state: &SessionState| {
+        refuse_working(state, "deleted")?;
+        let change = Change {
+            delete: true,
+            ..Change::default()
+        };
+        Ok::<_, ApiError>((change, ()))
+    };
+    let deleted = app
+        .store
+        .change(&principal.workspace, &id, &[], decide)
+        .await?;
+    deleted.ok_or_else(|| ApiError::not_found("session"))??;
+    match tokio::time::timeout(DESTROY, app.hands.destroy(id.as_str())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(session.id = %id, %error, "the sandbox of a deleted session is left over")
+        }
+        Err(_) => {
+            tracing::warn!(session.id = %id, "the sandbox of a deleted session takes long to go")
+        }
+    }
+    Ok(Reply(SessionDeleted {
+        id,
+        kind: Default::default(),
+    }))
+}

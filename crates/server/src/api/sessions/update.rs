@@ -1,0 +1,108 @@
+//! Changing a session: title, metadata, and while it is idle its tools (runtime UP-1 to UP-4). Pure.
+
+use std::collections::BTreeMap;
+
+use manyhands_protocol::agent::Tool;
+use manyhands_protocol::event::EventBody;
+use manyhands_protocol::patch::Patch;
+use manyhands_protocol::session::{SessionStatus, SessionUpdateParams};
+use manyhands_store::{Append, Change, NewEntry, SessionState};
+
+use crate::api::agents::definition;
+use crate::api::error::ApiError;
+
+/// An update that is well formed by itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Update {
+    title: Patch<String>,
+    metadata: BTreeMap<String, Option<String>>,
+    tools: Option<Vec<Tool>>,
+}
+
+/// Checks what can be checked without the session.
+pub(crate) fn parse(params: SessionUpdateParams) -> Result<Update, ApiError> {
+    if params.vault_ids.is_sent() {
+        return Err(ApiError::field("vault_ids", "cannot be changed"));
+    }
+    if params.budget.is_sent() {
+        return Err(ApiError::not_built("budget", "a budget"));
+    }
+    if let Patch::Set(title) = &params.title {
+        definition::text("title", title, 0, super::TITLE)?;
+    }
+    let agent = match params.agent {
+        Patch::Clear => return Err(ApiError::field("agent", "cannot be cleared")),
+        Patch::Keep => Default::default(),
+        Patch::Set(agent) => agent,
+    };
+    let servers = agent
+        .mcp_servers
+        .value()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    definition::none_of("agent.mcp_servers", servers, "an MCP server")?;
+    Ok(Update {
+        title: params.title,
+        metadata: match params.metadata {
+            Patch::Keep | Patch::Clear => BTreeMap::new(),
+            Patch::Set(patch) => patch,
+        },
+        tools: match agent.tools {
+            Patch::Keep => None,
+            Patch::Clear => Some(Vec::new()),
+            Patch::Set(entries) => {
+                Some(definition::tools(&entries).map_err(|error| error.inside("agent"))?)
+            }
+        },
+    })
+}
+
+/// What the update writes: only what changes, and one `session.updated` that says so (UP-4, SQ-21).
+pub(crate) fn decide(state: &SessionState, update: Update) -> Result<Change, ApiError> {
+    let record = &state.record;
+    if record.archived_at.is_some() || record.status == SessionStatus::Terminated {
+        return Err(ApiError::invalid(
+            "the session has ended and can no longer be changed",
+        ));
+    }
+    if update.tools.is_some() && record.status != SessionStatus::Idle {
+        return Err(ApiError::field(
+            "agent",
+            format!(
+                "can only be changed while the session is idle, and it is {}: send user.interrupt and wait",
+                record.status.as_str()
+            ),
+        ));
+    }
+    let title = update.title.apply(record.title.clone());
+    let title = (title != record.title).then_some(title);
+    let metadata = definition::merge_metadata(&record.metadata, update.metadata)?;
+    let metadata = (metadata != record.metadata).then_some(metadata);
+    let agent = update
+        .tools
+        .filter(|tools| *tools != record.agent.definition.tools)
+        .map(|tools| {
+            let mut agent = record.agent.clone();
+            agent.definition.tools = tools;
+            agent
+        });
+    if title.is_none() && metadata.is_none() && agent.is_none() {
+        return Ok(Change::default());
+    }
+    let event = EventBody::SessionUpdated {
+        agent: agent.clone().map(Box::new),
+        budget: None,
+        metadata: metadata.clone().filter(|metadata| !metadata.is_empty()),
+        title: title.clone(),
+    };
+    Ok(Change {
+        append: Append {
+            entries: vec![NewEntry::event(event)],
+            ..Append::default()
+        },
+        title,
+        metadata,
+        agent,
+        ..Change::default()
+    })
+}

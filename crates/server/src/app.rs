@@ -1,0 +1,92 @@
+//! The parts that handlers are given.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use manyhands_brain::models::Registry;
+use manyhands_hands::{Probe, Provider};
+use manyhands_protocol::time::SharedClock;
+use manyhands_protocol::{Timestamp, WorkspaceId};
+use manyhands_store::Store;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::agents::definition::Catalog;
+
+/// For how long what a probe found is believed.
+const PROBE: Duration = Duration::from_secs(10);
+
+/// The parts, shared by all requests.
+#[derive(Clone)]
+pub(crate) struct App(Arc<Parts>);
+
+/// What an [`App`] is made of.
+pub(crate) struct Parts {
+    /// What is remembered.
+    pub(crate) store: Store,
+    /// The models that agents can name.
+    pub(crate) models: Arc<Registry>,
+    /// Where sandboxes come from.
+    pub(crate) hands: Arc<dyn Provider>,
+    /// Where the time comes from.
+    pub(crate) clock: SharedClock,
+    /// The one workspace of this installation.
+    pub(crate) workspace: WorkspaceId,
+    /// The organisation's id, shown on every answer to a key (runtime HT-10).
+    pub(crate) organization: HeaderValue,
+    /// Whether all stream frames are named `message` (runtime ST-4).
+    pub(crate) legacy_event_names: bool,
+    /// Cancelled when the server stops: streams end.
+    pub(crate) shutdown: CancellationToken,
+    /// What the sandbox provider said last, and when.
+    pub(crate) probed: Mutex<Option<(Instant, Probe)>>,
+}
+
+impl App {
+    /// Shares the parts.
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// What validation wants to know about models.
+    pub(crate) fn catalog(&self) -> &dyn Catalog {
+        &*self.0.models
+    }
+
+    /// What this host can give in sandboxes, as of some seconds ago.
+    pub(crate) async fn probe(&self) -> Probe {
+        let mut probed = self.probed.lock().await;
+        match &*probed {
+            Some((at, probe)) if at.elapsed() < PROBE => probe.clone(),
+            _ => {
+                let probe = self.hands.probe().await;
+                *probed = Some((Instant::now(), probe.clone()));
+                probe
+            }
+        }
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The id of the organisation that a workspace stands in: this installation has one of each.
+pub(crate) fn organization(workspace: &WorkspaceId) -> HeaderValue {
+    let tail = workspace
+        .as_str()
+        .strip_prefix(WorkspaceId::PREFIX)
+        .unwrap_or_default();
+    HeaderValue::from_str(&format!("org_{tail}")).unwrap_or(HeaderValue::from_static("org_local"))
+}

@@ -1,0 +1,6 @@
+//! The server's commands, one file each. They print for people; errors carry a hint.
+
+pub mod config;
+pub mod doctor;
+pub mod keys;
+pub mod serve;

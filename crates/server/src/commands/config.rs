@@ -1,0 +1,21 @@
+//! `manyhands config`: the effective settings, without secrets.
+
+use crate::config::show::show;
+use crate::config::{Config, Flags};
+
+/// What `manyhands config` is told.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    /// The same flags as `serve`.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// Prints the effective settings as TOML.
+///
+/// # Errors
+/// When a setting makes no sense.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    print!("{}", show(&Config::load(args.flags)?));
+    Ok(())
+}

@@ -1,0 +1,347 @@
+//! `manyhands doctor`: what works here, what does not, and what to do about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use manyhands_brain::models::{ModelSpec, ProviderSpec};
+use manyhands_hands::Provider;
+use manyhands_hands::provider::Holds;
+use manyhands_protocol::time::{SharedClock, SystemClock};
+use manyhands_store::{Database, Error, Store};
+use secrecy::ExposeSecret;
+use serde::Serialize;
+
+use super::keys::Remote;
+use crate::config::{Config, Flags};
+use crate::failure::Failure;
+use crate::{keys, server};
+
+/// What `manyhands doctor` is told.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    /// The same flags as `serve`.
+    #[command(flatten)]
+    pub flags: Flags,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    /// It works, with something to know.
+    Note,
+    /// It does not work.
+    Fail,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Serialize)]
+struct Check {
+    name: String,
+    verdict: Verdict,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<String>,
+}
+
+fn ok(name: &str, found: impl Into<String>) -> Check {
+    Check {
+        name: name.to_owned(),
+        verdict: Verdict::Ok,
+        found: found.into(),
+        advice: None,
+    }
+}
+
+fn note(name: &str, found: impl Into<String>, advice: impl Into<String>) -> Check {
+    Check {
+        verdict: Verdict::Note,
+        advice: Some(advice.into()),
+        ..ok(name, found)
+    }
+}
+
+fn fail(name: &str, found: impl Into<String>, advice: impl Into<String>) -> Check {
+    Check {
+        verdict: Verdict::Fail,
+        advice: Some(advice.into()),
+        ..ok(name, found)
+    }
+}
+
+/// Looks at everything and prints it.
+///
+/// # Errors
+/// When something does not work; all checks are printed first.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let mut checks = vec![ok("version", env!("CARGO_PKG_VERSION"))];
+    match Config::load(args.flags) {
+        Ok(config) => {
+            checks.push(ok("configuration", "is complete"));
+            checks.extend(store(&config).await);
+            checks.extend(sandbox(&config).await);
+            for spec in &config.models {
+                checks.push(model(spec).await);
+            }
+        }
+        Err(error) => checks.push(fail(
+            "configuration",
+            error.to_string(),
+            "correct it; see the documentation",
+        )),
+    }
+    let failed = checks
+        .iter()
+        .filter(|check| check.verdict == Verdict::Fail)
+        .count();
+    if args.json {
+        println!(
+            "{}",
+            serde_json::to_string_pretty(
+                &serde_json::json!({"ok": failed == 0, "checks": checks})
+            )?
+        );
+    } else {
+        for check in &checks {
+            print_one(check);
+        }
+    }
+    if failed > 0 {
+        bail!("{failed} of {} checks failed", checks.len());
+    }
+    Ok(())
+}
+
+fn print_one(check: &Check) {
+    let mark = match check.verdict {
+        Verdict::Ok => "ok  ",
+        Verdict::Note => "note",
+        Verdict::Fail => "FAIL",
+    };
+    println!("{mark}  {}: {}", check.name, check.found);
+    if let Some(advice) = &check.advice {
+        println!("      {advice}");
+    }
+}
+
+/// Store and key: asked of the server that runs, or looked at directly when none does.
+async fn store(config: &Config) -> Vec<Check> {
+    let shown = crate::config::show::database(&config.database);
+    let directory = config.data_dir.display();
+    if !config.data_dir.exists() && matches!(config.database, Database::Sqlite { .. }) {
+        return vec![note(
+            "store",
+            format!("{directory} does not exist yet"),
+            "`manyhands serve` makes it at its first start",
+        )];
+    }
+    let clock: SharedClock = Arc::new(SystemClock);
+    let opened = Store::open(manyhands_store::Config {
+        database: config.database.clone(),
+        clock,
+    })
+    .await;
+    let store = match opened {
+        Ok(store) => store,
+        Err(error @ Error::InUse { .. }) => return running(config, &error).await,
+        Err(error) => {
+            let advice = match error {
+                Error::Unavailable { .. } => "check that the database is up and reachable",
+                _ => "the message says what to change",
+            };
+            return vec![fail("store", format!("{shown}: {error}"), advice)];
+        }
+    };
+    let mut checks = vec![match store.ping().await {
+        Ok(()) => ok(
+            "store",
+            format!("{shown} answers; what is acknowledged is on disk"),
+        ),
+        Err(error) => fail(
+            "store",
+            error.to_string(),
+            "check that the database is up and reachable",
+        ),
+    }];
+    checks.push(key(config, &store).await);
+    store.close().await;
+    checks
+}
+
+async fn running(config: &Config, in_use: &Error) -> Vec<Check> {
+    let ready = async { Remote::of(config)?.ready().await };
+    vec![match ready.await {
+        Ok((true, _)) => ok("server", format!("{in_use}, and it is ready")),
+        Ok((false, checks)) => fail(
+            "server",
+            format!("{in_use}, and it is not ready: {checks}"),
+            "see its log",
+        ),
+        Err(error) => fail(
+            "server",
+            format!("{in_use}, and it does not answer: {error:#}"),
+            "see its log, or stop it",
+        ),
+    }]
+}
+
+async fn key(config: &Config, store: &Store) -> Check {
+    let path = keys::path(&config.data_dir);
+    let shown = path.display();
+    let advice = "make one with `manyhands keys create`";
+    match keys::read(&config.data_dir) {
+        Err(error) => note("key", format!("{shown} cannot be read: {error}"), advice),
+        Ok(key) => match store
+            .key_by_hash(&crate::api::auth::hash(key.expose_secret()))
+            .await
+        {
+            Err(error) => fail("key", error.to_string(), "check the database"),
+            Ok(None) => fail(
+                "key",
+                format!("the key in {shown} is unknown or revoked"),
+                advice,
+            ),
+            Ok(Some(_)) if keys::is_exposed(&config.data_dir).unwrap_or(false) => note(
+                "key",
+                format!("other users of this machine can read {shown}"),
+                format!("chmod 600 {shown}"),
+            ),
+            Ok(Some(_)) => ok("key", format!("the key in {shown} is valid")),
+        },
+    }
+}
+
+async fn sandbox(config: &Config) -> Vec<Check> {
+    let probe = server::namespace(config).probe().await;
+    let mut checks: Vec<Check> = probe
+        .missing
+        .iter()
+        .map(|missing| {
+            fail(
+                "sandbox",
+                format!("{} ({})", missing.what, missing.why),
+                missing.install.clone(),
+            )
+        })
+        .collect();
+    if probe.usable() {
+        let helpers: Vec<String> = probe
+            .helpers
+            .iter()
+            .map(|helper| format!("{} {} at {}", helper.name, helper.version, helper.path))
+            .collect();
+        let strength = "name spaces and a system-call filter on this machine's kernel; not for hostile tenants";
+        checks.push(ok(
+            "sandbox",
+            format!("{}: {strength} ({})", probe.provider, helpers.join(", ")),
+        ));
+    }
+    for limit in &probe.limits {
+        let name = format!("limit on {}", limit.name);
+        checks.push(match limit.holds {
+            Holds::Hard => ok(
+                &name,
+                format!("holds for the whole sandbox, by {}", limit.by),
+            ),
+            Holds::Soft => note(
+                &name,
+                format!("holds for each process or file alone, by {}", limit.by),
+                "see the documentation on limits",
+            ),
+            Holds::No => note(
+                &name,
+                format!("does not hold ({})", limit.by),
+                "see the documentation on limits",
+            ),
+        });
+    }
+    checks.extend(
+        probe
+            .notes
+            .iter()
+            .map(|text| note("sandbox", text.clone(), "nothing has to be done")),
+    );
+    checks.push(note(
+        "network",
+        "sandboxes have no network yet, whatever an environment asks for",
+        "give agents what they need in messages, or through custom tools",
+    ));
+    checks
+}
+
+async fn model(spec: &ModelSpec) -> Check {
+    let name = format!("model {}", spec.id);
+    match &spec.provider {
+        ProviderSpec::Scripted { script: None } => note(
+            &name,
+            "is answered by the built-in script",
+            "set ANTHROPIC_API_KEY, or configure [[models]], for a model",
+        ),
+        ProviderSpec::Scripted { script: Some(path) } => match std::fs::metadata(path) {
+            Ok(_) => ok(
+                &name,
+                format!("is answered by the script {}", path.display()),
+            ),
+            Err(error) => fail(
+                &name,
+                format!("{} cannot be read: {error}", path.display()),
+                "correct the path",
+            ),
+        },
+        ProviderSpec::Anthropic { base_url, key, .. } => {
+            let base = base_url
+                .as_ref()
+                .map_or("https://api.anthropic.com", |url| url.as_str());
+            endpoint(&name, base.trim_end_matches('/'), key.as_ref()).await
+        }
+    }
+}
+
+/// Asks an endpoint for its models, which costs nothing.
+async fn endpoint(name: &str, base: &str, key: Option<&secrecy::SecretString>) -> Check {
+    let timeouts = manyhands_egress::Timeouts {
+        connect: Duration::from_secs(5),
+        read: Duration::from_secs(10),
+    };
+    let client = match manyhands_egress::client(timeouts) {
+        Ok(client) => client,
+        Err(error) => return fail(name, error.to_string(), "check the machine's certificates"),
+    };
+    let mut request = client
+        .get(format!("{base}/v1/models"))
+        .header("anthropic-version", "2023-06-01");
+    if let Some(key) = key {
+        request = request.header("x-api-key", key.expose_secret());
+    }
+    match request.send().await {
+        Ok(answer) if answer.status().is_success() => {
+            ok(name, format!("{base} answers and takes the key"))
+        }
+        Ok(answer) if matches!(answer.status().as_u16(), 401 | 403) => fail(
+            name,
+            format!("{base} refuses the key ({})", answer.status()),
+            "correct the key",
+        ),
+        Ok(answer) => note(
+            name,
+            format!(
+                "{base} answers, and has no list of models ({})",
+                answer.status()
+            ),
+            "nothing has to be done",
+        ),
+        Err(error) => {
+            let error = Failure::new(format!("{:#}", anyhow::Error::new(error.without_url())), "");
+            fail(
+                name,
+                format!("{base} cannot be reached: {error}"),
+                "check the address, the network and the proxy",
+            )
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! `manyhands serve`: a server until Ctrl-C or SIGTERM.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use secrecy::ExposeSecret;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{Config, Flags};
+use crate::server::{Overrides, Server};
+use crate::{keys, telemetry};
+
+/// What `manyhands serve` is told.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    /// Where to listen, where to keep everything, which database.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// Serves until it is told to stop. Prints `listening on http://ADDR:PORT` when it answers.
+///
+/// # Errors
+/// When the server cannot start; see [`Server::start`].
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    telemetry::log();
+    // Both are heard from here on: a stop during the start is not lost.
+    let mut interrupt = signal(SignalKind::interrupt()).context("Ctrl-C cannot be heard")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be heard")?;
+    allow_many_files();
+    let config = Config::load(args.flags)?;
+    let (listen, data_dir) = (config.listen, config.data_dir.clone());
+    let server = tokio::select! {
+        started = Server::start(config, Overrides::default()) => started?,
+        _ = interrupt.recv() => return Ok(()),
+        _ = terminate.recv() => return Ok(()),
+    };
+    if !listen.ip().is_loopback() {
+        tracing::warn!(
+            "{listen} can be reached from other machines, and keys travel unencrypted: put TLS in front"
+        );
+    }
+    if server.is_scripted() {
+        tracing::warn!(
+            "no model key is configured: claude-* is answered by a script; set ANTHROPIC_API_KEY for a model"
+        );
+    }
+    announce(&server, &keys::path(&data_dir).display().to_string())
+        .context("standard output cannot be written")?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping");
+    server.stop().await;
+    Ok(())
+}
+
+fn announce(server: &Server, key_file: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if let Some(key) = server.first_key() {
+        writeln!(
+            out,
+            "API key (shown once; also in {key_file}): {}",
+            key.expose_secret()
+        )?;
+    }
+    writeln!(out, "listening on http://{}", server.address())?;
+    out.flush()
+}
+
+/// Each stream is an open file: takes as many as the machine gives without asking.
+fn allow_many_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    ) {
+        tracing::debug!(%error, "the limit on open files stays as it is");
+    }
+}

@@ -1,0 +1,295 @@
+//! Settings: flags, then `MANYHANDS_*`, then `manyhands.toml` (architecture "Config").
+
+mod file;
+pub(crate) mod show;
+
+use std::env::VarError;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use manyhands_brain::models::{self, ModelSpec, ProviderSpec, Timeouts};
+use manyhands_store::Database;
+use secrecy::{ExposeSecret, SecretString};
+
+const LISTEN: &str = "127.0.0.1:8787";
+const DATA_DIR: &str = "./manyhands-data";
+const FILE: &str = "manyhands.toml";
+
+/// The settings that flags and the environment can give. A flag wins over its variable, both over the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Flags {
+    /// Configuration file; without this flag, manyhands.toml in the working directory, if there is one.
+    #[arg(long, env = "MANYHANDS_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where to listen [default: 127.0.0.1:8787]; port 0 takes any free port.
+    #[arg(long, env = "MANYHANDS_LISTEN", value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Where everything is kept [default: ./manyhands-data].
+    #[arg(long, env = "MANYHANDS_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// A PostgreSQL URL [default: SQLite in the data directory].
+    #[arg(
+        long,
+        env = "MANYHANDS_DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub database_url: Option<SecretString>,
+    /// A script for the scripted model [default: the built-in one].
+    #[arg(long, env = "MANYHANDS_SCRIPT", value_name = "FILE")]
+    pub script: Option<PathBuf>,
+}
+
+/// The effective settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where everything is kept: the database file, the first key, sandboxes.
+    pub data_dir: PathBuf,
+    /// Which database.
+    pub database: Database,
+    /// Which models, and who serves them.
+    pub models: Vec<ModelSpec>,
+    /// Whether all stream frames are named `message`, for old clients (runtime ST-4).
+    pub legacy_event_names: bool,
+    /// Sandboxes.
+    pub sandbox: Sandbox,
+    /// The most sessions at work at once.
+    pub concurrent_sessions: usize,
+    /// The most tool rounds of one turn (runtime ER-4).
+    pub tool_rounds: u32,
+}
+
+/// How sandboxes are made and kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    /// After how much idle time the processes end; files stay (architecture §3).
+    pub idle: Duration,
+    /// The first of the host's user ids that a server running as root gives to sandboxes.
+    pub first_uid: u32,
+    /// How many there are.
+    pub uids: u32,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(300),
+            first_uid: 2_000_000,
+            uids: 1_000_000,
+        }
+    }
+}
+
+/// What is wrong with the settings: stop, and tell the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("the configuration file {} cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not as it should be.
+    #[error("the configuration file {} is wrong: {message}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        message: String,
+    },
+    /// A setting makes no sense.
+    #[error("{setting}: {problem}")]
+    Setting {
+        /// Its name in the file or the environment.
+        setting: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+}
+
+fn wrong(setting: impl Into<String>, problem: impl Into<String>) -> Error {
+    Error::Setting {
+        setting: setting.into(),
+        problem: problem.into(),
+    }
+}
+
+/// What the process's environment says beside the flags. Handed in, so that tests have one of their own.
+pub(crate) type Environment<'e> = &'e dyn Fn(&str) -> Result<String, VarError>;
+
+impl Config {
+    /// The effective settings of this process.
+    ///
+    /// # Errors
+    /// When a setting makes no sense; all of them name the setting.
+    pub fn load(flags: Flags) -> Result<Self, Error> {
+        let path = flags.config.clone();
+        let path = path.or_else(|| Path::new(FILE).exists().then(|| PathBuf::from(FILE)));
+        let file = match path {
+            Some(path) => file::read(&path)?,
+            None => file::File::default(),
+        };
+        Self::merge(flags, file, &|name| std::env::var(name))
+    }
+
+    fn merge(flags: Flags, file: file::File, environment: Environment<'_>) -> Result<Self, Error> {
+        let listen = match (flags.listen, file.listen) {
+            (Some(listen), _) => listen,
+            (None, Some(text)) => text
+                .parse()
+                .map_err(|_| wrong("listen", format!("{text:?} is not ADDR:PORT")))?,
+            (None, None) => LISTEN
+                .parse()
+                .map_err(|_| wrong("listen", "the default is not ADDR:PORT"))?,
+        };
+        let data_dir = flags
+            .data_dir
+            .or(file.data_dir)
+            .unwrap_or_else(|| DATA_DIR.into());
+        let database = match flags.database_url.or(file.database.url) {
+            None => Database::Sqlite {
+                directory: data_dir.clone(),
+            },
+            Some(url) => postgres(url)?,
+        };
+        let concurrent_sessions = file.limits.concurrent_sessions.unwrap_or(256);
+        if concurrent_sessions == 0 {
+            return Err(wrong("limits.concurrent_sessions", "must be at least 1"));
+        }
+        let tool_rounds = file.limits.tool_rounds.unwrap_or(500);
+        if tool_rounds == 0 {
+            return Err(wrong("limits.tool_rounds", "must be at least 1"));
+        }
+        Ok(Self {
+            listen,
+            data_dir,
+            database,
+            models: model_specs(file.models, flags.script.or(file.script), environment)?,
+            legacy_event_names: file.stream.legacy_event_names,
+            sandbox: file.sandbox.effective()?,
+            concurrent_sessions,
+            tool_rounds,
+        })
+    }
+}
+
+fn postgres(url: SecretString) -> Result<Database, Error> {
+    let text = url.expose_secret();
+    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        return Ok(Database::Postgres { url });
+    }
+    Err(wrong(
+        "database.url",
+        "expected postgres://…; without a URL, SQLite in the data directory is used",
+    ))
+}
+
+/// A variable, where an empty one counts as absent.
+fn variable(environment: Environment<'_>, name: &str) -> Result<Option<String>, Error> {
+    match environment(name) {
+        Ok(text) if text.is_empty() => Ok(None),
+        Ok(text) => Ok(Some(text)),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => Err(wrong(name, "is not UTF-8")),
+    }
+}
+
+/// The models of the file, or without any the ones that the environment means (architecture "Model layer").
+///
+/// `ANTHROPIC_BASE_URL` points clients at this server, so it is never read here.
+fn model_specs(
+    listed: Vec<file::Model>,
+    script: Option<PathBuf>,
+    environment: Environment<'_>,
+) -> Result<Vec<ModelSpec>, Error> {
+    let key = variable(environment, "ANTHROPIC_API_KEY")?.map(SecretString::from);
+    if listed.is_empty() {
+        const BASE_URL: &str = "MANYHANDS_ANTHROPIC_BASE_URL";
+        let base_url = variable(environment, BASE_URL)?;
+        let base_url = base_url
+            .map(|url| manyhands_egress::check_endpoint(&url))
+            .transpose();
+        let base_url = base_url.map_err(|error| wrong(BASE_URL, error.to_string()))?;
+        return Ok(models::default_specs(key, base_url, script));
+    }
+    let spec = |(index, model): (usize, file::Model)| {
+        spec(
+            model,
+            &format!("models[{index}]"),
+            &key,
+            &script,
+            environment,
+        )
+    };
+    listed.into_iter().enumerate().map(spec).collect()
+}
+
+fn spec(
+    model: file::Model,
+    at: &str,
+    default_key: &Option<SecretString>,
+    script: &Option<PathBuf>,
+    environment: Environment<'_>,
+) -> Result<ModelSpec, Error> {
+    if model.id.is_empty() || model.id.matches('*').count() > 1 {
+        return Err(wrong(
+            format!("{at}.id"),
+            "expected a model id, or a pattern with one *",
+        ));
+    }
+    let provider = match model.provider {
+        file::Provider::Scripted => {
+            if model.base_url.is_some() || model.key.is_some() {
+                return Err(wrong(at, "a scripted model has neither base_url nor key"));
+            }
+            ProviderSpec::Scripted {
+                script: model.script.or_else(|| script.clone()),
+            }
+        }
+        file::Provider::Anthropic => {
+            if model.script.is_some() {
+                return Err(wrong(at, "only a scripted model has a script"));
+            }
+            let base_url = model
+                .base_url
+                .map(|url| manyhands_egress::check_endpoint(&url))
+                .transpose();
+            let base_url =
+                base_url.map_err(|error| wrong(format!("{at}.base_url"), error.to_string()))?;
+            let key = match model.key {
+                Some(source) => Some(source.read(&format!("{at}.key"), environment)?),
+                // The variable's key is for its own endpoint only.
+                None if base_url.is_none() => Some(default_key.clone().ok_or_else(|| {
+                    wrong(
+                        format!("{at}.key"),
+                        "is missing: name its source, or set ANTHROPIC_API_KEY",
+                    )
+                })?),
+                None => None,
+            };
+            ProviderSpec::Anthropic {
+                base_url,
+                key,
+                timeouts: Timeouts::default(),
+            }
+        }
+    };
+    Ok(ModelSpec {
+        upstream_id: model.upstream_id,
+        display_name: model.display_name,
+        context_window: model.context_window,
+        max_output: model.max_output,
+        thinking: model.thinking.map(file::Thinking::spec).unwrap_or_default(),
+        effort: model.effort.unwrap_or(true),
+        prices: model.prices.map(file::Prices::spec),
+        ..ModelSpec::new(model.id, provider)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! `manyhands.toml`. An unknown key is an error: a setting that is not understood would silently not hold.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use manyhands_brain::models;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::{Environment, Error, Sandbox, variable, wrong};
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) listen: Option<String>,
+    pub(super) data_dir: Option<PathBuf>,
+    pub(super) script: Option<PathBuf>,
+    pub(super) database: DatabaseSection,
+    pub(super) models: Vec<Model>,
+    pub(super) stream: StreamSection,
+    pub(super) sandbox: SandboxSection,
+    pub(super) limits: LimitsSection,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct DatabaseSection {
+    pub(super) url: Option<SecretString>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct StreamSection {
+    pub(super) legacy_event_names: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LimitsSection {
+    pub(super) concurrent_sessions: Option<usize>,
+    pub(super) tool_rounds: Option<u32>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct SandboxSection {
+    idle_seconds: Option<u64>,
+    first_uid: Option<u32>,
+    uids: Option<u32>,
+}
+
+impl SandboxSection {
+    pub(super) fn effective(self) -> Result<Sandbox, Error> {
+        let default = Sandbox::default();
+        if self.idle_seconds == Some(0) {
+            return Err(wrong("sandbox.idle_seconds", "must be at least 1"));
+        }
+        let first_uid = self.first_uid.unwrap_or(default.first_uid);
+        let uids = self.uids.unwrap_or(default.uids);
+        // Ids below 1000 belong to the host's own services, root above all.
+        if first_uid < 1000 {
+            return Err(wrong("sandbox.first_uid", "must be at least 1000"));
+        }
+        if uids == 0 || first_uid.checked_add(uids).is_none() {
+            return Err(wrong("sandbox.uids", "is not a range of user ids"));
+        }
+        Ok(Sandbox {
+            idle: self.idle_seconds.map_or(default.idle, Duration::from_secs),
+            first_uid,
+            uids,
+        })
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Model {
+    pub(super) id: String,
+    pub(super) provider: Provider,
+    pub(super) base_url: Option<String>,
+    pub(super) key: Option<KeySource>,
+    pub(super) script: Option<PathBuf>,
+    pub(super) upstream_id: Option<String>,
+    pub(super) display_name: Option<String>,
+    pub(super) context_window: Option<u64>,
+    pub(super) max_output: Option<u32>,
+    pub(super) thinking: Option<Thinking>,
+    pub(super) effort: Option<bool>,
+    pub(super) prices: Option<Prices>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Provider {
+    Anthropic,
+    Scripted,
+}
+
+/// Where a key is, never the key: `{ env = "NAME" }` or `{ file = "PATH" }`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum KeySource {
+    Env(String),
+    File(PathBuf),
+}
+
+impl KeySource {
+    pub(super) fn read(
+        self,
+        at: &str,
+        environment: Environment<'_>,
+    ) -> Result<SecretString, Error> {
+        let text = match self {
+            Self::Env(name) => variable(environment, &name)?
+                .ok_or_else(|| wrong(at, format!("the environment variable {name} is not set")))?,
+            Self::File(path) => {
+                let text = fs::read_to_string(&path);
+                let text = text.map_err(|error| {
+                    wrong(at, format!("{} cannot be read: {error}", path.display()))
+                })?;
+                text.trim().to_owned()
+            }
+        };
+        if text.is_empty() {
+            return Err(wrong(at, "the key is empty"));
+        }
+        Ok(SecretString::from(text))
+    }
+}
+
+/// `"adaptive"`, or `{ budget = TOKENS }`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Thinking {
+    Adaptive,
+    Budget(u32),
+}
+
+impl Thinking {
+    pub(super) fn spec(self) -> models::Thinking {
+        match self {
+            Self::Adaptive => models::Thinking::Adaptive,
+            Self::Budget(tokens) => models::Thinking::Budget(tokens),
+        }
+    }
+}
+
+/// USD per million tokens.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Prices {
+    input: f64,
+    output: f64,
+    cache_read: f64,
+    cache_write: f64,
+}
+
+impl Prices {
+    pub(super) fn spec(self) -> models::Prices {
+        let Self {
+            input,
+            output,
+            cache_read,
+            cache_write,
+        } = self;
+        models::Prices {
+            input,
+            output,
+            cache_read,
+            cache_write,
+        }
+    }
+}
+
+pub(super) fn read(path: &Path) -> Result<File, Error> {
+    let text = fs::read_to_string(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    // The parser's error quotes the line it is about, which may hold a database password: only place and problem go on.
+    toml::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(1, |span| {
+            text[..span.start.min(text.len())].lines().count().max(1)
+        });
+        Error::File {
+            path: path.to_owned(),
+            message: format!("line {line}: {}", error.message()),
+        }
+    })
+}

@@ -1,0 +1,136 @@
+//! The effective settings as `manyhands config` prints them: the form of the file, and no secret.
+
+use manyhands_brain::models::{ModelSpec, ProviderSpec, Thinking};
+use manyhands_store::Database;
+use secrecy::ExposeSecret;
+use toml::{Table, Value};
+
+use super::Config;
+
+/// TOML text.
+pub(crate) fn show(config: &Config) -> String {
+    let mut all = Table::new();
+    let mut set = |name: &str, value: Value| drop(all.insert(name.to_owned(), value));
+    set("listen", config.listen.to_string().into());
+    set("data_dir", config.data_dir.display().to_string().into());
+    set(
+        "database",
+        table([("url", database(&config.database).into())]),
+    );
+    set(
+        "models",
+        Value::Array(config.models.iter().map(model).collect()),
+    );
+    set(
+        "stream",
+        table([("legacy_event_names", config.legacy_event_names.into())]),
+    );
+    set(
+        "sandbox",
+        table([
+            ("idle_seconds", number(config.sandbox.idle.as_secs())),
+            ("first_uid", number(u64::from(config.sandbox.first_uid))),
+            ("uids", number(u64::from(config.sandbox.uids))),
+        ]),
+    );
+    set(
+        "limits",
+        table([
+            (
+                "concurrent_sessions",
+                number(config.concurrent_sessions as u64),
+            ),
+            ("tool_rounds", number(u64::from(config.tool_rounds))),
+        ]),
+    );
+    all.to_string()
+}
+
+fn table<const N: usize>(pairs: [(&str, Value); N]) -> Value {
+    Value::Table(
+        pairs
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    )
+}
+
+fn number(value: u64) -> Value {
+    Value::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+/// The database, without the password of its URL.
+pub(crate) fn database(database: &Database) -> String {
+    match database {
+        Database::Sqlite { directory } => format!("sqlite (in {})", directory.display()),
+        Database::Postgres { url } => match url::Url::parse(url.expose_secret()) {
+            Ok(url) => format!(
+                "postgres://{}{}{}",
+                if url.password().is_some() {
+                    "(password hidden)@"
+                } else {
+                    ""
+                },
+                url.host_str().unwrap_or_default(),
+                url.path()
+            ),
+            Err(_) => "postgres://(hidden)".to_owned(),
+        },
+    }
+}
+
+fn model(spec: &ModelSpec) -> Value {
+    let mut shown = Table::new();
+    let mut set = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            shown.insert(name.to_owned(), value);
+        }
+    };
+    let text = |text: &Option<String>| text.clone().map(Value::from);
+    set("id", Some(spec.id.clone().into()));
+    match &spec.provider {
+        ProviderSpec::Anthropic { base_url, key, .. } => {
+            set("provider", Some("anthropic".into()));
+            set("base_url", base_url.as_ref().map(|url| url.as_str().into()));
+            set(
+                "key",
+                Some(if key.is_some() { "(set)" } else { "(none)" }.into()),
+            );
+        }
+        ProviderSpec::Scripted { script } => {
+            set("provider", Some("scripted".into()));
+            let script = script
+                .as_ref()
+                .map_or("(built in)".to_owned(), |path| path.display().to_string());
+            set("script", Some(script.into()));
+        }
+    }
+    set("upstream_id", text(&spec.upstream_id));
+    set("display_name", text(&spec.display_name));
+    set("context_window", spec.context_window.map(number));
+    set(
+        "max_output",
+        spec.max_output.map(|tokens| number(u64::from(tokens))),
+    );
+    set("effort", Some(spec.effort.into()));
+    set(
+        "thinking",
+        match spec.thinking {
+            Thinking::Unset => None,
+            Thinking::Adaptive => Some("adaptive".into()),
+            Thinking::Budget(tokens) => Some(table([("budget", number(u64::from(tokens)))])),
+        },
+    );
+    set(
+        "prices",
+        spec.prices.map(|prices| {
+            table([
+                ("input", prices.input.into()),
+                ("output", prices.output.into()),
+                ("cache_read", prices.cache_read.into()),
+                ("cache_write", prices.cache_write.into()),
+            ])
+        }),
+    );
+    Value::Table(shown)
+}

@@ -1,0 +1,253 @@
+use std::collections::HashMap;
+use std::fs;
+
+use super::show::show;
+use super::*;
+
+fn merge(flags: Flags, toml: &str, environment: &[(&str, &str)]) -> Result<Config, Error> {
+    let file = toml::from_str(toml).map_err(|error| wrong("file", error.message()))?;
+    let environment: HashMap<&str, &str> = environment.iter().copied().collect();
+    Config::merge(flags, file, &|name| {
+        environment
+            .get(name)
+            .map(|text| (*text).to_owned())
+            .ok_or(VarError::NotPresent)
+    })
+}
+
+fn plain(toml: &str, environment: &[(&str, &str)]) -> Config {
+    merge(Flags::default(), toml, environment).expect("accepted")
+}
+
+#[track_caller]
+fn refused(toml: &str, environment: &[(&str, &str)], problem: &str) {
+    let error = merge(Flags::default(), toml, environment)
+        .expect_err(problem)
+        .to_string();
+    assert!(error.contains(problem), "{error}");
+}
+
+#[test]
+fn defaults_listen_on_loopback_with_sqlite() {
+    let config = plain("", &[]);
+    assert!(config.listen.ip().is_loopback());
+    assert!(matches!(config.database, Database::Sqlite { .. }));
+    assert!(!config.legacy_event_names);
+    assert_eq!(config.sandbox, Sandbox::default());
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let toml =
+        "listen = '127.0.0.1:1'\ndata_dir = '/from/file'\n[database]\nurl = 'postgres://file/db'";
+    let config = plain(toml, &[]);
+    assert_eq!(
+        (config.listen.port(), config.data_dir.as_path()),
+        (1, Path::new("/from/file"))
+    );
+    let flags = Flags {
+        listen: Some("127.0.0.1:2".parse().expect("an address")),
+        data_dir: Some("/from/flag".into()),
+        database_url: Some(SecretString::from("postgresql://flag/db")),
+        ..Flags::default()
+    };
+    let config = merge(flags, toml, &[]).expect("accepted");
+    assert_eq!(
+        (config.listen.port(), config.data_dir.as_path()),
+        (2, Path::new("/from/flag"))
+    );
+    let Database::Postgres { url } = config.database else {
+        panic!("not PostgreSQL")
+    };
+    assert_eq!(url.expose_secret(), "postgresql://flag/db");
+}
+
+#[test]
+fn without_models_in_the_file_the_environment_says_who_serves_claude() {
+    #[track_caller]
+    fn check(environment: &[(&str, &str)], expected: Option<(Option<&str>, Option<&str>)>) {
+        let config = plain("", environment);
+        let served = match &config.models[0].provider {
+            ProviderSpec::Anthropic { base_url, key, .. } => Some((
+                base_url.as_ref().map(|url| url.as_str()),
+                key.as_ref().map(ExposeSecret::expose_secret),
+            )),
+            ProviderSpec::Scripted { .. } => None,
+        };
+        assert_eq!(config.models[0].id, "claude-*");
+        assert_eq!(served, expected);
+    }
+    let base = ("MANYHANDS_ANTHROPIC_BASE_URL", "http://127.0.0.1:9/");
+    check(&[], None);
+    check(&[("ANTHROPIC_API_KEY", "")], None);
+    check(&[("ANTHROPIC_API_KEY", "k")], Some((None, Some("k"))));
+    check(&[base], Some((Some("http://127.0.0.1:9/"), None)));
+    check(
+        &[base, ("ANTHROPIC_API_KEY", "k")],
+        Some((Some("http://127.0.0.1:9/"), Some("k"))),
+    );
+    // That variable points clients at this server.
+    check(&[("ANTHROPIC_BASE_URL", "http://127.0.0.1:8787")], None);
+}
+
+#[test]
+fn models_of_the_file_are_complete_entries() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let key = dir.path().join("key");
+    fs::write(&key, "from-file\n").expect("written");
+    let toml = format!(
+        r#"
+        [[models]]
+        id = "claude-*"
+        provider = "anthropic"
+        thinking = "adaptive"
+
+        [[models]]
+        id = "local"
+        provider = "anthropic"
+        base_url = "http://127.0.0.1:9"
+        key = {{ file = "{}" }}
+        thinking = {{ budget = 2048 }}
+        effort = false
+        context_window = 1000
+        prices = {{ input = 1.0, output = 2.0, cache_read = 0.1, cache_write = 1.25 }}
+
+        [[models]]
+        id = "open"
+        provider = "anthropic"
+        base_url = "http://127.0.0.1:9"
+
+        [[models]]
+        id = "demo"
+        provider = "scripted"
+        script = "demo.yaml"
+        "#,
+        key.display()
+    );
+    let config = plain(&toml, &[("ANTHROPIC_API_KEY", "from-env")]);
+    let key = |index: usize| match &config.models[index].provider {
+        ProviderSpec::Anthropic { key, .. } => {
+            key.as_ref().map(|key| key.expose_secret().to_owned())
+        }
+        ProviderSpec::Scripted { .. } => panic!("scripted"),
+    };
+    assert_eq!(key(0).as_deref(), Some("from-env"));
+    assert_eq!(key(1).as_deref(), Some("from-file"));
+    assert_eq!(key(2), None, "the variable's key goes to no other endpoint");
+    assert_eq!(config.models.len(), 4);
+    let shown = show(&config);
+    for secret in ["from-env", "from-file"] {
+        assert!(!shown.contains(secret) && !format!("{config:?}").contains(secret));
+    }
+    assert!(
+        shown.contains("budget = 2048") && shown.contains("script = \"demo.yaml\""),
+        "{shown}"
+    );
+    toml::from_str::<toml::Table>(&shown).expect("it prints TOML");
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused_by_name() {
+    refused("flavour = 'mint'", &[], "unknown field `flavour`");
+    refused("[sandbox]\nmemory = 1", &[], "unknown field `memory`");
+    refused("listen = 'here'", &[], "listen: \"here\" is not ADDR:PORT");
+    refused(
+        "[database]\nurl = 'mysql://x'",
+        &[],
+        "database.url: expected postgres://",
+    );
+    refused(
+        "[limits]\nconcurrent_sessions = 0",
+        &[],
+        "limits.concurrent_sessions: must be at least 1",
+    );
+    refused(
+        "[sandbox]\nidle_seconds = 0",
+        &[],
+        "sandbox.idle_seconds: must be at least 1",
+    );
+    refused(
+        "[sandbox]\nfirst_uid = 0",
+        &[],
+        "sandbox.first_uid: must be at least 1000",
+    );
+    refused(
+        "[sandbox]\nfirst_uid = 4294967295",
+        &[],
+        "sandbox.uids: is not a range",
+    );
+    let base = ("MANYHANDS_ANTHROPIC_BASE_URL", "127.0.0.1:9");
+    refused("", &[base], "MANYHANDS_ANTHROPIC_BASE_URL: ");
+    let model = |rest: &str| format!("[[models]]\nid = 'm'\nprovider = {rest}");
+    refused(&model("'openai'"), &[], "unknown variant `openai`");
+    refused(&model("'anthropic'"), &[], "models[0].key: is missing");
+    refused(&model("'anthropic'\nkey = 'sk-in-the-file'"), &[], "file: ");
+    refused(
+        &model("'anthropic'\nkey = { env = 'NOPE' }"),
+        &[],
+        "models[0].key: the environment variable NOPE is not set",
+    );
+    refused(
+        &model("'anthropic'\nkey = { file = '/nope' }"),
+        &[],
+        "models[0].key: /nope cannot be read",
+    );
+    refused(
+        &model("'anthropic'\nbase_url = 'ftp://x'"),
+        &[],
+        "models[0].base_url: ",
+    );
+    refused(
+        &model("'scripted'\nbase_url = 'http://x'"),
+        &[],
+        "models[0]: a scripted model has neither",
+    );
+    refused(
+        "[[models]]\nid = 'a*b*'\nprovider = 'scripted'",
+        &[],
+        "models[0].id: expected a model id",
+    );
+}
+
+#[test]
+fn a_wrong_file_is_named_with_its_line_and_without_its_text() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("manyhands.toml");
+    fs::write(
+        &path,
+        "listen = '127.0.0.1:0'\n[database]\nurl = postgres://u:hunter2@host/db\n",
+    )
+    .expect("written");
+    let error = Config::load(Flags {
+        config: Some(path.clone()),
+        ..Flags::default()
+    })
+    .expect_err("refused")
+    .to_string();
+    assert!(error.contains("manyhands.toml is wrong: line 3"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+    let missing = Flags {
+        config: Some(dir.path().join("nope.toml")),
+        ..Flags::default()
+    };
+    assert!(
+        Config::load(missing)
+            .expect_err("refused")
+            .to_string()
+            .contains("nope.toml cannot be read")
+    );
+}
+
+#[test]
+fn a_database_password_is_not_shown() {
+    let config = plain(
+        "[database]\nurl = 'postgres://u:hunter2@db.example/name?options=hunter2'",
+        &[],
+    );
+    let shown = show(&config);
+    assert!(
+        shown.contains("postgres://(password hidden)@db.example/name"),
+        "{shown}"
+    );
+    assert!(!shown.contains("hunter2") && !format!("{config:?}").contains("hunter2"));
+}

@@ -1,0 +1,141 @@
+//! API keys: making them, the first one of an installation, and the command `manyhands keys`.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use manyhands_protocol::id::ApiKeyId;
+use manyhands_protocol::{Timestamp, WorkspaceId};
+use manyhands_store::Store;
+use manyhands_store::key::{ApiKey, KeyHash};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::api::auth::{KEY_PREFIX, hash};
+
+/// How many characters of a key may be shown, to recognise it by.
+const HINT: usize = KEY_PREFIX.len() + 4;
+
+/// The machine gives no random bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("this machine gives no random bytes")]
+pub(crate) struct NoRandomness;
+
+/// A new key with 256 random bits, its record, and its hash for the store.
+pub(crate) fn mint(
+    workspace: &WorkspaceId,
+    name: String,
+    now: Timestamp,
+) -> Result<(SecretString, ApiKey, KeyHash), NoRandomness> {
+    let mut bytes = [0; 32];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| NoRandomness)?;
+    let key = format!("{KEY_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes));
+    let record = ApiKey {
+        id: ApiKeyId::generate(),
+        workspace: workspace.clone(),
+        name,
+        hint: key.chars().take(HINT).collect(),
+        created_at: now,
+        revoked_at: None,
+    };
+    let hash = hash(&key);
+    Ok((SecretString::from(key), record, hash))
+}
+
+/// Where the first key of an installation is kept.
+pub(crate) fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("api-key")
+}
+
+/// Makes the first key when the workspace has none (architecture "Keys"): the key, to be shown once.
+///
+/// The file is written first: a crash in between leaves a file whose key opens nothing, and the next start makes another.
+pub(crate) async fn ensure_first(
+    store: &Store,
+    workspace: &WorkspaceId,
+    data_dir: &Path,
+    now: Timestamp,
+) -> anyhow::Result<Option<SecretString>> {
+    if !store.list_keys(workspace).await?.is_empty() {
+        return Ok(None);
+    }
+    let (key, record, hash) = mint(workspace, "first key".to_owned(), now)?;
+    let path = path(data_dir);
+    write_private(&path, key.expose_secret()).map_err(|error| {
+        anyhow::anyhow!(
+            "the API key cannot be written to {}: {error}",
+            path.display()
+        )
+    })?;
+    store.insert_key(&record, &hash).await?;
+    Ok(Some(key))
+}
+
+/// Writes a file that only its owner can read, whole or not at all.
+pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    // A file left over by a crash may have other permissions.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}
+
+/// The key in a data directory's file.
+pub(crate) fn read(data_dir: &Path) -> io::Result<SecretString> {
+    let text = fs::read_to_string(path(data_dir))?;
+    Ok(SecretString::from(text.trim().to_owned()))
+}
+
+/// Whether others than its owner can read the key file.
+pub(crate) fn is_exposed(data_dir: &Path) -> io::Result<bool> {
+    Ok(fs::metadata(path(data_dir))?.permissions().mode() & 0o077 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_long_random_and_never_debug_printed() {
+        let workspace = WorkspaceId::generate();
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..100 {
+            let (key, record, stored) =
+                mint(&workspace, "k".to_owned(), Timestamp::from_micros(0)).expect("a key");
+            let text = key.expose_secret();
+            assert_eq!(text.len(), KEY_PREFIX.len() + 43);
+            assert_eq!(stored, hash(text));
+            assert!(text.starts_with(&record.hint) && record.hint.len() == HINT);
+            assert!(!format!("{key:?} {record:?}").contains(text));
+            assert!(seen.insert(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_key_file_is_private_whatever_was_there() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = path(dir.path());
+        fs::write(path.with_extension("new"), "left over").expect("written");
+        fs::write(&path, "old").expect("written");
+        write_private(&path, "mh_key_x").expect("written");
+        assert_eq!(read(dir.path()).expect("read").expose_secret(), "mh_key_x");
+        assert!(!is_exposed(dir.path()).expect("a file"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("set");
+        assert!(is_exposed(dir.path()).expect("a file"));
+    }
+}

@@ -1,0 +1,44 @@
+//! The process's figures, collected for `/metrics` (security OPS-1), and its log.
+
+use std::io;
+use std::sync::OnceLock;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+/// Bounds of latencies, in seconds.
+const SECONDS: [f64; 14] = [
+    0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
+];
+
+/// The recorder of this process, installed when it is first asked for.
+///
+/// Where another recorder is installed already, the figures go there and this one stays empty.
+pub(crate) fn recorder() -> &'static PrometheusHandle {
+    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+    RECORDER.get_or_init(|| {
+        let builder = PrometheusBuilder::new();
+        // The only refusal is an empty list of bounds.
+        let builder = builder.set_buckets(&SECONDS).unwrap_or_default();
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        if metrics::set_global_recorder(recorder).is_err() {
+            tracing::warn!("another metrics recorder is installed; /metrics stays empty");
+        }
+        handle
+    })
+}
+
+/// Sends the log to standard error, filtered by `MANYHANDS_LOG` (such as `debug`, or `manyhands_server=debug`).
+pub(crate) fn log() {
+    let filter =
+        EnvFilter::try_from_env("MANYHANDS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    let colours =
+        io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    if subscriber.with_ansi(colours).try_init().is_err() {
+        tracing::debug!("another log is installed");
+    }
+}
