@@ -61,7 +61,7 @@ impl Store {
                             values![WorkspaceId::generate().as_str(), now],
                         )
                         .await?;
-                        Ok::<_, Error>(tx.one(SELECT, Vec::new()).await?)
+                        tx.one(SELECT, Vec::new()).await
                     })
                 })
                 .await?;

@@ -125,10 +125,9 @@ async fn run_jobs(tx: &mut Tx, group: &mut [Box<dyn Job>]) -> Result<(), Error> 
 }
 
 async fn commit(tx: &mut Tx) -> Result<(), Error> {
-    match tx.prefix.take() {
+    if let Some(BEGIN | BEGIN_AND_MARK) = tx.prefix.take() {
         // No statement ran.
-        Some(BEGIN | BEGIN_AND_MARK) => return Ok(()),
-        Some(_) | None => {}
+        return Ok(());
     }
     failpoint!("store::group::before_commit");
     tx.run("COMMIT", Vec::new()).await?;

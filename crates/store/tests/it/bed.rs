@@ -16,6 +16,9 @@ use manyhands_store::{
 };
 use manyhands_testkit::clock::TestClock;
 use manyhands_testkit::postgres;
+use secrecy::ExposeSecret as _;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 
 /// A fresh database that can be opened more than once.
 pub(crate) struct Bed {
@@ -26,6 +29,15 @@ pub(crate) struct Bed {
 }
 
 impl Bed {
+    /// A database somewhere the test has chosen.
+    pub(crate) fn on(database: Database, clock: TestClock) -> Self {
+        Self {
+            database,
+            clock,
+            _directory: None,
+        }
+    }
+
     pub(crate) async fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
         Self {
@@ -45,6 +57,25 @@ impl Bed {
             },
             clock: TestClock::default(),
             _directory: None,
+        }
+    }
+
+    /// Runs SQL behind the store's back.
+    pub(crate) async fn sql(&self, sql: &'static str) {
+        match &self.database {
+            Database::Sqlite { directory } => {
+                let file = directory.join("manyhands.db");
+                let options = SqliteConnectOptions::new().filename(file);
+                let mut connection = options.connect().await.unwrap();
+                sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            }
+            Database::Postgres { url } => {
+                let url = url.expose_secret();
+                let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+                sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            }
         }
     }
 
@@ -241,4 +272,28 @@ pub(crate) fn work(new: Vec<NewEntry>) -> Change {
         wants_brain: true,
         ..Change::default()
     }
+}
+
+pub(crate) fn positions(entries: &[Entry]) -> Vec<i64> {
+    entries.iter().map(|entry| entry.position).collect()
+}
+
+/// A client's events that count as processed at once.
+pub(crate) fn notes(texts: &[&str]) -> Change {
+    Change {
+        append: entries(
+            texts
+                .iter()
+                .map(|text| NewEntry::event(said(text)))
+                .collect(),
+        ),
+        ..Change::default()
+    }
+}
+
+/// Waits for something that must come, but not for ever.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(std::time::Duration::from_secs(30), future)
+        .await
+        .expect("it comes within 30 s")
 }

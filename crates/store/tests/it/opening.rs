@@ -1,0 +1,132 @@
+//! Opening a database: what is verified, what is refused, and what the refusal says.
+
+use manyhands_protocol::time::SystemClock;
+use manyhands_store::{Config, Database, Error, Store};
+use std::sync::Arc;
+
+use crate::bed::*;
+
+contract!(
+    store_5_an_older_program_refuses_a_newer_schema,
+    store_5_a_changed_migration_is_refused,
+);
+
+async fn refusal(bed: &Bed) -> (&'static str, String) {
+    match Store::open(bed.config()).await {
+        Err(Error::Setup { operation, reason }) => (operation, reason),
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("it opened"),
+    }
+}
+
+async fn store_5_an_older_program_refuses_a_newer_schema(bed: Bed) {
+    bed.open().await.close().await;
+    // The checksum's type differs between the two; a copy of an existing row serves both.
+    bed.sql(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         SELECT 9999, 'from the future', success, checksum, 1 FROM _sqlx_migrations LIMIT 1",
+    )
+    .await;
+    let (operation, reason) = refusal(&bed).await;
+    assert_eq!(operation, "migrating the database");
+    assert!(
+        reason.contains("9999") && reason.contains("newer program"),
+        "{reason}"
+    );
+    bed.sql("DELETE FROM _sqlx_migrations WHERE version = 9999")
+        .await;
+    bed.open().await.close().await;
+}
+
+async fn store_5_a_changed_migration_is_refused(bed: Bed) {
+    bed.open().await.close().await;
+    bed.sql("UPDATE _sqlx_migrations SET checksum = substr(checksum, 2)")
+        .await;
+    let (_, reason) = refusal(&bed).await;
+    assert!(reason.contains("modified"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_second_opener_of_a_data_directory_is_told_the_holders_pid() {
+    let bed = Bed::sqlite().await;
+    let store = bed.open().await;
+    let Err(Error::InUse { directory, pid }) = Store::open(bed.config()).await else {
+        panic!("it is held");
+    };
+    assert_eq!(pid, std::process::id().to_string());
+    assert!(directory.ends_with("data"));
+    assert_eq!(store.ping().await, Ok(()), "the holder is not disturbed");
+    store.close().await;
+    bed.open().await.close().await;
+}
+
+#[tokio::test]
+async fn a_data_directory_is_private_to_its_owner() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bed = Bed::sqlite().await;
+    let store = bed.open().await;
+    let Database::Sqlite { directory } = &bed.database else {
+        panic!("it is SQLite");
+    };
+    let mode = std::fs::metadata(directory).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_named_as_such() {
+    let bed = Bed::sqlite().await;
+    let Database::Sqlite { directory } = &bed.database else {
+        panic!("it is SQLite");
+    };
+    std::fs::create_dir_all(directory).unwrap();
+    std::fs::write(
+        directory.join("manyhands.db"),
+        "not a database ".repeat(500),
+    )
+    .unwrap();
+    let Err(error) = Store::open(bed.config()).await else {
+        panic!("it opened");
+    };
+    assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+}
+
+async fn open_postgres(url: &str) -> Result<Store, Error> {
+    Store::open(Config {
+        database: Database::Postgres { url: url.into() },
+        clock: Arc::new(SystemClock),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_absent_postgres_is_explained_without_the_password() {
+    // Bound and never listened to: connections are refused for as long as the test runs.
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let url = format!("postgres://someone:hunter2@127.0.0.1:{port}/none");
+    let error = open_postgres(&url).await.err().expect("nobody is there");
+    let text = error.to_string();
+    assert!(text.contains(&format!("127.0.0.1:{port}")), "{text}");
+    assert!(text.contains("start again"), "{text}");
+    assert!(!text.contains("hunter2") && !format!("{error:?}").contains("hunter2"));
+
+    let error = open_postgres("postgres://someone:hunter2@:x:y").await.err();
+    let text = error.expect("that is no URL").to_string();
+    assert!(text.contains("postgres://user:password@host"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[tokio::test]
+async fn store_1_a_postgres_that_may_lose_commits_is_refused() {
+    let bed = Bed::postgres().await;
+    bed.sql(
+        "DO $$ BEGIN
+            EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database());
+        END $$",
+    )
+    .await;
+    let (operation, reason) = refusal(&bed).await;
+    assert_eq!(operation, "checking PostgreSQL's durability settings");
+    assert!(reason.starts_with("synchronous_commit is off"), "{reason}");
+}
