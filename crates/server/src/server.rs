@@ -84,7 +84,13 @@ impl Server {
             Some(hands) => hands,
             None => {
                 let hands = namespace(&config);
-                tokio::spawn(tidy(hands.clone(), store.clone(), workspace.clone()));
+                let folders = config.data_dir.join("sandboxes");
+                tokio::spawn(tidy(
+                    hands.clone(),
+                    store.clone(),
+                    workspace.clone(),
+                    folders,
+                ));
                 Arc::new(hands)
             }
         };
@@ -267,7 +273,9 @@ pub(crate) fn namespace(config: &Config) -> Namespace {
 }
 
 /// Makes the first sandbox start fast, and removes what deleted sessions left behind (security SBX-8).
-async fn tidy(hands: Namespace, store: Store, workspace: WorkspaceId) {
+///
+/// Control groups are the machine's, so one may belong to another server: only what lies in `folders` is ours.
+async fn tidy(hands: Namespace, store: Store, workspace: WorkspaceId, folders: PathBuf) {
     // Ids are in order of time: later sessions are not in the list below, and are kept.
     let horizon = SessionId::generate();
     if let Err(error) = hands.prepare().await {
@@ -275,7 +283,8 @@ async fn tidy(hands: Namespace, store: Store, workspace: WorkspaceId) {
     }
     let swept = async {
         let known = all_sessions(&store, &workspace).await?;
-        let keep = |id: &str| id >= horizon.as_str() || known.contains(id);
+        let keep =
+            |id: &str| id >= horizon.as_str() || known.contains(id) || !folders.join(id).exists();
         anyhow::Ok(hands.sweep(keep).await?)
     };
     if let Err(error) = swept.await {
