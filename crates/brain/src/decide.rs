@@ -94,34 +94,43 @@ pub(crate) fn decide(transcript: &Transcript, limits: Limits, now: Timestamp) ->
         });
     }
     let take = transcript.waiting(false);
-    if transcript.owes_answer || !take.is_empty() {
+    let at_work = matches!(transcript.status, Status::Running | Status::Rescheduling);
+    let next = Step::Sample {
+        take: take.clone(),
+        announce: transcript.status != Status::Running,
+    };
+    if transcript.owes_answer {
         if transcript.rounds >= limits.tool_rounds {
             return Step::Rest(Rest::ToolLimit);
         }
-        if let Some(until) = transcript.retry.map(|retry| retry.until())
-            && transcript.status == Status::Rescheduling
-            && now < until
+        let retry = transcript.retry.map(|retry| retry.until());
+        return match retry.filter(|until| transcript.status == Status::Rescheduling && now < *until)
         {
-            return Step::Wait { until };
-        }
-        return Step::Sample {
-            take,
-            announce: transcript.status != Status::Running,
+            Some(until) => Step::Wait { until },
+            None => next,
         };
     }
-    Step::Rest(match (transcript.status, &transcript.ending) {
-        (Status::Idle | Status::Terminated, _) => Rest::Quiet,
-        (_, Some(StopRecord::MaxTokens)) => Rest::CutOff,
-        (
-            _,
-            Some(StopRecord::Refusal {
-                category,
-                explanation,
-            }),
-        ) => Rest::Refusal {
+    match (&transcript.ending, at_work) {
+        (None, _) if !take.is_empty() => next,
+        // What was sent meanwhile is the word to go on.
+        (Some(StopRecord::MaxTokens), true) if !take.is_empty() => next,
+        // The turn is over; what was sent meanwhile opens the next one (runtime SE-5).
+        (Some(ending), true) => Step::Rest(over(ending)),
+        (None, true) => Step::Rest(Rest::EndTurn),
+        (_, false) => Step::Rest(Rest::Quiet),
+    }
+}
+
+fn over(ending: &StopRecord) -> Rest {
+    match ending {
+        StopRecord::EndTurn | StopRecord::ToolUse => Rest::EndTurn,
+        StopRecord::MaxTokens => Rest::CutOff,
+        StopRecord::Refusal {
+            category,
+            explanation,
+        } => Rest::Refusal {
             category: category.clone(),
             explanation: explanation.clone(),
         },
-        _ => Rest::EndTurn,
-    })
+    }
 }

@@ -208,11 +208,3 @@ impl Usage {
 pub(crate) fn raw_json(text: String) -> Box<RawValue> {
     RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
-
-#[cfg(test)]
-pub(crate) fn tests_client() -> reqwest::Client {
-    reqwest::Client::builder()
-        .no_proxy()
-        .build()
-        .expect("a client without TLS settings")
-}

@@ -364,7 +364,9 @@ mod tests {
 
     fn registry(key: bool) -> Registry {
         let clock: SharedClock = Arc::new(manyhands_protocol::time::SystemClock);
-        let client = crate::models::tests_client();
+        // Only the first test can install it.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let client = Client::new();
         let specs = default_specs(key.then(|| SecretString::from("k")), None, None);
         Registry::new(specs, &client, &clock).unwrap()
     }

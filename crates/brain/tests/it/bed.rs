@@ -1,0 +1,557 @@
+//! What the stories stand on: one session in a store of its own, a brain that can be killed, and its log as short lines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use manyhands_brain::models::{ModelSpec, ProviderSpec, Registry, Timeouts};
+use manyhands_brain::{Brain, Config, Probe, Retries};
+use manyhands_hands::provider::fake::Fake;
+use manyhands_hands::{Call, Output};
+use manyhands_protocol::agent::{
+    Agent, Definition, ExecutionIdentity, PermissionPolicy, SessionAgent, Tool, ToolConfig,
+    ToolDefault,
+};
+use manyhands_protocol::content::ContentBlock;
+use manyhands_protocol::environment::{Environment, EnvironmentConfig};
+use manyhands_protocol::event::EventBody;
+use manyhands_protocol::model::{Effort, EffortLevel, ModelConfig, Speed};
+use manyhands_protocol::session::SessionStatus;
+use manyhands_protocol::time::{Clock, SharedClock, SystemClock};
+use manyhands_protocol::{AgentId, EnvironmentId, EventId, SessionId, ThreadId, WorkspaceId, tag};
+use manyhands_store::{
+    Append, Change, Database, Entry, EntryKind, NewEntry, NewSession, SessionRecord, Store,
+    Subscription,
+};
+use manyhands_testkit::gate::Gate;
+use manyhands_testkit::model::{ModelServer, Reply};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+/// How long a story may wait for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One session and all that is around it.
+pub(crate) struct Bed {
+    pub(crate) store: Store,
+    pub(crate) model: ModelServer,
+    pub(crate) hands: Fake,
+    pub(crate) session: SessionId,
+    pub(crate) config: Config,
+    pub(crate) specs: fn(&str) -> Vec<ModelSpec>,
+    workspace: WorkspaceId,
+    thread: ThreadId,
+    brain: Option<(Brain, CancellationToken)>,
+    directory: tempfile::TempDir,
+}
+
+/// The models of a bed: the scripted server, with short patience.
+fn specs(url: &str) -> Vec<ModelSpec> {
+    let provider = ProviderSpec::Anthropic {
+        base_url: Some(url.parse().expect("a URL")),
+        key: Some("test-key".into()),
+        timeouts: Timeouts {
+            headers: Duration::from_secs(20),
+            between: Duration::from_secs(20),
+        },
+    };
+    vec![ModelSpec::new("claude-*", provider)]
+}
+
+/// As [`specs`], but silence is noticed at once.
+pub(crate) fn impatient_specs(url: &str) -> Vec<ModelSpec> {
+    let mut specs = specs(url);
+    if let ProviderSpec::Anthropic { timeouts, .. } = &mut specs[0].provider {
+        *timeouts = Timeouts {
+            headers: Duration::from_millis(100),
+            between: Duration::from_millis(100),
+        };
+    }
+    specs
+}
+
+/// Settings without waits that matter.
+pub(crate) fn quick() -> Config {
+    Config {
+        retries: Retries {
+            attempts: 3,
+            total: Duration::from_secs(60),
+            base: Duration::from_millis(2),
+            longest: Duration::from_millis(5),
+        },
+        tick: Duration::from_millis(50),
+        ..Config::default()
+    }
+}
+
+/// The built-in tools and one of the client's.
+pub(crate) fn tools() -> Vec<Tool> {
+    let default_config = ToolDefault {
+        enabled: true,
+        permission_policy: PermissionPolicy::AlwaysAllow {},
+    };
+    let off = ToolConfig {
+        name: "grep".to_owned(),
+        kind: "grep".to_owned(),
+        enabled: false,
+        permission_policy: PermissionPolicy::AlwaysAllow {},
+    };
+    vec![
+        Tool::AgentToolset {
+            configs: vec![off],
+            default_config,
+        },
+        Tool::Custom {
+            name: "ask_human".to_owned(),
+            description: "Asks a person.".to_owned(),
+            input_schema: json!({"type": "object", "properties": {"question": {"type": "string"}}}),
+        },
+    ]
+}
+
+/// Hands whose tools say what they were given.
+pub(crate) fn hands() -> Fake {
+    let echo = |call: Call| async move { Output::text(format!("{}: {}", call.name, call.input)) };
+    let mut hands = Fake::new();
+    for name in ["bash", "read", "write", "edit", "glob"] {
+        hands = hands.with_tool(name, echo);
+    }
+    hands
+}
+
+impl Bed {
+    /// A session that has not been sent anything, and a running brain.
+    pub(crate) async fn new(replies: impl IntoIterator<Item = Reply>) -> Self {
+        let mut bed = Self::asleep(replies).await;
+        bed.wake();
+        bed
+    }
+
+    /// A session that has not been sent anything; no brain yet.
+    pub(crate) async fn asleep(replies: impl IntoIterator<Item = Reply>) -> Self {
+        // Only the first of all tests can install it.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(&directory).await;
+        let workspace = store.default_workspace().await.unwrap();
+        let (agent, environment) = (agent(), environment());
+        store.insert_agent(&workspace, &agent).await.unwrap();
+        store
+            .insert_environment(&workspace, &environment)
+            .await
+            .unwrap();
+        let (session, thread) = (SessionId::generate(), ThreadId::generate());
+        let new = NewSession {
+            workspace: workspace.clone(),
+            id: session.clone(),
+            thread_id: thread.clone(),
+            environment_id: environment.id,
+            agent: SessionAgent {
+                id: agent.id,
+                kind: tag::Agent::Value,
+                version: 1,
+                definition: agent.definition,
+            },
+            title: None,
+            metadata: Default::default(),
+            change: Change::default(),
+        };
+        assert!(store.create_session(new).await.unwrap());
+        let model = ModelServer::with(replies).await;
+        model.check_prefixes();
+        Self {
+            store,
+            model,
+            hands: hands(),
+            session,
+            config: quick(),
+            specs,
+            workspace,
+            thread,
+            brain: None,
+            directory,
+        }
+    }
+
+    /// Gives the session's agent other tools, as a session update does.
+    pub(crate) async fn set_tools(&self, tools: Vec<Tool>) {
+        let changed = self
+            .store
+            .change(&self.workspace, &self.session, &[], move |state| {
+                let mut agent = state.record.agent.clone();
+                agent.definition.tools = tools;
+                let updated = EventBody::SessionUpdated {
+                    agent: Some(Box::new(agent.clone())),
+                    budget: None,
+                    metadata: None,
+                    title: None,
+                };
+                let append = Append {
+                    entries: vec![NewEntry::event(updated)],
+                    ..Append::default()
+                };
+                let change = Change {
+                    append,
+                    agent: Some(agent),
+                    ..Change::default()
+                };
+                Ok::<_, ()>((change, ()))
+            })
+            .await
+            .unwrap();
+        assert!(changed.is_some());
+    }
+
+    /// Starts the brain.
+    pub(crate) fn wake(&mut self) {
+        let cancel = CancellationToken::new();
+        let clock: SharedClock = Arc::new(SystemClock);
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let models = Registry::new((self.specs)(&self.model.url()), &client, &clock).unwrap();
+        let brain = Brain::start(
+            self.config.clone(),
+            self.store.clone(),
+            Arc::new(self.hands.clone()),
+            Arc::new(models),
+            clock,
+            cancel.clone(),
+        );
+        self.brain = Some((brain, cancel));
+    }
+
+    /// The process dies: nothing of the brain is left, and the store is opened anew.
+    pub(crate) async fn crash(&mut self) {
+        drop(self.brain.take());
+        self.store.close().await;
+        self.store = open(&self.directory).await;
+    }
+
+    /// The process is asked to stop, and does.
+    pub(crate) async fn shut_down(&mut self) {
+        let (brain, cancel) = self.brain.take().expect("a running brain");
+        cancel.cancel();
+        tokio::time::timeout(PATIENCE, brain.stopped())
+            .await
+            .expect("the brain stops");
+        self.store.close().await;
+        self.store = open(&self.directory).await;
+    }
+
+    /// Sends events as the server does.
+    pub(crate) async fn send(&self, events: Vec<EventBody>) -> Vec<EventId> {
+        let thread = self.thread.clone();
+        let changed = self
+            .store
+            .change(&self.workspace, &self.session, &[], move |state| {
+                Ok::<_, ()>((admit(state, events, &thread), ()))
+            })
+            .await
+            .unwrap();
+        let (entries, ()) = changed.expect("the session").expect("not refused");
+        entries.into_iter().map(|entry| entry.event_id).collect()
+    }
+
+    /// Sends one message.
+    pub(crate) async fn say(&self, text: &str) -> EventId {
+        self.send(vec![message(text)]).await.remove(0)
+    }
+
+    /// Sends a message and waits for the end of the turn.
+    pub(crate) async fn turn(&self, text: &str) -> Vec<String> {
+        let before = self.log().await.len();
+        self.say(text).await;
+        self.idle().await;
+        self.log().await.split_off(before)
+    }
+
+    /// Waits until the session is at rest, with nothing queued that could go on.
+    pub(crate) async fn idle(&self) {
+        self.until(|record, _| {
+            matches!(
+                record.status,
+                SessionStatus::Idle | SessionStatus::Terminated
+            )
+        })
+        .await;
+    }
+
+    /// Waits until the session and its log are as wanted.
+    pub(crate) async fn until(&self, wanted: impl Fn(&SessionRecord, &[Entry]) -> bool) {
+        let mut tail: Subscription = self.store.subscribe(&self.session);
+        let wait = async {
+            loop {
+                let record = self.record().await;
+                let entries = self.entries().await;
+                if wanted(&record, &entries) {
+                    return;
+                }
+                tail.recv().await.expect("the store is open");
+                while tail.recv().now_or_never().is_some() {}
+            }
+        };
+        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+            panic!(
+                "waited too long; the log is:\n{}",
+                self.log().await.join("\n")
+            );
+        }
+    }
+
+    /// Waits until an event of this type is in the log so many times.
+    pub(crate) async fn seen(&self, type_name: &str, times: usize) {
+        self.until(|_, entries| {
+            let of_type =
+                |entry: &&Entry| &*entry.type_name == type_name && entry.kind == EntryKind::Event;
+            entries.iter().filter(of_type).count() >= times
+        })
+        .await;
+    }
+
+    pub(crate) async fn record(&self) -> SessionRecord {
+        let record = self.store.session(&self.workspace, &self.session).await;
+        record.unwrap().expect("the session")
+    }
+
+    pub(crate) async fn entries(&self) -> Vec<Entry> {
+        self.store.read(&self.session, 0, 100_000).await.unwrap()
+    }
+
+    /// Public events of a type, rendered and parsed.
+    pub(crate) async fn events(&self, type_name: &str) -> Vec<Value> {
+        let entries = self.entries().await;
+        let of_type = entries
+            .iter()
+            .filter(|entry| &*entry.type_name == type_name && entry.kind == EntryKind::Event);
+        of_type
+            .map(|entry| serde_json::from_str(&entry.render()).unwrap())
+            .collect()
+    }
+
+    /// The public log, a line each: the type and what tells it from others.
+    pub(crate) async fn log(&self) -> Vec<String> {
+        let entries = self.entries().await;
+        let public = entries.iter().filter(|entry| entry.is_public());
+        public.map(line).collect()
+    }
+
+    /// Invariant I3: every tool use has exactly one result, and none is open.
+    pub(crate) async fn assert_each_call_has_one_result(&self) {
+        let mut uses = Vec::new();
+        let mut results = Vec::new();
+        for entry in self.entries().await {
+            let body: Value = serde_json::from_str(&entry.body).unwrap();
+            match (entry.kind, &*entry.type_name) {
+                (EntryKind::Event, "agent.tool_use" | "agent.custom_tool_use") => {
+                    uses.push(entry.event_id.as_str().to_owned());
+                }
+                (EntryKind::Event, "agent.tool_result") => {
+                    results.push(body["tool_use_id"].as_str().unwrap().to_owned());
+                }
+                (EntryKind::Event, "user.custom_tool_result") => {
+                    results.push(body["custom_tool_use_id"].as_str().unwrap().to_owned());
+                }
+                _ => {}
+            }
+        }
+        uses.sort();
+        results.sort();
+        assert_eq!(uses, results, "each call has exactly one result (I3)");
+    }
+}
+
+/// Holds a wake at a failpoint of this name, the n-th time it comes there (from 1); others pass.
+pub(crate) fn hold_at(point: &'static str, nth: usize, gate: &Gate) -> Probe {
+    let gate = gate.clone();
+    let seen = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    Probe(Arc::new(move |name, _| {
+        let here =
+            name == point && seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1 == nth;
+        let gate = gate.clone();
+        async move {
+            if here {
+                gate.pass().await;
+            }
+        }
+        .boxed()
+    }))
+}
+
+pub(crate) fn message(text: &str) -> EventBody {
+    EventBody::UserMessage {
+        content: vec![ContentBlock::text(text)],
+    }
+}
+
+pub(crate) fn interrupt() -> EventBody {
+    EventBody::UserInterrupt {
+        session_thread_id: None,
+    }
+}
+
+pub(crate) fn custom_result(call: &str, text: &str) -> EventBody {
+    EventBody::UserCustomToolResult {
+        custom_tool_use_id: EventId::parse(call).unwrap(),
+        content: Some(vec![ContentBlock::text(text)]),
+        is_error: None,
+        session_thread_id: None,
+    }
+}
+
+async fn open(directory: &tempfile::TempDir) -> Store {
+    Store::open(manyhands_store::Config {
+        database: Database::Sqlite {
+            directory: directory.path().to_owned(),
+        },
+        clock: Arc::new(SystemClock),
+    })
+    .await
+    .unwrap()
+}
+
+/// The server's admission, as far as the stories need it.
+fn admit(
+    state: &manyhands_store::SessionState,
+    events: Vec<EventBody>,
+    thread: &ThreadId,
+) -> Change {
+    let idle = state.record.status == SessionStatus::Idle;
+    let mut open = state.calls.len();
+    let waiting = open > 0;
+    let mut append = Append::default();
+    let (mut interrupts, mut work) = (false, false);
+    for body in events {
+        let id = EventId::generate();
+        let mut queued = body.is_queued_on_receipt();
+        match &body {
+            EventBody::UserInterrupt { .. } if idle && !waiting => queued = false,
+            EventBody::UserInterrupt { .. } => interrupts = true,
+            EventBody::UserCustomToolResult {
+                custom_tool_use_id, ..
+            } => {
+                append
+                    .answered
+                    .push((custom_tool_use_id.clone(), id.clone()));
+                open -= 1;
+                work = true;
+            }
+            _ => work |= !idle || !waiting,
+        }
+        append.entries.push(NewEntry::Event { id, body, queued });
+    }
+    let starts = idle && open == 0 && !interrupts && (work || waiting);
+    if starts {
+        append
+            .entries
+            .push(NewEntry::event(EventBody::SessionThreadStatusRunning {
+                session_thread_id: thread.clone(),
+                agent_name: "helper".to_owned(),
+            }));
+        append
+            .entries
+            .push(NewEntry::event(EventBody::SessionStatusRunning {}));
+        append.status = Some(SessionStatus::Running);
+    }
+    Change {
+        append,
+        wants_brain: starts || work || interrupts,
+        ..Change::default()
+    }
+}
+
+fn line(entry: &Entry) -> String {
+    let body: Value = serde_json::from_str(&entry.body).unwrap();
+    let name = &entry.type_name;
+    if entry.kind == EntryKind::Processed {
+        return format!("{name} processed");
+    }
+    let texts = |content: &Value| {
+        let blocks = content.as_array().cloned().unwrap_or_default();
+        let texts = blocks
+            .iter()
+            .map(|block| block["text"].as_str().unwrap_or("?"));
+        texts.collect::<Vec<_>>().join("|")
+    };
+    match &**name {
+        "user.message" | "agent.message" => format!("{name}: {}", texts(&body["content"])),
+        "user.custom_tool_result" => format!("{name}: {}", texts(&body["content"])),
+        "agent.tool_use" => format!(
+            "{name}: {} {} {}",
+            body["name"].as_str().unwrap(),
+            body["input"],
+            body["evaluated_permission"].as_str().unwrap_or("-")
+        ),
+        "agent.custom_tool_use" => {
+            format!(
+                "{name}: {} {}",
+                body["name"].as_str().unwrap(),
+                body["input"]
+            )
+        }
+        "agent.tool_result" => format!(
+            "{name}: {}{}",
+            texts(&body["content"]),
+            if body["is_error"] == true {
+                " (error)"
+            } else {
+                ""
+            }
+        ),
+        "session.status_idle" | "session.thread_status_idle" => {
+            format!("{name}: {}", body["stop_reason"]["type"].as_str().unwrap())
+        }
+        "session.error" => format!(
+            "{name}: {} {}",
+            body["error"]["type"].as_str().unwrap(),
+            body["error"]["retry_status"]["type"].as_str().unwrap()
+        ),
+        "span.model_request_end" if body["is_error"] == true => format!("{name} (error)"),
+        _ => name.to_string(),
+    }
+}
+
+fn agent() -> Agent {
+    let now = SystemClock.now();
+    Agent {
+        id: AgentId::generate(),
+        kind: tag::Agent::Value,
+        version: 1,
+        definition: Definition {
+            name: "helper".to_owned(),
+            description: None,
+            system: Some("You help.".to_owned()),
+            model: ModelConfig {
+                id: "claude-opus-4-8".to_owned(),
+                effort: Effort {
+                    level: EffortLevel::High,
+                },
+                speed: Speed::Standard,
+                inference_geo: None,
+            },
+            tools: tools(),
+            mcp_servers: Vec::new(),
+            skills: Vec::new(),
+            multiagent: None,
+            execution_identity: ExecutionIdentity::default(),
+        },
+        metadata: Default::default(),
+        created_at: now,
+        updated_at: now,
+        archived_at: None,
+    }
+}
+
+fn environment() -> Environment {
+    let now = SystemClock.now();
+    Environment {
+        id: EnvironmentId::generate(),
+        kind: tag::Environment::Value,
+        name: "plain".to_owned(),
+        description: None,
+        config: EnvironmentConfig::default(),
+        metadata: Default::default(),
+        scope: Default::default(),
+        created_at: now,
+        updated_at: now,
+        archived_at: None,
+    }
+}
