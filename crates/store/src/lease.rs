@@ -171,7 +171,12 @@ impl Store {
                         epoch: lease.epoch,
                     };
                     let (opened, answered) = (append.opened, append.answered);
-                    Ok(write_drafts(tx, &services, &stamp, drafts, opened, answered).await?)
+                    let entries =
+                        write_drafts(tx, &services, &stamp, drafts, opened, answered).await?;
+                    if guarded.rest.is_some() {
+                        failpoint!("store::lease::rested");
+                    }
+                    Ok(entries)
                 })
             })
             .await
@@ -196,7 +201,9 @@ impl Store {
                             instance.as_str(),
                         ],
                     )
-                    .await
+                    .await?;
+                    failpoint!("store::lease::released");
+                    Ok(())
                 })
             })
             .await

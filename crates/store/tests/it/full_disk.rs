@@ -75,8 +75,10 @@ async fn fill_and_heal(disk: PathBuf) {
         ),
         "{error:?}"
     );
-    let again = world.store.append(&lease, append()).await;
-    assert!(again.is_err(), "it stays full");
+    let together = (0..8).map(|_| world.store.append(&lease, append()));
+    for again in futures::future::join_all(together).await {
+        assert!(again.is_err(), "it stays full, for all of a group");
+    }
     assert_eq!(world.log(&id).await.len(), acknowledged, "reads go on");
 
     fs::remove_file(&ballast).unwrap();

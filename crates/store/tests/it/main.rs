@@ -19,6 +19,7 @@ macro_rules! contract {
 }
 
 mod bed;
+mod crash;
 mod full_disk;
 mod lease;
 mod list;
