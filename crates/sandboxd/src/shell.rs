@@ -216,9 +216,14 @@ impl Actor {
     fn start_shell(&mut self) -> io::Result<Shell> {
         self.generation += 1;
         let (handle, generation) = (self.handle.clone(), self.generation);
-        Shell::start(&self.place.root, &self.limits, &self.reaper, move || {
+        let shell = Shell::start(&self.place.root, &self.limits, &self.reaper, move || {
             handle.send(Message::Exited(generation));
-        })
+        });
+        if shell.is_err() {
+            // What was started of it ends, and is nobody's shell.
+            self.generation += 1;
+        }
+        shell
     }
 
     /// Waits for a message, output, a status, or the time limit.

@@ -140,9 +140,9 @@ async fn sbx_8_a_sweep_removes_what_belongs_to_no_session() {
 async fn en_2_sessions_share_nothing() {
     let host = Host::new();
     let sessions: Vec<_> = (0..6).map(|number| format!("sesn_{number}")).collect();
-    let started = sessions.iter().map(|session| async {
-        let sandbox = host
-            .provider
+    let provider = &host.provider;
+    let started = sessions.iter().map(|session| async move {
+        let sandbox = provider
             .provision(&Recipe::new(session.as_str()))
             .await
             .unwrap();

@@ -186,25 +186,21 @@ pub(super) fn read_some(fd: &OwnedFd, mut take: impl FnMut(&[u8])) -> Read {
     }
 }
 
-/// The loop that the shell runs, on one line so that line numbers in its messages are the command's own. `builtin`
-/// keeps it working when a command defines functions of those names; the redirections are undone after each
+/// What the shell runs, on one line so that line numbers in its messages are the command's own. First it makes
+/// the memory killer prefer it over us, then it loops. `builtin` keeps it working when a command defines functions of those names; the redirections are undone after each
 /// command, also after an `exec` that changed them.
 fn driver(go: &OwnedFd, script: &OwnedFd, status: &OwnedFd, output: &OwnedFd) -> String {
     let [go, script, status, output] = [go, script, status, output].map(AsRawFd::as_raw_fd);
     format!(
-        "while builtin read -r -u {go} _; do \
+        "echo 1000 >/proc/self/oom_score_adj || exit; while builtin read -r -u {go} _; do \
          IFS= builtin read -r -d '' __manyhands </proc/self/fd/{script}; :; \
          builtin eval \"$__manyhands\" </dev/null >&{output} 2>&1 {go}<&- {script}<&- {status}>&- {output}>&-; \
          builtin printf '%d\\n' \"$?\" >&{status}; done"
     )
 }
 
-/// Limits of a shell that waits for its first command. The memory killer prefers it over us.
+/// Limits of a shell that waits for its first command.
 fn restrict(pid: Pid, limits: &Limits) -> io::Result<()> {
-    fs::write(
-        format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()),
-        "1000",
-    )?;
     let wanted = [
         (Resource::Nproc, limits.processes),
         (Resource::Nofile, limits.open_files),
