@@ -65,13 +65,16 @@ pub(crate) fn database(database: &Database) -> String {
         Database::Sqlite { directory } => format!("sqlite (in {})", directory.display()),
         Database::Postgres { url } => match url::Url::parse(url.expose_secret()) {
             Ok(url) => format!(
-                "postgres://{}{}{}",
+                "postgres://{}{}{}{}",
                 if url.password().is_some() {
                     "(password hidden)@"
                 } else {
                     ""
                 },
                 url.host_str().unwrap_or_default(),
+                url.port()
+                    .map(|port| format!(":{port}"))
+                    .unwrap_or_default(),
                 url.path()
             ),
             Err(_) => "postgres://(hidden)".to_owned(),

@@ -1,0 +1,179 @@
+//! Starting: the first key, what stands in the way, and what a second start finds.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use manyhands_hands::provider::fake::Fake;
+use manyhands_server::{Config, Failure, Overrides, Server};
+use manyhands_store::Database;
+use manyhands_testkit::http::Client;
+use manyhands_testkit::model::{ModelServer, Reply};
+use manyhands_testkit::postgres;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use crate::app::{TestApp, config, message, sqlite};
+
+async fn start(config: Config) -> anyhow::Result<Server> {
+    let hands = Some(Arc::new(Fake::new()) as _);
+    Server::start(
+        config,
+        Overrides {
+            hands,
+            ..Overrides::default()
+        },
+    )
+    .await
+}
+
+async fn refused(config: Config) -> Failure {
+    let error = start(config).await.err().expect("it does not start");
+    error.downcast::<Failure>().expect("a failure with a hint")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_start_makes_a_key_and_the_second_does_not() {
+    let (dir, model) = (
+        tempfile::tempdir().expect("a directory"),
+        ModelServer::start().await,
+    );
+    let server = start(config(&dir, sqlite(&dir), &model))
+        .await
+        .expect("it starts");
+    let key = server
+        .first_key()
+        .expect("a key")
+        .expose_secret()
+        .to_owned();
+    let file = dir.path().join("api-key");
+    assert_eq!(std::fs::read_to_string(&file).expect("a file").trim(), key);
+    assert_eq!(
+        std::fs::metadata(&file)
+            .expect("a file")
+            .permissions()
+            .mode()
+            & 0o777,
+        0o600
+    );
+    let address = std::fs::read_to_string(dir.path().join("address")).expect("a file");
+    assert_eq!(address.trim(), format!("http://{}", server.address()));
+    server.stop().await;
+    assert!(!dir.path().join("address").exists());
+
+    let server = start(config(&dir, sqlite(&dir), &model))
+        .await
+        .expect("it starts again");
+    assert!(server.first_key().is_none());
+    let client = Client::with_key(&format!("http://{}", server.address()), &key);
+    client.get("/v1/agents").await.ok();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_server_on_the_data_directory_is_refused_with_the_pid() {
+    let app = TestApp::sqlite().await;
+    let failure = refused(config(&app.dir, sqlite(&app.dir), &app.model)).await;
+    let pid = std::process::id().to_string();
+    assert!(failure.to_string().contains(&pid), "{failure}");
+    assert!(failure.hint().contains("--data-dir"));
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_in_use_is_named() {
+    let app = TestApp::sqlite().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut config = config(&dir, sqlite(&dir), &app.model);
+    config.listen = app.server.address();
+    let failure = refused(config).await;
+    assert_eq!(
+        failure.to_string(),
+        format!("{} is in use by another program", app.server.address())
+    );
+    assert!(failure.hint().contains("--listen"));
+    assert!(!dir.path().join("api-key").exists(), "nothing is half-made");
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_absent_postgresql_is_named_without_its_password() {
+    let (dir, model) = (
+        tempfile::tempdir().expect("a directory"),
+        ModelServer::start().await,
+    );
+    let socket = dir.path().join("nobody-listens");
+    std::fs::create_dir(&socket).expect("a directory");
+    let url = format!(
+        "postgres://me:hunter2@localhost/db?host={}",
+        socket.display()
+    );
+    let url = SecretString::from(url);
+    let failure = refused(config(&dir, Database::Postgres { url }, &model)).await;
+    let text = format!("{failure} {}", failure.hint());
+    assert!(
+        text.contains("PostgreSQL") && !text.contains("hunter2"),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_1_a_postgresql_that_would_lose_data_is_refused() {
+    let (dir, model) = (
+        tempfile::tempdir().expect("a directory"),
+        ModelServer::start().await,
+    );
+    let database = postgres::Database::create().await;
+    let separator = if database.url().contains('?') {
+        '&'
+    } else {
+        '?'
+    };
+    let weak = format!(
+        "{}{separator}options=-csynchronous_commit%3Doff",
+        database.url()
+    );
+    let url = SecretString::from(weak);
+    let failure = refused(config(&dir, Database::Postgres { url }, &model)).await;
+    assert!(
+        failure.to_string().contains("synchronous_commit"),
+        "{failure}"
+    );
+}
+
+/// LOG-1: what was answered is there after the process is gone, here by dropping the server without stopping it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_goes_on_after_a_restart() {
+    let app = TestApp::sqlite().await;
+    app.model.push(Reply::text("One."));
+    let session = app.session().await;
+    app.turn(&session, "first").await;
+    let before = app.events(&session).await;
+    let TestApp {
+        server,
+        key,
+        model,
+        dir,
+        ..
+    } = app;
+    server.stop().await;
+
+    let server = start(config(&dir, sqlite(&dir), &model))
+        .await
+        .expect("it starts again");
+    model.push(Reply::text("Two."));
+    let client = Client::with_key(&format!("http://{}", server.address()), &key);
+    let path = format!("/v1/sessions/{session}/events");
+    assert_eq!(client.get(&path).await.ok()["data"], json!(before));
+    let mut stream = client.stream(&format!("{path}/stream")).await;
+    client
+        .post(&path, &json!({"events": [message("second")]}))
+        .await
+        .ok();
+    stream.until_idle().await;
+    let request = model.request(2).await;
+    assert!(
+        String::from_utf8_lossy(&request.raw).contains("first"),
+        "the log is the memory"
+    );
+    server.stop().await;
+}

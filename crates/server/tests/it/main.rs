@@ -1,0 +1,10 @@
+//! Stories told through HTTP, each on SQLite and on PostgreSQL.
+
+mod agents;
+mod app;
+mod doors;
+mod environments;
+mod events;
+mod first_start;
+mod sessions;
+mod streams;

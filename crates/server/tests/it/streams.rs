@@ -1,0 +1,293 @@
+//! Streams (runtime §13, security STREAM-1, STREAM-2).
+
+use std::time::Duration;
+
+use manyhands_testkit::events::Event;
+use manyhands_testkit::gate::{Gate, PATIENCE};
+use manyhands_testkit::http::Client;
+use manyhands_testkit::model::Reply;
+use serde_json::{Value, json};
+
+use crate::app::{TestApp, kinds, message, stories};
+
+stories! {
+    st_1_a_stream_starts_at_now,
+    st_2_a_stream_resumes_without_gap_or_double,
+    st_8_previews_are_asked_for_by_name,
+    st_9_deltas_add_up_to_the_message,
+    st_14_a_late_listener_gets_no_deltas_of_a_running_request,
+    st_7_the_primary_threads_stream_is_the_sessions,
+    stream_1_many_listeners_hear_the_same,
+}
+
+async fn st_1_a_stream_starts_at_now(app: &TestApp) {
+    app.model.push(Reply::text("One."));
+    app.model.push(Reply::text("Two."));
+    let session = app.session().await;
+    app.turn(&session, "first").await;
+    let events = app.turn(&session, "second").await;
+    assert_eq!(events[0].data["content"][0]["text"], "second");
+    assert!(
+        events.iter().all(|event| event.name == event.kind()),
+        "ST-4"
+    );
+}
+
+async fn st_2_a_stream_resumes_without_gap_or_double(app: &TestApp) {
+    app.model.push(Reply::text("One."));
+    app.model.push(Reply::text("Two."));
+    let session = app.session().await;
+    let told = app.turn(&session, "first").await;
+    let path = format!("/v1/sessions/{session}/events/stream");
+    for (index, event) in told.iter().enumerate() {
+        let position = event.id.clone().expect("a position");
+        let client = app.client.clone().header("last-event-id", &position);
+        let mut stream = client.stream(&path).await;
+        for expected in &told[index + 1..] {
+            let event = stream.next().await.expect("an event");
+            assert_eq!((&event.id, &event.data), (&expected.id, &expected.data));
+        }
+        if index == 0 {
+            // And on into what is live.
+            app.send(&session, message("second")).await;
+            let live = stream.until_idle().await;
+            assert_eq!(kinds(&live)[0], "user.message");
+        }
+    }
+    for (position, query) in [("x", ""), ("-1", ""), ("999999", "")] {
+        let client = app.client.clone().header("last-event-id", position);
+        client
+            .get(&format!("{path}{query}"))
+            .await
+            .error(400, "invalid_request_error");
+    }
+}
+
+async fn st_8_previews_are_asked_for_by_name(app: &TestApp) {
+    let path = format!("/v1/sessions/{}/events/stream", app.session().await);
+    let many = "event_deltas[]=agent.message&".repeat(101);
+    for query in [
+        "event_deltas[]=agent.tool_use",
+        "event_deltas%5B%5D=",
+        many.as_str(),
+    ] {
+        let refused = app
+            .client
+            .get(&format!("{path}?{query}"))
+            .await
+            .error(400, "invalid_request_error");
+        assert!(refused.starts_with("event_deltas"), "{refused}");
+    }
+    drop(
+        app.client
+            .stream(&format!(
+                "{path}?event_deltas%5B%5D=agent.thinking&event_deltas[]=agent.message"
+            ))
+            .await,
+    );
+}
+
+fn deltas(events: &[Event]) -> String {
+    let text = |event: &Event| {
+        event.data["delta"]["content"]["text"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    events
+        .iter()
+        .filter(|event| event.kind() == "event_delta")
+        .map(text)
+        .collect()
+}
+
+async fn st_9_deltas_add_up_to_the_message(app: &TestApp) {
+    let text = "Several words that come one after the other.";
+    app.model
+        .push(Reply::thinking("hm", "sig").then_text(text).split_into(7));
+    let session = app.session().await;
+    let mut with = app.stream(&session, "?event_deltas[]=agent.message").await;
+    let mut both = app
+        .stream(
+            &session,
+            "?event_deltas[]=agent.message&event_deltas[]=agent.thinking",
+        )
+        .await;
+    let mut without = app.stream(&session, "").await;
+    app.send(&session, message("hi")).await;
+    let (with, both, without) = (
+        with.until_idle().await,
+        both.until_idle().await,
+        without.until_idle().await,
+    );
+    assert_eq!(deltas(&with), text);
+    let starts = |events: &[Event]| {
+        let kind = |event: &Event| {
+            event.data["event"]["type"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        events
+            .iter()
+            .filter(|event| event.kind() == "event_start")
+            .map(kind)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(starts(&with), ["agent.message"]);
+    assert_eq!(starts(&both), ["agent.thinking", "agent.message"], "ST-12");
+    let start = with
+        .iter()
+        .find(|event| event.kind() == "event_start")
+        .expect("a start");
+    let whole = with
+        .iter()
+        .position(|event| event.kind() == "agent.message")
+        .expect("the message");
+    assert_eq!(start.data["event"]["id"], with[whole].data["id"], "ST-10");
+    assert!(
+        with[whole..]
+            .iter()
+            .all(|event| event.kind() != "event_delta"),
+        "ST-10"
+    );
+    assert!(
+        with.iter()
+            .filter(|event| event.kind().starts_with("event_"))
+            .all(|event| event.id.is_none())
+    );
+    let stored: Vec<&Event> = with
+        .iter()
+        .filter(|event| !event.kind().starts_with("event_"))
+        .collect();
+    assert_eq!(stored.len(), without.len());
+    assert!(
+        !app.events(&session)
+            .await
+            .iter()
+            .any(|event| event["type"] == "event_delta"),
+        "LI-4a"
+    );
+}
+
+async fn st_14_a_late_listener_gets_no_deltas_of_a_running_request(app: &TestApp) {
+    let gate = Gate::new();
+    app.model.push(
+        Reply::text("Several words.")
+            .split_into(5)
+            .hold_first_token(&gate),
+    );
+    let session = app.session().await;
+    let mut first = app.stream(&session, "?event_deltas[]=agent.message").await;
+    app.send(&session, message("hi")).await;
+    gate.reached().await;
+    first.until("span.model_request_start").await;
+    let mut late = app.stream(&session, "?event_deltas[]=agent.message").await;
+    gate.open();
+    let (first, late) = (first.until_idle().await, late.until_idle().await);
+    assert_eq!(deltas(&first), "Several words.");
+    assert_eq!(deltas(&late), "");
+    assert_eq!(kinds(&late)[0], "agent.message");
+}
+
+async fn st_7_the_primary_threads_stream_is_the_sessions(app: &TestApp) {
+    app.model.push(Reply::text("One."));
+    let session = app.session().await;
+    let threads = app
+        .client
+        .get(&format!("/v1/sessions/{session}/threads"))
+        .await
+        .ok();
+    let thread = threads["data"][0]["id"].as_str().expect("an id").to_owned();
+    let mut primary = app
+        .client
+        .stream(&format!("/v1/sessions/{session}/threads/{thread}/stream"))
+        .await;
+    let events = app.turn(&session, "hi").await;
+    let same = primary.until_idle().await;
+    assert_eq!(kinds(&same), kinds(&events));
+}
+
+async fn stream_1_many_listeners_hear_the_same(app: &TestApp) {
+    app.model.push(Reply::text("One."));
+    let session = app.session().await;
+    let mut streams = Vec::new();
+    for _ in 0..30 {
+        streams.push(app.stream(&session, "").await);
+    }
+    app.send(&session, message("hi")).await;
+    let mut heard: Vec<Vec<Value>> = Vec::new();
+    for stream in &mut streams {
+        heard.push(
+            stream
+                .until_idle()
+                .await
+                .into_iter()
+                .map(|event| event.data)
+                .collect(),
+        );
+    }
+    assert!(heard.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn st_4_old_clients_can_have_one_name_for_all() {
+    let app = TestApp::with(|config| config.legacy_event_names = true).await;
+    app.model.push(Reply::text("One."));
+    let session = app.session().await;
+    let events = app.turn(&session, "hi").await;
+    assert!(events.iter().all(|event| event.name == "message"));
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_and_a_running_turn_do_not_hold_up_the_end() {
+    let app = TestApp::sqlite().await;
+    let gate = Gate::new();
+    app.model
+        .push(Reply::text("Never told.").hold_first_token(&gate));
+    let session = app.session().await;
+    let mut stream = app.stream(&session, "").await;
+    app.send(&session, message("hi")).await;
+    gate.reached().await;
+    stream.until("span.model_request_start").await;
+    let url = app.url();
+    let (server, model) = (app.server, app.model);
+    let began = std::time::Instant::now();
+    server.stop().await;
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    let end = tokio::time::timeout(PATIENCE, stream.next())
+        .await
+        .expect("in time");
+    assert!(end.is_none(), "the stream ends");
+    assert!(Client::new(&url).connect().await.is_err(), "nobody listens");
+    gate.open();
+    model.assert_clean();
+}
+
+/// A reader that leaves everything lying is overtaken, gets all events from the log, and holds up nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn st_16_a_slow_reader_loses_no_event_and_slows_nobody() {
+    let app = TestApp::sqlite().await;
+    let session = app.session().await;
+    let mut slow = app.stream(&session, "").await;
+    let text = "x".repeat(20_000);
+    let mut sent = Vec::new();
+    for _ in 0..400 {
+        let echo = app
+            .send(&session, json!({"type": "user.interrupt", "note": text}))
+            .await;
+        sent.push(echo["id"].clone());
+    }
+    let mut heard = Vec::new();
+    while heard.len() < sent.len() {
+        let event = slow.next_event(PATIENCE).await.expect("an event");
+        heard.push(event.data["id"].clone());
+    }
+    assert_eq!(heard, sent);
+    app.end().await;
+}
