@@ -162,3 +162,6 @@ fn push_blocks(body: &mut String, blocks: &[Json], marked: bool) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,3 +134,6 @@ fn over(ending: &StopRecord) -> Rest {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

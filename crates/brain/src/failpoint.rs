@@ -4,14 +4,15 @@ use manyhands_protocol::SessionId;
 
 use crate::config::Config;
 
+/// What a [`Probe`] does at a point.
+#[cfg(feature = "failpoints")]
+type Hook =
+    dyn Fn(&'static str, &SessionId) -> futures::future::BoxFuture<'static, ()> + Send + Sync;
+
 /// A test's hook: what it returns is awaited at each point, so that a wake can be held there and dropped.
 #[cfg(feature = "failpoints")]
 #[derive(Clone)]
-pub struct Probe(
-    pub  std::sync::Arc<
-        dyn Fn(&'static str, &SessionId) -> futures::future::BoxFuture<'static, ()> + Send + Sync,
-    >,
-);
+pub struct Probe(pub std::sync::Arc<Hook>);
 
 #[cfg(feature = "failpoints")]
 impl std::fmt::Debug for Probe {

@@ -18,6 +18,8 @@ mod quarantine;
 mod record;
 mod replay;
 mod retry;
+#[cfg(test)]
+mod testing;
 mod tools;
 mod wake;
 

@@ -423,3 +423,6 @@ impl Retry {
         Timestamp::from_micros(self.until)
     }
 }
+
+#[cfg(test)]
+mod tests;

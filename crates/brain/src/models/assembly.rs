@@ -463,3 +463,6 @@ struct WireError {
     #[serde(default)]
     message: String,
 }
+
+#[cfg(test)]
+mod tests;

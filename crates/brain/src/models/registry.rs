@@ -366,7 +366,7 @@ mod tests {
         let clock: SharedClock = Arc::new(manyhands_protocol::time::SystemClock);
         // Only the first test can install it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let client = Client::new();
+        let client = Client::builder().no_proxy().build().unwrap();
         let specs = default_specs(key.then(|| SecretString::from("k")), None, None);
         Registry::new(specs, &client, &clock).unwrap()
     }

@@ -56,8 +56,7 @@ async fn points() -> Vec<&'static str> {
     bed.wake();
     bed.turn("Go").await;
     bed.shut_down().await;
-    let passed = passed.lock().unwrap().clone();
-    passed
+    std::mem::take(&mut passed.lock().unwrap())
 }
 
 /// What a client can tell apart of an ended turn: what was said and done, without spans and interim states.
@@ -83,7 +82,7 @@ async fn log_3_a_crash_at_every_step_ends_the_same_way() {
     };
     let points = points().await;
     assert!(points.len() > 15, "{points:?}");
-    for crash_at in 0..points.len() {
+    for (crash_at, point) in points.into_iter().enumerate() {
         let ledger = Ledger::default();
         let mut bed = bed(&ledger).await;
         let gate = Gate::new();
@@ -106,7 +105,6 @@ async fn log_3_a_crash_at_every_step_ends_the_same_way() {
         bed.config.probe = None;
         bed.wake();
         bed.idle().await;
-        let point = points[crash_at];
         assert_eq!(
             told(&bed.log().await),
             expected,

@@ -1,0 +1,270 @@
+use serde_json::json;
+
+use super::*;
+use crate::testing::{Log, event_id};
+
+/// The conversation as the model would read it: a letter for the speaker, then the blocks.
+fn conversation(transcript: &Transcript) -> Vec<String> {
+    let line = |role: Role, blocks: &[Json]| {
+        let speaker = if role == Role::User { "u" } else { "a" };
+        let texts = blocks.iter().map(|block| {
+            let block: serde_json::Value = serde_json::from_str(block).unwrap();
+            match block["type"].as_str().unwrap() {
+                "text" => block["text"].as_str().unwrap().to_owned(),
+                "tool_use" => format!("call {}", block["id"].as_str().unwrap()),
+                "tool_result" => format!(
+                    "result {} {}{}",
+                    block["tool_use_id"].as_str().unwrap(),
+                    block["content"][0]["text"].as_str().unwrap(),
+                    if block["is_error"] == true { "!" } else { "" }
+                ),
+                other => other.to_owned(),
+            }
+        });
+        format!("{speaker}: {}", texts.collect::<Vec<_>>().join(" | "))
+    };
+    let mut lines: Vec<String> = transcript
+        .turns
+        .iter()
+        .map(|turn| line(turn.role, &turn.blocks))
+        .collect();
+    let next = transcript.next_user_turn();
+    if !next.is_empty() {
+        lines.push(line(Role::User, &next));
+    }
+    lines
+}
+
+#[track_caller]
+fn check(log: Log, expected: &[&str]) -> Transcript {
+    let transcript = log.fold();
+    assert_eq!(conversation(&transcript), expected);
+    transcript
+}
+
+#[test]
+fn se_3_queued_messages_are_no_part_of_the_conversation() {
+    let transcript = check(Log::default().message("a", "hi").running(), &[]);
+    assert_eq!(transcript.waiting(false), [event_id("a")]);
+    assert!(!transcript.owes_answer);
+}
+
+#[test]
+fn sq_1_a_turn_is_a_question_and_an_answer() {
+    let transcript = check(
+        Log::default()
+            .asked("a", "hi")
+            .said("hello")
+            .idle(json!({"type": "end_turn"})),
+        &["u: hi", "a: hello"],
+    );
+    assert_eq!(transcript.status, Status::Idle);
+    assert!(!transcript.owes_answer && transcript.open_span.is_none());
+}
+
+#[test]
+fn results_come_in_the_models_order_before_messages() {
+    let log = Log::default()
+        .asked("a", "go")
+        .called("sandbox", &["x", "y"])
+        .result("y", "2")
+        .message("b", "more")
+        .result("x", "1")
+        .processed("b");
+    let transcript = check(
+        log,
+        &[
+            "u: go",
+            "a: call x | call y",
+            "u: result x 1 | result y 2 | more",
+        ],
+    );
+    assert!(transcript.owes_answer);
+    assert_eq!(transcript.rounds, 1);
+}
+
+#[test]
+fn i_3_only_the_first_result_of_a_call_counts() {
+    let log = Log::default()
+        .asked("a", "go")
+        .called("custom", &["x"])
+        .custom_result("x", "first")
+        .result("x", "second")
+        .result("nobody", "third");
+    check(log, &["u: go", "a: call x", "u: result x first"]);
+}
+
+#[test]
+fn sq_3_a_span_without_an_end_stays_open() {
+    let transcript = Log::default().asked("a", "hi").fold();
+    assert_eq!(transcript.open_span, Some(event_id("span")));
+    assert!(transcript.owes_answer);
+}
+
+#[test]
+fn sq_15_refused_answers_and_blank_ones_are_no_turns() {
+    let text = json!([{"type": "text", "text": "I"}]);
+    check(
+        Log::default()
+            .asked("a", "hi")
+            .response("refusal", text, &[]),
+        &["u: hi"],
+    );
+    let blank = json!([{"type": "text", "text": " \n"}]);
+    check(
+        Log::default()
+            .asked("a", "hi")
+            .response("end_turn", blank, &[]),
+        &["u: hi"],
+    );
+    let thinking = json!([{"type": "thinking", "thinking": "hm", "signature": "s"}]);
+    check(
+        Log::default()
+            .asked("a", "hi")
+            .response("end_turn", thinking, &[]),
+        &["u: hi"],
+    );
+    let log = Log::default()
+        .asked("a", "hi")
+        .response("end_turn", json!([]), &[]);
+    check(log.asked("b", "still there?"), &["u: hi | still there?"]);
+}
+
+#[test]
+fn tl_4_blank_content_is_named() {
+    let log = Log::default()
+        .asked("a", " ")
+        .called("sandbox", &["x", "y"])
+        .result("x", "")
+        .event(
+            "r",
+            "agent.tool_result",
+            json!({"tool_use_id": event_id("y"), "is_error": true}),
+        );
+    check(
+        log,
+        &[
+            "u: (empty message)",
+            "a: call x | call y",
+            "u: result x (no output) | result y (no output)!",
+        ],
+    );
+}
+
+#[test]
+fn sq_13_flushed_messages_never_reach_the_model() {
+    let log = Log::default()
+        .asked("a", "hi")
+        .message("b", "lost")
+        .private("flushed", json!({"events": [event_id("b")]}))
+        .processed("b")
+        .idle(json!({"type": "retries_exhausted"}));
+    let transcript = check(log, &["u: hi"]);
+    assert!(transcript.queued.is_empty() && !transcript.owes_answer);
+}
+
+#[test]
+fn withheld_input_leaves_the_context_but_calls_keep_a_result() {
+    let log = Log::default()
+        .asked("a", "go")
+        .called("sandbox", &["x"])
+        .result("x", "poison")
+        .message("b", "poison")
+        .processed("b")
+        .private("withheld", json!({}))
+        .asked("c", "next");
+    let transcript = log.fold();
+    let said = conversation(&transcript);
+    assert!(
+        said[2].starts_with("u: result x (The result is withheld") && said[2].ends_with("! | next")
+    );
+    assert!(!said.concat().contains("poison"));
+}
+
+#[test]
+fn sq_12_a_retry_counts_until_an_answer_or_the_end_of_the_turn() {
+    let failed = || {
+        Log::default()
+            .asked("a", "hi")
+            .private("retry", json!({"attempt": 2, "first_at": 1, "until": 2}))
+    };
+    assert_eq!(failed().fold().retry.map(|retry| retry.attempt), Some(2));
+    assert_eq!(failed().said("ok").fold().retry, None);
+    assert_eq!(
+        failed().idle(json!({"type": "end_turn"})).fold().retry,
+        None
+    );
+}
+
+#[test]
+fn log_2_an_intent_belongs_to_its_call() {
+    let log = Log::default()
+        .asked("a", "go")
+        .called("sandbox", &["x", "y"])
+        .private(
+            "tool_started",
+            json!({"call": event_id("y"), "instance": "i1", "attempt": 1}),
+        )
+        .private(
+            "tool_started",
+            json!({"call": event_id("gone"), "instance": "i1", "attempt": 1}),
+        );
+    let transcript = log.fold();
+    assert!(transcript.calls[&event_id("x")].started.is_none());
+    let started = transcript.calls[&event_id("y")].started.clone().unwrap();
+    assert_eq!((started.instance.as_str(), started.attempt), ("i1", 1));
+    assert_eq!(
+        &*transcript.calls[&event_id("y")].input,
+        "{\"command\":\"y\"}"
+    );
+}
+
+#[test]
+fn i_6_folding_in_pieces_is_folding_at_once() {
+    let log = Log::default()
+        .asked("a", "go")
+        .called("sandbox", &["x"])
+        .message("b", "more")
+        .interrupt("c")
+        .result("x", "1")
+        .processed("c")
+        .idle(json!({"type": "end_turn"}))
+        .running()
+        .processed("b")
+        .span("span2")
+        .said("done");
+    let whole = log.fold();
+    for cut in 0..log.entries().len() {
+        let mut pieces = Transcript::default();
+        for entry in &log.entries()[..cut] {
+            pieces.fold(entry).unwrap();
+        }
+        let mut pieces = pieces.clone();
+        for entry in &log.entries()[cut..] {
+            pieces.fold(entry).unwrap();
+        }
+        assert_eq!(pieces, whole, "cut at {cut}");
+    }
+}
+
+#[test]
+fn i_2_a_gap_and_a_body_of_another_form_are_refused() {
+    let log = Log::default().asked("a", "hi");
+    let mut transcript = Transcript::default();
+    assert!(matches!(
+        transcript.fold(&log.entries()[1]),
+        Err(FoldError::Gap {
+            position: 0,
+            found: 2
+        })
+    ));
+    let bad = Log::default().private("response", json!({"content": 1}));
+    let error = transcript.fold(&bad.entries()[0]).unwrap_err().to_string();
+    assert!(error.contains("entry 1 (response)"), "{error}");
+    let unknown = Log::default().private("from_the_future", json!({})).event(
+        "e",
+        "agent.new_thing",
+        json!({}),
+    );
+    assert_eq!(unknown.fold().position, 2);
+}

@@ -1,0 +1,187 @@
+//! Logs for table tests, built as the store would build them.
+
+use manyhands_protocol::agent::{
+    Definition, ExecutionIdentity, PermissionPolicy, Tool, ToolConfig, ToolDefault,
+};
+use manyhands_protocol::model::{Effort, EffortLevel, ModelConfig, Speed};
+use manyhands_protocol::{EventId, ThreadId, Timestamp};
+use manyhands_store::{Entry, EntryKind};
+use serde_json::{Value, json};
+
+use crate::replay::Transcript;
+
+/// A log in the making. Event ids are written short: `a` stands for `sevt_a`.
+#[derive(Default)]
+pub(crate) struct Log(Vec<Entry>);
+
+impl Log {
+    fn push(
+        mut self,
+        kind: EntryKind,
+        id: &str,
+        type_name: &str,
+        queued: bool,
+        body: &Value,
+    ) -> Self {
+        let at = Timestamp::from_micros(1_000_000 * self.0.len() as i64);
+        self.0.push(Entry {
+            position: self.0.len() as i64 + 1,
+            kind,
+            event_id: event_id(id),
+            type_name: type_name.into(),
+            thread_id: ThreadId::parse("sthr_1").unwrap(),
+            body: body.to_string().into(),
+            processed_at: (!queued).then_some(at),
+            created_at: at,
+            epoch: 0,
+        });
+        self
+    }
+
+    pub(crate) fn event(self, id: &str, type_name: &str, body: Value) -> Self {
+        self.push(EntryKind::Event, id, type_name, false, &body)
+    }
+
+    pub(crate) fn private(self, type_name: &str, body: Value) -> Self {
+        self.push(EntryKind::Private, "private", type_name, false, &body)
+    }
+
+    /// A queued message of one text.
+    pub(crate) fn message(self, id: &str, text: &str) -> Self {
+        let body = json!({"content": [{"type": "text", "text": text}]});
+        self.push(EntryKind::Event, id, "user.message", true, &body)
+    }
+
+    pub(crate) fn interrupt(self, id: &str) -> Self {
+        self.push(EntryKind::Event, id, "user.interrupt", true, &json!({}))
+    }
+
+    pub(crate) fn processed(self, id: &str) -> Self {
+        self.push(EntryKind::Processed, id, "user.message", false, &json!({}))
+    }
+
+    pub(crate) fn running(self) -> Self {
+        self.event("run", "session.status_running", json!({}))
+    }
+
+    pub(crate) fn idle(self, reason: Value) -> Self {
+        self.event(
+            "idle",
+            "session.status_idle",
+            json!({"stop_reason": reason}),
+        )
+    }
+
+    pub(crate) fn span(self, id: &str) -> Self {
+        self.event(id, "span.model_request_start", json!({}))
+    }
+
+    /// A message that was sent to an idle session and taken.
+    pub(crate) fn asked(self, id: &str, text: &str) -> Self {
+        self.message(id, text).running().processed(id).span("span")
+    }
+
+    /// A response: its blocks, and its calls as (our id, provider id, name, kind).
+    pub(crate) fn response(
+        self,
+        stop: &str,
+        content: Value,
+        calls: &[(&str, &str, &str, &str)],
+    ) -> Self {
+        let calls: Vec<Value> = calls
+            .iter()
+            .map(|(id, provider, name, kind)| {
+                json!({"event_id": event_id(id), "tool_use_id": provider, "name": name, "kind": kind})
+            })
+            .collect();
+        let body = json!({
+            "message_id": "msg_1", "model": "m", "stop": {"reason": stop, "category": null, "explanation": null},
+            "content": content, "calls": calls,
+        });
+        self.private("response", body)
+            .event("end", "span.model_request_end", json!({}))
+    }
+
+    /// A response of one text.
+    pub(crate) fn said(self, text: &str) -> Self {
+        self.response("end_turn", json!([{"type": "text", "text": text}]), &[])
+    }
+
+    /// A response of sandbox calls (our id is also the provider's).
+    pub(crate) fn called(self, kind: &str, calls: &[&str]) -> Self {
+        let content: Vec<Value> = calls
+            .iter()
+            .map(|id| json!({"type": "tool_use", "id": id, "name": "bash", "input": {"command": id}}))
+            .collect();
+        let calls: Vec<_> = calls.iter().map(|id| (*id, *id, "bash", kind)).collect();
+        self.response("tool_use", Value::from(content), &calls)
+    }
+
+    pub(crate) fn result(self, call: &str, text: &str) -> Self {
+        let body =
+            json!({"tool_use_id": event_id(call), "content": [{"type": "text", "text": text}]});
+        self.event("result", "agent.tool_result", body)
+    }
+
+    pub(crate) fn custom_result(self, call: &str, text: &str) -> Self {
+        let body = json!({"custom_tool_use_id": event_id(call), "content": [{"type": "text", "text": text}]});
+        self.event("result", "user.custom_tool_result", body)
+    }
+
+    pub(crate) fn fold(&self) -> Transcript {
+        let mut transcript = Transcript::default();
+        for entry in &self.0 {
+            transcript.fold(entry).unwrap();
+        }
+        transcript
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.0
+    }
+}
+
+pub(crate) fn event_id(short: &str) -> EventId {
+    EventId::parse(&format!("sevt_{short}")).unwrap()
+}
+
+/// An agent with the built-in tools but `grep`, and a custom one.
+pub(crate) fn agent() -> Definition {
+    let allow = PermissionPolicy::AlwaysAllow {};
+    Definition {
+        name: "helper".to_owned(),
+        description: None,
+        system: Some("You help.".to_owned()),
+        model: ModelConfig {
+            id: "m".to_owned(),
+            effort: Effort {
+                level: EffortLevel::High,
+            },
+            speed: Speed::Standard,
+            inference_geo: None,
+        },
+        tools: vec![
+            Tool::AgentToolset {
+                configs: vec![ToolConfig {
+                    name: "grep".to_owned(),
+                    kind: "grep".to_owned(),
+                    enabled: false,
+                    permission_policy: allow,
+                }],
+                default_config: ToolDefault {
+                    enabled: true,
+                    permission_policy: allow,
+                },
+            },
+            Tool::Custom {
+                name: "ask".to_owned(),
+                description: "Asks.".to_owned(),
+                input_schema: json!({"type": "object"}),
+            },
+        ],
+        mcp_servers: Vec::new(),
+        skills: Vec::new(),
+        multiagent: None,
+        execution_identity: ExecutionIdentity::default(),
+    }
+}
