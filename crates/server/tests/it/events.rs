@@ -159,7 +159,7 @@ fn result(call: &str, text: &str) -> Value {
 }
 
 /// A session that waits for the results of `count` calls; their ids.
-async fn waiting(app: &TestApp, count: usize) -> (String, Vec<String>) {
+pub(crate) async fn waiting(app: &TestApp, count: usize) -> (String, Vec<String>) {
     let calls = (1..count).fold(
         Reply::tool_use("toolu_0", "get_weather", json!({})),
         |reply, n| reply.then_tool_use(format!("toolu_{n}"), "get_weather", json!({})),

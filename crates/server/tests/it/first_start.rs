@@ -3,7 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
+use manyhands_hands::provider::Missing;
 use manyhands_hands::provider::fake::Fake;
+use manyhands_hands::{Error, Probe, Provider, Recipe, Sandbox};
 use manyhands_server::{Config, Failure, Overrides, Server};
 use manyhands_store::Database;
 use manyhands_testkit::http::Client;
@@ -138,6 +140,91 @@ async fn store_1_a_postgresql_that_would_lose_data_is_refused() {
         failure.to_string().contains("synchronous_commit"),
         "{failure}"
     );
+}
+
+/// A host without what sandboxes need.
+struct Bare;
+
+#[async_trait::async_trait]
+impl Provider for Bare {
+    fn name(&self) -> &'static str {
+        "bare"
+    }
+
+    async fn probe(&self) -> Probe {
+        let missing = Missing {
+            what: "bubblewrap is missing".to_owned(),
+            why: "no bwrap on the path".to_owned(),
+            install: "install it with `apt-get install bubblewrap`".to_owned(),
+        };
+        Probe {
+            missing: vec![missing],
+            ..Fake::new().probe().await
+        }
+    }
+
+    async fn provision(&self, _: &Recipe) -> Result<Arc<dyn Sandbox>, Error> {
+        Err(self.probe().await.missing.remove(0).into())
+    }
+
+    async fn find(&self, _: &str) -> Result<Option<Arc<dyn Sandbox>>, Error> {
+        Ok(None)
+    }
+
+    async fn release(&self, _: &str) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn destroy(&self, _: &str) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// OPS-1, SBX-2: a host that can make no sandbox is not ready, says what to install, and tells the model so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ops_1_a_host_without_sandboxes_is_not_ready() {
+    let (dir, model) = (
+        tempfile::tempdir().expect("a directory"),
+        ModelServer::start().await,
+    );
+    let overrides = Overrides {
+        hands: Some(Arc::new(Bare)),
+        ..Overrides::default()
+    };
+    let server = Server::start(config(&dir, sqlite(&dir), &model), overrides)
+        .await
+        .expect("it starts");
+    let key = server
+        .first_key()
+        .expect("a key")
+        .expose_secret()
+        .to_owned();
+    let client = Client::with_key(&format!("http://{}", server.address()), &key);
+    let ready = client.get("/readyz").await;
+    assert_eq!(ready.status, 503);
+    assert_eq!(
+        ready.json()["checks"],
+        json!({"store": "ok", "key": "ok", "sandbox": "bubblewrap is missing; install it with `apt-get install bubblewrap`"})
+    );
+    model.push(Reply::tool_use("toolu_1", "bash", json!({"command": "ls"})));
+    model.push(Reply::text("I cannot."));
+    let agent =
+        json!({"name": "a", "model": "claude-x", "tools": [{"type": "agent_toolset_20260401"}]});
+    let agent = client.post("/v1/agents", &agent).await.ok();
+    let environment = client
+        .post("/v1/environments", &json!({"name": "e"}))
+        .await
+        .ok();
+    let body = json!({"agent": agent["id"], "environment_id": environment["id"], "initial_events": [message("look")]});
+    client.post("/v1/sessions", &body).await.ok();
+    let request = model.request(2).await;
+    let result = &request.tool_results()[0];
+    assert!(
+        result.is_error && result.text.contains("apt-get install bubblewrap"),
+        "{}",
+        result.text
+    );
+    server.stop().await;
 }
 
 /// LOG-1: what was answered is there after the process is gone, here by dropping the server without stopping it.

@@ -61,6 +61,7 @@ impl Follow {
             }
             TailItem::Preview(preview) => Heard::Frames(self.preview(preview)),
             TailItem::Lagged => {
+                metrics::counter!("manyhands_stream_overtaken_total").increment(1);
                 self.shed();
                 Heard::Gap
             }
