@@ -231,7 +231,8 @@ impl Inner {
 }
 
 async fn renew_while_open(inner: Weak<Inner>) {
-    let mut ticks = tokio::time::interval(RENEWAL);
+    let first = tokio::time::Instant::now() + RENEWAL;
+    let mut ticks = tokio::time::interval_at(first, RENEWAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

@@ -79,6 +79,26 @@ impl Bed {
         }
     }
 
+    /// Runs out the time to live of all PostgreSQL instances of now, for good: whatever they renew fails.
+    pub(crate) async fn expire_instances(&self) {
+        self.sql(
+            "CREATE TABLE stopped (id TEXT);
+             CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF EXISTS (SELECT 1 FROM stopped WHERE id = NEW.id AND NEW.expires_at <> 0) THEN
+                     RAISE EXCEPTION 'this instance is stopped by the test';
+                 END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER stop BEFORE INSERT OR UPDATE ON instances FOR EACH ROW EXECUTE FUNCTION stop()",
+        )
+        .await;
+        self.sql(
+            "UPDATE instances SET expires_at = 0;
+             INSERT INTO stopped SELECT id FROM instances",
+        )
+        .await;
+    }
+
     pub(crate) fn config(&self) -> Config {
         Config {
             database: self.database.clone(),

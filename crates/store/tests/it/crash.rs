@@ -243,10 +243,14 @@ fn note(session: &SessionId, entries: &[Entry]) {
 
 async fn recover(bed: Bed, notes: &str, what: &str) {
     if matches!(bed.database, Database::Postgres { .. }) {
-        // Its time to live runs out by hand. The first crash may come before there is a table.
+        // What the server had already been sent ends first; then the time to live runs out by hand. The first
+        // crash may come before there are tables.
         bed.sql(
             "DO $$ BEGIN
-                IF to_regclass('instances') IS NOT NULL THEN UPDATE instances SET expires_at = 0; END IF;
+                IF to_regclass('instances') IS NOT NULL THEN
+                    LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE;
+                    UPDATE instances SET expires_at = 0;
+                END IF;
             END $$",
         )
         .await;

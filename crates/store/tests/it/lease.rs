@@ -125,7 +125,7 @@ async fn crash(bed: &Bed, store: Store) {
         }
         Database::Postgres { .. } => {
             drop(store);
-            bed.sql("UPDATE instances SET expires_at = 0").await;
+            bed.expire_instances().await;
         }
     }
 }
@@ -330,24 +330,13 @@ async fn lease_1_an_expired_instance_is_refused_by_the_database_clock() {
     assert_eq!(held, None, "a living instance holds it");
     assert_eq!(second.wanting(9).await, Ok(vec![]));
 
-    // The second instance is stopped first, so that only the first one cannot renew.
     second.close().await;
-    world
-        .bed
-        .sql(
-            "UPDATE instances SET expires_at = 0;
-             ALTER TABLE instances ADD CONSTRAINT stopped CHECK (expires_at = 0)",
-        )
-        .await;
+    world.bed.expire_instances().await;
     let epoch = lease.epoch;
     assert_eq!(
         world.store.append(&lease, hello()).await,
         Err(AppendError::StaleEpoch { epoch })
     );
-    world
-        .bed
-        .sql("ALTER TABLE instances DROP CONSTRAINT stopped")
-        .await;
     let third = world.bed.open().await;
     let taken = third.claim(&world.workspace, &id).await.unwrap();
     assert!(taken.is_some_and(|taken| taken.epoch > lease.epoch));
