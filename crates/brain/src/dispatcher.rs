@@ -142,7 +142,11 @@ impl Dispatcher {
         }
         match nudge.lease {
             Some(lease) => self.wake(lease),
-            None => self.claim(nudge).await,
+            None => {
+                if let Some(lease) = claim(&self.shared.store, nudge).await {
+                    self.wake(lease);
+                }
+            }
         }
     }
 
@@ -152,31 +156,29 @@ impl Dispatcher {
         // A pause is remembered a while after its end, so that the next one of the same session is longer.
         self.pauses
             .retain(|_, (_, until)| *until + LONGEST_PAUSE > now);
-        match self.shared.store.wanting(BATCH).await {
-            Ok(wanting) => {
-                for nudge in wanting {
-                    let paused = self.pauses.get(&nudge.session);
-                    let paused = paused.is_some_and(|(_, until)| *until > now);
-                    if !paused && !self.running.contains_key(&nudge.session) {
-                        self.claim(nudge).await;
-                    }
+        loop {
+            let wanting = match self.shared.store.wanting(BATCH).await {
+                Ok(wanting) => wanting,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look for sessions that want a brain");
+                    return;
                 }
+            };
+            let whole = wanting.len() == BATCH as usize;
+            let free = wanting.into_iter().filter(|nudge| {
+                let paused = self.pauses.get(&nudge.session);
+                let paused = paused.is_some_and(|(_, until)| *until > now);
+                !paused && !self.running.contains_key(&nudge.session)
+            });
+            let claims = free.map(|nudge| claim(&self.shared.store, nudge));
+            // Together, so that the store commits them together.
+            let leases: Vec<Option<Lease>> = futures::future::join_all(claims).await;
+            let before = self.running.len();
+            for lease in leases.into_iter().flatten() {
+                self.wake(lease);
             }
-            Err(error) => tracing::warn!(%error, "cannot look for sessions that want a brain"),
-        }
-    }
-
-    async fn claim(&mut self, nudge: Nudge) {
-        match self
-            .shared
-            .store
-            .claim(&nudge.workspace, &nudge.session)
-            .await
-        {
-            Ok(Some(lease)) => self.wake(lease),
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(session.id = %nudge.session, %error, "cannot claim the session");
+            if !whole || self.running.len() == before {
+                return;
             }
         }
     }
@@ -271,6 +273,16 @@ impl Dispatcher {
             let stop = Stop::Faulty("an internal error (panic)".to_owned());
             quarantine::after_failure(&shared, &lease, &stop).await;
         });
+    }
+}
+
+async fn claim(store: &Store, nudge: Nudge) -> Option<Lease> {
+    match store.claim(&nudge.workspace, &nudge.session).await {
+        Ok(lease) => lease,
+        Err(error) => {
+            tracing::warn!(session.id = %nudge.session, %error, "cannot claim the session");
+            None
+        }
     }
 }
 
