@@ -178,6 +178,11 @@ fn machine(setup: &Setup) -> Result<Machine> {
         cores: std::thread::available_parallelism()?.get(),
         kernel: format!("Linux {}", read("/proc/sys/kernel/osrelease").trim()),
         file_system: process::file_system(&setup.folder),
+        load: read("/proc/loadavg")
+            .split(' ')
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
         store: "SQLite",
     })
 }

@@ -103,6 +103,8 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     /// The file system below the data directory.
     pub(crate) file_system: String,
+    /// The load average of the last minute before the run: above zero, others took part.
+    pub(crate) load: String,
     /// The store that was measured.
     pub(crate) store: &'static str,
 }
@@ -126,8 +128,13 @@ impl Report {
         let machine = &self.machine;
         let mut lines = vec![
             format!(
-                "{} on {}, {} cores, data on {}, {} store",
-                machine.version, machine.kernel, machine.cores, machine.file_system, machine.store
+                "{} on {}, {} cores (load {} before), data on {}, {} store",
+                machine.version,
+                machine.kernel,
+                machine.cores,
+                machine.load,
+                machine.file_system,
+                machine.store
             ),
             String::new(),
         ];
@@ -226,6 +233,7 @@ mod tests {
                 cores: 2,
                 kernel: "Linux".to_owned(),
                 file_system: "ext4".to_owned(),
+                load: "0.00".to_owned(),
                 store: "SQLite",
             },
             seconds: 3.0,

@@ -31,6 +31,7 @@ pub(crate) async fn run(setup: &Setup, count: usize) -> Result<Vec<Row>> {
     let stats = subject.stub.stats().await?;
     let body = usize::try_from(stats.received_bytes / stats.hits)?;
     let direct = floors::direct_first_token(&subject.stub, body, count).await?;
+    let fsync = floors::fsync(&setup.folder, 4096, 200)?.median();
     let first = Samples::new(turns.iter().map(|turn| turn.first_token).collect());
     let whole = Samples::new(turns.iter().map(|turn| turn.whole).collect());
     let added = |percent| first.percentile(percent) - direct.median();
@@ -44,7 +45,10 @@ pub(crate) async fn run(setup: &Setup, count: usize) -> Result<Vec<Row>> {
         )
         .below(5.0)
         .floor("direct call to the stub p50", direct.median())
-        .note(format!("whole turn p50 {:.1} ms", whole.median())),
+        .note(format!(
+            "whole turn p50 {:.1} ms; the send is durable first, one fsync is {fsync:.1} ms",
+            whole.median()
+        )),
         Row::new(
             "added time to first token p99",
             added(99),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures::future::try_join_all;
+use hyper::Method;
 
 use crate::process::private_dirty;
 use crate::report::Row;
@@ -27,16 +28,27 @@ pub(crate) async fn run(setup: &Setup, sessions: usize, streams: usize) -> Resul
     let after = read().await?;
     let per_session = (after - before) / sessions as f64;
 
-    let open = || try_join_all(ids[..streams].iter().map(|id| subject.open_stream(id)));
+    // Both against the same reading: what the connections give back, the streams use again.
     let before = read().await?;
-    let tails = open().await?;
-    let after = read().await?;
+    let connections = try_join_all((0..streams).map(|_| async {
+        let mut connection = subject.connect().await?;
+        connection.send(Method::GET, "/healthz", "").await?;
+        Ok::<_, anyhow::Error>(connection)
+    }));
+    let connections = connections.await?;
+    let per_connection = (read().await? - before) / streams as f64 / 1e3;
+    drop(connections);
+    tokio::time::sleep(REST).await;
+    let open = ids[..streams].iter().map(|id| subject.open_stream(id));
+    let tails = try_join_all(open).await?;
+    let per_stream = (read().await? - before) / streams as f64 / 1e3;
     drop(tails);
-    let per_stream = (after - before) / streams as f64 / 1e3;
     Ok(vec![
         Row::new("memory per idle session", per_session, "bytes", sessions)
             .below(100.0)
             .note(format!("{:.1} MB in all afterwards", after / 1e6)),
-        Row::new("memory per open stream", per_stream, "KB", streams).below(20.0),
+        Row::new("memory per open stream", per_stream, "KB", streams)
+            .below(20.0)
+            .floor("an idle connection", per_connection),
     ])
 }
