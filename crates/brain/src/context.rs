@@ -3,6 +3,8 @@
 //! The same log gives the same bytes, and each request's tools, system and messages begin with those of the request
 //! before, apart from the cache marks that move along (invariant I6, runtime CC-5).
 
+use std::sync::LazyLock;
+
 use manyhands_hands::toolset;
 use manyhands_protocol::agent::{Definition, Tool};
 use manyhands_protocol::model::EffortLevel;
@@ -90,10 +92,17 @@ pub(crate) fn build(agent: &Definition, model: &Resolved, transcript: &Transcrip
 
 /// Built-in tools in their documented order, then the agent's own in its order.
 fn tools(agent: &Definition) -> Vec<Json> {
+    static BUILT_IN: LazyLock<Vec<Json>> = LazyLock::new(|| {
+        let definitions = toolset::definitions().iter();
+        definitions
+            .map(|tool| tool_json(tool.name, tool.description, &tool.input_schema))
+            .collect()
+    });
     let built_in = toolset::definitions()
         .iter()
-        .filter(|definition| is_enabled(agent, definition.name))
-        .map(|tool| tool_json(tool.name, tool.description, &tool.input_schema));
+        .zip(&*BUILT_IN)
+        .filter(|(definition, _)| is_enabled(agent, definition.name))
+        .map(|(_, json)| Json::clone(json));
     let custom = agent.tools.iter().filter_map(|tool| match tool {
         Tool::Custom {
             name,

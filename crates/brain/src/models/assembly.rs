@@ -1,13 +1,16 @@
 //! Stream events of the Messages API → a complete response, or the reason why it is none (pure).
 
-use std::borrow::Cow;
+mod wire;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::error::{Error, ErrorKind};
-use super::{Block, BlockKind, Delta, Response, Sink, Stop, Usage, View, raw_json};
+use super::{Block, BlockKind, Delta, Response, Sink, Stop, Usage, View};
+use wire::{
+    BlockChange, BlockDelta, BlockStart, BlockStop, Failure, Kind, Members, MessageDelta,
+    MessageStart, StopDelta, WireError, WireUsage,
+};
 
 /// More blocks than this in one message are no legal answer (security MODEL-5).
 const MOST_BLOCKS: usize = 1000;
@@ -319,149 +322,6 @@ fn stop(delta: StopDelta) -> Option<Stop> {
         }
         _ => Stop::EndTurn,
     })
-}
-
-/// The members of a JSON object in the order and bytes they came in.
-#[derive(Debug, Default)]
-struct Members(Vec<(String, Box<RawValue>)>);
-
-impl Members {
-    fn raw(&self, name: &str) -> Option<&RawValue> {
-        let found = self.0.iter().find(|(key, _)| key == name);
-        found.map(|(_, raw)| &**raw)
-    }
-
-    fn text(&self, name: &str) -> Option<String> {
-        serde_json::from_str(self.raw(name)?.get()).ok()
-    }
-
-    /// The object with these members (names in plain ASCII, values JSON) replaced, or added at its end.
-    fn with(&self, parts: &[(&str, String)]) -> Box<RawValue> {
-        let replaced = |key: &str| parts.iter().find(|(name, _)| *name == key);
-        let kept = self.0.iter().map(|(key, raw)| {
-            let value = replaced(key).map_or(raw.get(), |(_, value)| value);
-            format!("{}:{value}", serde_json::Value::from(key.as_str()))
-        });
-        let added = parts.iter().filter(|(name, _)| self.raw(name).is_none());
-        let added = added.map(|(name, value)| format!("\"{name}\":{value}"));
-        let members: Vec<String> = kept.chain(added).collect();
-        raw_json(format!("{{{}}}", members.join(",")))
-    }
-}
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Members;
-
-            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
-}
-
-#[derive(Deserialize)]
-struct Kind<'a> {
-    #[serde(rename = "type", borrow, default)]
-    kind: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct MessageStart {
-    message: StartedMessage,
-}
-
-#[derive(Deserialize)]
-struct StartedMessage {
-    #[serde(default)]
-    id: String,
-    #[serde(default)]
-    model: String,
-    usage: Option<WireUsage>,
-}
-
-#[derive(Deserialize)]
-struct BlockStart {
-    index: usize,
-    content_block: Members,
-}
-
-#[derive(Deserialize)]
-struct BlockDelta {
-    index: usize,
-    delta: BlockChange,
-}
-
-#[derive(Deserialize)]
-struct BlockChange {
-    #[serde(rename = "type")]
-    kind: String,
-    text: Option<String>,
-    thinking: Option<String>,
-    signature: Option<String>,
-    partial_json: Option<String>,
-    citation: Option<Box<RawValue>>,
-}
-
-#[derive(Deserialize)]
-struct BlockStop {
-    index: usize,
-}
-
-#[derive(Deserialize)]
-struct MessageDelta {
-    delta: StopDelta,
-    usage: Option<WireUsage>,
-}
-
-#[derive(Deserialize)]
-struct StopDelta {
-    stop_reason: Option<String>,
-    stop_details: Option<StopDetails>,
-}
-
-#[derive(Default, Deserialize)]
-struct StopDetails {
-    category: Option<String>,
-    explanation: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-struct WireUsage {
-    input_tokens: Option<u64>,
-    output_tokens: Option<u64>,
-    cache_read_input_tokens: Option<u64>,
-    cache_creation_input_tokens: Option<u64>,
-    cache_creation: Option<CacheParts>,
-}
-
-#[derive(Deserialize)]
-struct CacheParts {
-    ephemeral_1h_input_tokens: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Failure {
-    error: WireError,
-}
-
-#[derive(Deserialize)]
-struct WireError {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    message: String,
 }
 
 #[cfg(test)]
