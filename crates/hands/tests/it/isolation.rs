@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use manyhands_hands::provider::Strength;
+use manyhands_hands::provider::namespace::{Config, Namespace};
 use manyhands_hands::{Error, Provider, Recipe};
 
 use crate::host::{Host, program, run, text};
@@ -345,7 +346,7 @@ async fn a_planted_file_of_the_hosts_root_is_unreadable_as_root_and_as_an_ordina
         assert!(output.status.success(), "{output:?}");
         said
     };
-    let check = |said: String, readable: bool| {
+    let check = async |said: String, readable: bool| {
         assert!(said.contains("for everybody"), "{said}");
         assert_eq!(said.contains("the flag"), readable, "{said}");
         assert_eq!(
@@ -353,9 +354,11 @@ async fn a_planted_file_of_the_hosts_root_is_unreadable_as_root_and_as_an_ordina
             !readable,
             "{said}"
         );
+        let server = Namespace::new(Config::new(&data));
+        server.sweep(|_| false).await.unwrap();
     };
     // The owner of the file may read it, unless that is root.
-    check(ask(Command::new(&example), "sesn_own"), !is_root());
+    check(ask(Command::new(&example), "sesn_own"), !is_root()).await;
     if is_root() {
         fs::remove_dir_all(&data).unwrap();
         fs::create_dir(&data).unwrap();
@@ -364,7 +367,7 @@ async fn a_planted_file_of_the_hosts_root_is_unreadable_as_root_and_as_an_ordina
         ordinary
             .args(["--reuid", "60001", "--regid", "60001", "--clear-groups"])
             .arg(&example);
-        check(ask(ordinary, "sesn_ordinary"), false);
+        check(ask(ordinary, "sesn_ordinary"), false).await;
     }
 }
 

@@ -64,8 +64,8 @@ const COPIED: &[&str] = &[
     "sgml",
 ];
 
-/// Never copied, wherever they are.
-const LEFT_OUT: &[&str] = &["private"];
+/// Never copied, wherever they are: keys, and the many links to manual pages.
+const LEFT_OUT: &[&str] = &["private", "*.gz"];
 
 /// What tells whether a base is still that of this host.
 const WITNESSES: &[&str] = &[
@@ -123,17 +123,17 @@ fn build(etc: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn matches(pattern: &str, name: &str) -> bool {
-    pattern
-        .strip_suffix('*')
-        .map_or(pattern == name, |start| name.starts_with(start))
+    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        (Some(end), _) => name.ends_with(end),
+        (_, Some(start)) => name.starts_with(start),
+        (None, None) => pattern == name,
+    }
 }
 
 /// Copies files that everybody may read, links as they are, and directories.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    if from
-        .file_name()
-        .is_some_and(|name| LEFT_OUT.iter().any(|left| name == *left))
-    {
+    let name = from.file_name().unwrap_or_default().to_string_lossy();
+    if LEFT_OUT.iter().any(|pattern| matches(pattern, &name)) {
         return Ok(());
     }
     let meta = fs::symlink_metadata(from)?;
@@ -193,6 +193,7 @@ mod tests {
             ("passwd", 0o644),
             ("ssl/certs/a.pem", 0o644),
             ("ssl/private/key.pem", 0o600),
+            ("alternatives/page.1.gz", 0o644),
             ("ssl/secret.pem", 0o600),
             ("python3.11/debian_config", 0o644),
             ("ld.so.cache", 0o644),
@@ -203,7 +204,13 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         }
         let base = ensure(&etc, &bases).unwrap();
-        for absent in ["shadow", "npmrc", "ssl/private", "ssl/secret.pem"] {
+        for absent in [
+            "shadow",
+            "npmrc",
+            "ssl/private",
+            "ssl/secret.pem",
+            "alternatives/page.1.gz",
+        ] {
             assert!(!base.join(absent).exists(), "{absent}");
         }
         for present in ["ssl/certs/a.pem", "python3.11/debian_config", "ld.so.cache"] {
