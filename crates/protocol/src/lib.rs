@@ -17,6 +17,7 @@ pub mod model;
 pub mod page;
 pub mod patch;
 pub mod session;
+mod shorthand;
 pub mod tag;
 pub mod time;
 

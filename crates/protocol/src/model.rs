@@ -1,7 +1,8 @@
 //! Models: how an agent names one (api §4.5), and the models list (api §22).
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::shorthand::text_or_object;
 use crate::{Timestamp, tag};
 
 /// How hard the model should think.
@@ -29,13 +30,20 @@ pub struct Effort {
 }
 
 /// The request form of an effort: a level or `{"type": level}` (runtime AG-3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EffortParam {
     /// `"high"`.
     Level(EffortLevel),
     /// `{"type": "high"}`.
     Object(Effort),
+}
+
+impl<'de> Deserialize<'de> for EffortParam {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expecting = "an effort level or an object with it as \"type\"";
+        let param = text_or_object(deserializer, expecting)?;
+        Ok(param.map_or_else(Self::Object, Self::Level))
+    }
 }
 
 impl EffortParam {
@@ -73,8 +81,7 @@ pub struct ModelConfig {
 }
 
 /// The request form of a model: its id, or an object.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelParam {
     /// A bare model id.
     Id(String),
@@ -96,6 +103,13 @@ pub struct ModelObjectParam {
     /// Absent or null: no pin.
     #[serde(default)]
     pub inference_geo: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for ModelParam {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let param = text_or_object(deserializer, "a model id or an object with an \"id\"")?;
+        Ok(param.map_or_else(Self::Object, Self::Id))
+    }
 }
 
 impl ModelParam {

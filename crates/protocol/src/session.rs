@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::agent::SessionAgent;
 use crate::model::ModelParam;
 use crate::patch::Patch;
+use crate::shorthand::text_or_object;
 use crate::{AgentId, EnvironmentId, Metadata, SessionId, Timestamp, tag};
 
 /// Where a session is in its life (runtime LC-1).
@@ -171,13 +172,20 @@ pub struct SessionCreateParams {
 }
 
 /// Which agent a session runs (runtime LC-8).
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug)]
 pub enum AgentParam {
     /// Its id: the latest version.
     Id(String),
     /// An object.
     Object(Box<AgentObjectParam>),
+}
+
+impl<'de> Deserialize<'de> for AgentParam {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expecting = "an agent id or an object with \"type\" and \"id\"";
+        let param = text_or_object(deserializer, expecting)?;
+        Ok(param.map_or_else(Self::Object, Self::Id))
+    }
 }
 
 /// The object forms of a session's agent: a reference, or a reference with overrides (runtime LC-9:
