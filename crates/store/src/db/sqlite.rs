@@ -1,13 +1,14 @@
 //! SQLite: one writer that commits waiting jobs together, readers beside it, one process per data directory.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, test_kill_process};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -45,7 +46,7 @@ pub(crate) struct Sqlite {
 impl Sqlite {
     /// Takes the directory's lock, opens or creates the database, verifies its settings and migrates it.
     pub(crate) async fn open(directory: &Path) -> Result<Self, Error> {
-        let lock = take_lock(directory)?;
+        let lock = take_lock(directory, LEFT_BEHIND)?;
         let options = SqliteConnectOptions::new()
             .filename(directory.join("manyhands.db"))
             .create_if_missing(true)
@@ -163,8 +164,18 @@ pub(super) async fn abandon(connection: SqliteConnection) {
     }
 }
 
+/// How long a child of a killed server may still hold the lock: it does so from its fork to its exec.
+const LEFT_BEHIND: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_millis(5);
+
+/// Whether the text is the id of a process that is no more.
+fn is_dead(pid: &str) -> bool {
+    let pid = pid.parse().ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
+}
+
 /// One process per data directory: the lock ends with the process, whatever ends it.
-fn take_lock(directory: &Path) -> Result<File, Error> {
+fn take_lock(directory: &Path, patience: Duration) -> Result<File, Error> {
     let setup = |error: std::io::Error| Error::Setup {
         operation: "opening the data directory",
         reason: format!("{}: {error}", directory.display()),
@@ -182,22 +193,25 @@ fn take_lock(directory: &Path) -> Result<File, Error> {
         .mode(0o600)
         .open(directory.join("lock"))
         .map_err(setup)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut holder = String::new();
-            // The holder may be about to write its id; then it is unknown.
-            let _ = file.read_to_string(&mut holder);
-            let pid = match holder.trim() {
-                "" => "unknown",
-                pid => pid,
-            };
+    let began = Instant::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            Err(error) => return Err(setup(error.into())),
+        }
+        let mut holder = [0; 32];
+        // The holder may be about to write its id; then it is unknown.
+        let read = file.read_at(&mut holder, 0).unwrap_or_default();
+        let holder = String::from_utf8_lossy(&holder[..read]);
+        let pid = holder.trim();
+        if !is_dead(pid) || began.elapsed() > patience {
             return Err(Error::InUse {
                 directory: directory.display().to_string(),
-                pid: pid.to_owned(),
+                pid: if pid.is_empty() { "unknown" } else { pid }.to_owned(),
             });
         }
-        Err(error) => return Err(setup(error.into())),
+        std::thread::sleep(RETRY);
     }
     file.set_len(0).map_err(setup)?;
     writeln!(file, "{}", std::process::id()).map_err(setup)?;
@@ -213,5 +227,39 @@ impl Tx {
         if let Connection::Sqlite(connection) = self.connection {
             abandon(connection).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lease_1_the_lock_of_a_killed_server_is_waited_for_that_of_a_living_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = take_lock(folder.path(), Duration::ZERO).unwrap();
+        let check = |holder: u32, patience: Duration| {
+            let began = Instant::now();
+            let refused = take_lock(folder.path(), patience).unwrap_err();
+            let named = matches!(&refused, Error::InUse { pid, .. } if *pid == holder.to_string());
+            assert!(named, "{refused}");
+            began.elapsed()
+        };
+        let long = Duration::from_secs(600);
+        assert!(check(std::process::id(), long) < long);
+
+        // As left by a killed server whose child is between its fork and its exec: the holder is dead, its lock held.
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        held.set_len(0).unwrap();
+        held.write_all_at(dead.id().to_string().as_bytes(), 0)
+            .unwrap();
+        let short = Duration::from_millis(50);
+        assert!(check(dead.id(), short) >= short);
+
+        let directory = folder.path().to_owned();
+        let waiting = std::thread::spawn(move || take_lock(&directory, long));
+        drop(held);
+        waiting.join().unwrap().unwrap();
     }
 }
