@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Parser, ValueEnum};
@@ -43,6 +44,9 @@ struct Flags {
     /// Refuse what the hosted API refuses, and count it in /stats
     #[arg(long)]
     check: bool,
+    /// Answer after this many milliseconds, as a model that thinks
+    #[arg(long, default_value = "0", value_name = "MILLIS")]
+    delay: u64,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -60,6 +64,7 @@ enum Mode {
 struct Stub {
     answers: Answers,
     check: bool,
+    delay: Duration,
     hits: AtomicU64,
     refused: AtomicU64,
     received_bytes: AtomicU64,
@@ -93,6 +98,7 @@ async fn main() -> ExitCode {
         let stub = Arc::new(Stub {
             answers,
             check: flags.check,
+            delay: Duration::from_millis(flags.delay),
             hits: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
@@ -186,6 +192,9 @@ async fn message(stub: &Stub, headers: &HeaderMap, raw: Bytes) -> Response<Full<
             stub.refused.fetch_add(1, Relaxed);
             return refuse(400, "invalid_request_error", &violations.join("; "));
         }
+    }
+    if !stub.delay.is_zero() {
+        tokio::time::sleep(stub.delay).await;
     }
     let body = match &stub.answers {
         Answers::Fixed(body) => Ok(body.clone()),
