@@ -27,8 +27,9 @@ def bounded(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def model_stub(tmp_path) -> Iterator[ModelStub]:
-    stub = ModelStub(tmp_path / "stub.log")
+def model_stub(tmp_path, request: pytest.FixtureRequest) -> Iterator[ModelStub]:
+    """An instant model, or one that takes the milliseconds of the test's indirect parameter."""
+    stub = ModelStub(tmp_path / "stub.log", delay_millis=getattr(request, "param", 0))
     yield stub
     assert stub.terminate() == 0
 

@@ -118,9 +118,10 @@ class ModelStub(Program):
     It refuses and counts what the hosted API would refuse.
     """
 
-    def __init__(self, log: pathlib.Path) -> None:
+    def __init__(self, log: pathlib.Path, delay_millis: int = 0) -> None:
         stub = program("MANYHANDS_MODEL_STUB", "manyhands-model-stub")
-        super().__init__([stub, "--listen", "127.0.0.1:0", "--mode", "bash", "--check"], {}, log)
+        flags = ["--listen", "127.0.0.1:0", "--mode", "bash", "--check", "--delay", str(delay_millis)]
+        super().__init__([stub, *flags], {}, log)
 
     @property
     def environment(self) -> dict[str, str]:
