@@ -15,7 +15,7 @@ pub(crate) use text::{Style, safe};
 use text::{count, duration, margin, summary};
 
 /// Lines of a tool result that are shown.
-const RESULT_LINES: usize = 12;
+const RESULT_LINES: usize = 6;
 
 /// How a turn ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

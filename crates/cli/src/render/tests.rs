@@ -128,7 +128,7 @@ fn a_tool_call_is_one_line_and_its_result_is_indented_and_timed() {
     renderer.item(&event(FIRST, "01.000", call));
     let shown = renderer.item(&event(SECOND, "01.000", result(0..14, false)));
     assert!(
-        shown.contains("│ 11\n           │ … 2 more lines\n"),
+        shown.contains("│ 5\n           │ … 8 more lines\n"),
         "{shown}"
     );
     assert!(renderer.last_result().unwrap().ends_with("12\n13\n"));
