@@ -1,6 +1,7 @@
 //! A session's row, and what a write to a session consists of.
 
 mod read;
+mod state;
 mod write;
 
 use manyhands_protocol::agent::SessionAgent;

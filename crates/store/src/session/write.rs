@@ -5,14 +5,14 @@ use manyhands_protocol::session::SessionStatus;
 use manyhands_protocol::{EventId, SessionId, Timestamp, WorkspaceId};
 use tokio::sync::mpsc::OwnedPermit;
 
-use super::read::{Profile, RECORD_COLUMNS, record_columns, record_of, record_tables};
-use super::{Change, NewSession, OpenCall, SessionRecord, SessionState, UsageTotals};
+use super::read::Profile;
+use super::state::lock_state;
+use super::{Change, NewSession, SessionRecord, SessionState, UsageTotals};
 use crate::db::{Lock, Scope, Tx, values};
 use crate::entry::Entry;
 use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::lease::{Lease, Nudge};
-use crate::listing::Query;
 use crate::log::{self, Draft, Stamp, json};
 use crate::store::{Services, Store};
 use crate::tail::TailItem;
@@ -170,83 +170,6 @@ async fn create(
     let permit = permit.map(|permit| (permit, false));
     apply(tx, &services, permit, &record, session.change, now).await?;
     Ok(true)
-}
-
-/// Reads all that a client's write is decided on, under the session's lock, and whether a living instance holds it.
-async fn lock_state(
-    tx: &mut Tx,
-    workspace: &WorkspaceId,
-    id: &SessionId,
-    referenced: &[EventId],
-    now: Timestamp,
-) -> Result<Option<(SessionState, bool)>, Error> {
-    if tx.needs_row_locks() {
-        // A statement of its own: the ones after it see what was committed while it waited.
-        let sql = "SELECT id FROM sessions WHERE id = $1";
-        tx.locked(Lock::Update, sql, values![id.as_str()]).await?;
-    }
-    let row = tx
-        .one(
-            concat!(
-                "SELECT ",
-                record_columns!(),
-                ", CASE WHEN s.holder IN (SELECT id FROM living) THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END,
-                 (SELECT COUNT(*) FROM inbox i WHERE i.session_id = s.id),
-                 (SELECT COUNT(*) FROM calls c WHERE c.session_id = s.id AND c.answer IS NULL)
-                 FROM ",
-                record_tables!(),
-                " WHERE s.id = $1 AND s.workspace = $2"
-            ),
-            values![id.as_str(), workspace.as_str()],
-        )
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    let record = record_of(&row)?;
-    let held = row.int(RECORD_COLUMNS)? == 1;
-    let queued = u64::try_from(row.int(RECORD_COLUMNS + 1)?).unwrap_or(0);
-    let calls = if row.int(RECORD_COLUMNS + 2)? > 0 || !referenced.is_empty() {
-        calls(tx, id, referenced).await?
-    } else {
-        Vec::new()
-    };
-    let state = SessionState {
-        record,
-        calls,
-        queued,
-        now,
-    };
-    Ok(Some((state, held)))
-}
-
-async fn calls(
-    tx: &mut Tx,
-    session: &SessionId,
-    referenced: &[EventId],
-) -> Result<Vec<OpenCall>, Error> {
-    let mut query = Query::new("SELECT event_id, type, answer FROM calls WHERE session_id = ");
-    query.bind(session.as_str());
-    query.push(" AND (answer IS NULL");
-    for id in referenced {
-        query.push(" OR event_id = ");
-        query.bind(id.as_str());
-    }
-    query.push(") ORDER BY event_id");
-    let rows = tx.all(query.sql, query.values).await?;
-    let id = |text: &str| {
-        EventId::parse(text).map_err(|error| Error::Damaged {
-            item: format!("a call of {session}"),
-            reason: error.to_string(),
-        })
-    };
-    rows.iter()
-        .map(|row| {
-            Ok(OpenCall {
-                event_id: id(row.text(0)?)?,
-                type_name: row.text(1)?.to_owned(),
-                answer: row.optional_text(2)?.map(id).transpose()?,
-            })
-        })
-        .collect()
 }
 
 async fn write_profile(tx: &mut Tx, record: &SessionRecord, change: &Change) -> Result<(), Error> {

@@ -11,6 +11,7 @@ use crate::bed::*;
 contract!(
     lease_1_an_older_epoch_is_refused,
     lease_1_a_stale_epoch_fails_only_itself_among_others,
+    i_1_a_write_that_fails_half_way_leaves_nothing_and_fails_alone,
     lease_1_closing_gives_leases_back,
     lease_1_opening_again_voids_what_a_crash_left,
     i_5_of_many_claims_one_wins,
@@ -100,6 +101,61 @@ async fn lease_1_a_stale_epoch_fails_only_itself_among_others(bed: Bed) {
             assert_eq!(result, Err(AppendError::StaleEpoch { epoch }));
             assert_eq!(log.len(), 1, "lease {n} wrote nothing");
         }
+    }
+}
+
+async fn i_1_a_write_that_fails_half_way_leaves_nothing_and_fails_alone(bed: Bed) {
+    let world = World::new(bed).await;
+    let mut leases = Vec::new();
+    for _ in 0..8 {
+        leases.push(world.leased().await.1);
+    }
+    let holder = world.session().await;
+    let (release, held) = hold_writer(&world, &holder).await;
+    let mut tails: Vec<_> = leases
+        .iter()
+        .map(|lease| world.store.subscribe(&lease.session))
+        .collect();
+    let appends = leases.iter().enumerate().map(|(n, lease)| {
+        let mut append = hello();
+        if n % 2 == 1 {
+            // Found out after the session's row was written.
+            append.entries.push(NewEntry::Processed {
+                event_id: manyhands_protocol::EventId::generate(),
+            });
+        }
+        world.store.append(lease, append)
+    });
+    let mut appends = Box::pin(futures::future::join_all(appends));
+    assert!(futures::poll!(&mut appends).is_pending());
+    release.send(()).unwrap();
+    let results = soon(appends).await;
+    held.await;
+    for (n, (result, lease)) in results.into_iter().zip(&leases).enumerate() {
+        let log = world.log(&lease.session).await;
+        let last = world.record(&lease.session).await.last_position;
+        if n % 2 == 0 {
+            assert_eq!(result.unwrap(), log[1..]);
+            assert_eq!(last, 2);
+        } else {
+            let Err(AppendError::Store(Error::Invalid { .. })) = result else {
+                panic!("{result:?}");
+            };
+            assert_eq!((log.len(), last), (1, 1), "nothing of it stays");
+        }
+    }
+    // The next thing each listener hears is what was really written.
+    for (n, (tail, lease)) in tails.iter_mut().zip(&leases).enumerate() {
+        let stored = world.store.append(lease, hello()).await.unwrap();
+        let mut heard = Vec::new();
+        while heard.len() < 2 - n % 2 {
+            match soon(tail.recv()).await {
+                Some(manyhands_store::TailItem::Entries(entries)) => heard.extend(entries.to_vec()),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(heard.last(), stored.last());
+        assert_eq!(heard[0].position, 2);
     }
 }
 
