@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::client::{Client, Error};
 use crate::local::{self, Server, Wanted};
 use crate::outputs;
-use crate::render::{Renderer, Style, safe};
+use crate::render::{Renderer, Style, safe, wrapped};
 
 const FILE: &str = "fibonacci.txt";
 const TASK: &str = "Write a Python script that computes the first 20 Fibonacci numbers, starting with 0, and writes \
@@ -136,7 +136,7 @@ async fn tell(args: &Args, server: &Server) -> anyhow::Result<()> {
         .await?;
     let session = session.id.to_string();
     printer.print(&format!("{}{session}\n\n", style.label("session")))?;
-    printer.print(&format!("{}{TASK}\n", style.label("you")))?;
+    printer.print(&format!("{}{}\n", style.label("you"), wrapped(TASK)))?;
 
     let mut renderer = Renderer::new(style);
     follow(&client, &session, &mut renderer, &mut printer).await?;
@@ -255,9 +255,12 @@ fn summary(args: &Args, server: &Server, renderer: &Renderer, outcome: &Outcome)
 }
 
 fn what_next(url: &str, stopped: bool, data_dir: &str) -> String {
+    // This very file, because a built one is not on the path yet.
+    let program =
+        std::env::current_exe().map_or("manyhands".into(), |path| path.display().to_string());
     let (serve, url) = if stopped {
         (
-            format!("  manyhands serve --data-dir {data_dir}     # in another terminal\n"),
+            format!("  {program} serve --data-dir {data_dir}     # in another terminal\n"),
             local::DEFAULT_URL,
         )
     } else {

@@ -11,7 +11,7 @@ use crate::client::Item;
 
 mod text;
 
-pub(crate) use text::{Style, safe};
+pub(crate) use text::{Style, safe, wrapped};
 use text::{count, duration, margin, summary};
 
 /// Lines of a tool result that are shown.

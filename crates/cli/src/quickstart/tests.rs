@@ -66,11 +66,8 @@ fn what_comes_next_starts_a_server_only_where_none_is_left() {
         running.contains("ANTHROPIC_BASE_URL=http://127.0.0.1:4000"),
         "{running}"
     );
-    assert!(!running.contains("manyhands serve"), "{running}");
+    assert!(!running.contains(" serve "), "{running}");
     let stopped = what_next("http://127.0.0.1:4000", true, "d");
-    assert!(
-        stopped.contains("manyhands serve --data-dir d"),
-        "{stopped}"
-    );
+    assert!(stopped.contains(" serve --data-dir d"), "{stopped}");
     assert!(stopped.contains(local::DEFAULT_URL), "{stopped}");
 }

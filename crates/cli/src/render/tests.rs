@@ -249,3 +249,26 @@ fn numbers_are_said_as_people_do() {
         ("1 line".into(), "2 lines".into())
     );
 }
+
+#[test]
+fn long_lines_are_wrapped_between_words() {
+    assert_eq!(wrapped("a  b\nc"), "a b c");
+    let words = vec!["four"; 40].join(" ");
+    let lines: Vec<String> = wrapped(&words).lines().map(str::to_owned).collect();
+    assert!(
+        lines.iter().all(|line| line.chars().count() <= 100),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1..]
+            .iter()
+            .all(|line| line.starts_with("           four")),
+        "{lines:?}"
+    );
+    let back: Vec<&str> = lines
+        .iter()
+        .flat_map(|line| line.split_whitespace())
+        .collect();
+    assert_eq!(back.join(" "), words);
+    assert_eq!(wrapped(&"x".repeat(200)), "x".repeat(200));
+}

@@ -92,6 +92,26 @@ pub(super) fn margin(text: &str) -> String {
     text.replace('\n', &format!("\n{:LABEL_WIDTH$}", ""))
 }
 
+/// Words on lines that fit beside the margin of a terminal of 100 columns.
+pub(crate) fn wrapped(text: &str) -> String {
+    let mut lines = String::new();
+    let mut width = 0;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if width > 0 && width + 1 + length > 100 - LABEL_WIDTH {
+            lines.push('\n');
+            width = 0;
+        }
+        if width > 0 {
+            lines.push(' ');
+            width += 1;
+        }
+        lines.push_str(word);
+        width += length;
+    }
+    margin(&lines)
+}
+
 /// A tool's input on one line: what a person wants to know first.
 pub(super) fn summary(name: &str, input: &Map<String, Value>) -> String {
     let text = |key: &str| input.get(key).and_then(Value::as_str);
