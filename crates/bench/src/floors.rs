@@ -1,7 +1,6 @@
 //! What the machine does with nothing of ours in the way.
 
-use std::fs::File;
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,20 +15,25 @@ use crate::sample::Samples;
 use crate::stub::Stub;
 use crate::tail::{Name, Tail};
 
-/// Appending `bytes` bytes to a file in `folder` and forcing them to disk, `count` times.
+/// Writing `bytes` bytes to a file in `folder` and forcing them to disk, `count` times.
+///
+/// The file has its full size before, as a write-ahead log has that is used again: a write that
+/// makes a file longer costs the file system a journal entry on top.
 pub(crate) fn fsync(folder: &Path, bytes: usize, count: usize) -> Result<Samples> {
-    let path = folder.join("fsync-floor");
-    let mut file = File::create(&path)?;
+    let mut file = tempfile::tempfile_in(folder)?;
     let block = vec![b'x'; bytes];
+    for _ in 0..count {
+        file.write_all(&block)?;
+    }
+    file.sync_all()?;
+    file.rewind()?;
     let samples = (0..count).map(|_| -> Result<Duration> {
         let started = Instant::now();
         file.write_all(&block)?;
         file.sync_data()?;
         Ok(started.elapsed())
     });
-    let samples = samples.collect::<Result<Vec<_>>>()?;
-    std::fs::remove_file(&path)?;
-    Ok(Samples::new(samples))
+    Ok(Samples::new(samples.collect::<Result<Vec<_>>>()?))
 }
 
 /// Starting and ending a process in name spaces of its own, `count` times.

@@ -115,6 +115,10 @@ async fn main() -> Result<ExitCode> {
         stub: given_or_sibling(&flags.stub, "manyhands-model-stub")?,
         folder: flags.folder.canonicalize().context("--folder")?,
     };
+    // Pages of a program just built that are not on disk yet would count as memory it has written.
+    std::fs::File::open(&setup.server)
+        .and_then(|program| program.sync_all())
+        .with_context(|| setup.server.display().to_string())?;
     let report = measure(&flags, &setup).await?;
     println!("{}", report.table());
     let json = match flags.json {
