@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::agents::definition::Catalog;
+use crate::api::auth::KnownKeys;
 
 /// For how long what a probe found is believed.
 const PROBE: Duration = Duration::from_secs(10);
@@ -26,6 +27,8 @@ pub(crate) struct App(Arc<Parts>);
 pub(crate) struct Parts {
     /// What is remembered.
     pub(crate) store: Store,
+    /// The keys that were looked up.
+    pub(crate) keys: KnownKeys,
     /// The models that agents can name.
     pub(crate) models: Arc<Registry>,
     /// Where sandboxes come from.

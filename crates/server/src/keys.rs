@@ -15,6 +15,7 @@ use manyhands_store::key::{ApiKey, KeyHash};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::auth::{KEY_PREFIX, hash};
+use crate::failpoint::failpoint;
 
 /// How many characters of a key may be shown, to recognise it by.
 const HINT: usize = KEY_PREFIX.len() + 4;
@@ -72,7 +73,9 @@ pub(crate) async fn ensure_first(
             path.display()
         )
     })?;
+    failpoint!("server::first_key_written");
     store.insert_key(&record, &hash).await?;
+    failpoint!("server::first_key_stored");
     Ok(Some(key))
 }
 

@@ -10,6 +10,7 @@ mod api;
 mod app;
 pub mod commands;
 mod config;
+mod failpoint;
 mod failure;
 mod keys;
 mod listener;

@@ -175,7 +175,7 @@ async fn admit(door: &Door, request: &mut Request) -> Result<Option<Principal>, 
     if door.access == Open {
         return Ok(None);
     }
-    let principal = auth::authenticate(&door.app.store, request.headers()).await?;
+    let principal = auth::authenticate(&door.app.store, &door.app.keys, request.headers()).await?;
     if door.access == Beta {
         auth::require_beta(request.headers())?;
     }

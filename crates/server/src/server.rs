@@ -17,13 +17,14 @@ use manyhands_protocol::page::Order;
 use manyhands_protocol::session::SessionFilter;
 use manyhands_protocol::time::{SharedClock, SystemClock};
 use manyhands_protocol::{SessionId, WorkspaceId};
-use manyhands_store::Store;
 use manyhands_store::listing::{Key, Range};
+use manyhands_store::{Database, Store};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::auth::KnownKeys;
 use crate::app::{App, Parts, organization};
 use crate::config::{Config, show};
 use crate::failure::Failure;
@@ -110,6 +111,7 @@ impl Server {
         );
         let app = App::new(Parts {
             organization: organization(&workspace),
+            keys: KnownKeys::new(matches!(config.database, Database::Sqlite { .. })),
             store,
             models,
             hands,

@@ -1,5 +1,9 @@
 //! Who is asking: credentials are classified by their value, whichever header they came in (runtime HT-9).
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -32,9 +36,62 @@ pub(crate) fn hash(key: &str) -> KeyHash {
     hash
 }
 
+/// The keys that were looked up, so that a request costs no read of the database for its key.
+///
+/// Only for a store that belongs to this process: then every revocation passes through here and holds from the next
+/// request on (runtime SC-5).
+#[derive(Debug, Default)]
+pub(crate) struct KnownKeys {
+    known: Mutex<HashMap<KeyHash, Principal>>,
+    /// How often something was revoked: what was looked up before a revocation is not kept after it.
+    revocations: AtomicU64,
+    enabled: bool,
+}
+
+impl KnownKeys {
+    /// Remembers nothing unless the store is this process's own.
+    pub(crate) fn new(own_store: bool) -> Self {
+        Self {
+            enabled: own_store,
+            ..Self::default()
+        }
+    }
+
+    async fn find(&self, store: &Store, hash: &KeyHash) -> Result<Option<Principal>, ApiError> {
+        if let Some(principal) = self.lock().get(hash) {
+            return Ok(Some(principal.clone()));
+        }
+        let seen = self.revocations.load(Ordering::SeqCst);
+        let key = store.key_by_hash(hash).await?;
+        let principal = key.map(|key| Principal {
+            workspace: key.workspace,
+            key: key.id,
+        });
+        if let Some(principal) = principal.as_ref().filter(|_| self.enabled) {
+            let mut known = self.lock();
+            if self.revocations.load(Ordering::SeqCst) == seen {
+                known.insert(*hash, principal.clone());
+            }
+        }
+        Ok(principal)
+    }
+
+    /// To be called when a key was revoked, before the caller is told.
+    pub(crate) fn forget(&self) {
+        let mut known = self.lock();
+        self.revocations.fetch_add(1, Ordering::SeqCst);
+        known.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<KeyHash, Principal>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The caller, or 401 when it is nobody or unclear who it is (security API-3).
 pub(crate) async fn authenticate(
     store: &Store,
+    keys: &KnownKeys,
     headers: &HeaderMap,
 ) -> Result<Principal, ApiError> {
     let credentials = credentials(headers)?;
@@ -45,22 +102,17 @@ pub(crate) async fn authenticate(
                 "the credential is not an API key of this server",
             ));
         }
-        let key = store.key_by_hash(&hash(credential)).await?;
-        let key =
-            key.ok_or_else(|| ApiError::unauthenticated("the API key is unknown or revoked"))?;
+        let principal = keys.find(store, &hash(credential)).await?;
+        let principal = principal
+            .ok_or_else(|| ApiError::unauthenticated("the API key is unknown or revoked"))?;
         match &found {
-            Some(other) if other.workspace != key.workspace => {
+            Some(other) if other.workspace != principal.workspace => {
                 return Err(ApiError::unauthenticated(
                     "the request carries keys of different workspaces",
                 ));
             }
             Some(_) => {}
-            None => {
-                found = Some(Principal {
-                    workspace: key.workspace,
-                    key: key.id,
-                });
-            }
+            None => found = Some(principal),
         }
     }
     let principal = found.ok_or_else(|| {

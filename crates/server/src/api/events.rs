@@ -18,6 +18,7 @@ use crate::api::error::ApiError;
 use crate::api::json::Json;
 use crate::api::query::{Ids, Query};
 use crate::app::App;
+use crate::failpoint::failpoint;
 
 /// The most events of one request.
 const MAX_EVENTS: usize = 1000;
@@ -53,6 +54,7 @@ pub(crate) async fn send_events(
             admission::admit(state, events)
         })
         .await?;
+    failpoint!("server::events_stored");
     let (stored, echoes) = decided.ok_or_else(|| ApiError::not_found("session"))??;
     let mut rendered = Vec::with_capacity(echoes.len());
     for echo in echoes {

@@ -176,27 +176,9 @@ fn typed<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     })
 }
 
-/// An error's text, without the names of our types, and short even when it quotes the request.
+/// An error's text, short even when it quotes the request.
 fn brief(error: &dyn fmt::Display) -> String {
     let mut text = error.to_string();
-    for (ours, said) in [
-        (
-            "enum ModelParam",
-            "expected a model id, or an object with at least an \"id\"",
-        ),
-        (
-            "enum EffortParam",
-            "expected low, medium, high, xhigh or max, or an object with that \"type\"",
-        ),
-        (
-            "enum AgentParam",
-            "expected an agent id, or an object with \"type\" and \"id\"",
-        ),
-    ] {
-        if text.contains(ours) {
-            said.clone_into(&mut text);
-        }
-    }
     if let Some((end, _)) = text.char_indices().nth(300) {
         text.truncate(end);
         text.push('…');
@@ -315,7 +297,14 @@ mod tests {
             r#"{"name":5,"model":"m"}"#,
             "name: invalid type: integer `5`",
         );
-        check(r#"{"name":"a","model":5}"#, "model: expected a model id");
+        check(
+            r#"{"name":"a","model":5}"#,
+            "model: invalid type: integer `5`, expected a model id",
+        );
+        check(
+            r#"{"name":"a","model":{"id":"m","effort":"ultra"}}"#,
+            "model.effort: unknown variant `ultra`",
+        );
         check(
             r#"{"name":"a","model":"m","metadata":{"k":1}}"#,
             "metadata.k: invalid type",

@@ -106,7 +106,9 @@ pub(crate) async fn revoke_key(
     let id = ApiKeyId::parse(ids.text("key_id"))
         .map_err(|problem| ApiError::field("key_id", problem.to_string()))?;
     tracing::info!(target: "audit", by = %principal.key, key = %id, "revokes an API key");
-    if !app.store.revoke_key(&principal.workspace, &id).await? {
+    let revoked = app.store.revoke_key(&principal.workspace, &id).await;
+    app.keys.forget();
+    if !revoked? {
         return Err(ApiError::not_found("key"));
     }
     let keys = app.store.list_keys(&principal.workspace).await?;

@@ -24,6 +24,7 @@ use crate::api::error::ApiError;
 use crate::api::json::Json;
 use crate::api::query::{Ids, Query};
 use crate::app::App;
+use crate::failpoint::failpoint;
 
 const TITLE: usize = 2048;
 /// How long a request waits for a sandbox to be gone; the sweep at the next start takes what is left.
@@ -128,6 +129,7 @@ pub(crate) async fn create_session(
     if !app.store.create_session(session).await? {
         return Err(gone_meanwhile());
     }
+    failpoint!("server::session_stored");
     let record = app.store.session(&principal.workspace, &id).await?;
     let mut record = record.ok_or_else(|| ApiError::not_found("session"))?;
     if running {
@@ -354,6 +356,7 @@ pub(crate) async fn delete_session(
         .change(&principal.workspace, &id, &[], decide)
         .await?;
     deleted.ok_or_else(|| ApiError::not_found("session"))??;
+    failpoint!("server::session_deleted");
     match tokio::time::timeout(DESTROY, app.hands.destroy(id.as_str())).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {

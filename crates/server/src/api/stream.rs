@@ -191,7 +191,8 @@ impl Stream {
     async fn next(&mut self) -> Option<Bytes> {
         while !self.ended {
             if self.behind {
-                match self.catch_up().await {
+                // Boxed, so that a stream that only listens stays small.
+                match Box::pin(self.catch_up()).await {
                     Some(frames) => return Some(frames),
                     None => continue,
                 }

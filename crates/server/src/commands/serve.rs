@@ -25,6 +25,9 @@ pub struct Args {
 /// When the server cannot start; see [`Server::start`].
 pub async fn run(args: Args) -> anyhow::Result<()> {
     telemetry::log();
+    // The variable FAILPOINTS says where the process is to stop.
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
     // Both are heard from here on: a stop during the start is not lost.
     let mut interrupt = signal(SignalKind::interrupt()).context("Ctrl-C cannot be heard")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be heard")?;
