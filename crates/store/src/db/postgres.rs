@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{Mutex, Semaphore};
 
-use super::tx::{Connection, Tx, fetch_postgres};
+use super::tx::{self, Tx, fetch_postgres};
 use super::{Job, Row, Sql, Value, migration_error, sort_error};
 use crate::error::Error;
 use crate::failpoint::failpoint;
@@ -23,6 +23,8 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres
 
 const CONNECTIONS: u32 = 16;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// After so long without work a connection is tried out before it is used.
+const RESTED: Duration = Duration::from_secs(1);
 const RUNNING_JOBS: u32 = 1 << 16;
 /// Keys share turns by their hash; a collision costs a wait, nothing else.
 const TURNS: usize = 1024;
@@ -51,6 +53,15 @@ impl Postgres {
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    // One that has rested may have been cut off; one that is busy says so by itself.
+                    if meta.idle_for > RESTED {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_with(options)
             .await
             .map_err(|error| Error::Setup {
@@ -136,7 +147,7 @@ async fn run_job(
         .begin()
         .await
         .map_err(|error| sort_error("beginning a transaction", &error))?;
-    let mut tx = Tx::new(Connection::Postgres(transaction));
+    let mut tx = Tx::new(tx::Connection::Postgres(transaction));
     let stays = AssertUnwindSafe(job.run(&mut tx))
         .catch_unwind()
         .await
@@ -151,7 +162,7 @@ async fn run_job(
         fault,
         ..
     } = tx;
-    let Connection::Postgres(transaction) = connection else {
+    let tx::Connection::Postgres(transaction) = connection else {
         return Err(Error::Invalid {
             operation: "writing",
             reason: "a transaction of another database".to_owned(),

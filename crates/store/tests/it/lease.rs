@@ -197,6 +197,10 @@ async fn lease_1_opening_again_voids_what_a_crash_left(bed: Bed) {
     } = world;
     crash(&bed, store).await;
     let store = bed.open().await;
+    if matches!(bed.database, Database::Sqlite { .. }) {
+        let record = store.session(&workspace, &id).await.unwrap().unwrap();
+        assert!(record.epoch > lease.epoch, "at once, by the lock alone");
+    }
     let wanting = store.wanting(9).await.unwrap();
     assert_eq!(wanting.len(), 1);
     assert_eq!(wanting[0].session, id);

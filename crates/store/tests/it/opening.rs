@@ -1,7 +1,7 @@
 //! Opening a database: what is verified, what is refused, and what the refusal says.
 
 use manyhands_protocol::time::SystemClock;
-use manyhands_store::{Config, Database, Error, Store};
+use manyhands_store::{AppendError, Config, Database, Error, NewEntry, Store};
 use std::sync::Arc;
 
 use crate::bed::*;
@@ -129,4 +129,30 @@ async fn store_1_a_postgres_that_may_lose_commits_is_refused() {
     let (operation, reason) = refusal(&bed).await;
     assert_eq!(operation, "checking PostgreSQL's durability settings");
     assert!(reason.starts_with("synchronous_commit is off"), "{reason}");
+}
+
+/// A server that drops its connections costs the writes under way, and those that still pick a dead connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_cuts_its_connections_is_connected_to_again() {
+    let world = World::new(Bed::postgres().await).await;
+    let (id, lease) = world.leased().await;
+    world
+        .bed
+        .sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        .await;
+    let mut failures = 0;
+    let stored = loop {
+        let append = entries(vec![NewEntry::event(answered("again"))]);
+        match world.store.append(&lease, append).await {
+            Ok(stored) => break stored,
+            Err(AppendError::Store(Error::Unavailable { .. })) => failures += 1,
+            Err(other) => panic!("{other:?}"),
+        }
+        assert!(failures <= 16, "as many as the pool has connections");
+    };
+    assert_eq!(positions(&stored), [2], "the failures wrote nothing");
+    assert_eq!(world.log(&id).await[1..], stored);
 }
