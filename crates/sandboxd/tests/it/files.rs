@@ -303,7 +303,7 @@ fn tl_17_glob_newest_first() {
         .file("sub/.hidden.py", "")
         .file("other.rs", "");
     let set = |path: &str, age: u64| {
-        let time = SystemTime::now() - Duration::from_secs(age);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - age);
         fs::File::options()
             .write(true)
             .open(room.place.path(path))
