@@ -28,10 +28,9 @@ use crate::api::auth::KnownKeys;
 use crate::app::{App, Parts, organization};
 use crate::config::{Config, show};
 use crate::failure::Failure;
+use crate::listener::Patience;
 use crate::{keys, listener, routes, telemetry};
 
-/// How long open answers may take to end once the server stops; streams end at once.
-const GRACE: Duration = Duration::from_millis(1000);
 /// How long the brain may take to let go of its sessions.
 const BRAIN: Duration = Duration::from_millis(700);
 
@@ -122,7 +121,12 @@ impl Server {
             probed: Mutex::new(None),
         });
         let router = routes::router(app.clone());
-        let accepting = tokio::spawn(listener::accept(listener, router, shutdown.clone(), GRACE));
+        let accepting = tokio::spawn(listener::accept(
+            listener,
+            router,
+            shutdown.clone(),
+            Patience::default(),
+        ));
         // What sandboxes can do here is found out beside the first requests, not before them.
         let probing = app.clone();
         tokio::spawn(async move { warn_of_missing(&probing).await });

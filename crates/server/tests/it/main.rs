@@ -6,5 +6,7 @@ mod doors;
 mod environments;
 mod events;
 mod first_start;
+mod session_changes;
+mod session_lists;
 mod sessions;
 mod streams;
