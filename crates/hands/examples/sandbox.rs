@@ -4,7 +4,8 @@
 //!
 //! Options: `--repeat N` runs the command N times under ids of their own; `--bind PATH` shows a folder of the host
 //! read-only at `/mnt/bound`; `--sandboxd PATH` takes another one; `--hold yes` stays until standard input ends,
-//! with the call still running. The sandbox outlives this program; run it again to find it.
+//! with the call still running; `--destroy yes` removes the sandbox at the end. Otherwise it
+//! outlives this program; run it again to find it.
 
 use std::io::Read as _;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .ok_or("usage: sandbox DATA SESSION CALL COMMAND [OPTION VALUE]…")
     };
     let (data, session, call, command) = (next()?, next()?, next()?, next()?);
-    let (mut config, mut repeat, mut hold) = (Config::new(data), 1, false);
+    let (mut config, mut repeat, mut hold, mut destroy) = (Config::new(data), 1, false, false);
     while let Some(option) = given.next() {
         let value = given.next().ok_or("an option needs a value")?;
         match option.as_str() {
@@ -32,13 +33,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .push((value.into(), "/mnt/bound".to_owned())),
             "--sandboxd" => config.sandboxd = Some(value.into()),
             "--hold" => hold = true,
+            "--destroy" => destroy = true,
             _ => return Err(format!("unknown option {option}").into()),
         }
+    }
+    #[cfg(feature = "failpoints")]
+    if let Ok(point) = std::env::var("STOP_AT") {
+        fail::cfg_callback(point, || std::process::exit(77))?;
     }
     let provider = Namespace::new(config);
     provider.prepare().await?;
     let started = Instant::now();
-    let sandbox = provider.provision(&Recipe::new(session)).await?;
+    let sandbox = provider.provision(&Recipe::new(session.as_str())).await?;
     eprintln!(
         "instance {} after {:?}",
         sandbox.instance(),
@@ -78,6 +84,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         times[times.len() / 2],
         times[times.len() * 99 / 100]
     );
+    if destroy {
+        provider.destroy(&session).await?;
+    }
     Ok(())
 }
 

@@ -4,6 +4,8 @@
 //! `make test` does.
 
 mod contract;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod host;
 mod isolation;
 mod lifecycle;

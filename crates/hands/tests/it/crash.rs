@@ -1,0 +1,86 @@
+//! A server that ends at any durable step of a sandbox's life leaves something the next one can go on from.
+
+use std::process::Command;
+
+use manyhands_hands::{FAILPOINTS, Output, Provider, Recipe};
+
+use crate::host::{Host, program, run, until_gone};
+
+/// How the example ends at a failpoint.
+const STOPPED: i32 = 77;
+
+/// Another server of `host` starts a sandbox and, if told to, removes it, and is stopped at `point`.
+fn stop_at(host: &Host, point: &str, destroy: bool) {
+    let mut command = Command::new(program("examples/sandbox"));
+    command
+        .arg(host.data.path())
+        .args(["sesn_a", "call", "echo line >> ledger"]);
+    command.env("STOP_AT", point);
+    if destroy {
+        command.args(["--destroy", "yes"]);
+    }
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(STOPPED), "{point}: {output:?}");
+}
+
+#[tokio::test]
+async fn log_3_a_start_that_was_cut_short_anywhere_is_picked_up() {
+    for point in [
+        "hands::before_record",
+        "hands::after_record",
+        "hands::after_spawn",
+        "hands::after_attach",
+    ] {
+        assert!(FAILPOINTS.contains(&point));
+        let host = Host::new();
+        stop_at(&host, point, false);
+        let left = host.process("sesn_a");
+        let started = matches!(point, "hands::after_spawn" | "hands::after_attach");
+        assert_eq!(left.is_some(), started, "{point}");
+        // What was started is found and not started again.
+        let found = host.provider.find("sesn_a").await.unwrap();
+        assert_eq!(found.is_some(), started, "{point}");
+        let sandbox = host
+            .provider
+            .provision(&Recipe::new("sesn_a"))
+            .await
+            .unwrap();
+        assert!(
+            found.is_none_or(|found| found.instance() == sandbox.instance()),
+            "{point}"
+        );
+        assert!(
+            left.is_none_or(|left| host.process("sesn_a") == Some(left)),
+            "{point}"
+        );
+        assert_eq!(
+            run(&sandbox, "cat ledger 2>/dev/null || echo none").await,
+            Output::text("none"),
+            "{point}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn log_3_a_removal_that_was_cut_short_anywhere_is_finished() {
+    for point in ["hands::before_end", "hands::after_discard"] {
+        assert!(FAILPOINTS.contains(&point));
+        let host = Host::new();
+        stop_at(&host, point, true);
+        let left = host.process("sesn_a");
+        assert_eq!(left.is_some(), point == "hands::before_end", "{point}");
+        host.provider.sweep(|_| false).await.unwrap();
+        left.into_iter().for_each(until_gone);
+        for entry in std::fs::read_dir(host.data.path().join("sandboxes"))
+            .unwrap()
+            .flatten()
+        {
+            assert_eq!(
+                std::fs::read_dir(entry.path()).unwrap().count(),
+                0,
+                "{point}: {:?}",
+                entry.path()
+            );
+        }
+    }
+}
