@@ -174,3 +174,81 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use manyhands_protocol::time::SystemClock;
+    use manyhands_store::{Config, Database, TailItem};
+
+    use super::*;
+
+    fn text(index: usize, text: &str) -> Delta<'_> {
+        Delta::Text { index, text }
+    }
+
+    fn start(index: usize, kind: BlockKind) -> Delta<'static> {
+        Delta::Start { index, kind }
+    }
+
+    #[tokio::test]
+    async fn sq_4_previews_wait_for_the_start_of_their_span_and_keep_their_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(Config {
+            database: Database::Sqlite {
+                directory: directory.path().to_owned(),
+            },
+            clock: Arc::new(SystemClock),
+        })
+        .await
+        .unwrap();
+        let session = SessionId::generate();
+        let mut tail = store.subscribe(&session);
+        let previews = Previews::new(store.clone(), session);
+        let mut sink = previews.clone();
+        for delta in [
+            start(0, BlockKind::Thinking),
+            start(1, BlockKind::Text),
+            text(1, " \n"),
+            text(1, "One"),
+            start(2, BlockKind::Text),
+            text(2, "two"),
+            start(3, BlockKind::ToolUse),
+            start(4, BlockKind::Text),
+            text(4, "\n"),
+        ] {
+            sink.delta(delta);
+        }
+        assert!(tail.recv().now_or_never().is_none(), "nothing is shown yet");
+        previews.open();
+        sink.delta(start(5, BlockKind::Text));
+        sink.delta(text(5, "three"));
+        let mut heard = Vec::new();
+        while let Some(Some(TailItem::Preview(preview))) = tail.recv().now_or_never() {
+            heard.push(match &*preview {
+                Preview::EventStart { event } => format!("{:?}", event.kind),
+                Preview::EventDelta { delta, .. } => {
+                    let PreviewDelta::ContentDelta { index, content } = delta;
+                    let ContentBlock::Text { text } = content else {
+                        panic!("{content:?}")
+                    };
+                    format!("{index} {text:?}")
+                }
+            });
+        }
+        assert_eq!(
+            heard,
+            [
+                "AgentThinking",
+                "AgentMessage",
+                "0 \" \\nOne\"",
+                "1 \"two\"",
+                "AgentMessage",
+                "0 \"three\"",
+            ]
+        );
+        let announced: Vec<usize> = previews.announced().into_keys().collect();
+        assert_eq!(announced, [0, 1, 4], "by the first block of the event");
+        store.close().await;
+    }
+}

@@ -271,3 +271,57 @@ struct WireError {
     #[serde(default)]
     message: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use manyhands_protocol::time::SystemClock;
+
+    use super::*;
+
+    #[test]
+    fn a_base_url_may_have_a_path_a_slash_or_its_version() {
+        #[track_caller]
+        fn check(base: &str, expected: &str) {
+            // Only the first test can install it.
+            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+            let client = Client::builder().no_proxy().build().unwrap();
+            let timeouts = Timeouts::default();
+            let base = base.parse().unwrap();
+            let found = Anthropic::new(client, &base, None, timeouts, Arc::new(SystemClock));
+            assert_eq!(found.endpoint.as_str(), expected);
+        }
+        check(
+            "https://models.example",
+            "https://models.example/v1/messages",
+        );
+        check(
+            "https://models.example/",
+            "https://models.example/v1/messages",
+        );
+        check(
+            "https://models.example/v1/",
+            "https://models.example/v1/messages",
+        );
+        check(
+            "http://127.0.0.1:9/gateway?x=1#y",
+            "http://127.0.0.1:9/gateway/v1/messages",
+        );
+    }
+
+    #[test]
+    fn model_3_refusals_are_told_apart_by_their_words() {
+        #[track_caller]
+        fn check(message: &str, expected: ErrorKind) {
+            assert_eq!(refusal_kind(message), expected);
+        }
+        check(
+            "prompt is too long: 210000 tokens > 200000 maximum",
+            ErrorKind::Overflow,
+        );
+        check("Your credit balance is too low", ErrorKind::Billing);
+        check("messages.0: bad", ErrorKind::Refused);
+        check("", ErrorKind::Refused);
+    }
+}

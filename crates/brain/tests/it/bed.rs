@@ -58,13 +58,13 @@ fn specs(url: &str) -> Vec<ModelSpec> {
     vec![ModelSpec::new("claude-*", provider)]
 }
 
-/// As [`specs`], but silence is noticed at once.
+/// As [`specs`], but silence is noticed soon: late enough for a busy machine to answer.
 pub(crate) fn impatient_specs(url: &str) -> Vec<ModelSpec> {
     let mut specs = specs(url);
     if let ProviderSpec::Anthropic { timeouts, .. } = &mut specs[0].provider {
         *timeouts = Timeouts {
-            headers: Duration::from_millis(100),
-            between: Duration::from_millis(100),
+            headers: Duration::from_secs(1),
+            between: Duration::from_secs(1),
         };
     }
     specs

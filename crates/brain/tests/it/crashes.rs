@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use manyhands_brain::Probe;
-use manyhands_hands::Output;
+use manyhands_hands::{Output, Provider, Recipe};
 use manyhands_protocol::session::SessionStatus;
 use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::Reply;
@@ -133,8 +133,8 @@ async fn log_3_a_crash_at_every_step_ends_the_same_way() {
     }
 }
 
-#[tokio::test]
-async fn i_4_a_crash_with_the_sandbox_lost_is_an_unknown_outcome() {
+/// A crash with calls under way, whose sandbox is gone when the next process comes.
+async fn lost(another: bool) {
     let ledger = Ledger::default();
     let mut bed = bed(&ledger).await;
     let gate = Gate::new();
@@ -144,6 +144,10 @@ async fn i_4_a_crash_with_the_sandbox_lost_is_an_unknown_outcome() {
     gate.reached().await;
     bed.crash().await;
     bed.hands.lose(bed.session.as_str());
+    if another {
+        let recipe = Recipe::new(bed.session.as_str());
+        bed.hands.provision(&recipe).await.unwrap();
+    }
     bed.config.probe = None;
     bed.wake();
     bed.idle().await;
@@ -165,6 +169,16 @@ async fn i_4_a_crash_with_the_sandbox_lost_is_an_unknown_outcome() {
         "not repeated"
     );
     bed.assert_each_call_has_one_result().await;
+}
+
+#[tokio::test]
+async fn i_4_a_crash_with_the_sandbox_lost_is_an_unknown_outcome() {
+    lost(false).await;
+}
+
+#[tokio::test]
+async fn i_4_another_instance_of_the_sandbox_is_not_asked_for_old_calls() {
+    lost(true).await;
 }
 
 #[tokio::test]

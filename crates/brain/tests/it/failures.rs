@@ -43,8 +43,18 @@ async fn sq_12_a_passing_failure_is_tried_again() {
 
 /// One bad answer, then a good one: the turn ends well, with one visible error of this class.
 async fn check_retried(bad: Reply, class: &str) {
+    let bed = Bed::asleep([bad.clone(), Reply::text("ok")]).await;
+    check_retried_in(bed, &bad, class).await;
+}
+
+/// As [`check_retried`], with little patience for silence.
+async fn check_silence(bad: Reply) {
     let mut bed = Bed::asleep([bad.clone(), Reply::text("ok")]).await;
     bed.specs = impatient_specs;
+    check_retried_in(bed, &bad, "model_request_failed_error").await;
+}
+
+async fn check_retried_in(mut bed: Bed, bad: &Reply, class: &str) {
     bed.wake();
     let log = bed.turn("Hi").await;
     let errors: Vec<_> = log
@@ -137,21 +147,13 @@ async fn model_4_broken_streams_are_tried_again() {
 #[tokio::test]
 async fn model_4_silence_is_noticed() {
     let gate = Gate::new();
-    check_retried(
-        Reply::text("Half").hold_headers(&gate),
-        "model_request_failed_error",
-    )
-    .await;
-    check_retried(
-        Reply::text("Half").hold_before(3, &gate),
-        "model_request_failed_error",
-    )
-    .await;
-    check_retried(
-        Reply::error(500, "api_error", "x").hold_at(3, &gate),
-        "model_request_failed_error",
-    )
-    .await;
+    let silent = Reply::text("Half");
+    let broken = Reply::error(500, "api_error", "x");
+    tokio::join!(
+        check_silence(silent.clone().hold_headers(&gate)),
+        check_silence(silent.hold_before(3, &gate)),
+        check_silence(broken.hold_at(3, &gate)),
+    );
 }
 
 #[tokio::test]
