@@ -256,6 +256,23 @@ impl Wake {
         }
     }
 
+    /// Appends, unless a client's input has not been read: then nothing is written and the input is folded. Either way
+    /// the caller decides again.
+    async fn append_if_read(&mut self, append: Append) -> Result<Flow, Stop> {
+        let (status, usage) = (append.status, append.usage);
+        let read_to = self.transcript.position;
+        let appended = self
+            .shared
+            .store
+            .append_if_read(&self.lease, append, read_to);
+        match appended.await {
+            Ok(entries) => self.absorb(&entries, status, usage).await?,
+            Err(AppendError::UnreadInput) => self.catch_up().await?,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Flow::Continue)
+    }
+
     /// Appends and gives the lease back, unless a client's input has not been read: then nothing is written, the
     /// input is folded and the caller decides again.
     async fn append_and_rest(&mut self, append: Append) -> Result<Flow, Stop> {

@@ -157,7 +157,7 @@ impl Config {
             },
             Some(url) => postgres(url)?,
         };
-        let concurrent_sessions = file.limits.concurrent_sessions.unwrap_or(256);
+        let concurrent_sessions = file.limits.concurrent_sessions.unwrap_or(1024);
         if concurrent_sessions == 0 {
             return Err(wrong("limits.concurrent_sessions", "must be at least 1"));
         }

@@ -97,7 +97,19 @@ impl Store {
 
     /// A brain's append. Refused when the epoch is not the current one.
     pub async fn append(&self, lease: &Lease, append: Append) -> Result<Vec<Entry>, AppendError> {
-        self.append_guarded(lease, append, None).await
+        self.append_guarded(lease, append, Guard::Epoch).await
+    }
+
+    /// As [`append`](Self::append), but refused with `UnreadInput` when a client's input lies after `read_to`: for
+    /// appends that answer calls in the client's place.
+    pub async fn append_if_read(
+        &self,
+        lease: &Lease,
+        append: Append,
+        read_to: i64,
+    ) -> Result<Vec<Entry>, AppendError> {
+        self.append_guarded(lease, append, Guard::Read(read_to))
+            .await
     }
 
     /// A brain's last append: as [`append`](Self::append), and the lease ends in the same transaction. Refused with
@@ -108,14 +120,15 @@ impl Store {
         append: Append,
         read_to: i64,
     ) -> Result<Vec<Entry>, AppendError> {
-        self.append_guarded(lease, append, Some(read_to)).await
+        self.append_guarded(lease, append, Guard::Rest(read_to))
+            .await
     }
 
     async fn append_guarded(
         &self,
         lease: &Lease,
         append: Append,
-        rest: Option<i64>,
+        guard: Guard,
     ) -> Result<Vec<Entry>, AppendError> {
         let services = self.inner.services.clone();
         let lease = lease.clone();
@@ -128,7 +141,8 @@ impl Store {
             count: drafts.len() as i64,
             status: append.status.map(|status| status.as_str()),
             usage: append.usage.as_ref().map(json).transpose()?,
-            rest,
+            rests: matches!(guard, Guard::Rest(_)),
+            read_to: guard.read_to(),
         };
         let bytes = drafts.iter().map(Draft::bytes).sum();
         let scope = Scope::of(lease.session.as_str()).with_bytes(bytes);
@@ -149,8 +163,8 @@ impl Store {
                                 lease.workspace.as_str(),
                                 lease.epoch,
                                 services.instance.as_str(),
-                                guarded.rest.is_some(),
-                                guarded.rest.unwrap_or(i64::MAX),
+                                guarded.rests,
+                                guarded.read_to,
                             ],
                         )
                         .await?;
@@ -173,7 +187,7 @@ impl Store {
                     let (opened, answered) = (append.opened, append.answered);
                     let entries =
                         write_drafts(tx, &services, &stamp, drafts, opened, answered).await?;
-                    if guarded.rest.is_some() {
+                    if guarded.rests {
                         failpoint!("store::lease::rested");
                     }
                     Ok(entries)
@@ -215,8 +229,28 @@ struct Guarded {
     count: i64,
     status: Option<&'static str>,
     usage: Option<String>,
-    /// To rest, and up to where the input was read.
-    rest: Option<i64>,
+    rests: bool,
+    read_to: i64,
+}
+
+/// What a brain's append depends on, beside the epoch.
+#[derive(Clone, Copy)]
+enum Guard {
+    /// Nothing.
+    Epoch,
+    /// All input was read, up to this position.
+    Read(i64),
+    /// The same, and the lease ends with it.
+    Rest(i64),
+}
+
+impl Guard {
+    fn read_to(self) -> i64 {
+        match self {
+            Self::Epoch => i64::MAX,
+            Self::Read(read_to) | Self::Rest(read_to) => read_to,
+        }
+    }
 }
 
 /// Guard, positions, status and the end of the lease in one statement: either all of it applies or no row does.

@@ -162,8 +162,7 @@ impl Wake {
             entries.extend(self.running());
             append.status = Some(SessionStatus::Running);
             append.entries = entries;
-            self.append(append).await?;
-            return Ok(Flow::Continue);
+            return self.append_if_read(append).await;
         }
         append.entries = entries;
         self.append_and_rest(append).await

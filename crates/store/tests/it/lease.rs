@@ -231,13 +231,17 @@ async fn resting_is_refused_while_there_is_unread_input(bed: Bed) {
     world.change(&id, work(vec![queued("more")])).await;
     let refused = world.store.append_and_rest(&lease, hello(), read_to).await;
     assert_eq!(refused, Err(AppendError::UnreadInput));
+    let refused = world.store.append_if_read(&lease, hello(), read_to).await;
+    assert_eq!(refused, Err(AppendError::UnreadInput));
     let record = world.record(&id).await;
     assert_eq!((record.last_position, record.input_position), (3, 3));
 
     let written = world.store.append(&lease, hello()).await.unwrap();
     assert_eq!(positions(&written), [4], "a plain append needs no reading");
+    let guarded = world.store.append_if_read(&lease, hello(), 3).await;
+    assert_eq!(positions(&guarded.unwrap()), [5], "and the lease goes on");
     let rested = world.store.append_and_rest(&lease, hello(), 3).await;
-    assert_eq!(positions(&rested.unwrap()), [5]);
+    assert_eq!(positions(&rested.unwrap()), [6]);
     assert_eq!(world.claim(&id).await, None, "nothing is wanted any more");
     assert_eq!(world.store.wanting(9).await, Ok(vec![]));
     let epoch = lease.epoch;
