@@ -103,7 +103,7 @@ def check_file(client: anthropic.Anthropic, session: str, where: str) -> None:
 
 
 # A model that takes its time leaves instants between the message and the call, and between the result and the answer.
-@pytest.mark.parametrize("model_stub", [40], indirect=True, ids=[""])
+@pytest.mark.parametrize("model_stub", [40], indirect=True, ids=["slow-model"])
 @pytest.mark.parametrize(
     ("phase", "begin", "end"),
     [
