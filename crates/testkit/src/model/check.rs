@@ -157,8 +157,9 @@ fn check_messages(messages: &Value, found: &mut Violations) {
         "messages.0.role",
         "first message must use the \"user\" role",
     );
+    let last = messages.iter().rfind(|message| message["role"] != "system");
     found.require(
-        messages[messages.len() - 1]["role"] == "user",
+        last.is_some_and(|message| message["role"] == "user"),
         "messages",
         "the conversation must end with a user message",
     );
@@ -186,7 +187,20 @@ fn check_messages(messages: &Value, found: &mut Violations) {
                     open.push(id);
                 }
             }
-            _ => found.add(&format!("{path}.role"), "must be user or assistant"),
+            // In the middle of a conversation, where the model takes them (SE-10).
+            Some("system") => {
+                check_blocks(&format!("{path}.content"), content, &["text"], found);
+                found.require(
+                    pending.is_empty(),
+                    &path,
+                    "a system message must not stand between `tool_use` and `tool_result`",
+                );
+                open = pending;
+            }
+            _ => found.add(
+                &format!("{path}.role"),
+                "must be user, assistant or system",
+            ),
         }
     }
     found.require(
@@ -481,6 +495,21 @@ mod tests {
             |body| body["messages"][1]["content"][1]["input"] = json!("ls"),
             &["an input object"],
         );
+    }
+
+    #[test]
+    fn se_10_system_messages_stand_behind_user_turns() {
+        let told = json!({"role": "system", "content": [{"type": "text", "text": "Be brief."}]});
+        let insert = |at: usize, turn: Value| {
+            move |body: &mut Value| body["messages"].as_array_mut().unwrap().insert(at, turn)
+        };
+        expect(insert(1, told.clone()), &[]);
+        expect(insert(3, told.clone()), &[]);
+        expect(insert(0, told.clone()), &["first message"]);
+        expect(insert(2, told.clone()), &["must not stand between"]);
+        let mut with_image = told;
+        with_image["content"][0] = json!({"type": "image", "source": {}});
+        expect(insert(3, with_image), &["block type \"image\""]);
     }
 
     #[test]
