@@ -283,10 +283,14 @@ fn spec(
         upstream_id: model.upstream_id,
         display_name: model.display_name,
         context_window: model.context_window,
+        mid_conversation_system: model.mid_conversation_system,
         max_output: model.max_output,
         thinking: model.thinking.map(file::Thinking::spec).unwrap_or_default(),
         effort: model.effort.unwrap_or(true),
-        prices: model.prices.map(file::Prices::spec),
+        prices: model
+            .prices
+            .map(|prices| prices.spec(&at))
+            .transpose()?,
         ..ModelSpec::new(model.id, provider)
     })
 }

@@ -11,6 +11,8 @@ fn model() -> Resolved {
         model: Arc::new(Scripted::built_in()),
         upstream_id: "m-1".to_owned(),
         max_output: 100,
+        context_window: None,
+        mid_conversation_system: true,
         thinking: Thinking::Unset,
         effort: true,
         prices: None,

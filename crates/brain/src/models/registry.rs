@@ -9,7 +9,7 @@ use manyhands_protocol::{Timestamp, tag};
 use reqwest::{Client, Url};
 use secrecy::SecretString;
 
-use super::Model;
+use super::{Model, Prices};
 use super::anthropic::{Anthropic, Timeouts};
 use super::scripted::{ScriptError, Scripted};
 
@@ -48,6 +48,22 @@ const KNOWN: [(&str, &str, &str); 17] = [
     ),
 ];
 
+/// The window of the Claude models, in tokens.
+const CLAUDE_WINDOW: u64 = 200_000;
+
+/// The models behind a Messages endpoint that take system messages in the middle of a conversation (runtime SE-10).
+const MID_CONVERSATION_SYSTEM: [&str; 9] = [
+    "claude-fable-5",
+    "claude-fable-5-1",
+    "claude-mythos-5",
+    "claude-mythos-5-1",
+    "claude-opus-4-8",
+    "claude-opus-5",
+    "claude-opus-5-5",
+    "claude-sonnet-5-5",
+    "claude-haiku-5-5",
+];
+
 /// One configured model, or a family of them.
 #[derive(Clone, Debug)]
 pub struct ModelSpec {
@@ -60,8 +76,11 @@ pub struct ModelSpec {
     pub upstream_id: Option<String>,
     /// A name for people; absent: the id.
     pub display_name: Option<String>,
-    /// Context window in tokens, where known.
+    /// Context window in tokens; absent: 200,000 for Claude models at a Messages endpoint, else unknown.
     pub context_window: Option<u64>,
+    /// Whether the model takes a system message in the middle of a conversation (runtime SE-10); absent: as is known of
+    /// the model.
+    pub mid_conversation_system: Option<bool>,
     /// Most output tokens of one request; absent: 32,000.
     pub max_output: Option<u32>,
     /// What to ask for in thinking.
@@ -81,6 +100,7 @@ impl ModelSpec {
             upstream_id: None,
             display_name: None,
             context_window: None,
+            mid_conversation_system: None,
             max_output: None,
             thinking: Thinking::Unset,
             effort: true,
@@ -120,19 +140,6 @@ pub enum Thinking {
     Budget(u32),
 }
 
-/// List prices in USD per million tokens.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Prices {
-    /// Uncached input.
-    pub input: f64,
-    /// Output.
-    pub output: f64,
-    /// Input read from a cache.
-    pub cache_read: f64,
-    /// Input written to a cache.
-    pub cache_write: f64,
-}
-
 /// The models of this server.
 pub struct Registry {
     entries: Vec<(ModelSpec, Arc<dyn Model>)>,
@@ -147,6 +154,10 @@ pub struct Resolved {
     pub upstream_id: String,
     /// Output tokens to ask for.
     pub max_output: u32,
+    /// Context window in tokens, input and output together; `None` where it is not known.
+    pub context_window: Option<u64>,
+    /// Whether a system message may stand in the middle of a conversation (runtime SE-10).
+    pub mid_conversation_system: bool,
     /// What to say about thinking.
     pub thinking: Thinking,
     /// Whether effort is sent.
@@ -284,8 +295,10 @@ impl Registry {
             exact.or_else(|| self.entries.iter().find(|(spec, _)| fits(&spec.id, id)))?;
         Some(Resolved {
             model: Arc::clone(model),
-            upstream_id: spec.upstream_id.clone().unwrap_or_else(|| id.to_owned()),
+            upstream_id: upstream(spec, id).to_owned(),
             max_output: spec.max_output.unwrap_or(MAX_OUTPUT),
+            context_window: context_window(spec, id),
+            mid_conversation_system: mid_conversation_system(spec, id),
             thinking: spec.thinking,
             effort: spec.effort,
             prices: spec.prices,
@@ -339,12 +352,46 @@ fn entry(spec: &ModelSpec, id: &str, name: &str, line: Option<&str>) -> Listed {
         created_at: Timestamp::from_micros(0),
         lifecycle: Lifecycle::Active,
         line: line.map(str::to_owned),
-        max_input_tokens: spec.context_window,
+        max_input_tokens: context_window(spec, id),
         max_tokens: spec.max_output.map(u64::from),
         deprecated_at: None,
         retires_at: None,
         allowed_fallback_models: None,
         capabilities: None,
+    }
+}
+
+/// The id the provider knows the model by.
+fn upstream<'s>(spec: &'s ModelSpec, id: &'s str) -> &'s str {
+    spec.upstream_id.as_deref().unwrap_or(id)
+}
+
+fn context_window(spec: &ModelSpec, id: &str) -> Option<u64> {
+    spec.context_window.or(match spec.provider {
+        ProviderSpec::Anthropic { .. } => upstream(spec, id)
+            .starts_with("claude-")
+            .then_some(CLAUDE_WINDOW),
+        ProviderSpec::Scripted { .. } => None,
+    })
+}
+
+fn mid_conversation_system(spec: &ModelSpec, id: &str) -> bool {
+    spec.mid_conversation_system
+        .unwrap_or_else(|| match spec.provider {
+            ProviderSpec::Anthropic { .. } => {
+                MID_CONVERSATION_SYSTEM.contains(&undated(upstream(spec, id)))
+            }
+            ProviderSpec::Scripted { .. } => true,
+        })
+}
+
+/// A model id without the date of its release at the end (`-20251101`).
+fn undated(id: &str) -> &str {
+    match id.rsplit_once('-') {
+        Some((name, date)) if date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit()) => {
+            name
+        }
+        _ => id,
     }
 }
 

@@ -84,6 +84,7 @@ pub(super) struct Model {
     pub(super) upstream_id: Option<String>,
     pub(super) display_name: Option<String>,
     pub(super) context_window: Option<u64>,
+    pub(super) mid_conversation_system: Option<bool>,
     pub(super) max_output: Option<u32>,
     pub(super) thinking: Option<Thinking>,
     pub(super) effort: Option<bool>,
@@ -146,7 +147,7 @@ impl Thinking {
     }
 }
 
-/// USD per million tokens.
+/// USD per million tokens, with at most six decimals.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Prices {
@@ -154,22 +155,28 @@ pub(super) struct Prices {
     output: f64,
     cache_read: f64,
     cache_write: f64,
+    cache_write_1h: Option<f64>,
 }
 
 impl Prices {
-    pub(super) fn spec(self) -> models::Prices {
-        let Self {
-            input,
-            output,
-            cache_read,
-            cache_write,
-        } = self;
-        models::Prices {
-            input,
-            output,
-            cache_read,
-            cache_write,
-        }
+    pub(super) fn spec(self, at: &str) -> Result<models::Prices, Error> {
+        let price = |name: &str, dollars: f64| {
+            Price::per_million(dollars).ok_or_else(|| {
+                let problem = "expected dollars per million tokens with at most six decimals";
+                wrong(format!("{at}.prices.{name}"), problem)
+            })
+        };
+        Ok(models::Prices {
+            input: price("input", self.input)?,
+            output: price("output", self.output)?,
+            cache_read: price("cache_read", self.cache_read)?,
+            cache_write: price("cache_write", self.cache_write)?,
+            // Providers that tell the two apart ask more for the longer one; those that do not never report it.
+            cache_write_1h: price(
+                "cache_write_1h",
+                self.cache_write_1h.unwrap_or(self.cache_write),
+            )?,
+        })
     }
 }
 

@@ -112,6 +112,10 @@ fn model(spec: &ModelSpec) -> Value {
     set("display_name", text(&spec.display_name));
     set("context_window", spec.context_window.map(number));
     set(
+        "mid_conversation_system",
+        spec.mid_conversation_system.map(Value::from),
+    );
+    set(
         "max_output",
         spec.max_output.map(|tokens| number(u64::from(tokens))),
     );
@@ -128,10 +132,11 @@ fn model(spec: &ModelSpec) -> Value {
         "prices",
         spec.prices.map(|prices| {
             table([
-                ("input", prices.input.into()),
-                ("output", prices.output.into()),
-                ("cache_read", prices.cache_read.into()),
-                ("cache_write", prices.cache_write.into()),
+                ("input", prices.input.dollars().into()),
+                ("output", prices.output.dollars().into()),
+                ("cache_read", prices.cache_read.dollars().into()),
+                ("cache_write", prices.cache_write.dollars().into()),
+                ("cache_write_1h", prices.cache_write_1h.dollars().into()),
             ])
         }),
     );

@@ -59,3 +59,66 @@ fn exact_ids_win_over_patterns_and_earlier_entries_over_later() {
     assert!(registry.add(spec("a*b*", 1), model()).is_err());
     assert!(registry.add(spec("", 1), model()).is_err());
 }
+
+/// A registry with one entry behind a Messages endpoint.
+fn behind_messages(spec: impl FnOnce(ModelSpec) -> ModelSpec) -> Registry {
+    let anthropic = ProviderSpec::Anthropic {
+        base_url: None,
+        key: None,
+        timeouts: Timeouts::default(),
+    };
+    let mut registry = Registry::empty();
+    let spec = spec(ModelSpec::new("*", anthropic));
+    registry.add(spec, Arc::new(Scripted::built_in())).unwrap();
+    registry
+}
+
+#[test]
+fn se_10_the_models_that_take_system_messages_in_a_conversation() {
+    #[track_caller]
+    fn check(registry: &Registry, id: &str, expected: bool) {
+        let found = registry.resolve(id).unwrap().mid_conversation_system;
+        assert_eq!(found, expected, "{id}");
+    }
+    let plain = behind_messages(|spec| spec);
+    check(&plain, "claude-opus-4-8", true);
+    check(&plain, "claude-opus-5", true);
+    check(&plain, "claude-opus-5-20260805", true);
+    check(&plain, "claude-mythos-5-1", true);
+    check(&plain, "claude-haiku-5-5", true);
+    check(&plain, "claude-opus-4-7", false);
+    check(&plain, "claude-sonnet-5", false);
+    check(&plain, "claude-opus-4-5-20251101", false);
+    check(&plain, "another", false);
+    let renamed = behind_messages(|spec| ModelSpec {
+        upstream_id: Some("claude-opus-5".to_owned()),
+        ..spec
+    });
+    check(&renamed, "house-model", true);
+    let told = behind_messages(|spec| ModelSpec {
+        mid_conversation_system: Some(false),
+        ..spec
+    });
+    check(&told, "claude-opus-5", false);
+    check(&registry(false), "claude-opus-4-5", true);
+    check(&registry(false), "scripted", true);
+}
+
+#[test]
+fn a_context_window_is_configured_or_known() {
+    #[track_caller]
+    fn check(registry: &Registry, id: &str, expected: Option<u64>) {
+        let found = registry.resolve(id).unwrap().context_window;
+        assert_eq!(found, expected, "{id}");
+    }
+    let plain = behind_messages(|spec| spec);
+    check(&plain, "claude-opus-5", Some(200_000));
+    check(&plain, "another", None);
+    let told = behind_messages(|spec| ModelSpec {
+        context_window: Some(1_000_000),
+        ..spec
+    });
+    check(&told, "claude-opus-5", Some(1_000_000));
+    check(&told, "another", Some(1_000_000));
+    check(&registry(false), "claude-opus-5", None);
+}
