@@ -6,10 +6,10 @@ use manyhands_hands::toolset;
 use manyhands_protocol::EventId;
 use manyhands_protocol::agent::Definition;
 use manyhands_protocol::content::ContentBlock;
-use manyhands_protocol::event::{EvaluatedPermission, EventBody, ModelUsage};
+use manyhands_protocol::event::{EvaluatedPermission, Evaluation, EventBody, ModelUsage};
 use manyhands_store::NewEntry;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::context::{Access, access};
 use crate::models::{Response, Stop, View};
@@ -237,7 +237,7 @@ impl Reading<'_> {
                 tool_use(&name, input, EvaluatedPermission::Deny, None)
             }
             _ => {
-                let evaluation = Some(json!({"type": "always_allow"}));
+                let evaluation = Some(Evaluation::AlwaysAllow {});
                 tool_use(&name, input, EvaluatedPermission::Allow, evaluation)
             }
         };
@@ -262,7 +262,7 @@ fn tool_use(
     name: &str,
     input: Map<String, Value>,
     permission: EvaluatedPermission,
-    evaluation: Option<Value>,
+    evaluation: Option<Evaluation>,
 ) -> EventBody {
     EventBody::AgentToolUse {
         name: name.to_owned(),

@@ -7,6 +7,7 @@
 mod anthropic;
 mod assembly;
 mod error;
+mod prices;
 pub mod registry;
 mod retry_after;
 mod scripted;
@@ -20,8 +21,9 @@ use serde_json::value::RawValue;
 
 pub use anthropic::{Anthropic, Timeouts};
 pub use error::{Advice, Error, ErrorKind};
+pub use prices::{Price, Prices};
 pub use registry::{
-    ModelSpec, Prices, ProviderSpec, Registry, RegistryError, Resolved, Thinking, default_specs,
+    ModelSpec, ProviderSpec, Registry, RegistryError, Resolved, Thinking, default_specs,
 };
 pub use scripted::{ScriptError, Scripted};
 
@@ -187,7 +189,10 @@ impl Usage {
     }
 
     /// The session's totals with this request in them (runtime US-1). A provider's figures are untrusted: no overflow.
-    pub fn added_to(self, totals: UsageTotals) -> UsageTotals {
+    ///
+    /// `cost` is what the request costs in 10⁻¹³ dollars, absent when the model has no list price.
+    pub fn added_to(self, totals: UsageTotals, cost: Option<u64>) -> UsageTotals {
+        let unpriced = cost.is_none() && self != Self::default();
         UsageTotals {
             input_tokens: totals.input_tokens.saturating_add(self.input_tokens),
             output_tokens: totals.output_tokens.saturating_add(self.output_tokens),
@@ -200,6 +205,8 @@ impl Usage {
             cache_creation_1h_input_tokens: totals
                 .cache_creation_1h_input_tokens
                 .saturating_add(self.cache_creation_1h_input_tokens),
+            token_cost: totals.token_cost.saturating_add(cost.unwrap_or_default()),
+            unpriced_requests: totals.unpriced_requests + u64::from(unpriced),
         }
     }
 }

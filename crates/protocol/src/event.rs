@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::agent::SessionAgent;
+use crate::budget::Budget;
 use crate::content::ContentBlock;
 use crate::session::Usage;
 use crate::{EventId, Metadata, ThreadId, Timestamp};
@@ -121,7 +122,7 @@ pub enum EventBody {
         evaluated_permission: Option<EvaluatedPermission>,
         /// How that was decided.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        evaluation: Option<Value>,
+        evaluation: Option<Evaluation>,
         /// Set only on a child's call shown on the primary stream.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session_thread_id: Option<ThreadId>,
@@ -152,7 +153,7 @@ pub enum EventBody {
         evaluated_permission: Option<EvaluatedPermission>,
         /// How that was decided.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        evaluation: Option<Value>,
+        evaluation: Option<Evaluation>,
         /// Set only on a child's call shown on the primary stream.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session_thread_id: Option<ThreadId>,
@@ -241,7 +242,7 @@ pub enum EventBody {
             skip_serializing_if = "Option::is_none",
             with = "double_option"
         )]
-        budget: Option<Option<Value>>,
+        budget: Option<Option<Budget>>,
         /// The whole bag after the change.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         metadata: Option<Metadata>,
@@ -259,7 +260,7 @@ pub enum EventBody {
         /// Cumulative.
         usage: Usage,
         /// The cap in force.
-        budget: Option<Value>,
+        budget: Option<Budget>,
     },
     /// A thread was made.
     #[serde(rename = "session.thread_created")]
@@ -477,6 +478,39 @@ pub enum EvaluatedPermission {
     Ask,
     /// It does not run.
     Deny,
+}
+
+/// How a call's permission was decided (runtime TC-4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Evaluation {
+    /// The policy allows all calls.
+    AlwaysAllow {},
+    /// The policy asks for all calls.
+    AlwaysAsk {},
+    /// A judge looked at the call.
+    Auto {
+        /// What it found; repeats the event's own `evaluated_permission`.
+        evaluated_permission: Judgement,
+    },
+}
+
+/// What a judge found (runtime TC-4). Reason codes are an open set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Judgement {
+    /// It runs.
+    Allow {},
+    /// It waits for the client.
+    Ask {
+        /// `indeterminate`.
+        reason_code: String,
+    },
+    /// It does not run.
+    Deny {
+        /// `high_risk` or `indeterminate`.
+        reason_code: String,
+    },
 }
 
 /// Why a session or a thread rests (runtime SQ-24).

@@ -8,6 +8,7 @@
 //! Unknown request fields are tolerated (the caller may log them); responses are exact.
 
 pub mod agent;
+pub mod budget;
 pub mod content;
 pub mod environment;
 pub mod error;

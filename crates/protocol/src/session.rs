@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::agent::SessionAgent;
+use crate::budget::{Budget, Money};
 use crate::model::ModelParam;
 use crate::patch::Patch;
 use crate::shorthand::text_or_object;
@@ -74,7 +75,7 @@ pub struct Session {
     /// Its outcomes.
     pub outcome_evaluations: Vec<Value>,
     /// Its cost cap; null when uncapped.
-    pub budget: Option<Value>,
+    pub budget: Option<Budget>,
     /// How long it was at work.
     pub stats: Stats,
     /// What it used.
@@ -133,15 +134,6 @@ pub struct ServerToolUse {
     pub web_search_requests: u64,
     /// Web fetches.
     pub web_fetch_requests: u64,
-}
-
-/// An amount of money.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Money {
-    /// Whole minor units (cents) as decimal text without leading zeros.
-    pub amount: String,
-    /// `USD`.
-    pub currency: String,
 }
 
 /// Body of a session create (api §7.1).

@@ -28,6 +28,8 @@ tags! {
     Model = "model";
     /// `"error"`.
     Error = "error";
+    /// `"limit"`.
+    Limit = "limit";
     /// `"cloud"`.
     Cloud = "cloud";
     /// `"packages"`.

@@ -5,6 +5,7 @@ mod state;
 mod write;
 
 use manyhands_protocol::agent::SessionAgent;
+use manyhands_protocol::budget::{Budget, Consumption, Cost};
 use manyhands_protocol::session::SessionStatus;
 use manyhands_protocol::{
     EnvironmentId, EventId, Metadata, SessionId, ThreadId, Timestamp, WorkspaceId,
@@ -28,6 +29,23 @@ pub struct UsageTotals {
     pub cache_creation_5m_input_tokens: u64,
     /// Written to a cache for an hour.
     pub cache_creation_1h_input_tokens: u64,
+    /// What all these tokens cost at list prices, in 10⁻¹³ dollars (runtime US-6).
+    #[serde(default)]
+    pub token_cost: u64,
+    /// Requests that a model without a list price served (runtime BU-11).
+    #[serde(default)]
+    pub unpriced_requests: u64,
+}
+
+impl UsageTotals {
+    /// What was consumed with so many milliseconds of running time.
+    pub fn consumption(&self, active_millis: i64, at: Timestamp) -> Consumption {
+        Consumption {
+            at,
+            cost: Cost::of_tokens(self.token_cost).plus_running(active_millis),
+            unpriced: self.unpriced_requests > 0,
+        }
+    }
 }
 
 /// A session's row.
@@ -49,6 +67,8 @@ pub struct SessionRecord {
     pub metadata: Metadata,
     /// Where it is in its life.
     pub status: SessionStatus,
+    /// Its cost cap.
+    pub budget: Option<Budget>,
     /// Tokens used.
     pub usage: UsageTotals,
     /// Milliseconds it was running, without the present stretch (runtime US-4).
@@ -78,6 +98,16 @@ impl SessionRecord {
             + self
                 .running_since
                 .map_or(0, |since| now.millis_since(since))
+    }
+
+    /// What it consumed until `now`, the present stretch included (runtime BU-3).
+    pub fn consumption_at(&self, now: Timestamp) -> Consumption {
+        self.usage.consumption(self.active_millis_at(now), now)
+    }
+
+    /// Whether it may make no further model request (runtime BU-4, BU-11).
+    pub fn at_cap(&self, now: Timestamp) -> bool {
+        self.consumption_at(now).exhausts(self.budget.as_ref())
     }
 }
 
@@ -134,6 +164,8 @@ pub struct Change {
     pub metadata: Option<Metadata>,
     /// The whole new agent snapshot.
     pub agent: Option<SessionAgent>,
+    /// A new cost cap (`Some(None)` removes).
+    pub budget: Option<Option<Budget>>,
     /// Marks the session archived now.
     pub archive: bool,
     /// Removes the session, its log and all that belongs to it. Streams get `session.deleted`.
@@ -157,6 +189,8 @@ pub struct NewSession {
     pub title: Option<String>,
     /// The client's own pairs.
     pub metadata: Metadata,
+    /// Its cost cap.
+    pub budget: Option<Budget>,
     /// Events that start the work at once; with a status of `running` when not empty.
     pub change: Change,
 }

@@ -9,9 +9,9 @@ use manyhands_protocol::{Timestamp, tag};
 use reqwest::{Client, Url};
 use secrecy::SecretString;
 
-use super::{Model, Prices};
 use super::anthropic::{Anthropic, Timeouts};
 use super::scripted::{ScriptError, Scripted};
+use super::{Model, Prices};
 
 /// The Messages endpoint that `claude-*` means when no other is named.
 const ANTHROPIC: &str = "https://api.anthropic.com";
@@ -303,6 +303,21 @@ impl Registry {
             effort: spec.effort,
             prices: spec.prices,
         })
+    }
+
+    /// The list prices of a request for `id` that `served` answered, by the name the provider gave it (runtime US-6):
+    /// of the entry that names this model exactly, else of the one that was asked.
+    pub fn prices(&self, id: &str, served: Option<&str>) -> Option<Prices> {
+        let names = |spec: &&ModelSpec, served: &str| {
+            spec.id == served || spec.upstream_id.as_deref() == Some(served)
+        };
+        let other = served.and_then(|served| {
+            let mut specs = self.entries.iter().map(|(spec, _)| spec);
+            specs.find(|spec| names(spec, served) && spec.id != id)
+        });
+        other
+            .and_then(|spec| spec.prices)
+            .or_else(|| self.resolve(id)?.prices)
     }
 
     /// Whether `claude-*` ids are answered by a script: worth a warning at start.

@@ -6,7 +6,7 @@ use manyhands_protocol::event::{
     EventBody, RetryStatus, SessionError, SessionErrorType, StopDetails, StopReason,
 };
 use manyhands_protocol::session::SessionStatus;
-use manyhands_store::{Append, Entry, NewEntry};
+use manyhands_store::{Append, Entry, NewEntry, UsageTotals};
 
 use super::{Flow, Stop, Wake, heard};
 use crate::answer::{Answer, span_end};
@@ -92,7 +92,7 @@ impl Wake {
                 let entries = vec![span_end(&span, false, usage.for_span())];
                 self.append(Append {
                     entries,
-                    usage: Some(usage.added_to(self.usage)),
+                    usage: Some(self.counted(usage, None)),
                     ..Append::default()
                 })
                 .await?;
@@ -156,7 +156,7 @@ impl Wake {
             &previews.announced(),
             self.shared.config.calls_per_response,
         );
-        let usage = response.usage.added_to(self.usage);
+        let usage = self.counted(response.usage, Some(&response.model));
         let ends_turn = answer.ends_turn;
         if !answer.sandbox.is_empty() {
             self.sandbox = self.find_sandbox().await;
@@ -194,6 +194,14 @@ impl Wake {
         Ok(Flow::Continue)
     }
 
+    /// The totals with one more request, at the prices of the model that served it (runtime US-6).
+    fn counted(&self, used: models::Usage, served: Option<&str>) -> UsageTotals {
+        let model = &self.agent().definition.model;
+        let prices = self.shared.models.prices(&model.id, served);
+        let cost = prices.map(|prices| prices.cost(used, model.inference_geo.as_deref()));
+        used.added_to(self.usage, cost)
+    }
+
     /// A failed request: tried again later, or the end of the turn.
     async fn failed(
         &mut self,
@@ -203,7 +211,7 @@ impl Wake {
     ) -> Result<Flow, Stop> {
         let used = previews.usage();
         let mut entries = vec![span_end(span, true, used.for_span())];
-        let usage = used.added_to(self.usage);
+        let usage = self.counted(used, None);
         let said =
             |status| SessionError::new(error.session_error_type(), error.message.clone(), status);
         let now = self.shared.clock.now();

@@ -123,6 +123,7 @@ pub(crate) async fn create_session(
         agent,
         title,
         metadata,
+        budget: None,
         change,
     };
     let id = session.id.clone();

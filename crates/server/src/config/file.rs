@@ -161,7 +161,7 @@ pub(super) struct Prices {
 impl Prices {
     pub(super) fn spec(self, at: &str) -> Result<models::Prices, Error> {
         let price = |name: &str, dollars: f64| {
-            Price::per_million(dollars).ok_or_else(|| {
+            models::Price::per_million(dollars).ok_or_else(|| {
                 let problem = "expected dollars per million tokens with at most six decimals";
                 wrong(format!("{at}.prices.{name}"), problem)
             })

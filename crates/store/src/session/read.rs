@@ -1,6 +1,9 @@
 //! Sessions: their rows, one and many.
 
+use std::borrow::Cow;
+
 use manyhands_protocol::agent::SessionAgent;
+use manyhands_protocol::budget::Budget;
 use manyhands_protocol::session::{SessionFilter, SessionStatus};
 use manyhands_protocol::{EnvironmentId, Metadata, SessionId, ThreadId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
@@ -10,7 +13,6 @@ use crate::db::{Row, values};
 use crate::error::Error;
 use crate::lease::Lease;
 use crate::listing::{Query, Range};
-use crate::log::json;
 use crate::store::Store;
 
 /// The columns of a session's row, as [`record_of`] takes them.
@@ -36,31 +38,12 @@ pub(super) use record_tables;
 
 /// The part of a session that hardly changes, as stored.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Profile {
-    agent: SessionAgent,
-    title: Option<String>,
-    metadata: Metadata,
-}
-
-impl Profile {
-    /// Its JSON text.
-    pub(super) fn json(
-        agent: &SessionAgent,
-        title: &Option<String>,
-        metadata: &Metadata,
-    ) -> Result<String, Error> {
-        #[derive(Serialize)]
-        struct Borrowed<'a> {
-            agent: &'a SessionAgent,
-            title: &'a Option<String>,
-            metadata: &'a Metadata,
-        }
-        json(&Borrowed {
-            agent,
-            title,
-            metadata,
-        })
-    }
+pub(super) struct Profile<'a> {
+    pub(super) agent: Cow<'a, SessionAgent>,
+    pub(super) title: Cow<'a, Option<String>>,
+    pub(super) metadata: Cow<'a, Metadata>,
+    #[serde(default)]
+    pub(super) budget: Option<Budget>,
 }
 
 /// Reads a session from its columns.
@@ -72,15 +55,17 @@ pub(super) fn record_of(row: &Row) -> Result<SessionRecord, Error> {
         let optional_time = |column| -> Result<Option<Timestamp>, String> {
             row.optional_time(column).map_err(|error| error.to_string())
         };
-        let profile: Profile = serde_json::from_str(text(4)?).map_err(|error| error.to_string())?;
+        let profile: Profile<'_> =
+            serde_json::from_str(text(4)?).map_err(|error| error.to_string())?;
         Ok(SessionRecord {
             workspace: WorkspaceId::parse(text(0)?).map_err(|error| error.to_string())?,
             id: SessionId::parse(text(1)?).map_err(|error| error.to_string())?,
             thread_id: ThreadId::parse(text(2)?).map_err(|error| error.to_string())?,
             environment_id: EnvironmentId::parse(text(3)?).map_err(|error| error.to_string())?,
-            agent: profile.agent,
-            title: profile.title,
-            metadata: profile.metadata,
+            agent: profile.agent.into_owned(),
+            title: profile.title.into_owned(),
+            metadata: profile.metadata.into_owned(),
+            budget: profile.budget,
             status: SessionStatus::parse(text(5)?).ok_or("its status is unknown")?,
             usage: serde_json::from_str(text(6)?).map_err(|error| error.to_string())?,
             active_millis: int(7)?,

@@ -1,5 +1,7 @@
 //! Sessions, as clients write them: created, changed and deleted under their lock.
 
+use std::borrow::Cow;
+
 use manyhands_protocol::event::{Event, EventBody};
 use manyhands_protocol::session::SessionStatus;
 use manyhands_protocol::{EventId, SessionId, Timestamp, WorkspaceId};
@@ -128,6 +130,7 @@ async fn create(
         agent: session.agent,
         title: session.title,
         metadata: session.metadata,
+        budget: session.budget,
         status: SessionStatus::Idle,
         usage: UsageTotals::default(),
         active_millis: 0,
@@ -162,7 +165,12 @@ async fn create(
         values![
             record.id.as_str(),
             record.workspace.as_str(),
-            Profile::json(&record.agent, &record.title, &record.metadata)?,
+            json(&Profile {
+                agent: Cow::Borrowed(&record.agent),
+                title: Cow::Borrowed(&record.title),
+                metadata: Cow::Borrowed(&record.metadata),
+                budget: record.budget,
+            })?,
         ],
     )
     .await?;
@@ -173,14 +181,19 @@ async fn create(
 }
 
 async fn write_profile(tx: &mut Tx, record: &SessionRecord, change: &Change) -> Result<(), Error> {
-    if change.title.is_none() && change.metadata.is_none() && change.agent.is_none() {
+    if change.title.is_none()
+        && change.metadata.is_none()
+        && change.agent.is_none()
+        && change.budget.is_none()
+    {
         return Ok(());
     }
-    let body = Profile::json(
-        change.agent.as_ref().unwrap_or(&record.agent),
-        change.title.as_ref().unwrap_or(&record.title),
-        change.metadata.as_ref().unwrap_or(&record.metadata),
-    )?;
+    let body = json(&Profile {
+        agent: Cow::Borrowed(change.agent.as_ref().unwrap_or(&record.agent)),
+        title: Cow::Borrowed(change.title.as_ref().unwrap_or(&record.title)),
+        metadata: Cow::Borrowed(change.metadata.as_ref().unwrap_or(&record.metadata)),
+        budget: change.budget.unwrap_or(record.budget),
+    })?;
     tx.run(
         "UPDATE session_profiles SET body = $2 WHERE session_id = $1",
         values![record.id.as_str(), body],

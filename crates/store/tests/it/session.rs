@@ -169,6 +169,8 @@ async fn us_1_usage_is_replaced_with_the_append(bed: Bed) {
         cache_read_input_tokens: 3,
         cache_creation_5m_input_tokens: 4,
         cache_creation_1h_input_tokens: 5,
+        token_cost: 6,
+        unpriced_requests: 7,
     };
     let append = Append {
         usage: Some(usage),

@@ -30,6 +30,7 @@ fn state(status: SessionStatus, calls: &[(&str, Option<&str>)]) -> SessionState 
             title: None,
             metadata: Default::default(),
             status,
+            budget: None,
             usage: UsageTotals::default(),
             active_millis: 0,
             running_since: None,
