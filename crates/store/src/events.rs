@@ -47,6 +47,23 @@ impl Store {
         Ok(found.into_iter().next())
     }
 
+    /// All entries of a private type, oldest first.
+    pub async fn privates(
+        &self,
+        session: &SessionId,
+        type_name: &str,
+    ) -> Result<Vec<Entry>, Error> {
+        let sql = concat!(
+            "SELECT ",
+            entry_columns!(),
+            " FROM ",
+            entry_tables!(),
+            " WHERE l.session_id = $1 AND l.type = $2 AND l.kind = 2 ORDER BY l.position"
+        );
+        self.entries(session, sql, values![session.as_str(), type_name])
+            .await
+    }
+
     /// One event in its present state: the last appearance of its id.
     pub async fn event(&self, session: &SessionId, id: &EventId) -> Result<Option<Entry>, Error> {
         let sql = concat!(

@@ -9,6 +9,7 @@ use crate::failpoint::failpoint;
 use crate::log::{Draft, Stamp, json};
 use crate::session::{Append, transition, write_drafts};
 use crate::store::{Services, Store};
+use crate::strays::place_of;
 
 /// The right to write to a session as its brain. Every append carries the epoch; an older one is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,15 +47,12 @@ impl Store {
                 values![limit],
             )
             .await?;
-        let damaged = |error: manyhands_protocol::id::IdError| Error::Damaged {
-            item: "a session's row".to_owned(),
-            reason: error.to_string(),
-        };
         rows.iter()
             .map(|row| {
+                let (workspace, session) = place_of(row)?;
                 Ok(Nudge {
-                    workspace: WorkspaceId::parse(row.text(0)?).map_err(damaged)?,
-                    session: SessionId::parse(row.text(1)?).map_err(damaged)?,
+                    workspace,
+                    session,
                     lease: None,
                 })
             })
@@ -112,6 +110,18 @@ impl Store {
             .await
     }
 
+    /// As [`append`](Self::append), but refused with `UnreadInput` when any entry lies after `position`: for an entry
+    /// that stands for all before it.
+    pub async fn append_at(
+        &self,
+        lease: &Lease,
+        append: Append,
+        position: i64,
+    ) -> Result<Vec<Entry>, AppendError> {
+        self.append_guarded(lease, append, Guard::At(position))
+            .await
+    }
+
     /// A brain's last append: as [`append`](Self::append), and the lease ends in the same transaction. Refused with
     /// `UnreadInput` when a client's input lies after `read_to`.
     pub async fn append_and_rest(
@@ -143,6 +153,7 @@ impl Store {
             usage: append.usage.as_ref().map(json).transpose()?,
             rests: matches!(guard, Guard::Rest(_)),
             read_to: guard.read_to(),
+            last: guard.last(),
         };
         let bytes = drafts.iter().map(Draft::bytes).sum();
         let scope = Scope::of(lease.session.as_str()).with_bytes(bytes);
@@ -165,6 +176,7 @@ impl Store {
                                 services.instance.as_str(),
                                 guarded.rests,
                                 guarded.read_to,
+                                guarded.last,
                             ],
                         )
                         .await?;
@@ -231,6 +243,7 @@ struct Guarded {
     usage: Option<String>,
     rests: bool,
     read_to: i64,
+    last: i64,
 }
 
 /// What a brain's append depends on, beside the epoch.
@@ -240,15 +253,24 @@ enum Guard {
     Epoch,
     /// All input was read, up to this position.
     Read(i64),
-    /// The same, and the lease ends with it.
+    /// There is nothing after this position.
+    At(i64),
+    /// All input was read, up to this position, and the lease ends.
     Rest(i64),
 }
 
 impl Guard {
     fn read_to(self) -> i64 {
         match self {
-            Self::Epoch => i64::MAX,
+            Self::Epoch | Self::At(_) => i64::MAX,
             Self::Read(read_to) | Self::Rest(read_to) => read_to,
+        }
+    }
+
+    fn last(self) -> i64 {
+        match self {
+            Self::At(position) => position,
+            Self::Epoch | Self::Read(_) | Self::Rest(_) => i64::MAX,
         }
     }
 }
@@ -261,6 +283,7 @@ const GUARDED_UPDATE: &str = concat!(
      holder = CASE WHEN $9 = 1 THEN NULL ELSE holder END
      WHERE id = $1 AND workspace = $6 AND epoch = $7 AND archived_at IS NULL
        AND holder = $8 AND holder IN (SELECT id FROM living) AND input_position <= $10
+       AND last_position <= $11
      RETURNING last_position, thread_id"
 );
 

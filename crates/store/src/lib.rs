@@ -18,6 +18,7 @@ pub mod listing;
 mod log;
 pub mod session;
 mod store;
+mod strays;
 pub mod tail;
 
 pub use entry::{Entry, EntryKind, NewEntry};

@@ -28,4 +28,5 @@ mod model;
 mod opening;
 mod resources;
 mod session;
+mod strays;
 mod tail;
