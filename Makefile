@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build quickstart test sdk-test crash-test bench fmt lint docs bare-machine
+.PHONY: help setup build quickstart test sdk-test crash-test bench fmt lint coverage docs bare-machine
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -31,8 +31,11 @@ bench: setup ## Measure speed and size, each figure beside its floor
 fmt: ## Format the Rust code
 	@. scripts/env && cargo fmt --all
 
-lint: ## Format check, clippy without warnings, licences and sources of dependencies
+lint: ## Format check, clippy without warnings, licences and sources of dependencies, rules without a test
 	@scripts/test lint
+
+coverage: ## Write docs/coverage.md: which rule is proven by which test
+	@. scripts/env && cargo run --locked --quiet --package manyhands-coverage
 
 docs: ## Build the book into target/book and the API docs of the crates
 	@scripts/docs

@@ -10,7 +10,7 @@ stories! {
     lc_6_initial_events_start_it_at_once,
     lc_8_the_agent_can_be_pinned_and_overridden,
     bad_sessions_are_refused_and_nothing_is_written,
-    api_12_the_primary_thread_is_shown,
+    us_3_st_6_the_primary_thread_is_shown,
     resources_are_an_empty_list,
 }
 
@@ -244,7 +244,7 @@ async fn bad_sessions_are_refused_and_nothing_is_written(app: &TestApp) {
     assert_eq!(app.model.hits(), 0);
 }
 
-async fn api_12_the_primary_thread_is_shown(app: &TestApp) {
+async fn us_3_st_6_the_primary_thread_is_shown(app: &TestApp) {
     app.model.push(Reply::text("Hello."));
     let session = app.session().await;
     let path = format!("/v1/sessions/{session}/threads");
