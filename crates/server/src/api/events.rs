@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, HeaderValue};
-use manyhands_protocol::event::PERSISTED_TYPES;
+use manyhands_protocol::event::{Event, PERSISTED_TYPES};
 use manyhands_protocol::page::Order;
 use manyhands_protocol::{EventId, Timestamp};
 use manyhands_store::Entry;
@@ -48,10 +48,11 @@ pub(crate) async fn send_events(
     }
     let events = admission::read_events(&params.events)?;
     let referenced: Vec<EventId> = events.iter().filter_map(Incoming::call).cloned().collect();
+    let models = app.clone();
     let decided = app
         .store
         .change(&principal.workspace, &session, &referenced, move |state| {
-            admission::admit(state, events)
+            admission::admit(state, events, models.catalog())
         })
         .await?;
     failpoint!("server::events_stored");
@@ -70,9 +71,15 @@ pub(crate) async fn send_events(
                         .map(Entry::render),
                 ),
             },
+            Echo::Unrecorded(event) => rendered.push(text_of(&event)),
         }
     }
     Ok(reply(format!("{{\"data\":[{}]}}", rendered.join(","))))
+}
+
+/// An event that no entry holds. Made of plain data, so it always has a text.
+fn text_of(event: &Event) -> String {
+    serde_json::to_string(event).unwrap_or_default()
 }
 
 /// A JSON answer from entries that were rendered byte for byte.

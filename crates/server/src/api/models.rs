@@ -34,6 +34,16 @@ impl Catalog for Registry {
     fn names(&self) -> Vec<String> {
         self.list().into_iter().map(|model| model.id).collect()
     }
+
+    fn is_priced(&self, id: &str) -> bool {
+        self.resolve(id)
+            .is_some_and(|resolved| resolved.prices.is_some())
+    }
+
+    fn takes_system_messages(&self, id: &str) -> bool {
+        self.resolve(id)
+            .is_some_and(|resolved| resolved.mid_conversation_system)
+    }
 }
 
 /// `GET /v1/models`

@@ -34,6 +34,7 @@ const DESTROY: Duration = Duration::from_secs(10);
 pub(crate) fn shown(record: SessionRecord, now: Timestamp) -> Session {
     let seconds = |millis: i64| millis as f64 / 1000.0;
     let active_seconds = seconds(record.active_millis_at(now));
+    let list_cost = record.consumption_at(now).list_cost();
     let end = record.terminated_at.unwrap_or(now);
     Session {
         stats: Stats {
@@ -49,7 +50,7 @@ pub(crate) fn shown(record: SessionRecord, now: Timestamp) -> Session {
                 ephemeral_5m_input_tokens: record.usage.cache_creation_5m_input_tokens,
             },
             active_seconds,
-            list_cost: None,
+            list_cost,
             server_tool_use: None,
         },
         id: record.id,
@@ -62,7 +63,7 @@ pub(crate) fn shown(record: SessionRecord, now: Timestamp) -> Session {
         metadata: record.metadata,
         resources: Vec::new(),
         outcome_evaluations: Vec::new(),
-        budget: None,
+        budget: record.budget,
         deployment_id: None,
         created_at: record.created_at,
         updated_at: record.updated_at,
@@ -86,7 +87,7 @@ pub(crate) async fn create_session(
         &params.vault_ids.unwrap_or_default(),
         "a vault",
     )?;
-    definition::none_of("budget", params.budget.as_slice(), "a budget")?;
+    let budget = params.budget.as_ref().map(update::budget).transpose()?;
     let title = title(params.title)?;
     let metadata = definition::metadata(params.metadata.unwrap_or_default())?;
     let environment_id = EnvironmentId::parse(&params.environment_id)
@@ -111,6 +112,9 @@ pub(crate) async fn create_session(
         AgentParam::Object(object) => Some(*object),
     };
     let agent = snapshot::resolve(agent, overrides, app.catalog())?;
+    if budget.is_some() && !app.catalog().is_priced(&agent.definition.model.id) {
+        return Err(unpriced(&agent.definition.model.id));
+    }
 
     let thread_id = ThreadId::generate();
     let change = admission::begin(&thread_id, &agent.definition.name, events);
@@ -151,6 +155,11 @@ fn archived_environment() -> ApiError {
         "the environment is archived and cannot start sessions",
     );
     error.with_code("environment_archived")
+}
+
+fn unpriced(model: &str) -> ApiError {
+    let problem = format!("{model} has no list price, so its cost cannot be capped");
+    ApiError::field("budget", problem).with_code("model_not_budgetable")
 }
 
 fn gone_meanwhile() -> ApiError {

@@ -2,9 +2,11 @@
 
 use axum::Json as Reply;
 use axum::extract::State;
-use manyhands_protocol::ThreadId;
 use manyhands_protocol::page::Page;
 use manyhands_protocol::session::{Session, SessionStatus};
+use manyhands_protocol::{SessionId, ThreadId, Timestamp};
+use manyhands_store::SessionRecord;
+use manyhands_store::listing::EventRange;
 use serde_json::{Value, json};
 
 use crate::api::auth::Principal;
@@ -13,44 +15,92 @@ use crate::api::query::{Ids, Query};
 use crate::api::sessions::shown;
 use crate::app::App;
 
-/// The primary thread as shown in responses. `stats` are null until the first status change, `usage` until the first
-/// idle.
-fn primary(session: &Session, thread: &ThreadId, started: bool) -> Value {
-    let mut agent = json!(session.agent);
+/// How far a thread has come in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Progress {
+    /// Whether its status ever changed: it has `stats` from then on.
+    moved: bool,
+    /// Whether it was ever idle after work: it has `usage` from then on.
+    rested: bool,
+}
+
+/// The primary thread as shown in responses. Its usage is its own: tokens at their prices, without the session's
+/// running time (runtime US-3).
+fn primary(record: SessionRecord, progress: Progress, now: Timestamp) -> Value {
+    let thread = record.thread_id.clone();
+    let list_cost = record.usage.consumption(0, now).list_cost();
+    let Session {
+        id,
+        agent,
+        status,
+        stats,
+        mut usage,
+        created_at,
+        updated_at,
+        archived_at,
+        ..
+    } = shown(record, now);
+    usage.list_cost = list_cost;
+    usage.active_seconds = stats.active_seconds;
+    let mut agent = json!(agent);
     if let Some(agent) = agent.as_object_mut() {
         agent.remove("multiagent");
     }
-    let rested = started && session.status != SessionStatus::Running;
     json!({
         "id": thread,
         "type": "session_thread",
-        "session_id": session.id,
+        "session_id": id,
         "agent": agent,
-        "status": session.status,
+        "status": status,
         "parent_thread_id": null,
         "workflow_run_id": null,
-        "stats": started.then_some(&session.stats),
-        "usage": rested.then_some(&session.usage),
-        "created_at": session.created_at,
-        "updated_at": session.updated_at,
-        "archived_at": session.archived_at,
+        "stats": progress.moved.then_some(stats),
+        "usage": progress.rested.then_some(usage),
+        "created_at": created_at,
+        "updated_at": updated_at,
+        "archived_at": archived_at,
     })
 }
 
-async fn load(
+async fn load(app: &App, principal: &Principal, ids: &Ids) -> Result<SessionRecord, ApiError> {
+    let session = ids.session()?;
+    let record = app.store.session(&principal.workspace, &session).await?;
+    record.ok_or_else(|| ApiError::not_found("session"))
+}
+
+/// The session's row, when the thread is its primary one.
+async fn load_thread(
     app: &App,
     principal: &Principal,
     ids: &Ids,
-) -> Result<(Session, ThreadId, bool), ApiError> {
-    let record = app
-        .store
-        .session(&principal.workspace, &ids.session()?)
-        .await?;
-    let record = record.ok_or_else(|| ApiError::not_found("session"))?;
-    let thread = record.thread_id.clone();
-    let started =
-        record.running_since.is_some() || record.active_millis > 0 || record.last_position > 0;
-    Ok((shown(record, app.now()), thread, started))
+) -> Result<SessionRecord, ApiError> {
+    let thread: ThreadId = ids.thread()?;
+    let record = load(app, principal, ids).await?;
+    if record.thread_id == thread {
+        Ok(record)
+    } else {
+        Err(ApiError::not_found("thread"))
+    }
+}
+
+async fn show(app: &App, record: SessionRecord) -> Result<Value, ApiError> {
+    let moved = [
+        "session.thread_status_running",
+        "session.thread_status_terminated",
+    ];
+    let moved = has_event(app, &record.id, &moved).await?;
+    let rested = moved && has_event(app, &record.id, &["session.thread_status_idle"]).await?;
+    Ok(primary(record, Progress { moved, rested }, app.now()))
+}
+
+/// Whether the log has an event of one of these types.
+async fn has_event(app: &App, session: &SessionId, types: &[&str]) -> Result<bool, ApiError> {
+    let range = EventRange {
+        limit: 1,
+        types: types.iter().map(|&name| name.to_owned()).collect(),
+        ..EventRange::default()
+    };
+    Ok(!app.store.list_events(session, &range).await?.is_empty())
 }
 
 /// `GET /v1/sessions/{session_id}/threads`
@@ -75,13 +125,13 @@ pub(crate) async fn list_threads(
             "expected rescheduling, running, idle or terminated",
         ));
     }
-    let (session, thread, started) = load(&app, &principal, &ids).await?;
-    let shown = statuses.is_empty() || statuses.contains(&session.status.as_str());
+    let record = load(&app, &principal, &ids).await?;
+    let mut data = Vec::new();
+    if statuses.is_empty() || statuses.contains(&record.status.as_str()) {
+        data.push(show(&app, record).await?);
+    }
     Ok(Reply(Page {
-        data: shown
-            .then(|| primary(&session, &thread, started))
-            .into_iter()
-            .collect(),
+        data,
         next_page: None,
     }))
 }
@@ -92,12 +142,8 @@ pub(crate) async fn retrieve_thread(
     principal: Principal,
     ids: Ids,
 ) -> Result<Reply<Value>, ApiError> {
-    let id = ids.thread()?;
-    let (session, thread, started) = load(&app, &principal, &ids).await?;
-    if thread != id {
-        return Err(ApiError::not_found("thread"));
-    }
-    Ok(Reply(primary(&session, &thread, started)))
+    let record = load_thread(&app, &principal, &ids).await?;
+    Ok(Reply(show(&app, record).await?))
 }
 
 /// `POST /v1/sessions/{session_id}/threads/{thread_id}/archive`: the primary thread ends with its session only
@@ -107,11 +153,7 @@ pub(crate) async fn archive_thread(
     principal: Principal,
     ids: Ids,
 ) -> Result<Reply<Value>, ApiError> {
-    let id = ids.thread()?;
-    let (_, thread, _) = load(&app, &principal, &ids).await?;
-    if thread != id {
-        return Err(ApiError::not_found("thread"));
-    }
+    load_thread(&app, &principal, &ids).await?;
     Err(ApiError::invalid(
         "the primary thread cannot be archived; archive the session instead",
     ))

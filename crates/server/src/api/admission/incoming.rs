@@ -1,16 +1,16 @@
-//! What clients may send into a session, read and checked entry by entry (api §9.1, runtime SE-1, SE-12, SE-13).
+//! What clients may send into a session, read and checked entry by entry (api §9.1, runtime SE-1). Pure.
 
-use manyhands_protocol::content::{ContentBlock, Source};
+use std::collections::HashMap;
+
+use manyhands_protocol::content::ContentBlock;
+use manyhands_protocol::event::Confirmation;
 use manyhands_protocol::{EventId, ThreadId};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::blocks::{Place, content};
 use crate::api::error::ApiError;
 use crate::api::json;
-
-const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
-const PDF: &str = "application/pdf";
-const PLAIN: &str = "text/plain";
 
 /// A checked event of a client, before anything is known about the session.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +18,11 @@ pub(crate) enum Incoming {
     /// `user.message`.
     Message {
         /// At least one block.
+        content: Vec<ContentBlock>,
+    },
+    /// `system.message`: the last of its request, alone or behind what it accompanies (runtime SE-8).
+    System {
+        /// 1 to 1000 text blocks.
         content: Vec<ContentBlock>,
     },
     /// `user.interrupt`.
@@ -38,6 +43,10 @@ pub(crate) enum Incoming {
     Confirmation {
         /// The tool-use event.
         call: EventId,
+        /// Run it or not.
+        result: Confirmation,
+        /// Why not; only with a denial (runtime SE-16).
+        deny_message: Option<String>,
     },
 }
 
@@ -45,8 +54,8 @@ impl Incoming {
     /// The tool-use event it answers.
     pub(crate) fn call(&self) -> Option<&EventId> {
         match self {
-            Self::CustomToolResult { call, .. } | Self::Confirmation { call } => Some(call),
-            Self::Message { .. } | Self::Interrupt { .. } => None,
+            Self::CustomToolResult { call, .. } | Self::Confirmation { call, .. } => Some(call),
+            Self::Message { .. } | Self::System { .. } | Self::Interrupt { .. } => None,
         }
     }
 }
@@ -57,9 +66,12 @@ pub(crate) fn read_events(events: &[Value]) -> Result<Vec<Incoming>, ApiError> {
         return Err(ApiError::field("events", "must not be empty"));
     }
     let numbered = events.iter().enumerate();
-    numbered
+    let events = numbered
         .map(|(index, event)| read(event, &format!("events[{index}]")))
-        .collect()
+        .collect::<Result<Vec<Incoming>, ApiError>>()?;
+    check_system(&events)?;
+    check_verdicts(&events)?;
+    Ok(events)
 }
 
 /// Reads the `initial_events` of a session create (runtime LC-6).
@@ -84,6 +96,51 @@ pub(crate) fn read_initial_events(events: &[Value]) -> Result<Vec<Incoming>, Api
     numbered.map(read_one).collect()
 }
 
+/// Where a system message may stand (runtime SE-8).
+fn check_system(events: &[Incoming]) -> Result<(), ApiError> {
+    let system = |event: &Incoming| matches!(event, Incoming::System { .. });
+    let Some(first) = events.iter().position(system) else {
+        return Ok(());
+    };
+    let refuse = |index: usize, problem| Err(ApiError::field(format!("events[{index}]"), problem));
+    if let Some(second) = events[first + 1..].iter().position(system) {
+        return refuse(
+            first + 1 + second,
+            "a request holds at most one system.message",
+        );
+    }
+    if first + 1 < events.len() {
+        return refuse(
+            first,
+            "system.message must be the last event of its request",
+        );
+    }
+    match first.checked_sub(1).map(|before| &events[before]) {
+        None | Some(Incoming::Message { .. } | Incoming::CustomToolResult { .. }) => Ok(()),
+        Some(_) => refuse(
+            first,
+            "system.message stands alone or directly behind user.message, user.tool_result or \
+             user.custom_tool_result",
+        ),
+    }
+}
+
+/// A call that one request both allows and denies is neither (security API-5).
+fn check_verdicts(events: &[Incoming]) -> Result<(), ApiError> {
+    let mut verdicts = HashMap::new();
+    for (index, event) in events.iter().enumerate() {
+        if let Incoming::Confirmation { call, result, .. } = event
+            && *verdicts.entry(call).or_insert(result) != result
+        {
+            return Err(ApiError::field(
+                format!("events[{index}].result"),
+                "the same request answers this call differently",
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn read(event: &Value, at: &str) -> Result<Incoming, ApiError> {
     match json::tag(event, at)? {
         "user.message" => {
@@ -96,6 +153,17 @@ fn read(event: &Value, at: &str) -> Result<Incoming, ApiError> {
                 ));
             }
             Ok(Incoming::Message { content })
+        }
+        "system.message" => {
+            const MOST: usize = 1000;
+            let params: MessageParams = json::entry(event, at)?;
+            let blocks = params.content.len();
+            if !(1..=MOST).contains(&blocks) {
+                let problem = format!("has {blocks} blocks; 1 to {MOST} are allowed");
+                return Err(ApiError::field(format!("{at}.content"), problem));
+            }
+            let content = content(&params.content, at, Place::System)?;
+            Ok(Incoming::System { content })
         }
         "user.interrupt" => {
             let params: InterruptParams = json::entry(event, at)?;
@@ -117,7 +185,7 @@ fn read(event: &Value, at: &str) -> Result<Incoming, ApiError> {
         }
         "user.tool_confirmation" => {
             let params: ConfirmationParams = json::entry(event, at)?;
-            if params.deny_message.is_some() && params.result != "deny" {
+            if params.deny_message.is_some() && params.result != Confirmation::Deny {
                 return Err(ApiError::field(
                     format!("{at}.deny_message"),
                     "goes only with the result \"deny\"",
@@ -125,6 +193,8 @@ fn read(event: &Value, at: &str) -> Result<Incoming, ApiError> {
             }
             Ok(Incoming::Confirmation {
                 call: params.tool_use_id,
+                result: params.result,
+                deny_message: params.deny_message,
             })
         }
         "user.tool_result" => {
@@ -132,9 +202,7 @@ fn read(event: &Value, at: &str) -> Result<Incoming, ApiError> {
                 "only sessions in self-hosted environments take results of built-in tools";
             Err(ApiError::field(format!("{at}.type"), problem))
         }
-        name @ ("user.define_outcome" | "system.message") => {
-            Err(ApiError::not_built(format!("{at}.type"), name))
-        }
+        name @ "user.define_outcome" => Err(ApiError::not_built(format!("{at}.type"), name)),
         name => Err(ApiError::field(
             format!("{at}.type"),
             format!("{name:?} is not an event that clients send"),
@@ -165,229 +233,10 @@ struct CustomToolResultParams {
 #[derive(Deserialize)]
 struct ConfirmationParams {
     tool_use_id: EventId,
-    result: String,
+    result: Confirmation,
     #[serde(default)]
     deny_message: Option<String>,
 }
 
-/// Where content stands: messages hold no search results.
-#[derive(Clone, Copy, PartialEq)]
-enum Place {
-    Message,
-    ToolResult,
-}
-
-fn content(blocks: &[Value], at: &str, place: Place) -> Result<Vec<ContentBlock>, ApiError> {
-    let numbered = blocks.iter().enumerate();
-    let read_one = |(index, block)| {
-        let at = format!("{at}.content[{index}]");
-        let block: ContentBlock = json::entry(block, &at)?;
-        check(&block, &at, place).map(|()| block)
-    };
-    numbered.map(read_one).collect()
-}
-
-fn check(block: &ContentBlock, at: &str, place: Place) -> Result<(), ApiError> {
-    match block {
-        ContentBlock::Text { text } if text.trim().is_empty() => {
-            Err(ApiError::field(format!("{at}.text"), "must not be empty"))
-        }
-        ContentBlock::Text { .. } => Ok(()),
-        ContentBlock::Image { source } => check_source(source, at, &IMAGES, false),
-        ContentBlock::Document { source, .. } => check_source(source, at, &[PDF], true),
-        ContentBlock::SearchResult { .. } if place == Place::ToolResult => Ok(()),
-        ContentBlock::SearchResult { .. } => Err(ApiError::field(
-            format!("{at}.type"),
-            "a message holds text, image and document blocks",
-        )),
-        ContentBlock::Redacted => Err(ApiError::field(
-            format!("{at}.type"),
-            "clients cannot send redacted blocks",
-        )),
-    }
-}
-
-fn check_source(
-    source: &Source,
-    at: &str,
-    media_types: &[&str],
-    text: bool,
-) -> Result<(), ApiError> {
-    let at = format!("{at}.source");
-    match source {
-        Source::Base64 { data, media_type } => {
-            if !media_types.contains(&media_type.as_str()) {
-                let problem = format!("{media_type:?} is not one of {}", media_types.join(", "));
-                return Err(ApiError::field(format!("{at}.media_type"), problem));
-            }
-            let decoded = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, data);
-            if decoded.is_ok_and(|bytes| !bytes.is_empty()) {
-                return Ok(());
-            }
-            Err(ApiError::field(
-                format!("{at}.data"),
-                "is not base64 of some bytes",
-            ))
-        }
-        Source::Text { data, media_type } if text => {
-            if media_type != PLAIN {
-                return Err(ApiError::field(
-                    format!("{at}.media_type"),
-                    format!("expected {PLAIN:?}"),
-                ));
-            }
-            if data.trim().is_empty() {
-                return Err(ApiError::field(format!("{at}.data"), "must not be empty"));
-            }
-            Ok(())
-        }
-        Source::Text { .. } => Err(ApiError::field(
-            format!("{at}.type"),
-            "an image has no text source",
-        )),
-        Source::Url { .. } => Err(ApiError::not_built(format!("{at}.type"), "a url source")),
-        Source::File { .. } => Err(ApiError::not_built(format!("{at}.type"), "a file source")),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[track_caller]
-    fn refused(event: Value, message: &str) {
-        let error = read_events(&[json!({"type": "user.interrupt"}), event]).expect_err("refused");
-        assert!(error.message().starts_with(message), "{}", error.message());
-    }
-
-    fn message(block: Value) -> Value {
-        json!({"type": "user.message", "content": [block]})
-    }
-
-    #[test]
-    fn se_1_se_12_se_13_what_cannot_be_sent_is_refused_by_name() {
-        refused(json!("hello"), "events[1]: expected an object");
-        refused(json!({"content": []}), "events[1].type: is required");
-        refused(
-            json!({"type": "user.shout"}),
-            "events[1].type: \"user.shout\" is not an event that clients send",
-        );
-        refused(
-            json!({"type": "agent.message", "content": []}),
-            "events[1].type: \"agent.message\" is not",
-        );
-        refused(
-            json!({"type": "user.message", "content": []}),
-            "events[1].content: must not be empty",
-        );
-        refused(
-            json!({"type": "user.message"}),
-            "events[1]: missing field `content`",
-        );
-        refused(
-            json!({"type": "user.message", "content": "hi"}),
-            "events[1].content: invalid type: string",
-        );
-        refused(
-            message(json!({"type": "text", "text": " \n"})),
-            "events[1].content[0].text: must not be empty",
-        );
-        refused(message(json!({"type": "hologram"})), "events[1].content[0]");
-        refused(
-            message(json!({"type": "redacted"})),
-            "events[1].content[0].type: clients cannot send redacted",
-        );
-        let search = json!({"type": "search_result", "source": "s", "title": "t", "content": []});
-        refused(
-            message(search),
-            "events[1].content[0].type: a message holds text",
-        );
-        let url =
-            json!({"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}});
-        refused(
-            message(url),
-            "events[1].content[0].source.type: a url source is not supported",
-        );
-        let file = json!({"type": "document", "source": {"type": "file", "file_id": "file_01"}});
-        refused(
-            message(file),
-            "events[1].content[0].source.type: a file source is not supported",
-        );
-        let odd = json!({"type": "image", "source": {"type": "base64", "media_type": "image/tiff", "data": "aGk="}});
-        refused(
-            message(odd),
-            "events[1].content[0].source.media_type: \"image/tiff\" is not one of",
-        );
-        let broken = json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "a"}});
-        refused(
-            message(broken),
-            "events[1].content[0].source.data: is not base64",
-        );
-        refused(
-            json!({"type": "user.tool_result", "tool_use_id": "sevt_01a"}),
-            "events[1].type: only sessions in",
-        );
-        refused(
-            json!({"type": "user.define_outcome"}),
-            "events[1].type: user.define_outcome is not supported",
-        );
-        refused(
-            json!({"type": "system.message"}),
-            "events[1].type: system.message is not supported",
-        );
-    }
-
-    #[test]
-    fn id_4_a_result_names_an_event() {
-        let result = json!({"type": "user.custom_tool_result", "custom_tool_use_id": "toolu_01"});
-        refused(
-            result,
-            "events[1].custom_tool_use_id: expected an id that starts with \"sevt_\"",
-        );
-    }
-
-    #[test]
-    fn se_16_a_deny_message_goes_only_with_a_denial() {
-        let event = json!({"type": "user.tool_confirmation", "tool_use_id": "sevt_01a", "result": "allow",
-            "deny_message": "no"});
-        refused(event, "events[1].deny_message: goes only with");
-    }
-
-    #[test]
-    fn lc_6_initial_events_are_messages_and_at_most_fifty() {
-        let one = json!({"type": "user.message", "content": [{"type": "text", "text": "hi"}]});
-        assert_eq!(
-            read_initial_events(&vec![one.clone(); 50])
-                .expect("fifty fit")
-                .len(),
-            50
-        );
-        let error = read_initial_events(&vec![one.clone(); 51]).expect_err("refused");
-        assert_eq!(
-            error.message(),
-            "initial_events: has 51 events; at most 50 are allowed"
-        );
-        let error =
-            read_initial_events(&[one, json!({"type": "user.interrupt"})]).expect_err("refused");
-        assert!(
-            error
-                .message()
-                .starts_with("initial_events[1].type: a session starts with")
-        );
-        assert_eq!(read_initial_events(&[]).expect("empty equals omitted"), []);
-    }
-
-    #[test]
-    fn se_20_a_result_may_be_empty_and_failed() {
-        let event = json!({"type": "user.custom_tool_result", "custom_tool_use_id": "sevt_01a", "is_error": true,
-            "session_thread_id": "sthr_01old"});
-        let expected = Incoming::CustomToolResult {
-            call: EventId::parse("sevt_01a").expect("an id"),
-            content: None,
-            is_error: Some(true),
-        };
-        assert_eq!(read_events(&[event]).expect("accepted"), [expected]);
-    }
-}
+mod tests;

@@ -28,6 +28,10 @@ pub(crate) trait Catalog {
     fn efforts(&self, id: &str) -> Option<&[EffortLevel]>;
     /// The ids to show to whoever names an unknown one.
     fn names(&self) -> Vec<String>;
+    /// Whether the model has list prices, so that a session of it can have a cost cap (runtime BU-2).
+    fn is_priced(&self, id: &str) -> bool;
+    /// Whether the model takes system messages in mid-conversation (runtime SE-10).
+    fn takes_system_messages(&self, id: &str) -> bool;
 }
 
 /// A text of `min` to `max` characters.
@@ -219,7 +223,7 @@ fn built_in(params: AgentToolsetParams, at: &str) -> Result<Tool, ApiError> {
     } = params.default_config.unwrap_or_default();
     let default_config = ToolDefault {
         enabled: enabled.unwrap_or(true),
-        permission_policy: policy(permission_policy, &format!("{at}.default_config"))?,
+        permission_policy: permission_policy.unwrap_or(PermissionPolicy::AlwaysAllow {}),
     };
     let mut configs = Vec::new();
     let mut seen = HashSet::new();
@@ -284,25 +288,14 @@ fn tool_config(
             format!("{name} has no settings of the web tools"),
         ));
     }
-    let permission_policy = match config.permission_policy {
-        None => default.permission_policy,
-        given => policy(given, at)?,
-    };
     Ok(ToolConfig {
         kind: name.clone(),
         name,
         enabled,
-        permission_policy,
+        permission_policy: config
+            .permission_policy
+            .unwrap_or(default.permission_policy),
     })
-}
-
-fn policy(given: Option<PermissionPolicy>, at: &str) -> Result<PermissionPolicy, ApiError> {
-    let at = format!("{at}.permission_policy");
-    match given {
-        None | Some(PermissionPolicy::AlwaysAllow {}) => Ok(PermissionPolicy::AlwaysAllow {}),
-        Some(PermissionPolicy::AlwaysAsk {}) => Err(ApiError::not_built(at, "always_ask")),
-        Some(PermissionPolicy::Auto {}) => Err(ApiError::not_built(at, "auto")),
-    }
 }
 
 fn check_custom(params: &CustomToolParams, at: &str) -> Result<(), ApiError> {

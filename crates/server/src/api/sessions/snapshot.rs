@@ -129,6 +129,14 @@ mod tests {
         fn names(&self) -> Vec<String> {
             vec!["m".to_owned()]
         }
+
+        fn is_priced(&self, _: &str) -> bool {
+            true
+        }
+
+        fn takes_system_messages(&self, _: &str) -> bool {
+            true
+        }
     }
 
     fn agent() -> Agent {

@@ -1,12 +1,15 @@
-//! Changing a session: title, metadata, and while it is idle its tools (runtime UP-1 to UP-4). Pure.
+//! Changing a session: title, metadata, budget, and while it is idle its tools (runtime UP-1 to UP-4, BU-9 to BU-11).
+//! Pure.
 
 use std::collections::BTreeMap;
 
 use manyhands_protocol::agent::Tool;
+use manyhands_protocol::budget::Budget;
 use manyhands_protocol::event::EventBody;
 use manyhands_protocol::patch::Patch;
 use manyhands_protocol::session::{SessionStatus, SessionUpdateParams};
 use manyhands_store::{Append, Change, NewEntry, SessionState};
+use serde_json::Value;
 
 use crate::api::agents::definition;
 use crate::api::error::ApiError;
@@ -17,15 +20,18 @@ pub(crate) struct Update {
     title: Patch<String>,
     metadata: BTreeMap<String, Option<String>>,
     tools: Option<Vec<Tool>>,
+    budget: Patch<Budget>,
+}
+
+/// A budget as clients send it (runtime BU-1).
+pub(crate) fn budget(value: &Value) -> Result<Budget, ApiError> {
+    Budget::parse(value).map_err(|error| ApiError::invalid(error.to_string()))
 }
 
 /// Checks what can be checked without the session.
 pub(crate) fn parse(params: SessionUpdateParams) -> Result<Update, ApiError> {
     if params.vault_ids.is_sent() {
         return Err(ApiError::field("vault_ids", "cannot be changed"));
-    }
-    if params.budget.is_sent() {
-        return Err(ApiError::not_built("budget", "a budget"));
     }
     if let Patch::Set(title) = &params.title {
         definition::text("title", title, 0, super::TITLE)?;
@@ -53,6 +59,11 @@ pub(crate) fn parse(params: SessionUpdateParams) -> Result<Update, ApiError> {
             Patch::Set(entries) => {
                 Some(definition::tools(&entries).map_err(|error| error.inside("agent"))?)
             }
+        },
+        budget: match params.budget {
+            Patch::Keep => Patch::Keep,
+            Patch::Clear => Patch::Clear,
+            Patch::Set(value) => Patch::Set(budget(&value)?),
         },
     })
 }
@@ -86,12 +97,13 @@ pub(crate) fn decide(state: &SessionState, update: Update) -> Result<Change, Api
             agent.definition.tools = tools;
             agent
         });
-    if title.is_none() && metadata.is_none() && agent.is_none() {
+    let budget = change_budget(state, update.budget)?;
+    if title.is_none() && metadata.is_none() && agent.is_none() && budget.is_none() {
         return Ok(Change::default());
     }
     let event = EventBody::SessionUpdated {
         agent: agent.clone().map(Box::new),
-        budget: None,
+        budget,
         metadata: metadata.clone().filter(|metadata| !metadata.is_empty()),
         title: title.clone(),
     };
@@ -100,9 +112,42 @@ pub(crate) fn decide(state: &SessionState, update: Update) -> Result<Change, Api
             entries: vec![NewEntry::event(event)],
             ..Append::default()
         },
+        // A pause at the cap ends by itself: the brain finds what is owed (runtime BU-9, BU-10).
+        wants_brain: budget.is_some(),
         title,
         metadata,
         agent,
+        budget,
         ..Change::default()
     })
 }
+
+/// The new cap (`Some(None)` removes it); `None` when nothing changes.
+fn change_budget(
+    state: &SessionState,
+    patch: Patch<Budget>,
+) -> Result<Option<Option<Budget>>, ApiError> {
+    let record = &state.record;
+    let Patch::Set(budget) = patch else {
+        let removed = matches!(patch, Patch::Clear) && record.budget.is_some();
+        return Ok(removed.then_some(None));
+    };
+    let Some(current) = record.budget else {
+        let problem = "can only be set when a session is created";
+        return Err(ApiError::field("budget", problem).with_code("budget_create_only"));
+    };
+    let consumed = record.consumption_at(state.now);
+    if consumed.unpriced {
+        let problem =
+            "cannot be changed, only removed: the session used a model without a list price";
+        return Err(ApiError::field("budget", problem).with_code("model_not_budgetable"));
+    }
+    if consumed.cost.reaches(&budget) {
+        let problem = "budget.max_list_cost must be greater than the session's consumed list cost";
+        return Err(ApiError::invalid(problem).with_code("budget_not_raised"));
+    }
+    Ok((budget != current).then_some(Some(budget)))
+}
+
+#[cfg(test)]
+mod tests;

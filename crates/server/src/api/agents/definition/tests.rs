@@ -17,6 +17,14 @@ impl Catalog for Two {
     fn names(&self) -> Vec<String> {
         vec!["big".to_owned(), "small".to_owned()]
     }
+
+    fn is_priced(&self, id: &str) -> bool {
+        id == "big"
+    }
+
+    fn takes_system_messages(&self, id: &str) -> bool {
+        id == "big"
+    }
 }
 
 #[track_caller]
@@ -122,6 +130,37 @@ fn ag_10_toolsets_are_resolved_and_show_what_is_there() {
     );
 }
 
+/// runtime TC-1, TC-2
+#[test]
+fn tc_2_a_tools_own_policy_wins_over_the_toolsets() {
+    let policy = |name: &str| json!({"type": name});
+    let given = json!({"type": TOOLSET, "default_config": {"permission_policy": policy("always_ask")},
+        "configs": [{"name": "read", "permission_policy": policy("always_allow")},
+            {"name": "bash", "permission_policy": policy("auto")}, {"name": "grep"}]});
+    let tools = tools(&[given]).expect("accepted");
+    let resolved = serde_json::to_value(&tools[0]).expect("JSON");
+    assert_eq!(
+        resolved["default_config"],
+        json!({"enabled": true, "permission_policy": policy("always_ask")})
+    );
+    let configs = resolved["configs"].as_array().expect("a list");
+    let policies: Vec<(&str, &str)> = configs
+        .iter()
+        .filter_map(|config| {
+            let policy = config["permission_policy"]["type"].as_str()?;
+            Some((config["name"].as_str()?, policy))
+        })
+        .collect();
+    let expected = [
+        ("read", "always_allow"),
+        ("bash", "auto"),
+        ("grep", "always_ask"),
+        ("web_fetch", "always_ask"),
+        ("web_search", "always_ask"),
+    ];
+    assert_eq!(policies, expected);
+}
+
 #[test]
 fn toolsets_with_what_is_not_built_are_refused_by_name() {
     #[track_caller]
@@ -134,15 +173,10 @@ fn toolsets_with_what_is_not_built_are_refused_by_name() {
             problem,
         );
     }
-    let ask = json!({"type": "always_ask"});
     let one = |config: Value| json!({"type": TOOLSET, "configs": [config]});
     check(
-        json!({"type": TOOLSET, "default_config": {"permission_policy": ask}}),
-        "tools[1].default_config.permission_policy: always_ask is not supported",
-    );
-    check(
-        one(json!({"name": "bash", "permission_policy": {"type": "auto"}})),
-        "tools[1].configs[0].permission_policy: auto is not supported",
+        one(json!({"name": "bash", "permission_policy": {"type": "never"}})),
+        "tools[1].configs[0].permission_policy",
     );
     check(
         one(json!({"name": "web_search"})),

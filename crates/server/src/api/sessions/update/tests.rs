@@ -1,0 +1,222 @@
+use manyhands_protocol::{EnvironmentId, Metadata, SessionId, ThreadId, Timestamp, WorkspaceId};
+use manyhands_store::{SessionRecord, UsageTotals};
+use serde_json::json;
+
+use super::*;
+
+/// What a cent is in units of `token_cost`.
+const CENT: u64 = 100_000_000_000;
+
+fn state(status: SessionStatus, budget: Option<u64>, token_cost: u64) -> SessionState {
+    let now = Timestamp::from_micros(1);
+    let agent = json!({"id": "agent_01a", "type": "agent", "version": 1, "name": "coder", "description": null,
+        "system": null, "model": {"id": "m", "effort": {"type": "high"}, "speed": "standard"}, "tools": [],
+        "mcp_servers": [], "skills": [], "multiagent": null, "execution_identity": {"type": "service_account"}});
+    SessionState {
+        record: SessionRecord {
+            workspace: WorkspaceId::parse("wrkspc_01a").expect("an id"),
+            id: SessionId::parse("sesn_01a").expect("an id"),
+            thread_id: ThreadId::parse("sthr_01a").expect("an id"),
+            environment_id: EnvironmentId::parse("env_01a").expect("an id"),
+            agent: serde_json::from_value(agent).expect("an agent"),
+            title: Some("old".to_owned()),
+            metadata: Metadata::from([("k".to_owned(), "v".to_owned())]),
+            status,
+            budget: budget.map(Budget::of_cents),
+            usage: UsageTotals {
+                token_cost,
+                ..UsageTotals::default()
+            },
+            active_millis: 0,
+            running_since: None,
+            created_at: now,
+            updated_at: now,
+            archived_at: None,
+            terminated_at: None,
+            last_position: 0,
+            input_position: 0,
+            epoch: 0,
+        },
+        calls: Vec::new(),
+        queued: 0,
+        now,
+    }
+}
+
+fn update(body: Value) -> Result<Update, ApiError> {
+    parse(serde_json::from_value(body).expect("params"))
+}
+
+fn cap(amount: &str) -> Value {
+    json!({"budget": {"type": "limit", "max_list_cost": {"amount": amount, "currency": "USD"}}})
+}
+
+/// What the one event of a change says, without its type; null when nothing is written.
+#[track_caller]
+fn told(state: &SessionState, body: Value) -> Value {
+    let change = decide(state, update(body).expect("well formed")).expect("accepted");
+    match &change.append.entries[..] {
+        [] => {
+            assert_eq!(change, Change::default());
+            Value::Null
+        }
+        [NewEntry::Event { body, .. }] => {
+            let mut event = json!(body);
+            let members = event.as_object_mut().expect("an object");
+            assert_eq!(members.remove("type"), Some(json!("session.updated")));
+            assert_eq!(change.wants_brain, members.contains_key("budget"));
+            event
+        }
+        entries => panic!("{entries:?}"),
+    }
+}
+
+#[track_caller]
+fn refused(state: &SessionState, body: Value, problem: &str, code: &str) {
+    let error = update(body).and_then(|update| decide(state, update).map(|_| ()));
+    let error = error.expect_err(problem);
+    assert!(error.message().starts_with(problem), "{}", error.message());
+    let body: Value = serde_json::from_str(&error.body(None)).expect("JSON");
+    assert_eq!(
+        body["error"]["details"]["error_code"]
+            .as_str()
+            .unwrap_or_default(),
+        code
+    );
+}
+
+/// runtime UP-4, SQ-21
+#[test]
+fn up_4_only_what_changes_is_told() {
+    let idle = state(SessionStatus::Idle, Some(5), 0);
+    for nothing in [
+        json!({}),
+        json!({"title": "old", "metadata": {"k": "v", "none": null}, "agent": {"tools": []}}),
+        json!({"metadata": null, "agent": {}}),
+        cap("5"),
+    ] {
+        assert_eq!(told(&idle, nothing), Value::Null);
+    }
+    assert_eq!(
+        told(&idle, json!({"title": "new"})),
+        json!({"title": "new"})
+    );
+    assert_eq!(told(&idle, json!({"title": null})), json!({"title": null}));
+    let metadata = told(&idle, json!({"metadata": {"a": "b"}}));
+    assert_eq!(
+        metadata,
+        json!({"metadata": {"a": "b", "k": "v"}}),
+        "the whole bag"
+    );
+    let cleared = told(&idle, json!({"title": "new", "metadata": {"k": null}}));
+    assert_eq!(
+        cleared,
+        json!({"title": "new"}),
+        "absent when cleared to empty"
+    );
+    let tool = json!({"type": "custom", "name": "ask", "description": "Asks.", "input_schema": {"type": "object"}});
+    let agent = told(&idle, json!({"agent": {"tools": [tool]}}))["agent"].clone();
+    assert_eq!(
+        (&agent["tools"], &agent["name"]),
+        (&json!([tool]), &json!("coder"))
+    );
+}
+
+/// runtime UP-1, UP-2, UP-6, LC-13
+#[test]
+fn up_2_the_agent_changes_only_while_idle_and_the_rest_at_any_time() {
+    for status in [SessionStatus::Running, SessionStatus::Rescheduling] {
+        let busy = state(status, Some(5), 0);
+        refused(
+            &busy,
+            json!({"agent": {"tools": []}}),
+            "agent: can only be changed while",
+            "",
+        );
+        let rest = json!({"title": "new", "metadata": {"a": "b"}, "budget": null});
+        assert_eq!(told(&busy, rest).as_object().expect("an object").len(), 3);
+    }
+    let idle = state(SessionStatus::Idle, None, 0);
+    refused(
+        &idle,
+        json!({"vault_ids": []}),
+        "vault_ids: cannot be changed",
+        "",
+    );
+    refused(
+        &idle,
+        json!({"vault_ids": null}),
+        "vault_ids: cannot be changed",
+        "",
+    );
+    let ended = state(SessionStatus::Terminated, Some(5), 0);
+    refused(&ended, json!({"title": "x"}), "the session has ended", "");
+    refused(&ended, json!({"budget": null}), "the session has ended", "");
+}
+
+/// runtime BU-9
+#[test]
+fn bu_9_a_new_cap_lies_above_what_is_consumed() {
+    let message = "budget.max_list_cost must be greater than the session's consumed list cost";
+    let used = state(SessionStatus::Idle, Some(2), 2 * CENT);
+    for amount in ["1", "2"] {
+        refused(&used, cap(amount), message, "budget_not_raised");
+    }
+    assert_eq!(told(&used, cap("3")), cap("3"));
+    // The sum counts, not what is shown of it: half a hundredth of a cent over is over.
+    let over = state(SessionStatus::Idle, Some(2), 3 * CENT + CENT / 20_000);
+    refused(&over, cap("3"), message, "budget_not_raised");
+    assert_eq!(told(&over, cap("4")), cap("4"));
+    let below = state(SessionStatus::Running, Some(9), 3 * CENT - 1);
+    assert_eq!(told(&below, cap("3")), cap("3"), "lower is allowed, too");
+    let mut running = state(SessionStatus::Running, Some(1), 0);
+    running.record.active_millis = 450_000;
+    refused(&running, cap("1"), message, "budget_not_raised");
+}
+
+/// runtime BU-10
+#[test]
+fn bu_10_a_cap_is_removed_for_good() {
+    let capped = state(SessionStatus::Idle, Some(2), 5 * CENT);
+    assert_eq!(
+        told(&capped, json!({"budget": null})),
+        json!({"budget": null})
+    );
+    let free = state(SessionStatus::Idle, None, 0);
+    assert_eq!(told(&free, json!({"budget": null})), Value::Null);
+    let problem = "budget: can only be set when a session is created";
+    refused(&free, cap("5"), problem, "budget_create_only");
+}
+
+/// runtime BU-11
+#[test]
+fn bu_11_where_the_cost_is_not_known_the_cap_is_only_removed() {
+    let mut unknown = state(SessionStatus::Idle, Some(2), 0);
+    unknown.record.usage.unpriced_requests = 1;
+    refused(
+        &unknown,
+        cap("9"),
+        "budget: cannot be changed, only removed",
+        "model_not_budgetable",
+    );
+    assert_eq!(
+        told(&unknown, json!({"budget": null})),
+        json!({"budget": null})
+    );
+}
+
+/// runtime BU-1
+#[test]
+fn bu_1_a_budget_has_one_form() {
+    let capped = state(SessionStatus::Idle, Some(2), 0);
+    for amount in ["0", "01", "1.5", "-1", ""] {
+        refused(
+            &capped,
+            cap(amount),
+            "budget.max_list_cost.amount: expected",
+            "",
+        );
+    }
+    refused(&capped, json!({"budget": {}}), "budget.type: expected", "");
+    refused(&capped, json!({"budget": 5}), "budget.type: expected", "");
+}
