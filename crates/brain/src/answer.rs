@@ -1,25 +1,37 @@
 //! A complete response → what it adds to the log (pure).
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use manyhands_hands::toolset;
 use manyhands_protocol::EventId;
-use manyhands_protocol::agent::Definition;
+use manyhands_protocol::agent::{Definition, PermissionPolicy};
 use manyhands_protocol::content::ContentBlock;
-use manyhands_protocol::event::{EvaluatedPermission, Evaluation, EventBody, ModelUsage};
+use manyhands_protocol::event::{
+    EvaluatedPermission, Evaluation, EventBody, Judgement, ModelUsage,
+};
 use manyhands_store::NewEntry;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::context::{Access, access};
+use crate::judge::indeterminate;
 use crate::models::{Response, Stop, View};
 use crate::previews::Announced;
 use crate::record::{
     CallKind, CallRecord, RESPONSE, ResponseRecord, StopRecord, TOOL_STARTED, ToolStarted, private,
 };
+use crate::tools;
 
-/// The wire type of calls that the client answers.
+/// The wire type of calls whose result the client gives.
 pub(crate) const CUSTOM_TOOL_USE: &str = "agent.custom_tool_use";
+
+/// The wire type of calls that the client is asked about.
+pub(crate) const TOOL_USE: &str = "agent.tool_use";
+
+/// What was found about the calls under the policy `auto`, by the place of their blocks. One that is missing is
+/// indeterminate.
+pub(crate) type Judgements = BTreeMap<usize, Judgement>;
 
 /// What a response adds to the log, apart from intents.
 pub(crate) struct Answer {
@@ -31,9 +43,9 @@ pub(crate) struct Answer {
     span_end: NewEntry,
     /// Results of calls that nobody runs.
     refused: Vec<NewEntry>,
-    /// Calls for the sandbox, in order.
+    /// Calls that run in the sandbox at once, in order.
     pub(crate) sandbox: Vec<EventId>,
-    /// Calls that the client answers.
+    /// Calls that the client answers, and the wire type of each.
     pub(crate) opened: Vec<(EventId, &'static str)>,
     /// Whether there is no call, so that the turn ends here.
     pub(crate) ends_turn: bool,
@@ -47,12 +59,14 @@ impl Answer {
         span: &EventId,
         announced: &Announced,
         most_calls: usize,
+        judgements: &Judgements,
     ) -> Self {
         let refusal = matches!(response.stop, Stop::Refusal { .. });
         let mut reading = Reading {
             agent,
             announced,
             most_calls,
+            judgements,
             said: Vec::new(),
             message: None,
             calls: Vec::new(),
@@ -63,7 +77,9 @@ impl Answer {
                 View::Text(text) => reading.text(index, text),
                 View::Thinking => reading.thinking(index),
                 // A refused answer asks for nothing.
-                View::ToolUse { id, name, input } if !refusal => reading.call(id, name, input),
+                View::ToolUse { id, name, input } if !refusal => {
+                    reading.call(index, id, name, input);
+                }
                 View::ToolUse { .. } | View::Other => reading.end_message(),
             }
         }
@@ -74,17 +90,16 @@ impl Answer {
             refused,
             ..
         } = reading;
-        let of_kind = |kind| {
-            let found = calls
-                .iter()
-                .filter(move |call: &&CallRecord| call.kind == kind);
-            found.map(|call| call.event_id.clone())
-        };
+        let of_kind = |call: &&CallRecord| call.kind == CallKind::Sandbox;
+        let sandbox = calls.iter().filter(of_kind);
+        let opened = calls.iter().filter_map(|call| match call.kind {
+            CallKind::Custom => Some((call.event_id.clone(), CUSTOM_TOOL_USE)),
+            CallKind::Asked => Some((call.event_id.clone(), TOOL_USE)),
+            CallKind::Sandbox | CallKind::Refused => None,
+        });
         Self {
-            sandbox: of_kind(CallKind::Sandbox).collect(),
-            opened: of_kind(CallKind::Custom)
-                .map(|id| (id, CUSTOM_TOOL_USE))
-                .collect(),
+            sandbox: sandbox.map(|call| call.event_id.clone()).collect(),
+            opened: opened.collect(),
             ends_turn: calls.is_empty(),
             record: record(response, calls),
             span_end: span_end(span, false, response.usage.for_span()),
@@ -160,10 +175,124 @@ fn record(response: &Response, calls: Vec<CallRecord>) -> NewEntry {
     private(RESPONSE, &body)
 }
 
+/// A call of a response that a judge has to look at (runtime TC-8).
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Unjudged {
+    /// The place of its block.
+    pub(crate) index: usize,
+    /// The tool.
+    pub(crate) tool: String,
+    /// Its input.
+    pub(crate) input: Map<String, Value>,
+}
+
+/// The calls of a response that a judge has to look at, in order.
+pub(crate) fn unjudged(
+    response: &Response,
+    agent: &Definition,
+    most_calls: usize,
+) -> Vec<Unjudged> {
+    if matches!(response.stop, Stop::Refusal { .. }) {
+        return Vec::new();
+    }
+    let calls = response
+        .blocks
+        .iter()
+        .enumerate()
+        .filter_map(|(index, block)| match &block.view {
+            View::ToolUse { name, input, .. } => Some((index, name, input)),
+            View::Text(_) | View::Thinking | View::Other => None,
+        });
+    let within = calls.take(most_calls).filter_map(|(index, name, input)| {
+        let input = parse(input);
+        match (ruling(agent, name, &input), input) {
+            (Ruling::Sandbox(PermissionPolicy::Auto {}), Value::Object(input)) => Some(Unjudged {
+                index,
+                tool: name.clone(),
+                input,
+            }),
+            _ => None,
+        }
+    });
+    within.collect()
+}
+
+/// What the agent's settings say about a call.
+enum Ruling {
+    /// It cannot be run; a text for the model.
+    Refused(String),
+    /// The client runs it.
+    Custom,
+    /// The sandbox runs it, if this policy lets it.
+    Sandbox(PermissionPolicy),
+}
+
+fn ruling(agent: &Definition, name: &str, input: &Value) -> Ruling {
+    let problem = match (input, access(agent, name)) {
+        (_, Access::None) => format!("there is no tool named '{name}'"),
+        (Value::Object(_), Access::Custom) => return Ruling::Custom,
+        (Value::Object(_), Access::Sandbox) => match toolset::validate(name, input) {
+            Ok(()) => return Ruling::Sandbox(tools::policy(agent, name)),
+            Err(problem) => problem,
+        },
+        _ => format!("{name}: the input must be a JSON object"),
+    };
+    Ruling::Refused(problem)
+}
+
+fn parse(input: &RawValue) -> Value {
+    serde_json::from_str(input.get()).unwrap_or_default()
+}
+
+/// Whether a call may run, as its event says it, and who runs it (runtime TC-3, TC-4).
+fn permission(
+    policy: PermissionPolicy,
+    judgement: Option<&Judgement>,
+) -> (EvaluatedPermission, Evaluation, CallKind) {
+    match policy {
+        PermissionPolicy::AlwaysAllow {} => (
+            EvaluatedPermission::Allow,
+            Evaluation::AlwaysAllow {},
+            CallKind::Sandbox,
+        ),
+        PermissionPolicy::AlwaysAsk {} => (
+            EvaluatedPermission::Ask,
+            Evaluation::AlwaysAsk {},
+            CallKind::Asked,
+        ),
+        PermissionPolicy::Auto {} => {
+            let judgement = judgement.cloned().unwrap_or_else(indeterminate);
+            let (permission, kind) = match judgement {
+                Judgement::Allow {} => (EvaluatedPermission::Allow, CallKind::Sandbox),
+                Judgement::Ask { .. } => (EvaluatedPermission::Ask, CallKind::Asked),
+                Judgement::Deny { .. } => (EvaluatedPermission::Deny, CallKind::Refused),
+            };
+            let evaluation = Evaluation::Auto {
+                evaluated_permission: judgement,
+            };
+            (permission, evaluation, kind)
+        }
+    }
+}
+
+/// What the event of a call says that nobody runs, for reasons that are not its policy. Where the policy would have let
+/// it run, it is a call that failed; otherwise no policy was asked (runtime TC-5, TL-5).
+fn refused(agent: &Definition, name: &str) -> (EvaluatedPermission, Option<Evaluation>) {
+    let free = access(agent, name) == Access::Sandbox
+        && tools::policy(agent, name) == PermissionPolicy::AlwaysAllow {};
+    if free {
+        let evaluation = Evaluation::AlwaysAllow {};
+        (EvaluatedPermission::Allow, Some(evaluation))
+    } else {
+        (EvaluatedPermission::Deny, None)
+    }
+}
+
 struct Reading<'a> {
     agent: &'a Definition,
     announced: &'a Announced,
     most_calls: usize,
+    judgements: &'a Judgements,
     said: Vec<NewEntry>,
     /// The message in the making: the place of its first block, and its content.
     message: Option<(usize, Vec<ContentBlock>)>,
@@ -201,44 +330,45 @@ impl Reading<'_> {
         });
     }
 
-    fn call(&mut self, tool_use_id: &str, name: &str, input: &RawValue) {
+    fn call(&mut self, index: usize, tool_use_id: &str, name: &str, input: &RawValue) {
         self.end_message();
         let event_id = EventId::generate();
-        let value: Value = serde_json::from_str(input.get()).unwrap_or_default();
-        let access = access(self.agent, name);
-        let problem = match (&value, access) {
-            _ if self.calls.len() >= self.most_calls => Some(format!(
+        let input = parse(input);
+        let ruling = if self.calls.len() < self.most_calls {
+            ruling(self.agent, name, &input)
+        } else {
+            Ruling::Refused(format!(
                 "at most {} tool calls are run at once; this one was not",
                 self.most_calls
-            )),
-            (_, Access::None) => Some(format!("there is no tool named '{name}'")),
-            (Value::Object(_), Access::Custom) => None,
-            (Value::Object(_), Access::Sandbox) => toolset::validate(name, &value).err(),
-            _ => Some(format!("{name}: the input must be a JSON object")),
+            ))
         };
-        let kind = match (&problem, access) {
-            (None, Access::Custom) => CallKind::Custom,
-            (None, Access::Sandbox) => CallKind::Sandbox,
-            _ => CallKind::Refused,
-        };
-        let input: Map<String, Value> = match value {
+        let input: Map<String, Value> = match input {
             Value::Object(members) => members,
             _ => Map::new(),
         };
-        let name = name.to_owned();
-        let body = match (kind, access) {
-            (CallKind::Custom, _) => EventBody::AgentCustomToolUse {
-                name: name.clone(),
-                input,
-                session_thread_id: None,
-            },
-            // Refused before any policy was asked (runtime TL-5).
-            (_, Access::None | Access::Custom) => {
-                tool_use(&name, input, EvaluatedPermission::Deny, None)
+        let (body, kind, problem) = match ruling {
+            Ruling::Custom => {
+                let body = EventBody::AgentCustomToolUse {
+                    name: name.to_owned(),
+                    input,
+                    session_thread_id: None,
+                };
+                (body, CallKind::Custom, None)
             }
-            _ => {
-                let evaluation = Some(Evaluation::AlwaysAllow {});
-                tool_use(&name, input, EvaluatedPermission::Allow, evaluation)
+            Ruling::Refused(problem) => {
+                let (allowed, evaluation) = refused(self.agent, name);
+                let body = tool_use(name, input, allowed, evaluation);
+                (body, CallKind::Refused, Some(problem))
+            }
+            Ruling::Sandbox(policy) => {
+                let (allowed, evaluation, kind) = permission(policy, self.judgements.get(&index));
+                let denied = kind == CallKind::Refused;
+                let problem = denied.then(|| format!("Permission to use {name} has been denied."));
+                (
+                    tool_use(name, input, allowed, Some(evaluation)),
+                    kind,
+                    problem,
+                )
             }
         };
         self.said.push(NewEntry::Event {
@@ -252,7 +382,7 @@ impl Reading<'_> {
         self.calls.push(CallRecord {
             event_id,
             tool_use_id: tool_use_id.to_owned(),
-            name,
+            name: name.to_owned(),
             kind,
         });
     }

@@ -1,6 +1,9 @@
 //! What an operator can set about the brain.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::judge::Judge;
 
 /// Settings of the brain. All have sound defaults.
 #[derive(Clone, Debug)]
@@ -15,6 +18,10 @@ pub struct Config {
     pub calls_per_response: usize,
     /// Calls of one response that run at the same time. `bash` calls take turns in any case.
     pub parallel_calls: usize,
+    /// Who decides on calls under the policy `auto`; without one the client is asked (runtime TC-8).
+    pub judge: Option<Arc<dyn Judge>>,
+    /// How long a judgement is waited for, before the client is asked.
+    pub judge_patience: Duration,
     /// When to give a model request up.
     pub retries: Retries,
     /// Bytes of folded transcripts that are kept between wakes; 0 switches the cache off.
@@ -45,6 +52,8 @@ impl Default for Config {
             tool_rounds: 500,
             calls_per_response: 128,
             parallel_calls: 8,
+            judge: None,
+            judge_patience: Duration::from_secs(30),
             retries: Retries::default(),
             transcript_cache: 8 << 20,
             #[cfg(feature = "failpoints")]

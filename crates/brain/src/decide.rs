@@ -3,7 +3,7 @@
 use manyhands_protocol::{EventId, Timestamp};
 
 use crate::record::{CallKind, StopRecord};
-use crate::replay::{Status, Transcript};
+use crate::replay::{Call, Consent, Status, Transcript};
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,11 @@ pub(crate) enum Step {
     },
     /// Run these calls; all that can run now.
     Execute {
+        /// The tool-use events, in the model's order.
+        calls: Vec<EventId>,
+    },
+    /// Tell the model that the client does not want these calls (runtime TC-7).
+    Reject {
         /// The tool-use events, in the model's order.
         calls: Vec<EventId>,
     },
@@ -76,22 +81,8 @@ pub(crate) fn decide(transcript: &Transcript, limits: Limits, now: Timestamp) ->
             ids: transcript.waiting(true),
         };
     }
-    let open = |kind| {
-        let calls = transcript.open_calls(kind);
-        calls.map(|(id, _)| id.clone()).collect::<Vec<_>>()
-    };
-    let calls = open(CallKind::Sandbox);
-    if !calls.is_empty() {
-        return Step::Execute { calls };
-    }
-    let custom = open(CallKind::Custom);
-    if !custom.is_empty() {
-        let said = transcript.status == Status::Idle && transcript.announced == custom;
-        return Step::Rest(if said {
-            Rest::Quiet
-        } else {
-            Rest::RequiresAction { ids: custom }
-        });
+    if let Some(step) = settle(transcript) {
+        return step;
     }
     let take = transcript.waiting(false);
     let at_work = matches!(transcript.status, Status::Running | Status::Rescheduling);
@@ -119,6 +110,32 @@ pub(crate) fn decide(transcript: &Transcript, limits: Limits, now: Timestamp) ->
         (None, true) => Step::Rest(Rest::EndTurn),
         (_, false) => Step::Rest(Rest::Quiet),
     }
+}
+
+/// What the calls of the last response need. Those that need nobody run at once; as long as the client has to do
+/// something about one of them, those it agreed to wait (runtime SQ-8, SQ-9).
+fn settle(transcript: &Transcript) -> Option<Step> {
+    let open = |wanted: fn(&Call) -> bool| {
+        let calls = transcript.open_calls().filter(|(_, call)| wanted(call));
+        let ids: Vec<EventId> = calls.map(|(id, _)| id.clone()).collect();
+        Some(ids).filter(|ids| !ids.is_empty())
+    };
+    if let Some(calls) = open(|call| call.kind == CallKind::Sandbox) {
+        return Some(Step::Execute { calls });
+    }
+    if let Some(ids) = open(Call::waits_for_client) {
+        let said = transcript.status == Status::Idle && transcript.announced == ids;
+        return Some(Step::Rest(if said {
+            Rest::Quiet
+        } else {
+            Rest::RequiresAction { ids }
+        }));
+    }
+    if let Some(calls) = open(|call| matches!(call.consent, Some(Consent::Refused { .. }))) {
+        return Some(Step::Reject { calls });
+    }
+    let calls = open(|call| call.consent == Some(Consent::Given))?;
+    Some(Step::Execute { calls })
 }
 
 fn over(ending: &StopRecord) -> Rest {

@@ -12,6 +12,7 @@ mod context;
 mod decide;
 mod dispatcher;
 mod failpoint;
+mod judge;
 pub mod models;
 mod previews;
 mod quarantine;
@@ -27,3 +28,4 @@ pub use config::{Config, Retries};
 pub use dispatcher::Brain;
 #[cfg(feature = "failpoints")]
 pub use failpoint::Probe;
+pub use judge::{INDETERMINATE, Judge, JudgeError, Judged};

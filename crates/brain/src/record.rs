@@ -76,6 +76,8 @@ pub(crate) struct CallRecord {
 pub(crate) enum CallKind {
     /// The sandbox.
     Sandbox,
+    /// The sandbox, once the client has agreed.
+    Asked,
     /// The client.
     Custom,
     /// Nobody: it is answered with an error in the same append.

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use indexmap::IndexMap;
 use manyhands_protocol::agent::SessionAgent;
+use manyhands_protocol::event::Confirmation;
 use manyhands_protocol::{EventId, Timestamp};
 use manyhands_store::{Entry, EntryKind};
 use serde::Deserialize;
@@ -15,7 +16,7 @@ use crate::record::{
     self, CallKind, CallRecord, Flushed, ResponseRecord, Retry, StopRecord, ToolStarted,
 };
 
-pub(crate) use content::Json;
+pub(crate) use content::{Json, texts};
 
 /// A log that cannot be folded: damaged, or written by a newer version.
 #[derive(Debug, thiserror::Error)]
@@ -100,10 +101,41 @@ pub(crate) struct Call {
     pub(crate) kind: CallKind,
     /// Its input, as the model wrote it.
     pub(crate) input: Json,
+    /// The client's answer, where it was asked whether the call may run.
+    pub(crate) consent: Option<Consent>,
     /// The last intent to run it.
     pub(crate) started: Option<ToolStarted>,
     /// Its result, once there is one (invariant I3: exactly one).
     pub(crate) result: Option<CallResult>,
+}
+
+/// What the client said about a call that asked (runtime TC-7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Consent {
+    /// It runs.
+    Given,
+    /// It does not run.
+    Refused {
+        /// Why, for the model.
+        message: Option<String>,
+    },
+}
+
+impl Call {
+    /// Whether it is done, however it ended.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.result.is_some()
+    }
+
+    /// Whether the client has to do something about it: its result, or a word whether it may run.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        let waits = match self.kind {
+            CallKind::Custom => true,
+            CallKind::Asked => self.consent.is_none(),
+            CallKind::Sandbox | CallKind::Refused => false,
+        };
+        waits && !self.is_settled()
+    }
 }
 
 /// What a call gave.
@@ -190,10 +222,8 @@ impl Transcript {
     }
 
     /// Calls without a result, in the model's order.
-    pub(crate) fn open_calls(&self, kind: CallKind) -> impl Iterator<Item = (&EventId, &Call)> {
-        self.calls
-            .iter()
-            .filter(move |(_, call)| call.kind == kind && call.result.is_none())
+    pub(crate) fn open_calls(&self) -> impl Iterator<Item = (&EventId, &Call)> {
+        self.calls.iter().filter(|(_, call)| !call.is_settled())
     }
 
     /// Queued events of one sort.
@@ -253,6 +283,7 @@ impl Transcript {
                 let CustomResult { custom_tool_use_id } = serde_json::from_str(body)?;
                 self.result(&custom_tool_use_id, body)?;
             }
+            "user.tool_confirmation" => self.confirm(serde_json::from_str(body)?),
             "agent.tool_result" => {
                 let ToolResult { tool_use_id } = serde_json::from_str(body)?;
                 self.result(&tool_use_id, body)?;
@@ -349,10 +380,23 @@ impl Transcript {
             blocks: content::result(&content.unwrap_or_default()),
             is_error: is_error.unwrap_or(false),
         });
-        if self.calls.values().all(|call| call.result.is_some()) {
+        if self.calls.values().all(Call::is_settled) {
             self.owes_answer = true;
         }
         Ok(())
+    }
+
+    /// The first answer counts (runtime SE-18).
+    fn confirm(&mut self, answer: Answer) {
+        let call = self.calls.get_mut(&answer.tool_use_id);
+        if let Some(call) = call.filter(|call| call.waits_for_client()) {
+            call.consent = Some(match answer.result {
+                Confirmation::Allow => Consent::Given,
+                Confirmation::Deny => Consent::Refused {
+                    message: answer.deny_message,
+                },
+            });
+        }
     }
 
     fn withhold(&mut self) {
@@ -373,6 +417,7 @@ fn open_call(record: CallRecord, content: &[std::borrow::Cow<'_, RawValue>]) -> 
         name: record.name,
         kind: record.kind,
         input,
+        consent: None,
         started: None,
         result: None,
     };
@@ -395,6 +440,13 @@ struct ResultBody<'a> {
 #[derive(Deserialize)]
 struct CustomResult {
     custom_tool_use_id: EventId,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    tool_use_id: EventId,
+    result: Confirmation,
+    deny_message: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -7,6 +7,7 @@ use manyhands_hands::{
     Advice, Block, Call, Error, Output, Provider, Recipe, Sandbox, Source, toolset,
 };
 use manyhands_protocol::EventId;
+use manyhands_protocol::agent::{Definition, PermissionPolicy, Tool};
 use manyhands_protocol::content::{ContentBlock, Source as ContentSource};
 use manyhands_protocol::event::EventBody;
 use manyhands_store::NewEntry;
@@ -42,6 +43,24 @@ pub(crate) enum Verdict {
 /// Whether running a tool twice is the same as running it once (invariant I4).
 pub(crate) fn repeatable(name: &str) -> bool {
     matches!(name, "read" | "glob" | "grep")
+}
+
+/// Who must agree before a built-in tool runs: its own setting, else its toolset's (runtime TC-2). A tool of no toolset
+/// is never let through.
+pub(crate) fn policy(agent: &Definition, name: &str) -> PermissionPolicy {
+    let of_toolset = agent.tools.iter().find_map(|tool| match tool {
+        Tool::AgentToolset {
+            configs,
+            default_config,
+        } => {
+            let own = configs.iter().find(|config| config.name == name);
+            Some(own.map_or(default_config.permission_policy, |own| {
+                own.permission_policy
+            }))
+        }
+        Tool::McpToolset { .. } | Tool::Custom { .. } => None,
+    });
+    of_toolset.unwrap_or(PermissionPolicy::AlwaysAsk {})
 }
 
 /// The tool's name as a metric's label: a closed set.

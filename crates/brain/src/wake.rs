@@ -5,6 +5,7 @@
 
 mod execute;
 mod finish;
+mod judge;
 mod sample;
 
 use std::sync::Arc;
@@ -141,6 +142,7 @@ pub(crate) async fn run(
         let flow = match decide(&wake.transcript, limits, now) {
             Step::Interrupt { ids } => wake.interrupt(ids).await?,
             Step::Execute { calls } => wake.execute(calls).await?,
+            Step::Reject { calls } => wake.reject(&calls).await?,
             Step::Wait { until } => wake.wait(until).await?,
             Step::Sample { take, announce } => wake.sample(take, announce).await?,
             Step::Rest(rest) => wake.rest(rest).await?,

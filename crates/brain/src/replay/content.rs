@@ -56,6 +56,22 @@ pub(super) fn message(content: &[&RawValue]) -> Vec<Json> {
     or_else(kept.map(|raw| raw.get().into()).collect(), EMPTY_MESSAGE)
 }
 
+/// The texts of an event that has content.
+pub(crate) fn texts(body: &str) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Content<'a> {
+        #[serde(borrow, default)]
+        content: Vec<&'a RawValue>,
+    }
+    let content =
+        serde_json::from_str::<Content<'_>>(body).map_or_else(|_| Vec::new(), |body| body.content);
+    let texts = content
+        .into_iter()
+        .filter_map(view)
+        .filter_map(|block| block.text);
+    texts.map(Cow::into_owned).collect()
+}
+
 /// The blocks of a tool result; at least one.
 pub(super) fn result(content: &[&RawValue]) -> Vec<Json> {
     let kept = content.iter().filter(|raw| accepted(raw));

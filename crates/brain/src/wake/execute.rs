@@ -13,11 +13,15 @@ use manyhands_store::{Append, NewEntry};
 
 use super::{Flow, Stop, Wake, heard};
 use crate::answer::{error_result, intent};
+use crate::replay::Consent;
 use crate::tools::{self, Done, Verdict};
 
 /// What the model reads of a call whose sandbox is gone.
 const UNKNOWN: &str = "The sandbox that ran this call is gone, and its result with it: whether the call took effect is unknown. \
      Files in the session's folders are kept. Check the state before you repeat the call.";
+
+/// What the model reads of a call that the user did not want (runtime TC-7).
+const REJECTED: &str = "The user rejected this tool call.";
 
 /// How often a tool that only looks is tried, each time in a new sandbox.
 const ATTEMPTS: u32 = 3;
@@ -72,6 +76,23 @@ impl Wake {
         // The model's order again: `bash` calls share one shell.
         run.sort_by_key(|id| self.transcript.calls.get_index_of(id));
         self.dispatch(&run).await
+    }
+
+    /// Tells the model which calls the client did not want, and why.
+    pub(super) async fn reject(&mut self, calls: &[EventId]) -> Result<Flow, Stop> {
+        self.pass("brain::result").await;
+        let results = calls.iter().map(|id| {
+            let consent = self.transcript.calls.get(id).map(|call| &call.consent);
+            let text = match consent {
+                Some(Some(Consent::Refused {
+                    message: Some(message),
+                })) => format!("{REJECTED} Reason: {message}"),
+                _ => REJECTED.to_owned(),
+            };
+            error_result(id, text)
+        });
+        self.results(results.collect()).await?;
+        Ok(Flow::Continue)
     }
 
     /// The session's live sandbox, never started. One that cannot be asked for counts as none.

@@ -12,7 +12,7 @@ use manyhands_store::{Append, NewEntry, UsageTotals};
 use super::{Flow, Stop, Wake};
 use crate::answer::error_result;
 use crate::decide::Rest;
-use crate::record::{CallKind, FLUSHED, Flushed, WITHHELD, private};
+use crate::record::{FLUSHED, Flushed, WITHHELD, private};
 
 /// What the model reads of a call that an interrupt cut off (runtime IN-6).
 const INTERRUPTED: &str = "Tool execution was interrupted before completion. Please retry.";
@@ -62,11 +62,8 @@ impl Wake {
     pub(super) async fn interrupt(&mut self, ids: Vec<EventId>) -> Result<Flow, Stop> {
         self.pass("brain::interrupt").await;
         self.kill_calls().await;
-        let open: Vec<EventId> = [CallKind::Sandbox, CallKind::Custom]
-            .into_iter()
-            .flat_map(|kind| self.transcript.open_calls(kind))
-            .map(|(id, _)| id.clone())
-            .collect();
+        let open = self.transcript.open_calls();
+        let open: Vec<EventId> = open.map(|(id, _)| id.clone()).collect();
         let idle = self.transcript.status == crate::replay::Status::Idle;
         let mut entries: Vec<NewEntry> = self.close_span().into_iter().collect();
         let mut answered = Vec::new();
@@ -172,7 +169,7 @@ impl Wake {
     async fn kill_calls(&mut self) {
         let started: Vec<EventId> = self
             .transcript
-            .open_calls(CallKind::Sandbox)
+            .open_calls()
             .filter(|(_, call)| call.started.is_some())
             .map(|(id, _)| id.clone())
             .collect();

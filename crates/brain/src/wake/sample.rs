@@ -149,12 +149,14 @@ impl Wake {
         span: &EventId,
         previews: &Previews,
     ) -> Result<Flow, Stop> {
+        let judgements = self.judge(response).await?;
         let answer = Answer::new(
             response,
             &self.agent().definition,
             span,
             &previews.announced(),
             self.shared.config.calls_per_response,
+            &judgements,
         );
         let usage = self.counted(response.usage, Some(&response.model));
         let ends_turn = answer.ends_turn;

@@ -12,7 +12,7 @@ use manyhands_hands::provider::fake::Fake;
 use manyhands_hands::{Call, Output};
 use manyhands_protocol::agent::{SessionAgent, Tool};
 use manyhands_protocol::content::ContentBlock;
-use manyhands_protocol::event::EventBody;
+use manyhands_protocol::event::{Confirmation, EventBody};
 use manyhands_protocol::session::SessionStatus;
 use manyhands_protocol::time::{SharedClock, SystemClock};
 use manyhands_protocol::{EventId, SessionId, ThreadId, WorkspaceId, tag};
@@ -25,8 +25,8 @@ use manyhands_testkit::model::{ModelServer, Reply};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use parts::tools;
 use parts::{admit, agent, environment, line};
+pub(crate) use parts::{tools, tools_under};
 
 /// How long a story may wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -129,6 +129,7 @@ impl Bed {
             },
             title: None,
             metadata: Default::default(),
+            budget: None,
             change: Change::default(),
         };
         assert!(store.create_session(new).await.unwrap());
@@ -359,6 +360,20 @@ pub(crate) fn message(text: &str) -> EventBody {
 
 pub(crate) fn interrupt() -> EventBody {
     EventBody::UserInterrupt {
+        session_thread_id: None,
+    }
+}
+
+/// An answer to a call that asked.
+pub(crate) fn confirmation(
+    call: &str,
+    result: Confirmation,
+    deny_message: Option<&str>,
+) -> EventBody {
+    EventBody::UserToolConfirmation {
+        tool_use_id: EventId::parse(call).unwrap(),
+        result,
+        deny_message: deny_message.map(str::to_owned),
         session_thread_id: None,
     }
 }

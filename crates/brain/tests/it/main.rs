@@ -1,6 +1,7 @@
 //! Wakes told as stories: a real store, fake hands, a scripted model over HTTP.
 
 mod bed;
+mod confirmations;
 mod crashes;
 mod custom;
 mod failures;

@@ -37,6 +37,28 @@ pub(crate) fn tools() -> Vec<Tool> {
     ]
 }
 
+/// As [`tools`], under these policies: the default's, and those of single tools.
+pub(crate) fn tools_under(
+    default: PermissionPolicy,
+    own: &[(&str, PermissionPolicy)],
+) -> Vec<Tool> {
+    let mut tools = tools();
+    if let Tool::AgentToolset {
+        configs,
+        default_config,
+    } = &mut tools[0]
+    {
+        default_config.permission_policy = default;
+        configs.extend(own.iter().map(|(name, policy)| ToolConfig {
+            name: (*name).to_owned(),
+            kind: (*name).to_owned(),
+            enabled: true,
+            permission_policy: *policy,
+        }));
+    }
+    tools
+}
+
 /// The server's admission, as far as the stories need it.
 pub(super) fn admit(
     state: &manyhands_store::SessionState,
@@ -51,6 +73,7 @@ pub(super) fn admit(
     for body in events {
         let id = EventId::generate();
         let mut queued = body.is_queued_on_receipt();
+        let mut confirmed = None;
         match &body {
             EventBody::UserInterrupt { .. } if idle && !waiting => queued = false,
             EventBody::UserInterrupt { .. } => interrupts = true,
@@ -63,9 +86,17 @@ pub(super) fn admit(
                 open -= 1;
                 work = true;
             }
+            EventBody::UserToolConfirmation { tool_use_id, .. } => {
+                append.answered.push((tool_use_id.clone(), id.clone()));
+                open -= 1;
+                work = true;
+                confirmed = Some(id.clone());
+            }
             _ => work |= !idle || !waiting,
         }
         append.entries.push(NewEntry::Event { id, body, queued });
+        let confirmed = confirmed.map(|event_id| NewEntry::Processed { event_id });
+        append.entries.extend(confirmed);
     }
     let starts = idle && open == 0 && !interrupts && (work || waiting);
     if starts {
@@ -102,6 +133,7 @@ pub(super) fn line(entry: &Entry) -> String {
     };
     match &**name {
         "user.message" | "agent.message" => format!("{name}: {}", texts(&body["content"])),
+        "user.tool_confirmation" => format!("{name}: {}", body["result"].as_str().unwrap()),
         "user.custom_tool_result" => format!("{name}: {}", texts(&body["content"])),
         "agent.tool_use" => format!(
             "{name}: {} {} {}",

@@ -1,0 +1,88 @@
+//! Judging the calls of an answer before it is written (runtime TC-8): what an answer says about a call is final.
+
+use futures::stream::{self, StreamExt};
+use manyhands_store::listing::EventRange;
+
+use super::{Stop, Wake, heard};
+use crate::answer::{Judgements, unjudged};
+use crate::judge::{Judged, judgement};
+use crate::models::Response;
+use crate::replay;
+
+/// Messages of the user that a judge sees: the latest.
+const MESSAGES: u32 = 100;
+
+impl Wake {
+    /// What is found about the calls of an answer. At an interrupt the rest is left undecided: it will not run.
+    pub(super) async fn judge(&mut self, response: &Response) -> Result<Judgements, Stop> {
+        let most = self.shared.config.calls_per_response;
+        let calls = unjudged(response, &self.agent().definition, most);
+        let mut judgements = Judgements::new();
+        let Some(judge) = self
+            .shared
+            .config
+            .judge
+            .clone()
+            .filter(|_| !calls.is_empty())
+        else {
+            return Ok(judgements);
+        };
+        let said = self.said_by_the_user().await?;
+        let (session, patience) = (
+            self.lease.session.clone(),
+            self.shared.config.judge_patience,
+        );
+        let parallel = self.shared.config.parallel_calls.max(1);
+        let judging = calls.into_iter().map(|call| {
+            let (judge, said, session) = (judge.clone(), said.clone(), session.clone());
+            async move {
+                let (tool, input) = (call.tool, call.input);
+                let judged = Judged {
+                    session,
+                    tool,
+                    input,
+                    said,
+                };
+                let found = judgement(&*judge, &judged, patience).await;
+                (call.index, found)
+            }
+        });
+        let mut judging = stream::iter(judging).buffer_unordered(parallel).boxed();
+        loop {
+            tokio::select! {
+                biased;
+                found = judging.next() => match found {
+                    Some((index, found)) => judgements.insert(index, found),
+                    None => return Ok(judgements),
+                },
+                () = heard(&mut self.signal, self.shared.config.tick) => {
+                    self.catch_up().await?;
+                    if self.transcript.is_interrupted() {
+                        return Ok(judgements);
+                    }
+                    None
+                }
+            };
+        }
+    }
+
+    /// The texts of the user's latest messages, oldest first, also of those that wait. They are read from the log, where nothing else can pass
+    /// for one (runtime TC-9), and where no compaction has shortened them.
+    async fn said_by_the_user(&self) -> Result<Vec<String>, Stop> {
+        let range = EventRange {
+            types: vec!["user.message".to_owned()],
+            descending: true,
+            limit: MESSAGES,
+            ..EventRange::default()
+        };
+        let listed = self
+            .shared
+            .store
+            .list_events(&self.lease.session, &range)
+            .await?;
+        let listed = listed.iter().rev();
+        Ok(listed
+            .flat_map(|(_, entry)| replay::texts(&entry.body))
+            .collect())
+    }
+}
