@@ -72,6 +72,7 @@ fn told(log: &[String]) -> Vec<String> {
         .collect()
 }
 
+/// runtime ER-13, AR-2; security LOG-3
 #[tokio::test]
 async fn log_3_a_crash_at_every_step_ends_the_same_way() {
     let expected = {
@@ -171,6 +172,7 @@ async fn lost(another: bool) {
     bed.assert_each_call_has_one_result().await;
 }
 
+/// runtime AR-6; security I4, LOG-2
 #[tokio::test]
 async fn i_4_a_crash_with_the_sandbox_lost_is_an_unknown_outcome() {
     lost(false).await;
@@ -281,6 +283,7 @@ async fn a_shutdown_leaves_running_calls_alone() {
     assert_eq!(results, ["agent.tool_result: finished"; 3]);
 }
 
+/// runtime SQ-14, ER-2; security LOG-4
 #[tokio::test]
 async fn log_4_the_same_failure_three_times_ends_the_session_and_not_the_server() {
     let mut bed = Bed::asleep([Reply::text("never")]).await;

@@ -18,6 +18,7 @@ const RETRIED: [&str; 6] = [
     "session.status_running",
 ];
 
+/// runtime SQ-12, ER-1, ER-2
 #[tokio::test]
 async fn sq_12_a_passing_failure_is_tried_again() {
     let bed = Bed::new([Reply::overloaded(), Reply::text("Hello.")]).await;
@@ -88,6 +89,7 @@ async fn check_retried_in(mut bed: Bed, bad: &Reply, class: &str) {
     bed.model.assert_done();
 }
 
+/// runtime RL-3, ER-2; security MODEL-2
 #[tokio::test]
 async fn model_2_statuses_that_are_tried_again() {
     check_retried(Reply::server_error(), "model_request_failed_error").await;
@@ -113,6 +115,7 @@ async fn model_2_statuses_that_are_tried_again() {
     }
 }
 
+/// security MODEL-1, MODEL-4
 #[tokio::test]
 async fn model_4_broken_streams_are_tried_again() {
     let whole = Reply::text("Half").wire("claude-opus-4-8").len();
@@ -170,6 +173,7 @@ async fn model_4_unknown_events_and_odd_chunks_are_fine() {
     assert!(!log.iter().any(|line| line.starts_with("session.error")));
 }
 
+/// runtime SQ-13, ER-2; security MODEL-3
 #[tokio::test]
 async fn sq_13_exhausted_retries_flush_what_is_queued_and_the_next_message_starts_fresh() {
     let gate = Gate::new();
@@ -231,6 +235,7 @@ async fn check_given_up(bad: Reply, class: &str, says: &str) {
     assert_eq!(log.last().unwrap(), "session.status_idle: end_turn");
 }
 
+/// runtime ER-8; security MODEL-2, MODEL-3
 #[tokio::test]
 async fn model_2_no_retry_for_what_cannot_get_better() {
     let failed = "model_request_failed_error";

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::bed::{Bed, interrupt, message};
 
+/// runtime SQ-11, IN-2, IN-3, IN-4, IN-5
 #[tokio::test]
 async fn sq_11_an_interrupt_cuts_the_models_answer_at_once() {
     let gate = Gate::new();

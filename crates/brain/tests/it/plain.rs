@@ -15,6 +15,7 @@ const END: [&str; 3] = [
     "session.status_idle: end_turn",
 ];
 
+/// runtime SQ-1, SQ-4, SQ-17
 #[tokio::test]
 async fn sq_1_plain_turn() {
     let bed = Bed::new([Reply::thinking("hm", "sig").then_text("Hello.")]).await;
@@ -148,6 +149,7 @@ async fn st_10_st_11_previews_announce_the_ids_and_add_up() {
     assert_eq!(text, "One two three.");
 }
 
+/// runtime SE-5, CONFLICT-12
 #[tokio::test]
 async fn se_5_messages_sent_during_a_turn_open_the_next_one_together() {
     let gate = Gate::new();

@@ -14,6 +14,7 @@ fn bash(id: &str, command: &str) -> Reply {
     Reply::tool_use(id, "bash", json!({"command": command}))
 }
 
+/// runtime SQ-5, TC-3, TC-4, ID-2
 #[tokio::test]
 async fn sq_5_built_in_tool_round() {
     let bed = Bed::new([
@@ -161,6 +162,7 @@ async fn sq_5_parallel_calls_run_together_and_bash_in_order() {
     bed.assert_each_call_has_one_result().await;
 }
 
+/// runtime TL-5, TC-5
 #[tokio::test]
 async fn tl_5_unknown_disabled_and_invalid_calls_get_error_results() {
     let bed = Bed::new([
@@ -243,6 +245,7 @@ async fn er_4_too_many_rounds_end_the_turn_and_the_next_message_goes_on() {
     bed.assert_each_call_has_one_result().await;
 }
 
+/// runtime SQ-2, SE-5
 #[tokio::test]
 async fn a_message_sent_during_a_call_joins_the_next_request_behind_the_results() {
     let gate = Gate::new();
@@ -273,6 +276,7 @@ async fn a_message_sent_during_a_call_joins_the_next_request_behind_the_results(
     bed.model.assert_done();
 }
 
+/// runtime ER-12, EN-19; security TOOL-3, I4
 #[tokio::test]
 async fn tool_3_i_4_a_lost_sandbox_is_an_unknown_outcome_and_the_next_call_works() {
     let gate = Gate::new();

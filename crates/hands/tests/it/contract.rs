@@ -105,6 +105,7 @@ async fn provision_is_single_flight_and_find_never_starts(Subject { provider, ..
     assert_ne!(other.instance(), instances[0], "a session has its own");
 }
 
+/// runtime AR-4 (as all of this suite); security I4
 async fn i4_a_call_id_runs_once(Subject { provider, .. }: Subject) {
     let sandbox = provider.provision(&Recipe::new("sesn_a")).await.unwrap();
     let first = call("call", COUNT);

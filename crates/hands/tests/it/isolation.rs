@@ -378,6 +378,7 @@ async fn a_planted_file_of_the_hosts_root_is_unreadable_as_root_and_as_an_ordina
     }
 }
 
+/// security SBX-2, I9
 #[tokio::test]
 async fn sbx_2_without_its_helpers_nothing_is_started() {
     let check = async |host: Host, what: &str, install: &str| {

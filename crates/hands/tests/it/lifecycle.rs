@@ -136,6 +136,7 @@ async fn sbx_8_a_sweep_removes_what_belongs_to_no_session() {
     );
 }
 
+/// runtime EN-2, SC-3
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn en_2_sessions_share_nothing() {
     let host = Host::new();

@@ -50,6 +50,7 @@ async fn ag_1_an_agent_has_an_exact_shape(app: &TestApp) {
     );
 }
 
+/// runtime AG-1, AG-2, HT-13, CONFLICT-10, CONFLICT-11
 async fn ag_1_ag_2_versions_and_conflicts(app: &TestApp) {
     let path = format!("/v1/agents/{}", app.agent().await);
     let first = app.client.get(&path).await.ok();
@@ -128,6 +129,7 @@ async fn ag_1_ag_2_versions_and_conflicts(app: &TestApp) {
     assert_eq!(page, json!({"data": [first], "next_page": null}));
 }
 
+/// runtime AG-8, UP-11, LC-5, LI-7
 async fn ag_8_an_archived_agent_is_read_only(app: &TestApp) {
     let agent = app.agent().await;
     let path = format!("/v1/agents/{agent}");

@@ -139,6 +139,7 @@ async fn sc_5_a_revoked_key_is_refused_from_the_next_request_on(app: &TestApp) {
         .error(400, "invalid_request_error");
 }
 
+/// runtime HT-14; security INP-1
 async fn ht_14_bodies_are_capped(app: &TestApp) {
     let session = app.session().await;
     let filler = |size: usize| format!("{{\"filler\":\"{}\"}}", "x".repeat(size));

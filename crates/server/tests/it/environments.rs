@@ -12,6 +12,7 @@ stories! {
     environments_are_paged,
 }
 
+/// runtime EN-1, CONFLICT-14
 async fn en_1_an_environment_has_an_exact_shape(app: &TestApp) {
     let made = app
         .client
@@ -47,6 +48,7 @@ async fn en_1_an_environment_has_an_exact_shape(app: &TestApp) {
     );
 }
 
+/// runtime EN-3, UP-11, LC-5
 async fn en_3_an_update_merges_and_an_archived_one_refuses(app: &TestApp) {
     let path = format!("/v1/environments/{}", app.environment().await);
     let before = app.client.get(&path).await.ok();
@@ -108,6 +110,7 @@ async fn en_3_an_update_merges_and_an_archived_one_refuses(app: &TestApp) {
     );
 }
 
+/// runtime EN-5, UP-10, HT-13
 async fn en_5_an_environment_in_use_is_not_deleted(app: &TestApp) {
     let environment = app.environment().await;
     let path = format!("/v1/environments/{environment}");
@@ -129,6 +132,7 @@ async fn en_5_an_environment_in_use_is_not_deleted(app: &TestApp) {
     app.client.delete(&path).await.error(404, "not_found_error");
 }
 
+/// runtime EN-6
 async fn what_a_sandbox_cannot_be_is_refused(app: &TestApp) {
     for (config, problem) in [
         (

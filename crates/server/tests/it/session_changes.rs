@@ -14,6 +14,7 @@ stories! {
     sq_20_deleting_ends_streams_and_removes_the_sandbox,
 }
 
+/// runtime UP-4, SQ-21, CONFLICT-8
 async fn up_4_an_update_is_told_once_and_only_what_changed(app: &TestApp) {
     let session = app.session().await;
     let path = format!("/v1/sessions/{session}");
@@ -109,6 +110,7 @@ async fn up_2_tools_change_only_while_idle(app: &TestApp) {
         .ok();
 }
 
+/// runtime UP-7, UP-8, LC-16
 async fn up_7_a_working_session_is_neither_archived_nor_deleted(app: &TestApp) {
     let gate = Gate::new();
     app.model
@@ -134,6 +136,7 @@ async fn up_7_a_working_session_is_neither_archived_nor_deleted(app: &TestApp) {
     app.client.post_empty(&format!("{path}/archive")).await.ok();
 }
 
+/// runtime SQ-19, UP-7, UP-11, SE-7
 async fn sq_19_archiving_ends_it(app: &TestApp) {
     app.model.push(Reply::text("Hello."));
     let session = app.session().await;
@@ -175,6 +178,7 @@ async fn sq_19_archiving_ends_it(app: &TestApp) {
     drop(app.stream(&session, "").await);
 }
 
+/// runtime SQ-20, UP-8, UP-10, EN-20
 async fn sq_20_deleting_ends_streams_and_removes_the_sandbox(app: &TestApp) {
     app.model
         .push(Reply::tool_use("toolu_1", "bash", json!({"command": "ls"})));

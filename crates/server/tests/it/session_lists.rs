@@ -68,6 +68,7 @@ async fn li_2_sessions_are_walked_in_both_directions(app: &TestApp) {
         .error(400, "invalid_request_error");
 }
 
+/// runtime LI-3, LI-7
 async fn li_3_sessions_are_filtered(app: &TestApp) {
     let (one, other) = (app.agent().await, app.agent().await);
     app.client

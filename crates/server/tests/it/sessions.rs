@@ -138,6 +138,7 @@ async fn lc_8_the_agent_can_be_pinned_and_overridden(app: &TestApp) {
     );
 }
 
+/// runtime LC-5, LC-7, HT-15; security API-2
 async fn bad_sessions_are_refused_and_nothing_is_written(app: &TestApp) {
     let (agent, environment) = (app.agent().await, app.environment().await);
     let with = |field: &str, value: Value| {

@@ -101,6 +101,7 @@ fn deltas(events: &[Event]) -> String {
         .collect()
 }
 
+/// runtime ST-9 to ST-12, LI-4a; security STREAM-2
 async fn st_9_deltas_add_up_to_the_message(app: &TestApp) {
     let text = "Several words that come one after the other.";
     app.model
@@ -270,6 +271,7 @@ async fn streams_and_a_running_turn_do_not_hold_up_the_end() {
 }
 
 /// A reader that leaves everything lying is overtaken, gets all events from the log, and holds up nobody.
+/// runtime ST-16; security I10, STREAM-1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn st_16_a_slow_reader_loses_no_event_and_slows_nobody() {
     let app = TestApp::sqlite().await;

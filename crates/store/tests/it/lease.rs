@@ -359,6 +359,7 @@ async fn a_deleted_session_is_gone_for_its_brain(bed: Bed) {
     assert_eq!(world.log(&id).await, []);
 }
 
+/// security I10, OPS-2
 async fn a_panicking_decision_fails_alone(bed: Bed) {
     let world = World::new(bed).await;
     let id = world.session().await;

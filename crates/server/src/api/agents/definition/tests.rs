@@ -320,6 +320,7 @@ fn ct_1_custom_tools_are_checked() {
     );
 }
 
+/// runtime AG-9, CONFLICT-7; security API-4
 #[test]
 fn limits_are_exact() {
     let custom = |n: usize| json!({"type": "custom", "name": format!("t{n}"), "description": "x", "input_schema": {"type": "object"}});
