@@ -18,6 +18,10 @@ struct Cli {
 enum Command {
     /// Watch an agent write and run a program in a sandbox.
     Quickstart(manyhands_cli::quickstart::Args),
+    /// Give an agent one task and watch it.
+    Run(manyhands_cli::run::Args),
+    /// Say what a session waits for, and who has to act.
+    Why(manyhands_cli::why::Args),
     /// Run the server.
     Serve(serve::Args),
     /// Look at what works here, what does not, and what to do about it.
@@ -36,7 +40,7 @@ fn main() -> ExitCode {
         .map_err(anyhow::Error::from);
     let done = done.and_then(|runtime| runtime.block_on(run(cli.command)));
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             eprintln!("error: {error:#}");
             if let Some(failure) = error.downcast_ref::<Failure>() {
@@ -47,12 +51,15 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command) -> anyhow::Result<()> {
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Run(args) => return manyhands_cli::run::run(args).await,
         Command::Quickstart(args) => manyhands_cli::quickstart::run(args).await,
+        Command::Why(args) => manyhands_cli::why::run(args).await,
         Command::Serve(args) => serve::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Config(args) => config::run(args),
         Command::Keys(args) => keys::run(args).await,
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -13,14 +13,15 @@ use manyhands_protocol::environment::Environment;
 use manyhands_protocol::error::ErrorBody;
 use manyhands_protocol::event::{Event, Preview};
 use manyhands_protocol::model::Model;
-use manyhands_protocol::page::IdPage;
+use manyhands_protocol::page::{IdPage, Page};
 use manyhands_protocol::session::Session;
+use manyhands_protocol::{EventId, SessionId};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sse_stream::SseStream;
-use url::Url;
+use url::{Url, form_urlencoded};
 
 const BETA: &str = "managed-agents-2026-04-01";
 const CONNECT: Duration = Duration::from_secs(5);
@@ -62,6 +63,13 @@ pub(crate) enum Error {
     StreamBroke { reason: String },
 }
 
+impl Error {
+    /// Whether asking again cannot help: the server understood, and says no.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.is_client_error())
+    }
+}
+
 /// One thing on the event stream.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Item {
@@ -71,6 +79,15 @@ pub(crate) enum Item {
     Preview(Preview),
     /// Of a type that this client does not know yet.
     Unknown,
+}
+
+/// Whether a stream carries the parts of messages that are being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Previews {
+    /// Text as it comes.
+    On,
+    /// Logged events only.
+    Off,
 }
 
 /// A connection to one server with one key.
@@ -127,30 +144,107 @@ impl Client {
             .await
     }
 
-    /// Sends events to a session (api §9.1): all or none.
-    pub(crate) async fn send_events(&self, session: &str, events: &Value) -> Result<(), Error> {
-        let path = format!("/v1/sessions/{session}/events");
-        let _: Value = self
-            .call("the message", Method::POST, &path, Some(events))
-            .await?;
-        Ok(())
+    /// A session as it is now (api §7.2).
+    pub(crate) async fn session(&self, session: &SessionId) -> Result<Session, Error> {
+        let path = format!("/v1/sessions/{session}");
+        self.call("the session", Method::GET, &path, None).await
     }
 
-    /// Opens a session's event stream with previews; `after` is the `id:` of the last frame seen, to go on from there.
+    /// The first agent, newest first, that `wanted` says yes to.
+    pub(crate) async fn find_agent(
+        &self,
+        wanted: impl Fn(&Agent) -> bool,
+    ) -> Result<Option<Agent>, Error> {
+        self.find("the list of agents", "/v1/agents", wanted).await
+    }
+
+    /// The first environment that `wanted` says yes to.
+    pub(crate) async fn find_environment(
+        &self,
+        wanted: impl Fn(&Environment) -> bool,
+    ) -> Result<Option<Environment>, Error> {
+        self.find("the list of environments", "/v1/environments", wanted)
+            .await
+    }
+
+    /// A page of a session's events, the newest first; `page` is the cursor that the page before gave. The events are
+    /// left as they came, since some may be of types that this client does not know.
+    pub(crate) async fn newest_events(
+        &self,
+        session: &SessionId,
+        page: Option<&str>,
+    ) -> Result<Page<Value>, Error> {
+        let path = paged(
+            &format!("/v1/sessions/{session}/events?order=desc&limit=200"),
+            page,
+        );
+        self.call("the list of events", Method::GET, &path, None)
+            .await
+    }
+
+    /// What a session waits for, as the server tells it.
+    pub(crate) async fn why(&self, session: &SessionId) -> Result<Value, Error> {
+        let path = format!("/v1/manyhands/sessions/{session}/why");
+        self.call("what the session waits for", Method::GET, &path, None)
+            .await
+    }
+
+    /// Sends events to a session (api §9.1): all or none. Gives the ids they were stored under, in their order; an
+    /// event without one was not stored (runtime IN-9).
+    pub(crate) async fn send_events(
+        &self,
+        session: &SessionId,
+        events: &[Value],
+    ) -> Result<Vec<EventId>, Error> {
+        let path = format!("/v1/sessions/{session}/events");
+        let events = json!({ "events": events });
+        let stored: Page<Value> = self
+            .call("the message", Method::POST, &path, Some(&events))
+            .await?;
+        let ids = stored.data.iter();
+        Ok(ids
+            .filter_map(|event| EventId::parse(event["id"].as_str()?).ok())
+            .collect())
+    }
+
+    /// Opens a session's event stream; `after` is the `id:` of the last frame seen, to go on from there.
     pub(crate) async fn stream(
         &self,
-        session: &str,
+        session: &SessionId,
         after: Option<&str>,
+        previews: Previews,
     ) -> Result<EventStream, Error> {
-        let path = format!(
-            "/v1/sessions/{session}/events/stream?event_deltas%5B%5D=agent.message&event_deltas%5B%5D=agent.thinking"
-        );
+        let deltas = match previews {
+            Previews::On => "?event_deltas%5B%5D=agent.message&event_deltas%5B%5D=agent.thinking",
+            Previews::Off => "",
+        };
+        let path = format!("/v1/sessions/{session}/events/stream{deltas}");
         let mut request = self.request(Method::GET, &path);
         if let Some(after) = after {
             request = request.header("last-event-id", after);
         }
         let response = self.sent("the event stream", request).await?;
         Ok(EventStream::new(response.bytes_stream()))
+    }
+
+    async fn find<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        path: &str,
+        wanted: impl Fn(&T) -> bool,
+    ) -> Result<Option<T>, Error> {
+        let mut cursor = None;
+        loop {
+            let path = paged(&format!("{path}?limit=100"), cursor.as_deref());
+            let page: Page<T> = self.call(what, Method::GET, &path, None).await?;
+            if let Some(found) = page.data.into_iter().find(&wanted) {
+                return Ok(Some(found));
+            }
+            cursor = page.next_page;
+            if cursor.is_none() {
+                return Ok(None);
+            }
+        }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -204,6 +298,17 @@ impl Client {
     }
 }
 
+/// A list's path with the cursor of the page that is wanted.
+fn paged(path: &str, cursor: Option<&str>) -> String {
+    let Some(cursor) = cursor else {
+        return path.to_owned();
+    };
+    let page = form_urlencoded::Serializer::new(String::new())
+        .append_pair("page", cursor)
+        .finish();
+    format!("{path}&{page}")
+}
+
 /// Whether a server of ours answers at `base`, within `limit`.
 pub(crate) async fn answers(base: &str, limit: Duration) -> bool {
     let Ok(http) = http_client(base) else {
@@ -252,6 +357,7 @@ pub(crate) struct EventStream {
     frames: Frames,
     unframed: Arc<AtomicUsize>,
     last_id: Option<String>,
+    last_data: String,
 }
 
 impl EventStream {
@@ -271,12 +377,18 @@ impl EventStream {
             frames: Box::pin(SseStream::from_bytes_stream(capped)),
             unframed,
             last_id: None,
+            last_data: String::new(),
         }
     }
 
     /// The `id:` of the last frame that had one.
     pub(crate) fn last_id(&self) -> Option<&str> {
         self.last_id.as_deref()
+    }
+
+    /// The last item as it came, on one line of JSON.
+    pub(crate) fn last_data(&self) -> &str {
+        &self.last_data
     }
 
     /// The next event or preview; pings are skipped.
@@ -308,7 +420,9 @@ impl EventStream {
                     .map_or(data, |body| body.error.message);
                 return Err(Error::StreamBroke { reason });
             }
-            return read_item(&data);
+            let item = read_item(&data);
+            self.last_data = data;
+            return item;
         }
     }
 }

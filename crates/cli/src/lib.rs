@@ -1,15 +1,19 @@
-//! The client that a person meets first: `manyhands quickstart`.
+//! The client of a person at a terminal: `manyhands quickstart`, `manyhands run`, `manyhands why`.
 //!
 //! It knows the public API and nothing else: what it does can be done with any SDK. Two things it can do because it
 //! runs on the server's machine: start a server (its own executable) where none answers, and read the key and the
 //! produced file from the data directory.
 //!
-//! Start at [`quickstart`]: the story, step by step. `client` is the API as this story needs it, `local` finds or
-//! starts the server, `render` turns events into text for people (pure), `outputs` reads what the agent produced.
+//! Start at [`run`] for one task against a server, at [`quickstart`] for the story that shows a stranger what this is.
+//! `client` is the API as the commands need it, `local` finds or starts the server, `render` turns events into text
+//! for people (pure), `outputs` reads what the agent produced.
 
 pub mod quickstart;
+pub mod run;
+pub mod why;
 
 mod client;
 mod local;
 mod outputs;
+mod printer;
 mod render;

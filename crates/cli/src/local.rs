@@ -18,6 +18,7 @@ use crate::client;
 pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:8787";
 
 const PROBE: Duration = Duration::from_millis(500);
+const ANSWER: Duration = Duration::from_secs(10);
 const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(5);
 const LOG: &str = "quickstart-server.log";
@@ -68,6 +69,11 @@ pub(crate) async fn find_or_start(wanted: Wanted<'_>) -> anyhow::Result<Server> 
     start(wanted.data_dir).await
 }
 
+/// The server that was asked for, or the one on the default address; none is started.
+pub(crate) async fn find(wanted: Wanted<'_>) -> anyhow::Result<Server> {
+    named(wanted.url.unwrap_or(DEFAULT_URL), wanted).await
+}
+
 async fn named(url: &str, wanted: Wanted<'_>) -> anyhow::Result<Server> {
     let (key, data_dir) = match wanted.key {
         Some(key) => (key.clone(), None),
@@ -81,8 +87,8 @@ async fn named(url: &str, wanted: Wanted<'_>) -> anyhow::Result<Server> {
             (key, Some(wanted.data_dir.to_owned()))
         }
     };
-    if !client::answers(url, START).await {
-        bail!("no server answers at {url}; leave --url away to start one here");
+    if !client::answers(url, ANSWER).await {
+        bail!("no server answers at {url}; \"manyhands serve\" starts one, --url names another");
     }
     Ok(Server {
         url: url.trim_end_matches('/').to_owned(),

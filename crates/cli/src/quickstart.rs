@@ -1,17 +1,19 @@
 //! `manyhands quickstart`: an agent writes and runs a program in a sandbox, and a person watches.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
+use manyhands_protocol::SessionId;
 use manyhands_protocol::event::StopReason;
 use manyhands_protocol::model::Model;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use crate::client::{Client, Error};
+use crate::client::{Client, Error, Previews};
 use crate::local::{self, Server, Wanted};
 use crate::outputs;
+use crate::printer::Printer;
 use crate::render::{Renderer, Style, safe, wrapped};
 
 const FILE: &str = "fibonacci.txt";
@@ -101,7 +103,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 struct Outcome {
     agent: String,
     environment: String,
-    session: String,
+    session: SessionId,
     scripted: bool,
     produced: String,
 }
@@ -111,7 +113,11 @@ async fn tell(args: &Args, server: &Server) -> anyhow::Result<()> {
         std::io::stdout().is_terminal(),
         std::env::var_os("NO_COLOR").as_deref(),
     );
-    let mut printer = Printer { quiet: args.json };
+    let printer = if args.json {
+        Printer::Quiet
+    } else {
+        Printer::Loud
+    };
     let client = Client::new(&server.url, server.key.clone())?;
     let scripted = is_scripted(&client.models().await?, &args.model);
     printer.print(&opening(args, server, scripted, style))?;
@@ -134,12 +140,12 @@ async fn tell(args: &Args, server: &Server) -> anyhow::Result<()> {
             "title": "Quickstart",
         }))
         .await?;
-    let session = session.id.to_string();
+    let session = session.id;
     printer.print(&format!("{}{session}\n\n", style.label("session")))?;
     printer.print(&format!("{}{}\n", style.label("you"), wrapped(TASK)))?;
 
     let mut renderer = Renderer::new(style);
-    follow(&client, &session, &mut renderer, &mut printer).await?;
+    follow(&client, &session, &mut renderer, printer).await?;
     let ending = renderer
         .ending()
         .context("the session never came to rest")?;
@@ -172,22 +178,22 @@ async fn tell(args: &Args, server: &Server) -> anyhow::Result<()> {
 /// Sends the task on an open stream and prints what comes, until the session rests.
 async fn follow(
     client: &Client,
-    session: &str,
+    session: &SessionId,
     renderer: &mut Renderer,
-    printer: &mut Printer,
+    printer: Printer,
 ) -> anyhow::Result<()> {
-    let mut stream = client.stream(session, None).await?;
+    let mut stream = client.stream(session, None, Previews::On).await?;
     let message = json!({"type": "user.message", "content": [{"type": "text", "text": TASK}]});
-    client
-        .send_events(session, &json!({"events": [message]}))
-        .await?;
+    client.send_events(session, &[message]).await?;
     let mut broken = 0;
     while renderer.ending().is_none() {
         match stream.next().await {
             Ok(item) => printer.print(&renderer.item(&item))?,
             Err(Error::StreamBroke { .. }) if broken < RECONNECTS && stream.last_id().is_some() => {
                 broken += 1;
-                stream = client.stream(session, stream.last_id()).await?;
+                stream = client
+                    .stream(session, stream.last_id(), Previews::On)
+                    .await?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -196,10 +202,10 @@ async fn follow(
 }
 
 /// The produced file: from the disk when the server is on this machine, else as the agent last read it.
-fn produced(server: &Server, session: &str, renderer: &Renderer) -> anyhow::Result<String> {
+fn produced(server: &Server, session: &SessionId, renderer: &Renderer) -> anyhow::Result<String> {
     let missing = || anyhow!("the agent finished, but /mnt/session/outputs/{FILE} is not there");
     match &server.data_dir {
-        Some(folder) => outputs::read(folder, session, FILE)
+        Some(folder) => outputs::read(folder, session.as_str(), FILE)
             .with_context(|| format!("cannot read {FILE} from {}", folder.display()))?
             .ok_or_else(missing),
         None => renderer
@@ -274,24 +280,6 @@ fn what_next(url: &str, stopped: bool, data_dir: &str) -> String {
          The README has the four calls in Python and TypeScript. With ANTHROPIC_API_KEY in the server's own\n\
          environment, claude-* is the real model.\n"
     )
-}
-
-/// Standard output, or silence.
-struct Printer {
-    quiet: bool,
-}
-
-impl Printer {
-    /// Prints at once, so that deltas show as they come.
-    fn print(&mut self, text: &str) -> anyhow::Result<()> {
-        if self.quiet || text.is_empty() {
-            return Ok(());
-        }
-        let mut out = std::io::stdout().lock();
-        out.write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .context("cannot write to standard output")
-    }
 }
 
 /// Ends with the reason when a person or the system wants this program to end.

@@ -11,8 +11,8 @@ use crate::client::Item;
 
 mod text;
 
-pub(crate) use text::{Style, safe, wrapped};
-use text::{count, duration, margin, summary};
+pub(crate) use text::{Style, safe, summary, wrapped};
+use text::{count, dollars, duration, margin};
 
 /// Lines of a tool result that are shown.
 const RESULT_LINES: usize = 6;
@@ -55,6 +55,16 @@ impl Renderer {
             ending: None,
             last_result: None,
         }
+    }
+
+    /// The colours in use.
+    pub(crate) fn style(&self) -> Style {
+        self.style
+    }
+
+    /// How the turn ended; `None` while it runs, and until the next rest once it was taken.
+    pub(crate) fn take_ending(&mut self) -> Option<Ending> {
+        self.ending.take()
     }
 
     /// How the turn ended; `None` while it runs.
@@ -128,6 +138,12 @@ impl Renderer {
                 content,
                 is_error,
             }
+            | EventBody::UserCustomToolResult {
+                custom_tool_use_id: tool_use_id,
+                content,
+                is_error,
+                ..
+            }
             | EventBody::AgentMcpToolResult {
                 mcp_tool_use_id: tool_use_id,
                 content,
@@ -141,6 +157,13 @@ impl Renderer {
             EventBody::SpanModelRequestEnd { .. } => {
                 self.requests += 1;
                 self.end_preview()
+            }
+            EventBody::AgentThreadContextCompacted {} => {
+                let ended = self.end_preview();
+                format!(
+                    "{ended}{}the model goes on with a summary\n",
+                    self.style.label("context")
+                )
             }
             EventBody::SessionUsage { usage, .. } => {
                 self.usage = Some(usage.clone());
@@ -243,6 +266,7 @@ impl Renderer {
                 + usage.cache_creation.ephemeral_1h_input_tokens;
             let (input, output) = (usage.input_tokens + cached, usage.output_tokens);
             parts.push(format!("{input} tokens in, {output} out"));
+            parts.extend(usage.list_cost.map(dollars));
         }
         let reason = match reason {
             StopReason::EndTurn => "done",

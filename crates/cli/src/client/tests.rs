@@ -43,10 +43,14 @@ async fn server(status: u16, chunks: Vec<Vec<u8>>) -> (Client, Seen) {
     )
 }
 
+fn session() -> SessionId {
+    SessionId::parse("sesn_1").unwrap()
+}
+
 async fn read_all(frames: &[u8]) -> (Vec<Item>, Error, Option<String>) {
     let chunks = frames.chunks(7).map(<[u8]>::to_vec).collect();
     let (client, _) = server(200, chunks).await;
-    let mut stream = client.stream("sesn_1", None).await.unwrap();
+    let mut stream = client.stream(&session(), None, Previews::On).await.unwrap();
     let mut items = vec![];
     loop {
         match stream.next().await {
@@ -157,7 +161,10 @@ async fn a_known_event_that_cannot_be_read_is_an_error_and_not_skipped() {
 #[tokio::test]
 async fn going_on_sends_the_last_id() {
     let (client, seen) = server(200, vec![]).await;
-    client.stream("sesn_1", Some("41")).await.unwrap();
+    client
+        .stream(&session(), Some("41"), Previews::On)
+        .await
+        .unwrap();
     let seen = seen.lock().unwrap();
     let (_, path, headers) = &seen[0];
     assert_eq!(headers["last-event-id"], "41");

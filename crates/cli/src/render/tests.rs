@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::text::{count, duration, summary};
+use super::text::{count, dollars, duration, summary};
 use super::*;
 
 const FIRST: &str = "sevt_01111111111111111111111111";
@@ -247,6 +247,45 @@ fn numbers_are_said_as_people_do() {
     assert_eq!(
         (count(1, "line"), count(2, "line")),
         ("1 line".into(), "2 lines".into())
+    );
+}
+
+#[test]
+fn bu_3_cents_are_shown_as_dollars() {
+    for (cents, expected) in [(0, "$0.00"), (7, "$0.07"), (1234, "$12.34")] {
+        assert_eq!(
+            dollars(manyhands_protocol::budget::Money { cents }),
+            expected
+        );
+    }
+}
+
+#[test]
+fn sq_10_the_result_of_a_custom_tool_is_shown_like_any_other() {
+    let call = json!({"type": "agent.custom_tool_use", "name": "lookup", "input": {"q": 1}});
+    let result = json!({
+        "type": "user.custom_tool_result",
+        "custom_tool_use_id": FIRST,
+        "content": [{"type": "text", "text": "found"}],
+    });
+    check(
+        &[
+            event(FIRST, "01.000", call),
+            event(SECOND, "02.000", result),
+        ],
+        "  lookup   {\"q\":1}\n           │ found\n           └ lookup 1.0 s\n",
+    );
+}
+
+#[test]
+fn cc_1_a_compaction_is_told() {
+    check(
+        &[event(
+            FIRST,
+            "01.000",
+            json!({"type": "agent.thread_context_compacted"}),
+        )],
+        "context    the model goes on with a summary\n",
     );
 }
 

@@ -1,5 +1,6 @@
 //! The small parts of what is printed: colours, margins, one-line summaries, durations.
 
+use manyhands_protocol::budget::Money;
 use serde_json::{Map, Value};
 
 const LABEL_WIDTH: usize = 11;
@@ -113,7 +114,7 @@ pub(crate) fn wrapped(text: &str) -> String {
 }
 
 /// A tool's input on one line: what a person wants to know first.
-pub(super) fn summary(name: &str, input: &Map<String, Value>) -> String {
+pub(crate) fn summary(name: &str, input: &Map<String, Value>) -> String {
     let text = |key: &str| input.get(key).and_then(Value::as_str);
     let line = match name {
         "bash" => text("command").map(str::to_owned),
@@ -141,6 +142,11 @@ pub(super) fn duration(millis: i64) -> String {
         1000..60_000 => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
         _ => format!("{} min {} s", millis / 60_000, millis % 60_000 / 1000),
     }
+}
+
+/// Whole cents as dollars.
+pub(super) fn dollars(money: Money) -> String {
+    format!("${}.{:02}", money.cents / 100, money.cents % 100)
 }
 
 /// A number of things.
