@@ -4,14 +4,17 @@
 //! PostgreSQL the writes of one session within this process take turns until they have published. What another
 //! process appends is not heard here: a listener that must not miss it also reads the log.
 
+mod ring;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use manyhands_protocol::SessionId;
 use manyhands_protocol::event::Preview;
-use tokio::sync::broadcast;
+use tokio::sync::Notify;
 
 use crate::entry::Entry;
+use ring::{Next, Ring};
 
 /// What a listener hears, in order.
 #[derive(Clone, Debug)]
@@ -33,18 +36,19 @@ const BACKLOG: usize = 128;
 /// The listened-to sessions of this process.
 #[derive(Default)]
 pub(crate) struct Hub {
-    sessions: Mutex<HashMap<SessionId, broadcast::Sender<TailItem>>>,
+    sessions: Mutex<HashMap<SessionId, Arc<Channel>>>,
 }
 
 impl Hub {
     pub(crate) fn subscribe(self: &Arc<Self>, session: &SessionId) -> Subscription {
-        let receiver = self
-            .sessions()
-            .entry(session.clone())
-            .or_insert_with(|| broadcast::Sender::new(BACKLOG))
-            .subscribe();
+        let mut sessions = self.sessions();
+        let channel = Arc::clone(sessions.entry(session.clone()).or_default());
+        // Within the lock: a channel that is in the map and has no listener may be taken out of it.
+        let next = channel.ring().attach();
+        drop(sessions);
         Subscription {
-            receiver: Some(receiver),
+            channel,
+            next,
             session: session.clone(),
             hub: Arc::clone(self),
         }
@@ -56,26 +60,52 @@ impl Hub {
 
     /// Must not be called with anything but what is committed, or was never to be stored.
     pub(crate) fn publish(&self, session: &SessionId, item: impl FnOnce() -> TailItem) {
-        if let Some(sender) = self.sessions().get(session) {
-            // Listeners that have just gone need nothing.
-            let _ = sender.send(item());
+        let channel = self.sessions().get(session).cloned();
+        if let Some(channel) = channel {
+            channel.ring().push(item());
+            channel.grew.notify_waiters();
         }
     }
 
-    /// Ends all subscriptions.
+    /// Ends all subscriptions, each after what it has not heard yet.
     pub(crate) fn close(&self) {
-        self.sessions().clear();
+        for (_, channel) in self.sessions().drain() {
+            channel.ring().close();
+            channel.grew.notify_waiters();
+        }
     }
 
-    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, broadcast::Sender<TailItem>>> {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Channel>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One session's items, shared by its listeners: as large as what the slowest of them has not heard.
+struct Channel {
+    ring: Mutex<Ring<TailItem>>,
+    grew: Notify,
+}
+
+impl Default for Channel {
+    fn default() -> Self {
+        Self {
+            ring: Mutex::new(Ring::new(BACKLOG)),
+            grew: Notify::new(),
+        }
+    }
+}
+
+impl Channel {
+    fn ring(&self) -> MutexGuard<'_, Ring<TailItem>> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A listener's end. Attached before it is returned: what commits later is heard (runtime ST-2).
 pub struct Subscription {
-    /// Empty only while it is dropped.
-    receiver: Option<broadcast::Receiver<TailItem>>,
+    channel: Arc<Channel>,
+    /// The number of the item that is heard next.
+    next: u64,
     session: SessionId,
     hub: Arc<Hub>,
 }
@@ -83,10 +113,18 @@ pub struct Subscription {
 impl Subscription {
     /// The next item; `None` when the store is closing. Safe to cancel: no item is lost.
     pub async fn recv(&mut self) -> Option<TailItem> {
-        match self.receiver.as_mut()?.recv().await {
-            Ok(item) => Some(item),
-            Err(broadcast::error::RecvError::Lagged(_)) => Some(TailItem::Lagged),
-            Err(broadcast::error::RecvError::Closed) => None,
+        loop {
+            let grew = self.channel.grew.notified();
+            let mut grew = std::pin::pin!(grew);
+            // Before the look: what is pushed after it wakes this listener.
+            grew.as_mut().enable();
+            match self.channel.ring().next(&mut self.next) {
+                Next::Item(item) => return Some(item),
+                Next::Lagged => return Some(TailItem::Lagged),
+                Next::Closed => return None,
+                Next::Nothing => {}
+            }
+            grew.await;
         }
     }
 }
@@ -95,11 +133,10 @@ impl Drop for Subscription {
     /// The last listener of a session takes its channel along.
     fn drop(&mut self) {
         let mut sessions = self.hub.sessions();
-        self.receiver = None;
-        let unheard = sessions
-            .get(&self.session)
-            .is_some_and(|sender| sender.receiver_count() == 0);
-        if unheard {
+        let left = self.channel.ring().detach(self.next);
+        // After a close another channel may have this session's place.
+        let current = sessions.get(&self.session);
+        if left == 0 && current.is_some_and(|current| Arc::ptr_eq(current, &self.channel)) {
             sessions.remove(&self.session);
         }
     }
