@@ -127,7 +127,7 @@ pub(crate) async fn create_session(
         agent,
         title,
         metadata,
-        budget: None,
+        budget,
         change,
     };
     let id = session.id.clone();

@@ -9,7 +9,6 @@ mod follow;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -24,6 +23,7 @@ use crate::api::auth::Principal;
 use crate::api::error::ApiError;
 use crate::api::query::{Ids, Query};
 use crate::app::App;
+use crate::listener::endless;
 use follow::{Follow, Heard};
 
 /// How long a stream may be silent. Clients give up after 600 s (api §1.7); proxies much earlier.
@@ -163,7 +163,7 @@ async fn open(
     };
     let chunks = futures::stream::unfold(stream, |mut stream| async move {
         let chunk = stream.next().await?;
-        Some((Ok::<_, std::convert::Infallible>(chunk), stream))
+        Some((chunk, stream))
     });
     let unbuffered = HeaderName::from_static("x-accel-buffering");
     let headers = [
@@ -171,7 +171,7 @@ async fn open(
         (CACHE_CONTROL, "no-cache"),
         (unbuffered, "no"),
     ];
-    Ok((headers, Body::from_stream(chunks)).into_response())
+    Ok((headers, endless::answer(Box::pin(chunks))).into_response())
 }
 
 /// One client's stream.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use manyhands_brain::models::{ModelSpec, ProviderSpec, Timeouts};
+use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Timeouts};
 use manyhands_hands::Output;
 use manyhands_hands::provider::fake::Fake;
 use manyhands_server::{Config, Overrides, Sandbox, Server};
@@ -60,11 +60,20 @@ pub(crate) fn config(dir: &TempDir, database: Database, model: &ModelServer) -> 
         effort: false,
         ..ModelSpec::new("plain-1", anthropic.clone())
     };
+    // A token of input costs a hundredth of a cent.
+    let prices = Prices {
+        input: Price::per_million(100.0).expect("a price"),
+        ..Prices::default()
+    };
+    let priced = ModelSpec {
+        prices: Some(prices),
+        ..ModelSpec::new("priced-1", anthropic.clone())
+    };
     Config {
         listen: "127.0.0.1:0".parse().expect("an address"),
         data_dir: dir.path().to_owned(),
         database,
-        models: vec![ModelSpec::new("claude-*", anthropic), plain],
+        models: vec![ModelSpec::new("claude-*", anthropic), plain, priced],
         legacy_event_names: false,
         sandbox: Sandbox::default(),
         concurrent_sessions: 16,
@@ -156,7 +165,12 @@ impl TestApp {
 
     /// An agent with these tools.
     pub(crate) async fn agent_with(&self, tools: Value) -> String {
-        let body = json!({"name": "helper", "model": "claude-opus-4-8", "tools": tools});
+        self.agent_of("claude-opus-4-8", tools).await
+    }
+
+    /// An agent of this model with these tools.
+    pub(crate) async fn agent_of(&self, model: &str, tools: Value) -> String {
+        let body = json!({"name": "helper", "model": model, "tools": tools});
         id(&self.client.post("/v1/agents", &body).await.ok())
     }
 
@@ -178,6 +192,31 @@ impl TestApp {
         let environment = self.environment().await;
         let body = json!({"agent": agent, "environment_id": environment});
         id(&self.client.post("/v1/sessions", &body).await.ok())
+    }
+
+    /// A session as clients see it.
+    pub(crate) async fn retrieve(&self, session: &str) -> Value {
+        self.client
+            .get(&format!("/v1/sessions/{session}"))
+            .await
+            .ok()
+    }
+
+    /// Sends events that are refused; the message, once it is clear that nothing was stored.
+    pub(crate) async fn refused(&self, session: &str, events: Value) -> String {
+        let before = self.events(session).await;
+        let path = format!("/v1/sessions/{session}/events");
+        let answer = self.client.post(&path, &json!({"events": events})).await;
+        let message = answer.error(400, "invalid_request_error");
+        assert_eq!(self.events(session).await, before, "nothing is stored");
+        message
+    }
+
+    /// Sends several events in one request and returns their echoes.
+    pub(crate) async fn send_all(&self, session: &str, events: Value) -> Vec<Value> {
+        let path = format!("/v1/sessions/{session}/events");
+        let answer = self.client.post(&path, &json!({"events": events})).await;
+        answer.ok()["data"].as_array().expect("a list").clone()
     }
 
     /// Sends one event and returns its echo.
@@ -224,6 +263,23 @@ pub(crate) fn id(resource: &Value) -> String {
 /// A text message.
 pub(crate) fn message(text: &str) -> Value {
     json!({"type": "user.message", "content": [{"type": "text", "text": text}]})
+}
+
+/// The ids of the events of this type.
+pub(crate) fn ids(events: &[Event], kind: &str) -> Vec<String> {
+    let of_kind = events.iter().filter(|event| event.kind() == kind);
+    of_kind.map(|event| id(&event.data)).collect()
+}
+
+/// The answer to a call that asks; a reason makes it a denial.
+pub(crate) fn confirmation(call: &str, denied: Option<&str>) -> Value {
+    let mut event =
+        json!({"type": "user.tool_confirmation", "tool_use_id": call, "result": "allow"});
+    if let Some(reason) = denied {
+        event["result"] = json!("deny");
+        event["deny_message"] = json!(reason);
+    }
+    event
 }
 
 /// The types of events, in order.

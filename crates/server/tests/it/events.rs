@@ -117,7 +117,7 @@ async fn ht_15_one_bad_event_refuses_all(app: &TestApp) {
         ),
         (
             json!([message("fine"), {"type": "system.message", "content": []}]),
-            "events[1].type: system.message is not supported",
+            "events[1].content: has 0 blocks",
         ),
         (
             json!([{"type": "user.interrupt", "session_thread_id": "sthr_01none"}]),
@@ -154,7 +154,7 @@ fn weather() -> Value {
     json!([{"type": "custom", "name": "get_weather", "description": "Gets it.", "input_schema": {"type": "object"}}])
 }
 
-fn result(call: &str, text: &str) -> Value {
+pub(crate) fn result(call: &str, text: &str) -> Value {
     json!({"type": "user.custom_tool_result", "custom_tool_use_id": call, "content": [{"type": "text", "text": text}]})
 }
 

@@ -2,11 +2,17 @@
 
 mod agents;
 mod app;
+mod budgets;
+mod confirmations;
 mod doors;
 mod environments;
 mod events;
 mod first_start;
+mod rules_agents;
+mod rules_sessions;
 mod session_changes;
 mod session_lists;
 mod sessions;
 mod streams;
+mod system_messages;
+mod threads;

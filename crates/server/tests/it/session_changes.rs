@@ -55,7 +55,7 @@ async fn up_4_an_update_is_told_once_and_only_what_changed(app: &TestApp) {
         (json!({"vault_ids": []}), "vault_ids: cannot be changed"),
         (
             json!({"budget": {"type": "limit"}}),
-            "budget: a budget is not supported",
+            "budget.max_list_cost.currency: expected",
         ),
         (
             json!({"agent": {"mcp_servers": [{}]}}),

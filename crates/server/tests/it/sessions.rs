@@ -37,7 +37,7 @@ async fn lc_19_a_session_has_an_exact_shape(app: &TestApp) {
             "stats": {"active_seconds": 0.0, "duration_seconds": session["stats"]["duration_seconds"]},
             "usage": {"input_tokens": 0, "output_tokens": 0, "cache_read_input_tokens": 0,
                 "cache_creation": {"ephemeral_1h_input_tokens": 0, "ephemeral_5m_input_tokens": 0},
-                "active_seconds": 0.0, "list_cost": null, "server_tool_use": null},
+                "active_seconds": 0.0, "list_cost": {"amount": "0", "currency": "USD"}, "server_tool_use": null},
             "created_at": session["created_at"], "updated_at": session["created_at"], "archived_at": null,
         })
     );
@@ -193,7 +193,7 @@ async fn bad_sessions_are_refused_and_nothing_is_written(app: &TestApp) {
             with("budget", json!({"type": "limit"})),
             400,
             "invalid_request_error",
-            "budget: a budget is not supported",
+            "budget.max_list_cost.currency: expected",
         ),
         (
             with("initial_events", json!(vec![message("x"); 51])),

@@ -17,9 +17,9 @@ use serde_json::Value;
 use crate::api::error::ApiError;
 use crate::api::json;
 
-/// All tools together (api §29). The built-in toolset counts as its eight tools.
-const MAX_TOOLS: usize = 256;
-const BUILT_IN: usize = 8;
+/// Entries of a list of tools (runtime AG-9). So many cannot hold more than 256 tools, the limit over all toolsets
+/// (CONFLICT-6), as long as the one built-in toolset is the only one.
+const MAX_ENTRIES: usize = 128;
 const TOOLSET: &str = "agent_toolset_20260401";
 
 /// What is known about models: the registry's answers that validation needs.
@@ -164,9 +164,12 @@ pub(crate) fn execution_identity(
 
 /// The tool entries, resolved (runtime AG-10, CT-1).
 pub(crate) fn tools(entries: &[Value]) -> Result<Vec<Tool>, ApiError> {
-    let mut resolved = Vec::with_capacity(entries.len().min(MAX_TOOLS));
+    if entries.len() > MAX_ENTRIES {
+        let problem = format!("has {} entries; at most {MAX_ENTRIES} are allowed", entries.len());
+        return Err(ApiError::field("tools", problem));
+    }
+    let mut resolved = Vec::with_capacity(entries.len());
     let mut names = HashSet::new();
-    let mut count = 0;
     for (index, entry) in entries.iter().enumerate() {
         let at = format!("tools[{index}]");
         let tool = match json::tag(entry, &at)? {
@@ -174,7 +177,6 @@ pub(crate) fn tools(entries: &[Value]) -> Result<Vec<Tool>, ApiError> {
                 if !names.insert(TOOLSET.to_owned()) {
                     return Err(ApiError::field(at, format!("{TOOLSET} is listed twice")));
                 }
-                count += BUILT_IN;
                 built_in(json::entry(entry, &at)?, &at)?
             }
             "mcp_toolset" => return Err(ApiError::not_built(at, "mcp_toolset")),
@@ -187,7 +189,6 @@ pub(crate) fn tools(entries: &[Value]) -> Result<Vec<Tool>, ApiError> {
                         format!("{:?} is used twice", params.name),
                     ));
                 }
-                count += 1;
                 Tool::Custom {
                     name: params.name,
                     description: params.description,
@@ -201,12 +202,6 @@ pub(crate) fn tools(entries: &[Value]) -> Result<Vec<Tool>, ApiError> {
                 ));
             }
         };
-        if count > MAX_TOOLS {
-            return Err(ApiError::field(
-                "tools",
-                format!("more than {MAX_TOOLS} tools in all"),
-            ));
-        }
         resolved.push(tool);
     }
     Ok(resolved)

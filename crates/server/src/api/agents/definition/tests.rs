@@ -325,8 +325,8 @@ fn ct_1_custom_tools_are_checked() {
 fn limits_are_exact() {
     let custom = |n: usize| json!({"type": "custom", "name": format!("t{n}"), "description": "x", "input_schema": {"type": "object"}});
     let many = |n: usize| (0..n).map(custom).collect::<Vec<_>>();
-    assert_eq!(tools(&many(256)).expect("accepted").len(), 256);
-    refused(tools(&many(257)), "more than 256 tools");
+    assert_eq!(tools(&many(128)).expect("accepted").len(), 128);
+    refused(tools(&many(129)), "tools: has 129 entries");
 
     let bag = |pairs: usize, key: usize, value: usize| {
         (0..pairs)
