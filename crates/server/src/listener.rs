@@ -1,16 +1,26 @@
 //! Connections: accepted, bounded in what they may send and how long they may be dead, ended at shutdown.
 
+pub(crate) mod endless;
+
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
+use http::{Request, Version};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use endless::{Chunks, Slot, Socket};
 
 /// How long the head of a request may take to come.
 const HEAD: Duration = Duration::from_secs(30);
@@ -90,26 +100,81 @@ async fn serve(
         tracing::debug!(%error, "a connection could not be prepared");
         return;
     }
-    let connection = http1::Builder::new()
+    // Boxed, so that a connection that has become a stream keeps nothing of what it was before.
+    let Some((stream, chunks)) = Box::pin(answer(stream, router, shutdown, &cut)).await else {
+        return;
+    };
+    let ended = tokio::select! {
+        ended = Box::pin(endless::send(stream, chunks)) => ended,
+        () = cut.cancelled() => return,
+    };
+    if let Err(error) = ended {
+        tracing::trace!(%error, "a stream ended");
+    }
+}
+
+/// Answers requests until the connection ends, or an answer is endless: then the socket and the rest of the answer.
+async fn answer(
+    stream: TcpStream,
+    router: Router,
+    shutdown: CancellationToken,
+    cut: &CancellationToken,
+) -> Option<(TcpStream, Chunks)> {
+    let slot = Slot::default();
+    let service = service_fn(|request: Request<Incoming>| {
+        let chunked = request.version() == Version::HTTP_11;
+        let (answer, slot) = (router.clone().oneshot(request), slot.clone());
+        async move {
+            let mut response = answer.await?;
+            if chunked {
+                slot.want(&mut response);
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection => ended,
-                () = cut.cancelled() => return,
+        .serve_connection(
+            Socket {
+                io: TokioIo::new(stream),
+                slot: slot.clone(),
+            },
+            service,
+        );
+    let mut stopping = false;
+    let ended = loop {
+        let step = poll_fn(|context| match Pin::new(&mut connection).poll(context) {
+            Poll::Ready(ended) => Poll::Ready(Step::Ended(ended)),
+            Poll::Pending => slot
+                .take()
+                .map_or(Poll::Pending, |chunks| Poll::Ready(Step::Endless(chunks))),
+        });
+        tokio::select! {
+            step = step => match step {
+                Step::Ended(ended) => break ended,
+                Step::Endless(chunks) => {
+                    return Some((connection.into_parts().io.io.into_inner(), chunks));
+                }
+            },
+            () = shutdown.cancelled(), if !stopping => {
+                stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
             }
+            () = cut.cancelled() => return None,
         }
     };
     if let Err(error) = ended {
         // Clients leave streams by closing them: nothing to act on.
         tracing::trace!(%error, "a connection ended");
     }
+    None
+}
+
+enum Step {
+    Ended(hyper::Result<()>),
+    Endless(Chunks),
 }
 
 fn prepare(stream: &TcpStream, unread: Duration) -> io::Result<()> {
@@ -124,73 +189,4 @@ fn prepare(stream: &TcpStream, unread: Duration) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-
-    use axum::body::Body;
-    use axum::routing::get;
-    use bytes::Bytes;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::sync::mpsc;
-
-    use super::*;
-
-    /// Tells when it is dropped.
-    struct Told(mpsc::UnboundedSender<()>);
-
-    impl Drop for Told {
-        fn drop(&mut self) {
-            // Whoever listened may have gone.
-            let _ = self.0.send(());
-        }
-    }
-
-    /// A server whose answer never ends, a client that has read its first line, and what tells that the answer is over.
-    async fn endless(
-        patience: Patience,
-    ) -> (TcpStream, mpsc::UnboundedReceiver<()>, CancellationToken) {
-        let (sender, over) = mpsc::unbounded_channel();
-        let handler = async move || {
-            let (told, chunk) = (Told(sender), Bytes::from(vec![b'x'; 64 << 10]));
-            Body::from_stream(futures::stream::repeat_with(move || {
-                let _ = &told;
-                Ok::<_, Infallible>(chunk.clone())
-            }))
-        };
-        let router = Router::new().route("/", get(handler));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let shutdown = CancellationToken::new();
-        tokio::spawn(accept(listener, router, shutdown.clone(), patience));
-        let mut client = TcpStream::connect(address).await.expect("a connection");
-        let request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
-        client.write_all(request).await.expect("sent");
-        let mut first = [0; 12];
-        client.read_exact(&mut first).await.expect("an answer");
-        assert_eq!(&first, b"HTTP/1.1 200");
-        (client, over, shutdown)
-    }
-
-    #[tokio::test]
-    async fn stream_1_a_reader_that_stops_reading_is_closed() {
-        let patience = Patience {
-            unread: Duration::from_secs(1),
-            ..Patience::default()
-        };
-        let (_client, mut over, _shutdown) = endless(patience).await;
-        let closed = tokio::time::timeout(Duration::from_secs(30), over.recv()).await;
-        closed.expect("it is closed although it stays connected");
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_does_not_end_is_cut_at_shutdown() {
-        let patience = Patience {
-            grace: Duration::from_millis(10),
-            ..Patience::default()
-        };
-        let (_client, mut over, shutdown) = endless(patience).await;
-        shutdown.cancel();
-        let cut = tokio::time::timeout(Duration::from_secs(10), over.recv()).await;
-        cut.expect("it is cut");
-    }
-}
+mod tests;
