@@ -148,6 +148,9 @@ impl<'a> Run<'a> {
                 Answered::Interrupt => return self.interrupt_and_follow(id, &mut feed).await,
             }
         }
+        let moves = before
+            .as_ref()
+            .is_none_or(|rest| rest.is_moved_by(&events, task.is_some()));
         if let Some(task) = task {
             let line = format!("{}{}\n", style.label("you"), wrapped(&safe(task)));
             self.printer.print(&line)?;
@@ -156,17 +159,14 @@ impl<'a> Run<'a> {
         if !events.is_empty() {
             self.send(id, &events).await?;
         }
-        // A session that still rests as before will say nothing more by itself.
-        if let Some(before) = before
-            && let Some(now) = setup::rest(self.client, id).await?
-            && now.id == before.id
-        {
-            return self.rested_as_before(id, &mut feed, now).await;
+        match before {
+            // The session says nothing more by itself.
+            Some(rest) if !moves => self.still_resting(id, &mut feed, rest).await,
+            _ => self.follow(id, &mut feed).await,
         }
-        self.follow(id, &mut feed).await
     }
 
-    async fn rested_as_before(
+    async fn still_resting(
         &mut self,
         id: &SessionId,
         feed: &mut Feed<'_>,

@@ -24,6 +24,7 @@ mod reply;
 mod request;
 pub mod script;
 mod server;
+pub mod told;
 mod wire;
 
 pub use check::check;

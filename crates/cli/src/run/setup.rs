@@ -110,6 +110,21 @@ impl Rest {
         matches!(self.reason, StopReason::RequiresAction { .. })
     }
 
+    /// Whether answers that are about to be sent, or a message, bring the session to say something new. A message
+    /// waits behind open calls (runtime SE-14), and answers to calls that are not open have no effect (SE-18).
+    pub(super) fn is_moved_by(&self, answers: &[Value], message: bool) -> bool {
+        if !self.requires_action() {
+            return message;
+        }
+        let open = |answer: &Value| {
+            let call = answer
+                .get("tool_use_id")
+                .or(answer.get("custom_tool_use_id"));
+            self.calls.iter().any(|open| call == Some(&json!(open.id)))
+        };
+        answers.iter().any(open)
+    }
+
     /// As the stream would have told it.
     pub(super) fn into_ending(self) -> Ending {
         Ending {
@@ -263,6 +278,35 @@ mod tests {
         assert_eq!(rest.id.as_ref().map(EventId::as_str), Some("sevt_8"));
         let calls: Vec<&str> = rest.calls.iter().map(|call| call.id.as_str()).collect();
         assert_eq!(calls, ["sevt_3", "sevt_2"]);
+    }
+
+    #[test]
+    fn se_14_se_18_only_an_answer_to_an_open_call_moves_a_session_that_waits() {
+        let rest = |reason: Value| {
+            let mut search = Search::default();
+            for event in [idle("sevt_8", reason), custom("sevt_1")] {
+                search.take(&event);
+            }
+            search.rest()
+        };
+        let answer =
+            |id: &str| vec![json!({"type": "user.custom_tool_result", "custom_tool_use_id": id})];
+        let waiting = rest(json!({"type": "requires_action", "event_ids": ["sevt_1"]}));
+        let done = rest(json!({"type": "end_turn"}));
+        for (rest, answers, message, moved) in [
+            (&waiting, answer("sevt_1"), false, true),
+            (&waiting, answer("sevt_2"), false, false),
+            (&waiting, vec![], true, false),
+            (&waiting, answer("sevt_2"), true, false),
+            (&done, vec![], true, true),
+            (&done, answer("sevt_1"), false, false),
+        ] {
+            assert_eq!(
+                rest.is_moved_by(&answers, message),
+                moved,
+                "{answers:?} {message}"
+            );
+        }
     }
 
     #[test]

@@ -10,17 +10,20 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Parser, ValueEnum};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use futures::{StreamExt, stream};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Response};
 use hyper_util::rt::TokioIo;
+use manyhands_testkit::model::told::{Told, told};
 use manyhands_testkit::model::{check, script};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -47,6 +50,9 @@ struct Flags {
     /// Answer after this many milliseconds, as a model that thinks
     #[arg(long, default_value = "0", value_name = "MILLIS")]
     delay: u64,
+    /// Refuse requests of more bytes, as a model whose context is full
+    #[arg(long, value_name = "BYTES")]
+    window: Option<usize>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -57,6 +63,8 @@ enum Mode {
     Bash,
     /// The replies of --script
     Script,
+    /// What the user's message dictates behind `reply:`; GET /requests shows what was asked
+    Told,
     /// Nothing, ever: the caller waits
     Silent,
 }
@@ -65,9 +73,28 @@ struct Stub {
     answers: Answers,
     check: bool,
     delay: Duration,
+    window: usize,
+    /// The bodies of mode `told`, in their order.
+    requests: Mutex<Vec<Bytes>>,
     hits: AtomicU64,
     refused: AtomicU64,
     received_bytes: AtomicU64,
+}
+
+impl Stub {
+    /// Remembers a request, where somebody may ask for it.
+    fn keep(&self, raw: &Bytes) {
+        if matches!(self.answers, Answers::Told) {
+            let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+            requests.push(raw.clone());
+        }
+    }
+
+    /// All that it remembers, as a JSON list.
+    fn requests(&self) -> Bytes {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        Bytes::from([b"[", requests.join(&b',').as_slice(), b"]"].concat())
+    }
 }
 
 enum Answers {
@@ -75,6 +102,7 @@ enum Answers {
     Fixed(Bytes),
     Bash,
     Script(script::Script),
+    Told,
     Silent,
 }
 
@@ -86,6 +114,7 @@ async fn main() -> ExitCode {
         let answers = match flags.mode {
             Mode::Text => Answers::Fixed(script::greeting()),
             Mode::Bash => Answers::Bash,
+            Mode::Told => Answers::Told,
             Mode::Silent => Answers::Silent,
             Mode::Script => Answers::Script(script::Script::read(
                 flags.script.as_deref().expect("clap requires it"),
@@ -99,6 +128,8 @@ async fn main() -> ExitCode {
             answers,
             check: flags.check,
             delay: Duration::from_millis(flags.delay),
+            window: flags.window.unwrap_or(usize::MAX),
+            requests: Mutex::default(),
             hits: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
@@ -153,7 +184,9 @@ async fn serve(stream: TcpStream, stub: Arc<Stub>) {
         .await;
 }
 
-async fn answer(stub: &Stub, request: hyper::Request<Incoming>) -> Response<Full<Bytes>> {
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+async fn answer(stub: &Stub, request: hyper::Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
     let Ok(body) = body.collect().await else {
         return respond(400, "application/json", Bytes::from_static(b"{}"));
@@ -166,6 +199,7 @@ async fn answer(stub: &Stub, request: hyper::Request<Incoming>) -> Response<Full
             let frames = script::FRAME.repeat(count);
             respond(200, EVENT_STREAM, Bytes::from(frames))
         }
+        (&Method::GET, "/requests") => respond(200, "application/json", stub.requests()),
         (&Method::GET, "/stats") => json_response(
             200,
             &json!({
@@ -182,7 +216,7 @@ async fn answer(stub: &Stub, request: hyper::Request<Incoming>) -> Response<Full
     }
 }
 
-async fn message(stub: &Stub, headers: &HeaderMap, raw: Bytes) -> Response<Full<Bytes>> {
+async fn message(stub: &Stub, headers: &HeaderMap, raw: Bytes) -> Response<Body> {
     stub.hits.fetch_add(1, Relaxed);
     stub.received_bytes.fetch_add(raw.len() as u64, Relaxed);
     if stub.check {
@@ -196,7 +230,25 @@ async fn message(stub: &Stub, headers: &HeaderMap, raw: Bytes) -> Response<Full<
     if !stub.delay.is_zero() {
         tokio::time::sleep(stub.delay).await;
     }
+    stub.keep(&raw);
+    if raw.len() > stub.window {
+        let problem = format!(
+            "prompt is too long: {} tokens > {} maximum",
+            raw.len(),
+            stub.window
+        );
+        return refuse(400, "invalid_request_error", &problem);
+    }
     let body = match &stub.answers {
+        Answers::Told => match told(&raw) {
+            Ok(Told::Held(begin)) => return hold(begin),
+            Ok(Told::Error(error)) => {
+                return refuse(error.status, &error.kind, &error.message);
+            }
+            Ok(Told::Silent) => std::future::pending().await,
+            Ok(Told::Whole(body)) => Ok(body),
+            Err(problem) => Err(problem),
+        },
         Answers::Fixed(body) => Ok(body.clone()),
         Answers::Bash => script::bash(&raw),
         Answers::Script(script) => script.answer(&raw),
@@ -211,7 +263,7 @@ async fn message(stub: &Stub, headers: &HeaderMap, raw: Bytes) -> Response<Full<
     }
 }
 
-fn refuse(status: u16, kind: &str, message: &str) -> Response<Full<Bytes>> {
+fn refuse(status: u16, kind: &str, message: &str) -> Response<Body> {
     let body = json!({
         "type": "error",
         "error": {"type": kind, "message": message},
@@ -220,15 +272,26 @@ fn refuse(status: u16, kind: &str, message: &str) -> Response<Full<Bytes>> {
     json_response(status, &body)
 }
 
-fn json_response(status: u16, body: &serde_json::Value) -> Response<Full<Bytes>> {
+fn json_response(status: u16, body: &serde_json::Value) -> Response<Body> {
     respond(status, "application/json", Bytes::from(body.to_string()))
 }
 
-fn respond(status: u16, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+fn respond(status: u16, kind: &'static str, body: Bytes) -> Response<Body> {
+    with_body(status, kind, Full::new(body).boxed_unsync())
+}
+
+/// A beginning that never gets its end.
+fn hold(body: Bytes) -> Response<Body> {
+    let begin = stream::once(async move { Ok(Frame::data(body)) });
+    let held = StreamBody::new(begin.chain(stream::pending()));
+    with_body(200, EVENT_STREAM, held.boxed_unsync())
+}
+
+fn with_body(status: u16, kind: &'static str, body: Body) -> Response<Body> {
     Response::builder()
         .status(status)
         .header("content-type", kind)
         .header("request-id", "req_stub")
-        .body(Full::new(body))
+        .body(body)
         .expect("constant headers")
 }

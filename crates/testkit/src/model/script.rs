@@ -104,7 +104,7 @@ impl Script {
     }
 }
 
-fn render(reply: &Reply) -> Bytes {
+pub(super) fn render(reply: &Reply) -> Bytes {
     Bytes::from(reply.wire(MODEL))
 }
 
@@ -124,7 +124,7 @@ struct FileReply {
 
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-enum FileBlock {
+pub(super) enum FileBlock {
     Text {
         text: String,
     },
@@ -146,22 +146,7 @@ impl From<FileReply> for Reply {
     fn from(file: FileReply) -> Self {
         let mut reply = Reply::empty().split_into(file.split_into.unwrap_or(1));
         for block in file.content {
-            reply = reply.then(match block {
-                FileBlock::Text { text } => Block::Text(text),
-                FileBlock::Thinking {
-                    thinking,
-                    signature,
-                } => Block::Thinking {
-                    thinking,
-                    signature,
-                },
-                FileBlock::RedactedThinking { data } => Block::RedactedThinking { data },
-                FileBlock::ToolUse { id, name, input } => Block::ToolUse {
-                    id,
-                    name,
-                    input: input.to_string(),
-                },
-            });
+            reply = reply.then(block.into());
         }
         match file.stop_reason {
             Some(reason) => reply.stop_reason(reason),
@@ -170,37 +155,63 @@ impl From<FileReply> for Reply {
     }
 }
 
+impl From<FileBlock> for Block {
+    fn from(block: FileBlock) -> Self {
+        match block {
+            FileBlock::Text { text } => Self::Text(text),
+            FileBlock::Thinking {
+                thinking,
+                signature,
+            } => Self::Thinking {
+                thinking,
+                signature,
+            },
+            FileBlock::RedactedThinking { data } => Self::RedactedThinking { data },
+            FileBlock::ToolUse { id, name, input } => Self::ToolUse {
+                id,
+                name,
+                input: input.to_string(),
+            },
+        }
+    }
+}
+
 /// As much of a request as the stub needs: contents stay unparsed but for the last.
 #[derive(Deserialize)]
-struct Conversation<'a> {
+pub(super) struct Conversation<'a> {
     #[serde(borrow)]
-    messages: Vec<Turn<'a>>,
+    pub(super) messages: Vec<Turn<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Turn<'a> {
-    role: &'a str,
+pub(super) struct Turn<'a> {
+    pub(super) role: &'a str,
     #[serde(borrow)]
     content: &'a RawValue,
 }
 
 #[derive(Default, Deserialize)]
-struct SeenBlock {
+pub(super) struct SeenBlock {
     #[serde(rename = "type")]
     kind: String,
-    text: Option<String>,
+    pub(super) text: Option<String>,
     #[serde(default)]
     content: Value,
 }
 
 impl<'a> Conversation<'a> {
-    fn parse(request: &'a [u8]) -> Result<Self, String> {
+    pub(super) fn parse(request: &'a [u8]) -> Result<Self, String> {
         serde_json::from_slice(request).map_err(|error| format!("messages: {error}"))
     }
 
     fn last_blocks(&self) -> Result<Vec<SeenBlock>, String> {
-        let last = self.messages.last().ok_or("messages: none")?;
-        let content = last.content.get();
+        self.messages.last().ok_or("messages: none")?.blocks()
+    }
+}
+
+impl Turn<'_> {
+    pub(super) fn blocks(&self) -> Result<Vec<SeenBlock>, String> {
+        let content = self.content.get();
         if content.starts_with('"') {
             let text = serde_json::from_str(content).map_err(|error| error.to_string())?;
             let kind = "text".to_owned();

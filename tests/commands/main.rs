@@ -1,5 +1,8 @@
 //! The program's commands, run as a person runs them.
 
+mod run;
+mod terminal;
+
 use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
