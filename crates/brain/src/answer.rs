@@ -171,6 +171,7 @@ fn record(response: &Response, calls: Vec<CallRecord>) -> NewEntry {
         stop,
         content: content.map(|block| Cow::Borrowed(&*block.raw)).collect(),
         calls,
+        context_tokens: response.usage.context(),
     };
     private(RESPONSE, &body)
 }

@@ -90,6 +90,12 @@ pub(crate) fn build(agent: &Definition, model: &Resolved, transcript: &Transcrip
     Request { body: body.into() }
 }
 
+/// Bytes of the tools and the system prompt.
+pub(crate) fn fixed_bytes(agent: &Definition) -> usize {
+    let blocks = tools(agent).into_iter().chain(system(agent));
+    blocks.map(|block| block.len()).sum()
+}
+
 /// Built-in tools in their documented order, then the agent's own in its order.
 fn tools(agent: &Definition) -> Vec<Json> {
     static BUILT_IN: LazyLock<Vec<Json>> = LazyLock::new(|| {
@@ -144,12 +150,18 @@ fn push_messages(body: &mut String, transcript: &Transcript) {
         push_turn(body, turn.role, &turn.blocks, before == Some(index));
         body.push(',');
     }
-    push_turn(body, Role::User, &transcript.next_user_turn(), true);
+    for (index, turn) in transcript.tail().enumerate() {
+        if index > 0 {
+            body.push(',');
+        }
+        push_turn(body, turn.role, &turn.blocks, turn.role == Role::User);
+    }
 }
 
 fn push_turn(body: &mut String, role: Role, blocks: &[Json], marked: bool) {
     body.push_str(match role {
         Role::User => "{\"role\":\"user\",\"content\":[",
+        Role::System => "{\"role\":\"system\",\"content\":[",
         Role::Assistant => "{\"role\":\"assistant\",\"content\":[",
     });
     push_blocks(body, blocks, marked);

@@ -2,6 +2,7 @@
 
 use manyhands_protocol::{EventId, Timestamp};
 
+use crate::compaction::{self, Due, Form, Room};
 use crate::record::{CallKind, StopRecord};
 use crate::replay::{Call, Consent, Status, Transcript};
 
@@ -35,6 +36,13 @@ pub(crate) enum Step {
         /// Whether the session must be said to run: it was idle or rescheduled.
         announce: bool,
     },
+    /// Ask the model for a summary that takes the conversation's place (runtime CC-1).
+    Compact {
+        /// How.
+        form: Form,
+        /// Whether the session must be said to run.
+        announce: bool,
+    },
     /// Stop here and say why.
     Rest(Rest),
 }
@@ -55,11 +63,15 @@ pub(crate) enum Rest {
     CutOff,
     /// The turn is over: too many rounds of tool calls (runtime ER-4).
     ToolLimit,
+    /// The turn is over: summaries do not help any more (runtime ER-5).
+    CompactionLimit,
     /// The client has to answer these calls.
     RequiresAction {
         /// The tool-use events.
         ids: Vec<EventId>,
     },
+    /// The session costs what it may: what is owed stays owed (runtime BU-4).
+    BudgetReached,
     /// Nothing has changed since the session went idle.
     Quiet,
 }
@@ -69,6 +81,12 @@ pub(crate) enum Rest {
 pub(crate) struct Limits {
     /// Rounds of tool calls in one turn.
     pub(crate) tool_rounds: u32,
+    /// Summaries in a row, without an answer in between.
+    pub(crate) compactions_in_a_row: u32,
+    /// What fits the model, where that is known.
+    pub(crate) room: Option<Room>,
+    /// Whether no further model request may be made (runtime BU-4).
+    pub(crate) at_cap: bool,
 }
 
 /// The next step of a session.
@@ -78,17 +96,21 @@ pub(crate) fn decide(transcript: &Transcript, limits: Limits, now: Timestamp) ->
     }
     if transcript.is_interrupted() {
         return Step::Interrupt {
-            ids: transcript.waiting(true),
+            ids: transcript.interrupts(),
         };
     }
     if let Some(step) = settle(transcript) {
         return step;
     }
-    let take = transcript.waiting(false);
+    let take = transcript.inputs();
+    let asked = transcript.has_message();
     let at_work = matches!(transcript.status, Status::Running | Status::Rescheduling);
-    let next = Step::Sample {
-        take: take.clone(),
-        announce: transcript.status != Status::Running,
+    let announce = transcript.status != Status::Running;
+    let next = || match compaction::due(transcript, limits.room, limits.compactions_in_a_row) {
+        _ if limits.at_cap => pause(transcript),
+        None => Step::Sample { take, announce },
+        Some(Due::Compact(form)) => Step::Compact { form, announce },
+        Some(Due::Limit) => Step::Rest(Rest::CompactionLimit),
     };
     if transcript.owes_answer {
         if transcript.rounds >= limits.tool_rounds {
@@ -97,19 +119,30 @@ pub(crate) fn decide(transcript: &Transcript, limits: Limits, now: Timestamp) ->
         let retry = transcript.retry.map(|retry| retry.until());
         return match retry.filter(|until| transcript.status == Status::Rescheduling && now < *until)
         {
-            Some(until) => Step::Wait { until },
-            None => next,
+            // At the cap there is nothing to wait for.
+            Some(until) if !limits.at_cap => Step::Wait { until },
+            _ => next(),
         };
     }
     match (&transcript.ending, at_work) {
-        (None, _) if !take.is_empty() => next,
+        (None, _) if asked => next(),
         // What was sent meanwhile is the word to go on.
-        (Some(StopRecord::MaxTokens), true) if !take.is_empty() => next,
+        (Some(StopRecord::MaxTokens), _) if asked => next(),
         // The turn is over; what was sent meanwhile opens the next one (runtime SE-5).
         (Some(ending), true) => Step::Rest(over(ending)),
         (None, true) => Step::Rest(Rest::EndTurn),
         (_, false) => Step::Rest(Rest::Quiet),
     }
+}
+
+/// A stop at the cap, which is said once.
+fn pause(transcript: &Transcript) -> Step {
+    let said = transcript.status == Status::Idle && transcript.paused;
+    Step::Rest(if said {
+        Rest::Quiet
+    } else {
+        Rest::BudgetReached
+    })
 }
 
 /// What the calls of the last response need. Those that need nobody run at once; as long as the client has to do

@@ -17,6 +17,11 @@ pub(crate) const RETRY: &str = "retry";
 pub(crate) const WITHHELD: &str = "withheld";
 /// Queued messages that a dead turn takes with it (runtime SQ-13).
 pub(crate) const FLUSHED: &str = "flushed";
+/// A summary takes the place of all before it; replay may start here (runtime CC-1). Its body is
+/// [`Compaction`](crate::replay::Compaction).
+pub(crate) const COMPACTION: &str = "compaction";
+/// The last request was too long, or its summary was none: a summary is asked for in the next shorter form.
+pub(crate) const OVERFLOW: &str = "overflow";
 /// A wake failed for a reason that lies in the session (security LOG-4).
 pub(crate) const WAKE_FAILED: &str = "wake_failed";
 
@@ -36,6 +41,9 @@ pub(crate) struct ResponseRecord<'a> {
     pub(crate) content: Vec<Cow<'a, RawValue>>,
     /// The calls among them, in order.
     pub(crate) calls: Vec<CallRecord>,
+    /// Tokens of the request and the answer, as the provider counted them; 0 where it does not.
+    #[serde(default)]
+    pub(crate) context_tokens: u64,
 }
 
 /// Why a message stopped.

@@ -1,21 +1,25 @@
 //! Log entries → [`Transcript`] (pure, incremental): what the model has seen, and what is still open.
 
+mod carried;
 mod content;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use indexmap::IndexMap;
 use manyhands_protocol::agent::SessionAgent;
-use manyhands_protocol::event::Confirmation;
+use manyhands_protocol::budget::Budget;
+use manyhands_protocol::event::{Confirmation, EventBody};
 use manyhands_protocol::{EventId, Timestamp};
 use manyhands_store::{Entry, EntryKind};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::record::{
     self, CallKind, CallRecord, Flushed, ResponseRecord, Retry, StopRecord, ToolStarted,
 };
 
+pub(crate) use carried::{Carried, Compaction};
 pub(crate) use content::{Json, texts};
 
 /// A log that cannot be folded: damaged, or written by a newer version.
@@ -46,18 +50,27 @@ pub(crate) enum FoldError {
 pub(crate) struct Transcript {
     /// The last folded position.
     pub(crate) position: i64,
-    /// Turns that are answered or answers: user and assistant in alternation, the user first.
+    /// Turns that are answered or answers: user and assistant in alternation, the user first; a system turn only
+    /// between a user's and the model's.
     pub(crate) turns: Vec<Turn>,
+    /// The provider's count of all tokens up to the last answer; 0 when there is none.
+    pub(crate) measured: u64,
+    /// The summary of all before, until an answer makes it part of a turn.
+    pub(crate) summary: Option<Json>,
     /// The calls of the last assistant turn, in the model's order; their results open the next user turn.
     pub(crate) calls: IndexMap<EventId, Call>,
     /// The rest of the next user turn: blocks of messages taken since the last assistant turn.
     pub(crate) fresh: Vec<Json>,
+    /// The system turn behind it: blocks of system messages taken since then (runtime SE-9).
+    pub(crate) fresh_system: Vec<Json>,
     /// Client events that wait to be taken, in order.
     pub(crate) queued: VecDeque<Queued>,
     /// Where the session is.
     pub(crate) status: Status,
     /// The calls that the last idle event said the session waits for.
     pub(crate) announced: Vec<EventId>,
+    /// The last idle event said that the budget is reached.
+    pub(crate) paused: bool,
     /// The model has not answered what is in `calls` and `fresh`.
     pub(crate) owes_answer: bool,
     /// How the last response ended.
@@ -66,6 +79,10 @@ pub(crate) struct Transcript {
     pub(crate) open_span: Option<EventId>,
     /// Model responses with calls in this turn.
     pub(crate) rounds: u32,
+    /// Summaries in this turn without an answer in between.
+    pub(crate) compactions: u32,
+    /// Requests since then that were too long.
+    pub(crate) overflows: u32,
     /// The last failure, while it is tried again.
     pub(crate) retry: Option<Retry>,
     /// The agent's snapshot, when the log holds a newer one than the session began with.
@@ -86,6 +103,8 @@ pub(crate) struct Turn {
 pub(crate) enum Role {
     /// The user, and tools.
     User,
+    /// The operator, in mid-conversation.
+    System,
     /// The model.
     Assistant,
 }
@@ -148,7 +167,7 @@ pub(crate) struct CallResult {
 }
 
 /// A client event that waits.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Queued {
     /// The event.
     pub(crate) id: EventId,
@@ -157,16 +176,20 @@ pub(crate) struct Queued {
 }
 
 /// What a queued event is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Input {
     /// A message, as blocks for the model.
     Message(Vec<Json>),
+    /// A system message, as blocks for the model.
+    System(Vec<Json>),
     /// A stop.
     Interrupt,
 }
 
 /// Where a session is, as its log says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Status {
     /// Nothing to do, or waiting for the client.
     #[default]
@@ -211,13 +234,14 @@ impl Transcript {
         let Some(at) = self.queued.iter().position(|queued| queued.id == *id) else {
             return;
         };
-        if let Some(Queued {
-            input: Input::Message(blocks),
-            ..
-        }) = self.queued.remove(at)
-        {
-            self.fresh.extend(blocks);
-            self.owes_answer = true;
+        match self.queued.remove(at).map(|queued| queued.input) {
+            Some(Input::Message(blocks)) => {
+                self.fresh.extend(blocks);
+                self.owes_answer = true;
+            }
+            // It waits for a turn to follow: by itself it asks for nothing (runtime SE-8).
+            Some(Input::System(blocks)) => self.fresh_system.extend(blocks),
+            Some(Input::Interrupt) | None => {}
         }
     }
 
@@ -226,18 +250,31 @@ impl Transcript {
         self.calls.iter().filter(|(_, call)| !call.is_settled())
     }
 
-    /// Queued events of one sort.
-    pub(crate) fn waiting(&self, interrupts: bool) -> Vec<EventId> {
-        let sort = |queued: &&Queued| matches!(queued.input, Input::Interrupt) == interrupts;
-        let found = self.queued.iter().filter(sort);
-        found.map(|queued| queued.id.clone()).collect()
+    /// Queued messages of the user and the system, in order.
+    pub(crate) fn inputs(&self) -> Vec<EventId> {
+        self.queued_that(|input| !matches!(input, Input::Interrupt))
+    }
+
+    /// Queued interrupts.
+    pub(crate) fn interrupts(&self) -> Vec<EventId> {
+        self.queued_that(|input| matches!(input, Input::Interrupt))
+    }
+
+    /// Whether a message of the user waits: system messages alone open no turn (runtime SE-8).
+    pub(crate) fn has_message(&self) -> bool {
+        let message = |queued: &Queued| matches!(queued.input, Input::Message(_));
+        self.queued.iter().any(message)
     }
 
     /// Whether the client wants the turn stopped.
     pub(crate) fn is_interrupted(&self) -> bool {
-        self.queued
-            .iter()
-            .any(|queued| matches!(queued.input, Input::Interrupt))
+        let interrupt = |queued: &Queued| matches!(queued.input, Input::Interrupt);
+        self.queued.iter().any(interrupt)
+    }
+
+    fn queued_that(&self, wanted: impl Fn(&Input) -> bool) -> Vec<EventId> {
+        let found = self.queued.iter().filter(|queued| wanted(&queued.input));
+        found.map(|queued| queued.id.clone()).collect()
     }
 
     /// About how much memory it takes.
@@ -256,21 +293,30 @@ impl Transcript {
             result + call.input.len() + 256
         });
         let queued = self.queued.iter().map(|queued| match &queued.input {
-            Input::Message(content) => blocks(content) + 64,
+            Input::Message(content) | Input::System(content) => blocks(content) + 64,
             Input::Interrupt => 64,
         });
-        512 + turns + calls.sum::<usize>() + queued.sum::<usize>() + blocks(&self.fresh)
+        512 + turns
+            + calls.sum::<usize>()
+            + queued.sum::<usize>()
+            + self.summary.as_deref().map_or(0, str::len)
+            + blocks(&self.fresh)
+            + blocks(&self.fresh_system)
     }
 
     fn event(&mut self, entry: &Entry) -> Result<(), serde_json::Error> {
         let body = &*entry.body;
         match &*entry.type_name {
-            "user.message" => {
+            "user.message" | "system.message" => {
                 let Content { content } = serde_json::from_str(body)?;
-                self.queued.push_back(Queued {
-                    id: entry.event_id.clone(),
-                    input: Input::Message(content::message(&content.unwrap_or_default())),
-                });
+                let content = content.unwrap_or_default();
+                let input = if &*entry.type_name == "user.message" {
+                    Input::Message(content::message(&content))
+                } else {
+                    Input::System(content::system(&content))
+                };
+                let id = entry.event_id.clone();
+                self.queued.push_back(Queued { id, input });
                 if entry.processed_at.is_some() {
                     self.take(&entry.event_id);
                 }
@@ -295,11 +341,17 @@ impl Transcript {
                 let Idle { stop_reason } = serde_json::from_str(body)?;
                 self.status = Status::Idle;
                 self.retry = None;
+                self.paused = stop_reason.kind == "budget_reached";
+                if !stop_reason.goes_on() {
+                    self.end_turn();
+                }
                 self.announced = stop_reason.event_ids.unwrap_or_default();
-                if self.announced.is_empty() {
-                    self.owes_answer = false;
-                    self.ending = None;
-                    self.rounds = 0;
+            }
+            // Beyond the cap only the thread says whether its turn is over (runtime BU-5).
+            "session.thread_status_idle" => {
+                let Idle { stop_reason } = serde_json::from_str(body)?;
+                if !stop_reason.goes_on() {
+                    self.end_turn();
                 }
             }
             "session.updated" => {
@@ -311,6 +363,14 @@ impl Transcript {
             _ => {}
         }
         Ok(())
+    }
+
+    fn end_turn(&mut self) {
+        self.owes_answer = false;
+        self.ending = None;
+        self.rounds = 0;
+        self.compactions = 0;
+        self.overflows = 0;
     }
 
     fn private(&mut self, entry: &Entry) -> Result<(), serde_json::Error> {
@@ -325,6 +385,11 @@ impl Transcript {
             }
             record::RETRY => self.retry = Some(serde_json::from_str(body)?),
             record::WITHHELD => self.withhold(),
+            record::COMPACTION => self.compact(serde_json::from_str(body)?),
+            record::OVERFLOW => {
+                self.retry = None;
+                self.overflows += 1;
+            }
             record::FLUSHED => {
                 let Flushed { events } = serde_json::from_str(body)?;
                 self.queued.retain(|queued| !events.contains(&queued.id));
@@ -347,12 +412,13 @@ impl Transcript {
             // No turn: the input stays open and the next message joins it, so that turns alternate.
             return;
         }
-        let user = self.next_user_turn();
-        self.turns.push(Turn {
-            role: Role::User,
-            blocks: user,
-        });
+        self.turns.extend(self.tail());
+        self.summary = None;
         self.fresh.clear();
+        self.fresh_system.clear();
+        self.measured = record.context_tokens;
+        self.compactions = 0;
+        self.overflows = 0;
         self.calls = record
             .calls
             .into_iter()
@@ -365,10 +431,24 @@ impl Transcript {
         });
     }
 
-    /// The user turn that the next request ends with: results in the model's order, then messages.
-    pub(crate) fn next_user_turn(&self) -> Vec<Json> {
+    /// The turns that the next request ends with: the user's with results in the model's order, then messages; and
+    /// behind it the system's, if there is one. Models take a system turn only between a user's and their own, so
+    /// that it moves behind messages which join a request that got no answer.
+    pub(crate) fn tail(&self) -> impl Iterator<Item = Turn> + use<> {
         let results = self.calls.values().map(content::tool_result);
-        results.chain(self.fresh.iter().cloned()).collect()
+        let user = Turn {
+            role: Role::User,
+            blocks: results
+                .chain(self.summary.iter().cloned())
+                .chain(self.fresh.iter().cloned())
+                .collect(),
+        };
+        let system = Turn {
+            role: Role::System,
+            blocks: self.fresh_system.clone(),
+        };
+        let system = Some(system).filter(|turn| !turn.blocks.is_empty());
+        std::iter::once(user).chain(system)
     }
 
     fn result(&mut self, id: &EventId, body: &str) -> Result<(), serde_json::Error> {
@@ -401,9 +481,23 @@ impl Transcript {
 
     fn withhold(&mut self) {
         self.fresh.clear();
+        self.fresh_system.clear();
         for call in self.calls.values_mut() {
             call.result = Some(content::withheld());
         }
+    }
+}
+
+/// The cost cap that an entry sets (`Some(None)`: removes), if it does. The row of a session has the newest one, so
+/// that a transcript need not: only a wake at work has to hear of changes (runtime BU-9, BU-10).
+pub(crate) fn new_budget(entry: &Entry) -> Option<Option<Budget>> {
+    if &*entry.type_name != "session.updated" {
+        return None;
+    }
+    // An entry that cannot be read is refused where it is folded.
+    match serde_json::from_str(&entry.body).ok()? {
+        EventBody::SessionUpdated { budget, .. } => budget,
+        _ => None,
     }
 }
 
@@ -455,13 +549,23 @@ struct ToolResult {
 }
 
 #[derive(Deserialize)]
-struct Idle {
-    stop_reason: IdleReason,
+struct Idle<'a> {
+    #[serde(borrow)]
+    stop_reason: IdleReason<'a>,
 }
 
 #[derive(Deserialize)]
-struct IdleReason {
+struct IdleReason<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
     event_ids: Option<Vec<EventId>>,
+}
+
+impl IdleReason<'_> {
+    /// Whether the turn only pauses.
+    fn goes_on(&self) -> bool {
+        matches!(&*self.kind, "requires_action" | "budget_reached")
+    }
 }
 
 #[derive(Deserialize)]

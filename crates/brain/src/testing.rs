@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::replay::Transcript;
 
 /// A log in the making. Event ids are written short: `a` stands for `sevt_a`.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Log(Vec<Entry>);
 
 impl Log {
@@ -52,6 +52,30 @@ impl Log {
         self.push(EntryKind::Event, id, "user.message", true, &body)
     }
 
+    /// A queued system message of one text.
+    pub(crate) fn system(self, id: &str, text: &str) -> Self {
+        let body = json!({"content": [{"type": "text", "text": text}]});
+        self.push(EntryKind::Event, id, "system.message", true, &body)
+    }
+
+    /// The client's word on a call that asked; with a message it is a denial.
+    pub(crate) fn confirmed(self, call: &str, deny: Option<&str>) -> Self {
+        let body = match deny {
+            None => json!({"tool_use_id": event_id(call), "result": "allow"}),
+            Some(message) => {
+                json!({"tool_use_id": event_id(call), "result": "deny", "deny_message": message})
+            }
+        };
+        self.push(
+            EntryKind::Event,
+            "word",
+            "user.tool_confirmation",
+            true,
+            &body,
+        )
+        .processed("word")
+    }
+
     pub(crate) fn interrupt(self, id: &str) -> Self {
         self.push(EntryKind::Event, id, "user.interrupt", true, &json!({}))
     }
@@ -70,6 +94,22 @@ impl Log {
             "session.status_idle",
             json!({"stop_reason": reason}),
         )
+    }
+
+    /// The idle events at the cap in the middle of a turn.
+    pub(crate) fn paused(self) -> Self {
+        self.rests("budget_reached")
+    }
+
+    /// The idle events of a turn that ends beyond the cap.
+    pub(crate) fn over_at_the_cap(self) -> Self {
+        self.rests("end_turn")
+    }
+
+    fn rests(self, thread: &str) -> Self {
+        let reason = json!({"stop_reason": {"type": thread}});
+        self.event("thread", "session.thread_status_idle", reason)
+            .idle(json!({"type": "budget_reached"}))
     }
 
     pub(crate) fn span(self, id: &str) -> Self {

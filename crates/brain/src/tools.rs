@@ -165,3 +165,56 @@ fn content(block: Block) -> ContentBlock {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use manyhands_protocol::agent::ToolConfig;
+
+    use super::*;
+    use crate::testing::agent;
+
+    #[test]
+    fn tc_2_a_tools_own_policy_comes_before_the_default() {
+        const ALLOW: PermissionPolicy = PermissionPolicy::AlwaysAllow {};
+        const ASK: PermissionPolicy = PermissionPolicy::AlwaysAsk {};
+        #[track_caller]
+        fn check(
+            default: PermissionPolicy,
+            own: Option<PermissionPolicy>,
+            expected: PermissionPolicy,
+        ) {
+            let mut agent = agent();
+            let Tool::AgentToolset {
+                configs,
+                default_config,
+            } = &mut agent.tools[0]
+            else {
+                panic!("a toolset")
+            };
+            default_config.permission_policy = default;
+            configs.extend(own.map(|permission_policy| ToolConfig {
+                name: "bash".to_owned(),
+                kind: "bash".to_owned(),
+                enabled: true,
+                permission_policy,
+            }));
+            assert_eq!(policy(&agent, "bash"), expected);
+        }
+        check(ALLOW, None, ALLOW);
+        check(ASK, None, ASK);
+        check(ALLOW, Some(ASK), ASK);
+        check(ASK, Some(ALLOW), ALLOW);
+        check(
+            ASK,
+            Some(PermissionPolicy::Auto {}),
+            PermissionPolicy::Auto {},
+        );
+        let mut without = agent();
+        without.tools.clear();
+        assert_eq!(
+            policy(&without, "bash"),
+            ASK,
+            "never let through by chance (I9)"
+        );
+    }
+}

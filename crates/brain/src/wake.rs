@@ -3,6 +3,7 @@
 //! A wake may be dropped at any await point: what counts is in the log, and the next wake goes on from there
 //! (security LOG-3). Nothing on the path of a message polls or sleeps.
 
+mod compact;
 mod execute;
 mod finish;
 mod judge;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use manyhands_hands::{Provider, Sandbox};
 use manyhands_protocol::agent::SessionAgent;
+use manyhands_protocol::budget::Consumption;
 use manyhands_protocol::session::SessionStatus;
 use manyhands_protocol::time::SharedClock;
 use manyhands_protocol::{EventId, Timestamp};
@@ -22,15 +24,15 @@ use manyhands_store::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::activity::{Activity, Doing};
 use crate::cache::Cache;
+use crate::compaction;
 use crate::config::Config;
 use crate::decide::{Limits, Step, decide};
 use crate::failpoint;
+use crate::history::{self, HistoryError};
 use crate::models::Registry;
-use crate::replay::Transcript;
-
-/// Entries that are read at once.
-const PAGE: u32 = 1000;
+use crate::replay::{self, Transcript};
 
 /// What all wakes share.
 pub(crate) struct Shared {
@@ -55,6 +57,9 @@ pub(crate) enum Stop {
     /// The session itself cannot be worked on; three times the same and it is quarantined (security LOG-4).
     #[error("{0}")]
     Faulty(String),
+    /// The wake did not get on while it did this (security I8).
+    #[error("no progress while {0}")]
+    Stalled(&'static str),
 }
 
 impl From<AppendError> for Stop {
@@ -72,6 +77,15 @@ impl From<StoreError> for Stop {
         match error {
             StoreError::Damaged { .. } => Self::Faulty(error.to_string()),
             other => Self::Store(other),
+        }
+    }
+}
+
+impl From<HistoryError> for Stop {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Store(error) => error.into(),
+            HistoryError::Unreadable(reason) => Self::Faulty(reason),
         }
     }
 }
@@ -99,6 +113,7 @@ struct Wake {
     /// Up to when a retry's wait has been slept through.
     waited: Option<Timestamp>,
     sandbox: Option<Arc<dyn Sandbox>>,
+    activity: Arc<Activity>,
 }
 
 /// The active time, kept as the store keeps it (runtime US-4).
@@ -129,22 +144,22 @@ pub(crate) async fn run(
     lease: Lease,
     signal: watch::Receiver<u64>,
     permit: OwnedSemaphorePermit,
+    activity: Arc<Activity>,
 ) -> Result<(), Stop> {
     failpoint::pass(&shared.config, "brain::claimed", &lease.session).await;
-    let mut wake = Wake::begin(shared, lease, signal, permit).await?;
-    let limits = Limits {
-        tool_rounds: wake.shared.config.tool_rounds,
-    };
+    let mut wake = Wake::begin(shared, lease, signal, permit, activity).await?;
     loop {
+        wake.working();
         wake.hear().await?;
         let now = wake.shared.clock.now();
         let now = wake.waited.map_or(now, |waited| waited.max(now));
-        let flow = match decide(&wake.transcript, limits, now) {
+        let flow = match decide(&wake.transcript, wake.limits(), now) {
             Step::Interrupt { ids } => wake.interrupt(ids).await?,
             Step::Execute { calls } => wake.execute(calls).await?,
             Step::Reject { calls } => wake.reject(&calls).await?,
             Step::Wait { until } => wake.wait(until).await?,
             Step::Sample { take, announce } => wake.sample(take, announce).await?,
+            Step::Compact { form, announce } => wake.compact(form, announce).await?,
             Step::Rest(rest) => wake.rest(rest).await?,
         };
         if flow == Flow::Rested {
@@ -168,10 +183,16 @@ impl Wake {
         lease: Lease,
         signal: watch::Receiver<u64>,
         permit: OwnedSemaphorePermit,
+        activity: Arc<Activity>,
     ) -> Result<Self, Stop> {
+        let limit = shared.config.watchdog.look_up;
+        activity.enter(Doing::Working, Some(limit), shared.clock.now());
         let record = shared.store.leased_session(&lease).await?;
         let record = record.ok_or(Stop::Lost)?;
-        let transcript = shared.cache.take(&lease.session).unwrap_or_default();
+        let transcript = match shared.cache.take(&lease.session) {
+            Some(transcript) => transcript,
+            None => history::start(&shared.store, &record.id, record.last_position).await?,
+        };
         let mut wake = Self {
             lease,
             signal,
@@ -185,6 +206,7 @@ impl Wake {
             transcript,
             waited: None,
             sandbox: None,
+            activity,
             shared,
         };
         wake.catch_up().await?;
@@ -192,6 +214,17 @@ impl Wake {
             metrics::counter!("manyhands_recoveries_total", "of" => "model_request").increment(1);
         }
         Ok(wake)
+    }
+
+    /// Says what is done from now on, and for how long nothing may come of it.
+    fn enter(&self, doing: Doing, allowance: Duration) {
+        let now = self.shared.clock.now();
+        self.activity.enter(doing, Some(allowance), now);
+    }
+
+    /// Reads, decides and writes from now on.
+    fn working(&self) {
+        self.enter(Doing::Working, self.shared.config.watchdog.look_up);
     }
 
     /// Passes a failpoint of this session.
@@ -210,14 +243,11 @@ impl Wake {
 
     /// Folds all entries after the last folded one.
     async fn catch_up(&mut self) -> Result<(), Stop> {
-        loop {
-            let (session, after) = (&self.lease.session, self.transcript.position);
-            let entries = self.shared.store.read(session, after, PAGE).await?;
-            self.fold(&entries)?;
-            if entries.len() < PAGE as usize {
-                return Ok(());
-            }
-        }
+        let (store, session) = (&self.shared.store, &self.lease.session);
+        let budget = &mut self.record.budget;
+        let hear = |entry: &Entry| *budget = replay::new_budget(entry).unwrap_or(*budget);
+        history::catch_up(store, session, &mut self.transcript, hear).await?;
+        Ok(())
     }
 
     fn fold(&mut self, entries: &[Entry]) -> Result<(), Stop> {
@@ -245,6 +275,7 @@ impl Wake {
         if let Some(usage) = usage {
             self.usage = usage;
         }
+        self.activity.progress();
         let Some(first) = entries.first() else {
             return Ok(());
         };
@@ -308,6 +339,10 @@ impl Wake {
         self.permit = None;
         let left = until.as_micros() - self.shared.clock.now().as_micros();
         let left = Duration::from_micros(u64::try_from(left).unwrap_or(0));
+        self.enter(
+            Doing::Waiting { until },
+            left + self.shared.config.watchdog.grace,
+        );
         let sleep = tokio::time::sleep(left);
         tokio::pin!(sleep);
         loop {
@@ -324,9 +359,35 @@ impl Wake {
                 }
             }
         }
+        // Others give their places back in time: their watchdog sees to it.
+        let now = self.shared.clock.now();
+        self.activity.enter(Doing::Queueing, None, now);
         let permits = Arc::clone(&self.shared.permits);
         self.permit = permits.acquire_owned().await.ok();
         Ok(Flow::Continue)
+    }
+
+    /// What bounds the turn.
+    fn limits(&self) -> Limits {
+        let config = &self.shared.config;
+        let agent = &self.agent().definition;
+        let model = self.shared.models.resolve(&agent.model.id);
+        let room =
+            model.and_then(|model| compaction::room(config, agent, &model, &self.transcript));
+        Limits {
+            tool_rounds: config.tool_rounds,
+            compactions_in_a_row: config.compactions_in_a_row,
+            room,
+            at_cap: self
+                .consumed(self.usage)
+                .exhausts(self.record.budget.as_ref()),
+        }
+    }
+
+    /// What the session has cost until now, with these totals (runtime BU-3).
+    fn consumed(&self, totals: UsageTotals) -> Consumption {
+        let now = self.shared.clock.now();
+        totals.consumption(self.active.until(now), now)
     }
 
     /// The agent as it is now: the newest snapshot in the log, or the row's.

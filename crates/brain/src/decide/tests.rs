@@ -3,7 +3,12 @@ use serde_json::json;
 use super::*;
 use crate::testing::{Log, event_id};
 
-const LIMITS: Limits = Limits { tool_rounds: 2 };
+const LIMITS: Limits = Limits {
+    tool_rounds: 2,
+    compactions_in_a_row: 3,
+    room: None,
+    at_cap: false,
+};
 
 #[track_caller]
 fn check(log: Log, expected: Step) {
@@ -111,6 +116,136 @@ fn sq_10_custom_calls_wait_for_the_client() {
         log().custom_result("x", "1").custom_result("y", "2"),
         sample(&[], false),
     );
+}
+
+/// A response with one call of each kind: x runs, y asks, z is the client's.
+fn mixed() -> Log {
+    let block = |id: &str| json!({"type": "tool_use", "id": id, "name": "t", "input": {}});
+    let calls = [
+        ("x", "x", "t", "sandbox"),
+        ("y", "y", "t", "asked"),
+        ("z", "z", "t", "custom"),
+    ];
+    let content = json!([block("x"), block("y"), block("z")]);
+    asked().response("tool_use", content, &calls)
+}
+
+#[test]
+fn sq_9_what_needs_nobody_runs_and_the_rest_waits() {
+    let rest = |calls: &[&str]| Step::Rest(Rest::RequiresAction { ids: ids(calls) });
+    let run = |calls: &[&str]| Step::Execute { calls: ids(calls) };
+    check(mixed(), run(&["x"]));
+    check(mixed().confirmed("y", None), run(&["x"]));
+    let ran = || mixed().result("x", "1");
+    check(ran(), rest(&["y", "z"]));
+    check(ran().idle(requires(&["y", "z"])), Step::Rest(Rest::Quiet));
+    check(
+        ran().idle(requires(&["y", "z"])).confirmed("y", None),
+        rest(&["z"]),
+    );
+    check(
+        ran().confirmed("y", None).custom_result("z", "2"),
+        run(&["y"]),
+    );
+    let denied = ran().confirmed("y", Some("no")).custom_result("z", "2");
+    check(denied, Step::Reject { calls: ids(&["y"]) });
+}
+
+#[test]
+fn sq_8_agreed_calls_wait_for_the_last_answer() {
+    let log = || asked().called("asked", &["x", "y", "z"]);
+    let rest = |calls: &[&str]| Step::Rest(Rest::RequiresAction { ids: ids(calls) });
+    check(log().confirmed("y", None), rest(&["x", "z"]));
+    let answered = || {
+        log()
+            .confirmed("y", None)
+            .confirmed("x", Some("no"))
+            .confirmed("z", None)
+    };
+    check(answered(), Step::Reject { calls: ids(&["x"]) });
+    check(
+        answered().result("x", "rejected"),
+        Step::Execute {
+            calls: ids(&["y", "z"]),
+        },
+    );
+    let settled = answered().result("x", "").result("y", "").result("z", "");
+    check(settled, sample(&[], false));
+}
+
+#[test]
+fn bu_4_at_the_cap_nothing_is_asked_and_it_is_said_once() {
+    #[track_caller]
+    fn check(log: Log, expected: Step) {
+        let at_cap = Limits {
+            at_cap: true,
+            ..LIMITS
+        };
+        let now = Timestamp::from_micros(10);
+        assert_eq!(decide(&log.fold(), at_cap, now), expected);
+    }
+    let pause = || Step::Rest(Rest::BudgetReached);
+    let quiet = || Step::Rest(Rest::Quiet);
+    let called = || asked().called("sandbox", &["x"]);
+    check(asked(), pause());
+    check(asked().paused(), quiet());
+    check(called(), Step::Execute { calls: ids(&["x"]) });
+    check(called().result("x", "1"), pause());
+    check(called().result("x", "1").paused(), quiet());
+    check(called().result("x", "1").paused().running(), pause());
+    check(Log::default().message("a", "1").running(), pause());
+    check(asked().said("x"), Step::Rest(Rest::EndTurn));
+    let custom = asked().called("custom", &["x"]);
+    let rest = Step::Rest(Rest::RequiresAction { ids: ids(&["x"]) });
+    check(custom, rest);
+    let failed = asked()
+        .private(
+            "retry",
+            json!({"attempt": 1, "first_at": 1, "until": 1_000}),
+        )
+        .event("r", "session.status_rescheduled", json!({}));
+    check(failed, pause());
+    let cut = asked().response("max_tokens", json!([{"type": "text", "text": "x"}]), &[]);
+    check(cut.message("b", "go on"), pause());
+}
+
+#[test]
+fn bu_9_a_raise_finds_what_is_owed() {
+    let called = || asked().called("sandbox", &["x"]).result("x", "1");
+    check(called().paused(), sample(&[], true));
+    check(called().message("b", "2").paused(), sample(&["b"], true));
+    check(
+        Log::default().message("a", "1").running().paused(),
+        sample(&["a"], true),
+    );
+    check(asked().paused(), sample(&[], true));
+    let over = || asked().said("x").over_at_the_cap();
+    check(over(), Step::Rest(Rest::Quiet));
+    check(over().message("b", "2"), sample(&["b"], true));
+    let cut = || asked().response("max_tokens", json!([{"type": "text", "text": "x"}]), &[]);
+    check(cut().message("b", "go on").paused(), sample(&["b"], true));
+    let rounds = called()
+        .paused()
+        .running()
+        .span("s")
+        .called("sandbox", &["y"])
+        .result("y", "1");
+    check(rounds, Step::Rest(Rest::ToolLimit));
+}
+
+#[test]
+fn se_8_system_messages_alone_ask_for_nothing() {
+    let log = || asked().said("x").idle(json!({"type": "end_turn"}));
+    check(log().system("s", "brief"), Step::Rest(Rest::Quiet));
+    check(
+        log().system("s", "brief").message("b", "2").running(),
+        sample(&["s", "b"], false),
+    );
+    check(
+        asked().said("x").system("s", "brief"),
+        Step::Rest(Rest::EndTurn),
+    );
+    check(asked().system("s", "brief"), sample(&["s"], false));
 }
 
 #[test]

@@ -56,6 +56,12 @@ pub(super) fn message(content: &[&RawValue]) -> Vec<Json> {
     or_else(kept.map(|raw| raw.get().into()).collect(), EMPTY_MESSAGE)
 }
 
+/// The blocks of a system message; none when all are blank.
+pub(super) fn system(content: &[&RawValue]) -> Vec<Json> {
+    let kept = content.iter().filter(|raw| accepted(raw));
+    kept.map(|raw| raw.get().into()).collect()
+}
+
 /// The texts of an event that has content.
 pub(crate) fn texts(body: &str) -> Vec<String> {
     #[derive(Deserialize)]

@@ -6,7 +6,11 @@ use crate::testing::{Log, event_id};
 /// The conversation as the model would read it: a letter for the speaker, then the blocks.
 fn conversation(transcript: &Transcript) -> Vec<String> {
     let line = |role: Role, blocks: &[Json]| {
-        let speaker = if role == Role::User { "u" } else { "a" };
+        let speaker = match role {
+            Role::User => "u",
+            Role::System => "s",
+            Role::Assistant => "a",
+        };
         let texts = blocks.iter().map(|block| {
             let block: serde_json::Value = serde_json::from_str(block).unwrap();
             match block["type"].as_str().unwrap() {
@@ -28,10 +32,8 @@ fn conversation(transcript: &Transcript) -> Vec<String> {
         .iter()
         .map(|turn| line(turn.role, &turn.blocks))
         .collect();
-    let next = transcript.next_user_turn();
-    if !next.is_empty() {
-        lines.push(line(Role::User, &next));
-    }
+    let tail = transcript.tail().filter(|turn| !turn.blocks.is_empty());
+    lines.extend(tail.map(|turn| line(turn.role, &turn.blocks)));
     lines
 }
 
@@ -45,7 +47,7 @@ fn check(log: Log, expected: &[&str]) -> Transcript {
 #[test]
 fn se_3_queued_messages_are_no_part_of_the_conversation() {
     let transcript = check(Log::default().message("a", "hi").running(), &[]);
-    assert_eq!(transcript.waiting(false), [event_id("a")]);
+    assert_eq!(transcript.inputs(), [event_id("a")]);
     assert!(!transcript.owes_answer);
 }
 
@@ -194,6 +196,88 @@ fn sq_12_a_retry_counts_until_an_answer_or_the_end_of_the_turn() {
         failed().idle(json!({"type": "end_turn"})).fold().retry,
         None
     );
+}
+
+#[test]
+fn se_9_a_system_message_is_a_turn_behind_the_users() {
+    let log = Log::default()
+        .message("a", "hi")
+        .system("s", "brief")
+        .running()
+        .processed("a")
+        .processed("s");
+    let transcript = check(log, &["u: hi", "s: brief"]);
+    assert!(transcript.owes_answer);
+    let joined = Log::default()
+        .asked("a", "hi")
+        .system("s", "brief")
+        .processed("s")
+        .message("b", "more")
+        .processed("b")
+        .said("ok");
+    check(joined, &["u: hi | more", "s: brief", "a: ok"]);
+    let alone = Log::default().asked("a", "hi").said("ok").event(
+        "s",
+        "system.message",
+        json!({"content": [{"type": "text", "text": "brief"}, {"type": "text", "text": " "}]}),
+    );
+    let transcript = check(alone, &["u: hi", "a: ok", "s: brief"]);
+    assert!(!transcript.owes_answer, "SE-8: it opens no turn");
+    let blank = Log::default()
+        .asked("a", "hi")
+        .system("s", " ")
+        .processed("s");
+    check(blank, &["u: hi"]);
+}
+
+#[test]
+fn tc_7_the_first_word_on_a_call_counts() {
+    let log = || Log::default().asked("a", "go").called("asked", &["x", "y"]);
+    let consent = |log: Log| log.fold().calls[&event_id("x")].consent.clone();
+    let refused = |message: &str| {
+        Some(Consent::Refused {
+            message: Some(message.to_owned()),
+        })
+    };
+    assert_eq!(consent(log()), None);
+    assert_eq!(consent(log().confirmed("x", None)), Some(Consent::Given));
+    assert_eq!(consent(log().confirmed("x", Some("no"))), refused("no"));
+    let twice = log().confirmed("x", Some("no")).confirmed("x", None);
+    assert_eq!(consent(twice), refused("no"), "SE-18");
+    assert_eq!(
+        consent(log().confirmed("y", None).confirmed("gone", None)),
+        None
+    );
+    let interrupted = log().result("x", "interrupted").confirmed("x", None);
+    assert_eq!(consent(interrupted), None, "a settled call asks no more");
+    let sandbox = Log::default().asked("a", "go").called("sandbox", &["x"]);
+    assert_eq!(
+        consent(sandbox.confirmed("x", None)),
+        None,
+        "it never asked"
+    );
+}
+
+#[test]
+fn bu_9_an_update_tells_the_new_cap() {
+    #[track_caller]
+    fn check(type_name: &str, body: serde_json::Value, expected: Option<Option<u64>>) {
+        let mut body = body;
+        body["type"] = json!(type_name);
+        let log = Log::default().event("u", type_name, body);
+        let found = new_budget(&log.entries()[0]);
+        let cents = found.map(|budget| budget.map(|budget| budget.max_list_cost.cents));
+        assert_eq!(cents, expected);
+    }
+    let budget = json!({"type": "limit", "max_list_cost": {"amount": "20", "currency": "USD"}});
+    check("session.updated", json!({"budget": budget}), Some(Some(20)));
+    check(
+        "session.updated",
+        json!({"budget": null, "title": "x"}),
+        Some(None),
+    );
+    check("session.updated", json!({"title": null}), None);
+    check("session.status_running", json!({}), None);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use manyhands_protocol::EventId;
 use manyhands_store::{Append, NewEntry};
 
 use super::{Flow, Stop, Wake, heard};
+use crate::activity::Doing;
 use crate::answer::{error_result, intent};
 use crate::replay::Consent;
 use crate::tools::{self, Done, Verdict};
@@ -131,6 +132,8 @@ impl Wake {
     /// the client interrupted.
     async fn provision(&mut self) -> Result<Option<Result<Arc<dyn Sandbox>, String>>, Stop> {
         self.pass("brain::provision").await;
+        let limit = self.shared.config.watchdog.provision;
+        self.enter(Doing::Provisioning, limit);
         let hands = Arc::clone(&self.shared.hands);
         let recipe = Recipe::new(self.lease.session.as_str());
         let session = self.lease.session.clone();
@@ -144,6 +147,7 @@ impl Wake {
                         tracing::warn!(session.id = %session, %error, "no sandbox");
                         error.for_model()
                     });
+                    self.working();
                     return Ok(Some(sandbox));
                 }
                 () = heard(&mut self.signal, self.shared.config.tick) => {
@@ -161,6 +165,13 @@ impl Wake {
         let Some(sandbox) = self.sandbox.clone().filter(|_| !run.is_empty()) else {
             return Ok(Flow::Continue);
         };
+        let deadline = |id: &EventId| {
+            let call = self.transcript.calls.get(id)?;
+            Some(tools::call(id, call, self.lease.epoch).deadline)
+        };
+        let longest = run.iter().filter_map(deadline).max();
+        let limit = longest.unwrap_or_default() + self.shared.config.watchdog.grace;
+        self.enter(Doing::Running(run.to_vec()), limit);
         let mut work = self.work(&sandbox, run);
         loop {
             tokio::select! {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use manyhands_protocol::EventId;
+use manyhands_protocol::budget::Consumption;
 use manyhands_protocol::event::{
     EventBody, RetryStatus, SessionError, SessionErrorType, StopDetails, StopReason,
 };
@@ -19,6 +20,13 @@ const INTERRUPTED: &str = "Tool execution was interrupted before completion. Ple
 
 /// How long the end of running calls is waited for at an interrupt.
 const KILL: Duration = Duration::from_secs(5);
+
+/// The events of a rest.
+pub(super) struct Idle {
+    pub(super) entries: [NewEntry; 3],
+    /// Whether the session rests at its budget: messages that wait open no turn.
+    pub(super) paused: bool,
+}
 
 impl Wake {
     /// Nothing is left to do: says why and gives the lease back.
@@ -39,6 +47,15 @@ impl Wake {
                 let error = exhausted(SessionErrorType::ToolUseLimitReachedError, message);
                 return self.give_up(Vec::new(), error, false).await;
             }
+            Rest::CompactionLimit => {
+                let times = self.shared.config.compactions_in_a_row;
+                let message = format!(
+                    "The conversation is too long for the model even after {times} summaries in a row. Send a message to go on, or start a new session."
+                );
+                let error = exhausted(SessionErrorType::CompactionLimitReachedError, message);
+                return self.give_up(Vec::new(), error, false).await;
+            }
+            Rest::BudgetReached => (StopReason::BudgetReached, None),
             Rest::RequiresAction { ids } => (StopReason::RequiresAction { event_ids: ids }, None),
             Rest::EndTurn => (StopReason::EndTurn, None),
             Rest::Refusal {
@@ -52,9 +69,19 @@ impl Wake {
                 (StopReason::Refusal, Some(details))
             }
         };
-        let waits = matches!(reason, StopReason::RequiresAction { .. });
-        let entries = self.idle(reason, details, self.usage).into();
-        self.go_idle(entries, waits).await
+        let goes_on = matches!(
+            reason,
+            StopReason::RequiresAction { .. } | StopReason::BudgetReached
+        );
+        let mut entries = Vec::new();
+        if !goes_on {
+            entries.extend(self.read_systems());
+        }
+        self.pass("brain::rest").await;
+        let idle = self.idle(reason, details, self.usage);
+        let waits = goes_on || idle.paused;
+        entries.extend(idle.entries);
+        self.go_idle(entries, Vec::new(), waits).await
     }
 
     /// The client asked to stop: open calls end in an error, the turn is over, what is queued opens the next one
@@ -87,9 +114,11 @@ impl Wake {
             .await?;
             return Ok(Flow::Continue);
         }
-        entries.extend(self.idle(StopReason::EndTurn, None, self.usage));
+        entries.extend(self.read_systems());
+        let idle = self.idle(StopReason::EndTurn, None, self.usage);
+        entries.extend(idle.entries);
         metrics::counter!("manyhands_turns_total", "ending" => "interrupted").increment(1);
-        self.go_idle_with(entries, answered, false).await
+        self.go_idle(entries, answered, idle.paused).await
     }
 
     /// The turn is dead: `entries`, the error, the end of what was queued, idle (runtime SQ-13). With `withhold`, the
@@ -123,7 +152,7 @@ impl Wake {
                 let processed = queued.into_iter();
                 entries.extend(processed.map(|event_id| NewEntry::Processed { event_id }));
             }
-            entries.extend(self.idle(StopReason::RetriesExhausted, None, usage));
+            entries.extend(self.idle(StopReason::RetriesExhausted, None, usage).entries);
             let append = Append {
                 entries,
                 status: Some(SessionStatus::Idle),
@@ -138,18 +167,13 @@ impl Wake {
 
     /// Writes an idle and gives the lease back. When messages wait that nothing else holds up, the next turn opens in
     /// the same append.
-    async fn go_idle(&mut self, entries: Vec<NewEntry>, waits: bool) -> Result<Flow, Stop> {
-        self.pass("brain::rest").await;
-        self.go_idle_with(entries, Vec::new(), waits).await
-    }
-
-    async fn go_idle_with(
+    async fn go_idle(
         &mut self,
         mut entries: Vec<NewEntry>,
         answered: Vec<(EventId, EventId)>,
         waits: bool,
     ) -> Result<Flow, Stop> {
-        let next_turn = !waits && !self.transcript.waiting(false).is_empty();
+        let next_turn = !waits && self.transcript.has_message();
         let mut append = Append {
             status: Some(SessionStatus::Idle),
             answered,
@@ -163,6 +187,18 @@ impl Wake {
         }
         append.entries = entries;
         self.append_and_rest(append).await
+    }
+
+    /// At the end of a turn: system messages that no message of the user follows count as read; the next turn has them
+    /// in its context (runtime SE-8).
+    fn read_systems(&self) -> Vec<NewEntry> {
+        if self.transcript.has_message() {
+            return Vec::new();
+        }
+        let alone = self.transcript.inputs().into_iter();
+        alone
+            .map(|event_id| NewEntry::Processed { event_id })
+            .collect()
     }
 
     /// Ends running calls and their processes; what cannot be reached in time is left to the sandbox's own limits.
@@ -195,32 +231,43 @@ impl Wake {
         }
     }
 
-    /// `session.thread_status_idle`, `session.usage`, `session.status_idle` (runtime SQ-17, SQ-18).
+    /// `session.thread_status_idle`, `session.usage`, `session.status_idle` (runtime SQ-17, SQ-18). At the cap the
+    /// thread says how its turn ended, and the session that the budget is reached, unless the client has to answer
+    /// calls first (runtime BU-5, BU-7).
     pub(super) fn idle(
         &self,
         stop_reason: StopReason,
         stop_details: Option<StopDetails>,
         totals: UsageTotals,
-    ) -> [NewEntry; 3] {
+    ) -> Idle {
         let (session_thread_id, agent_name) = self.thread();
-        let now = self.shared.clock.now();
-        let active_seconds = self.active.until(now) as f64 / 1000.0;
-        [
+        let consumed = self.consumed(totals);
+        let active_millis = self.active.until(consumed.at);
+        let budget = self.record.budget;
+        let paused = consumed.exhausts(budget.as_ref())
+            && !matches!(stop_reason, StopReason::RequiresAction { .. });
+        let (reason, details) = if paused {
+            (StopReason::BudgetReached, None)
+        } else {
+            (stop_reason.clone(), stop_details.clone())
+        };
+        let entries = [
             NewEntry::event(EventBody::SessionThreadStatusIdle {
                 session_thread_id,
                 agent_name,
-                stop_reason: stop_reason.clone(),
-                stop_details: stop_details.clone(),
-            }),
-            NewEntry::event(EventBody::SessionUsage {
-                usage: usage(totals, active_seconds),
-                budget: None,
-            }),
-            NewEntry::event(EventBody::SessionStatusIdle {
                 stop_reason,
                 stop_details,
             }),
-        ]
+            NewEntry::event(EventBody::SessionUsage {
+                usage: usage(totals, active_millis, consumed),
+                budget,
+            }),
+            NewEntry::event(EventBody::SessionStatusIdle {
+                stop_reason: reason,
+                stop_details: details,
+            }),
+        ];
+        Idle { entries, paused }
     }
 
     /// `session.thread_status_running`, `session.status_running`.
@@ -258,7 +305,7 @@ fn exhausted(kind: SessionErrorType, message: impl Into<String>) -> SessionError
 }
 
 /// The session's usage as clients see it (runtime US-1).
-fn usage(totals: UsageTotals, active_seconds: f64) -> Usage {
+fn usage(totals: UsageTotals, active_millis: i64, consumed: Consumption) -> Usage {
     Usage {
         input_tokens: totals.input_tokens,
         output_tokens: totals.output_tokens,
@@ -267,8 +314,8 @@ fn usage(totals: UsageTotals, active_seconds: f64) -> Usage {
             ephemeral_1h_input_tokens: totals.cache_creation_1h_input_tokens,
             ephemeral_5m_input_tokens: totals.cache_creation_5m_input_tokens,
         },
-        active_seconds,
-        list_cost: None,
+        active_seconds: active_millis as f64 / 1000.0,
+        list_cost: consumed.list_cost(),
         server_tool_use: None,
     }
 }

@@ -4,6 +4,7 @@ use futures::stream::{self, StreamExt};
 use manyhands_store::listing::EventRange;
 
 use super::{Stop, Wake, heard};
+use crate::activity::Doing;
 use crate::answer::{Judgements, unjudged};
 use crate::judge::{Judged, judgement};
 use crate::models::Response;
@@ -28,6 +29,8 @@ impl Wake {
             return Ok(judgements);
         };
         let said = self.said_by_the_user().await?;
+        let limit = self.shared.config.judge_patience + self.shared.config.watchdog.grace;
+        self.enter(Doing::Judging, limit);
         let (session, patience) = (
             self.lease.session.clone(),
             self.shared.config.judge_patience,
@@ -52,7 +55,10 @@ impl Wake {
             tokio::select! {
                 biased;
                 found = judging.next() => match found {
-                    Some((index, found)) => judgements.insert(index, found),
+                    Some((index, found)) => {
+                        self.activity.progress();
+                        judgements.insert(index, found)
+                    }
                     None => return Ok(judgements),
                 },
                 () = heard(&mut self.signal, self.shared.config.tick) => {

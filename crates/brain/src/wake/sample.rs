@@ -1,5 +1,7 @@
 //! Asking the model: the request goes out while its start is being written; the answer is one append.
 
+use std::sync::Arc;
+
 use manyhands_hands::Sandbox;
 use manyhands_protocol::EventId;
 use manyhands_protocol::event::{
@@ -9,15 +11,17 @@ use manyhands_protocol::session::SessionStatus;
 use manyhands_store::{Append, Entry, NewEntry, UsageTotals};
 
 use super::{Flow, Stop, Wake, heard};
+use crate::activity::Doing;
 use crate::answer::{Answer, span_end};
+use crate::compaction;
 use crate::context;
-use crate::models::{self, Advice, Response};
+use crate::models::{self, Advice, ErrorKind, Resolved, Response};
 use crate::previews::Previews;
 use crate::record::{RETRY, private};
 use crate::retry;
 
 /// How a request ended.
-enum Outcome {
+pub(super) enum Outcome {
     Answered(Result<Response, models::Error>),
     Interrupted,
 }
@@ -29,25 +33,9 @@ impl Wake {
         take: Vec<EventId>,
         announce: bool,
     ) -> Result<Flow, Stop> {
-        let id = self.agent().definition.model.id.clone();
-        let Some(resolved) = self.shared.models.resolve(&id) else {
-            let known: Vec<String> = self
-                .shared
-                .models
-                .list()
-                .into_iter()
-                .map(|model| model.id)
-                .collect();
-            let message = format!(
-                "No model is configured for the id {id:?}. Known: {}. Configure it, then send a message.",
-                known.join(", ")
-            );
-            let error = SessionError::new(
-                SessionErrorType::ModelRequestFailedError,
-                message,
-                RetryStatus::Exhausted,
-            );
-            return self.give_up(Vec::new(), error, false).await;
+        let resolved = match self.resolved() {
+            Ok(resolved) => resolved,
+            Err(error) => return self.give_up(Vec::new(), error, false).await,
         };
         let mut entries: Vec<NewEntry> = self.close_span().into_iter().collect();
         if announce {
@@ -72,9 +60,10 @@ impl Wake {
             status,
             ..Append::default()
         };
-        let previews = Previews::new(self.shared.store.clone(), self.lease.session.clone());
+        let (store, session) = (self.shared.store.clone(), self.lease.session.clone());
+        let previews = Previews::new(store, session, Arc::clone(&self.activity));
         let outcome = self
-            .ask(&*resolved.model, &request, append, &previews)
+            .ask(Doing::Asking, &*resolved.model, &request, append, &previews)
             .await?;
         match outcome {
             Outcome::Answered(Ok(response)) => {
@@ -86,30 +75,63 @@ impl Wake {
                 tracing::warn!(session.id = %self.lease.session, kind = ?error.kind, "model request failed");
                 self.failed(&error, &span, &previews).await
             }
-            Outcome::Interrupted => {
-                count("interrupted");
-                let usage = previews.usage();
-                let entries = vec![span_end(&span, false, usage.for_span())];
-                self.append(Append {
-                    entries,
-                    usage: Some(self.counted(usage, None)),
-                    ..Append::default()
-                })
-                .await?;
-                Ok(Flow::Continue)
-            }
+            Outcome::Interrupted => self.cut_off(&span, &previews).await,
         }
     }
 
-    /// Writes the start of the span and sends the request, both at once; listens for an interrupt.
-    async fn ask(
+    /// The model of the session's agent, or what to say when there is none.
+    pub(super) fn resolved(&self) -> Result<Resolved, SessionError> {
+        let id = &self.agent().definition.model.id;
+        self.shared.models.resolve(id).ok_or_else(|| {
+            let known: Vec<String> = self
+                .shared
+                .models
+                .list()
+                .into_iter()
+                .map(|model| model.id)
+                .collect();
+            let message = format!(
+                "No model is configured for the id {id:?}. Known: {}. Configure it, then send a message.",
+                known.join(", ")
+            );
+            SessionError::new(
+                SessionErrorType::ModelRequestFailedError,
+                message,
+                RetryStatus::Exhausted,
+            )
+        })
+    }
+
+    /// An interrupt cut the request off: what it used so far counts.
+    pub(super) async fn cut_off(
         &mut self,
+        span: &EventId,
+        previews: &Previews,
+    ) -> Result<Flow, Stop> {
+        count("interrupted");
+        let usage = previews.usage();
+        let entries = vec![span_end(span, false, usage.for_span())];
+        self.append(Append {
+            entries,
+            usage: Some(self.counted(usage, None)),
+            ..Append::default()
+        })
+        .await?;
+        Ok(Flow::Continue)
+    }
+
+    /// Writes the start of the span and sends the request, both at once; listens for an interrupt.
+    pub(super) async fn ask(
+        &mut self,
+        doing: Doing,
         model: &dyn models::Model,
         request: &models::Request,
         append: Append,
         previews: &Previews,
     ) -> Result<Outcome, Stop> {
         self.pass("brain::span_start").await;
+        let limit = model.patience() + self.shared.config.watchdog.grace;
+        self.enter(doing, limit);
         let status = append.status;
         let (store, lease) = (self.shared.store.clone(), self.lease.clone());
         let mut sink = previews.clone();
@@ -128,6 +150,7 @@ impl Wake {
         self.absorb(&written, status, None).await?;
         self.pass("brain::span_started").await;
         if let Some(answer) = early {
+            self.working();
             return Ok(Outcome::Answered(answer));
         }
         loop {
@@ -136,7 +159,10 @@ impl Wake {
             }
             tokio::select! {
                 biased;
-                answer = &mut ask => return Ok(Outcome::Answered(answer)),
+                answer = &mut ask => {
+                    self.working();
+                    return Ok(Outcome::Answered(answer));
+                }
                 () = heard(&mut self.signal, self.shared.config.tick) => self.catch_up().await?,
             }
         }
@@ -150,6 +176,7 @@ impl Wake {
         previews: &Previews,
     ) -> Result<Flow, Stop> {
         let judgements = self.judge(response).await?;
+        self.working();
         let answer = Answer::new(
             response,
             &self.agent().definition,
@@ -173,7 +200,7 @@ impl Wake {
             && let Some((reason, details)) = ending(response)
         {
             let mut all = entries.clone();
-            all.extend(self.idle(reason, details, usage));
+            all.extend(self.idle(reason, details, usage).entries);
             let append = Append {
                 entries: all,
                 status: Some(SessionStatus::Idle),
@@ -197,7 +224,7 @@ impl Wake {
     }
 
     /// The totals with one more request, at the prices of the model that served it (runtime US-6).
-    fn counted(&self, used: models::Usage, served: Option<&str>) -> UsageTotals {
+    pub(super) fn counted(&self, used: models::Usage, served: Option<&str>) -> UsageTotals {
         let model = &self.agent().definition.model;
         let prices = self.shared.models.prices(&model.id, served);
         let cost = prices.map(|prices| prices.cost(used, model.inference_geo.as_deref()));
@@ -205,15 +232,19 @@ impl Wake {
     }
 
     /// A failed request: tried again later, or the end of the turn.
-    async fn failed(
+    pub(super) async fn failed(
         &mut self,
         error: &models::Error,
         span: &EventId,
         previews: &Previews,
     ) -> Result<Flow, Stop> {
         let used = previews.usage();
-        let mut entries = vec![span_end(span, true, used.for_span())];
+        let end = span_end(span, true, used.for_span());
         let usage = self.counted(used, None);
+        if error.kind == ErrorKind::Overflow && compaction::answers_overflow(&self.transcript) {
+            return self.shorten(end, usage, error).await;
+        }
+        let mut entries = vec![end];
         let said =
             |status| SessionError::new(error.session_error_type(), error.message.clone(), status);
         let now = self.shared.clock.now();
@@ -272,6 +303,6 @@ fn ending(response: &Response) -> Option<(StopReason, Option<StopDetails>)> {
     }
 }
 
-fn count(outcome: &'static str) {
+pub(super) fn count(outcome: &'static str) {
     metrics::counter!("manyhands_model_requests_total", "outcome" => outcome).increment(1);
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use manyhands_brain::models::{ModelSpec, ProviderSpec, Registry, Timeouts};
+use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Registry, Timeouts};
 use manyhands_brain::{Brain, Config, Probe, Retries};
 use manyhands_hands::provider::fake::Fake;
 use manyhands_hands::{Call, Output};
 use manyhands_protocol::agent::{SessionAgent, Tool};
+use manyhands_protocol::budget::Budget;
 use manyhands_protocol::content::ContentBlock;
 use manyhands_protocol::event::{Confirmation, EventBody};
 use manyhands_protocol::session::SessionStatus;
@@ -46,7 +47,7 @@ pub(crate) struct Bed {
 }
 
 /// The models of a bed: the scripted server, with short patience.
-fn specs(url: &str) -> Vec<ModelSpec> {
+pub(crate) fn specs(url: &str) -> Vec<ModelSpec> {
     let provider = ProviderSpec::Anthropic {
         base_url: Some(url.parse().expect("a URL")),
         key: Some("test-key".into()),
@@ -67,6 +68,16 @@ pub(crate) fn impatient_specs(url: &str) -> Vec<ModelSpec> {
             between: Duration::from_secs(1),
         };
     }
+    specs
+}
+
+/// As [`specs`], at a cent for each token of input, and nothing for others.
+pub(crate) fn priced_specs(url: &str) -> Vec<ModelSpec> {
+    let mut specs = specs(url);
+    specs[0].prices = Some(Prices {
+        input: Price::per_million(10_000.0).expect("a price"),
+        ..Prices::default()
+    });
     specs
 }
 
@@ -169,6 +180,35 @@ impl Bed {
                 let change = Change {
                     append,
                     agent: Some(agent),
+                    ..Change::default()
+                };
+                Ok::<_, ()>((change, ()))
+            })
+            .await
+            .unwrap();
+        assert!(changed.is_some());
+    }
+
+    /// Caps what the session may cost, or removes the cap, as a session update does.
+    pub(crate) async fn set_budget(&self, cents: Option<u64>) {
+        let budget = cents.map(Budget::of_cents);
+        let changed = self
+            .store
+            .change(&self.workspace, &self.session, &[], move |_| {
+                let updated = EventBody::SessionUpdated {
+                    agent: None,
+                    budget: Some(budget),
+                    metadata: None,
+                    title: None,
+                };
+                let append = Append {
+                    entries: vec![NewEntry::event(updated)],
+                    ..Append::default()
+                };
+                let change = Change {
+                    append,
+                    wants_brain: true,
+                    budget: Some(budget),
                     ..Change::default()
                 };
                 Ok::<_, ()>((change, ()))
@@ -354,6 +394,12 @@ pub(crate) fn hold_at(point: &'static str, nth: usize, gate: &Gate) -> Probe {
 
 pub(crate) fn message(text: &str) -> EventBody {
     EventBody::UserMessage {
+        content: vec![ContentBlock::text(text)],
+    }
+}
+
+pub(crate) fn system(text: &str) -> EventBody {
+    EventBody::SystemMessage {
         content: vec![ContentBlock::text(text)],
     }
 }

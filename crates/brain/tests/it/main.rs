@@ -1,11 +1,16 @@
 //! Wakes told as stories: a real store, fake hands, a scripted model over HTTP.
 
 mod bed;
+mod budgets;
+mod compaction;
 mod confirmations;
 mod crashes;
 mod custom;
 mod failures;
 mod interrupts;
+mod judging;
 mod plain;
 mod prefixes;
+mod rules_turn;
+mod system_messages;
 mod tools;

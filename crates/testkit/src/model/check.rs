@@ -48,14 +48,14 @@ pub fn check(headers: &HeaderMap, body: &Value) -> Vec<String> {
 }
 
 #[derive(Default)]
-struct Violations(Vec<String>);
+pub(super) struct Violations(pub(super) Vec<String>);
 
 impl Violations {
-    fn add(&mut self, path: &str, problem: &str) {
+    pub(super) fn add(&mut self, path: &str, problem: &str) {
         self.0.push(format!("{path}: {problem}"));
     }
 
-    fn require(&mut self, holds: bool, path: &str, problem: &str) {
+    pub(super) fn require(&mut self, holds: bool, path: &str, problem: &str) {
         if !holds {
             self.add(path, problem);
         }
@@ -69,7 +69,13 @@ fn check_headers(headers: &HeaderMap, found: &mut Violations) {
     found.require(keyed, "authentication", "no x-api-key and no bearer token");
     let version = text("anthropic-version").is_some_and(|version| !version.is_empty());
     found.require(version, "anthropic-version", "header is required");
-    let json = text("content-type").is_some_and(|kind| kind.starts_with("application/json"));
+    check_content_type(headers, found);
+}
+
+pub(super) fn check_content_type(headers: &HeaderMap, found: &mut Violations) {
+    let kind = headers.get("content-type");
+    let kind = kind.and_then(|value| value.to_str().ok());
+    let json = kind.is_some_and(|kind| kind.starts_with("application/json"));
     found.require(json, "content-type", "must be application/json");
 }
 
@@ -196,11 +202,16 @@ fn check_messages(messages: &Value, found: &mut Violations) {
                     "a system message must not stand between `tool_use` and `tool_result`",
                 );
                 open = pending;
+                let role = |at: Option<usize>| messages.get(at?)?["role"].as_str();
+                let placed = role(index.checked_sub(1)) == Some("user")
+                    && matches!(role(Some(index + 1)), None | Some("assistant"));
+                found.require(
+                    placed,
+                    &path,
+                    "a system message goes behind a user message, last or before an assistant's",
+                );
             }
-            _ => found.add(
-                &format!("{path}.role"),
-                "must be user, assistant or system",
-            ),
+            _ => found.add(&format!("{path}.role"), "must be user, assistant or system"),
         }
     }
     found.require(
@@ -505,9 +516,18 @@ mod tests {
         };
         expect(insert(1, told.clone()), &[]);
         expect(insert(3, told.clone()), &[]);
-        expect(insert(0, told.clone()), &["first message"]);
-        expect(insert(2, told.clone()), &["must not stand between"]);
-        let mut with_image = told;
+        let misplaced = "goes behind a user message";
+        expect(insert(0, told.clone()), &["first message", misplaced]);
+        expect(
+            insert(2, told.clone()),
+            &["must not stand between", misplaced],
+        );
+        let two = |body: &mut Value| {
+            insert(3, told.clone())(body);
+            insert(4, told.clone())(body);
+        };
+        expect(two, &[misplaced, misplaced]);
+        let mut with_image = told.clone();
         with_image["content"][0] = json!({"type": "image", "source": {}});
         expect(insert(3, with_image), &["block type \"image\""]);
     }

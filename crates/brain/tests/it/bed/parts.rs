@@ -92,6 +92,9 @@ pub(super) fn admit(
                 work = true;
                 confirmed = Some(id.clone());
             }
+            // Alone on an idle session it is read at once and opens no turn.
+            EventBody::SystemMessage { .. } if idle && open == 0 && !work => queued = false,
+            EventBody::SystemMessage { .. } => work |= !idle,
             _ => work |= !idle || !waiting,
         }
         append.entries.push(NewEntry::Event { id, body, queued });
@@ -132,7 +135,9 @@ pub(super) fn line(entry: &Entry) -> String {
         texts.collect::<Vec<_>>().join("|")
     };
     match &**name {
-        "user.message" | "agent.message" => format!("{name}: {}", texts(&body["content"])),
+        "user.message" | "system.message" | "agent.message" => {
+            format!("{name}: {}", texts(&body["content"]))
+        }
         "user.tool_confirmation" => format!("{name}: {}", body["result"].as_str().unwrap()),
         "user.custom_tool_result" => format!("{name}: {}", texts(&body["content"])),
         "agent.tool_use" => format!(
