@@ -8,13 +8,14 @@ use std::time::Duration;
 use manyhands_hands::Provider;
 use manyhands_protocol::SessionId;
 use manyhands_protocol::time::SharedClock;
-use manyhands_store::{Lease, Nudge, Store};
+use manyhands_store::{Error as StoreError, Lease, Nudge, Store};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use crate::activity::{Activities, Activity};
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::models::Registry;
@@ -27,9 +28,13 @@ const BATCH: u32 = 256;
 /// The longest pause of a session whose wakes fail.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Between two looks for sessions that fell between two leases.
+const STRAYS: Duration = Duration::from_secs(60);
+
 /// The running brain. Dropping it ends all wakes where they are, as a crash would.
 pub struct Brain {
     task: JoinHandle<()>,
+    activities: Activities,
 }
 
 impl Brain {
@@ -45,6 +50,7 @@ impl Brain {
         cancel: CancellationToken,
     ) -> Self {
         let nudges = store.nudges();
+        let activities = Activities::default();
         let shared = Arc::new(Shared {
             cache: Cache::new(config.transcript_cache),
             permits: Arc::new(Semaphore::new(config.wakes.max(1))),
@@ -60,11 +66,19 @@ impl Brain {
             running: HashMap::new(),
             by_task: HashMap::new(),
             pauses: HashMap::new(),
+            unattended: HashMap::new(),
+            activities: activities.clone(),
             tasks: JoinSet::new(),
         };
         Self {
             task: tokio::spawn(dispatcher.run(nudges)),
+            activities,
         }
+    }
+
+    /// What this brain's wakes are doing, for [`why`](crate::why).
+    pub fn activities(&self) -> Activities {
+        self.activities.clone()
     }
 
     /// Returns when all wakes have stopped after a cancellation.
@@ -91,12 +105,18 @@ struct Dispatcher {
     by_task: HashMap<Id, SessionId>,
     /// Sessions whose last wake failed: how often in a row, and until when they are left alone.
     pauses: HashMap<SessionId, (u32, Instant)>,
+    /// Leases that had no wake at the last look, and the epoch of each.
+    unattended: HashMap<SessionId, i64>,
+    activities: Activities,
     tasks: JoinSet<Result<(), Stop>>,
 }
 
 struct Running {
     lease: Lease,
     signal: watch::Sender<u64>,
+    activity: Arc<Activity>,
+    /// Ends the wake because it does not get on.
+    stalled: CancellationToken,
     /// A lease that was granted after the running wake gave its own back.
     next: Option<Lease>,
 }
@@ -109,16 +129,23 @@ impl Dispatcher {
         }
         let mut tick = tokio::time::interval(self.shared.config.tick);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut strays = tokio::time::interval(STRAYS);
+        strays.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => break,
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
+                // The timers before the nudges, which may come without a break.
+                _ = tick.tick() => {
+                    self.end_stalled();
+                    self.look().await;
+                }
+                _ = strays.tick() => self.look_for_strays().await,
                 nudge = next(&mut nudges) => match nudge {
                     Some(nudge) => self.nudged(nudge).await,
                     None => nudges = None,
                 },
-                _ = tick.tick() => self.look().await,
             }
         }
         // Each wake hears the cancellation itself and gives its lease back.
@@ -183,20 +210,83 @@ impl Dispatcher {
         }
     }
 
+    /// The watchdog: ends wakes that do not get on, by progress and not by time alone.
+    fn end_stalled(&self) {
+        for (session, running) in &self.running {
+            let look = running.activity.look();
+            if look.left != Some(Duration::ZERO) || running.stalled.is_cancelled() {
+                continue;
+            }
+            let doing = look.doing.label();
+            tracing::error!(session.id = %session, doing, "a wake does not get on: it is ended");
+            metrics::counter!("manyhands_wakes_stalled_total", "doing" => doing).increment(1);
+            running.stalled.cancel();
+        }
+    }
+
+    /// The net behind the timer. Neither of the two should ever be found: sessions that run, that nobody wants and
+    /// nobody holds; and leases of this process without a wake, seen twice in a row.
+    async fn look_for_strays(&mut self) {
+        if let Err(error) = self.rescue().await {
+            tracing::warn!(%error, "cannot look for stranded sessions");
+        }
+    }
+
+    async fn rescue(&mut self) -> Result<(), StoreError> {
+        for (_, session) in self.shared.store.rescue_stranded(BATCH).await? {
+            tracing::error!(session.id = %session, "a session at work was stranded: a brain is wanted again");
+            metrics::counter!("manyhands_sessions_stranded_total").increment(1);
+        }
+        let mut before = std::mem::take(&mut self.unattended);
+        let mut after: Option<SessionId> = None;
+        loop {
+            let held = self.shared.store.held(after.as_ref(), BATCH).await?;
+            let whole = held.len() == BATCH as usize;
+            after = held.last().map(|lease| lease.session.clone());
+            for lease in held {
+                if self.running.contains_key(&lease.session) {
+                    continue;
+                }
+                if before.remove(&lease.session) == Some(lease.epoch) {
+                    tracing::error!(session.id = %lease.session, "a lease had no wake: it is given back");
+                    metrics::counter!("manyhands_leases_unattended_total").increment(1);
+                    quarantine::release(&self.shared.store, &lease).await;
+                } else {
+                    // Its nudge may be on the way.
+                    self.unattended.insert(lease.session, lease.epoch);
+                }
+            }
+            if !whole {
+                return Ok(());
+            }
+        }
+    }
+
     fn wake(&mut self, lease: Lease) {
         let (signal, heard) = watch::channel(0);
         let session = lease.session.clone();
         let (shared, cancel) = (Arc::clone(&self.shared), self.cancel.clone());
         let span = tracing::info_span!("wake", session.id = %session);
         let held = lease.clone();
+        let activity = Arc::new(Activity::new(self.shared.clock.now()));
+        let stalled = CancellationToken::new();
+        let (own, ends) = (Arc::clone(&activity), stalled.clone());
         let work = async move {
             let permits = Arc::clone(&shared.permits);
             let woken = async {
-                match permits.acquire_owned().await {
-                    Ok(permit) => wake::run(Arc::clone(&shared), held.clone(), heard, permit).await,
-                    // Never closed; were it, the session would wait for the next server.
-                    Err(_) => Ok(()),
-                }
+                let woken = async {
+                    match permits.acquire_owned().await {
+                        Ok(permit) => {
+                            let own = Arc::clone(&own);
+                            wake::run(Arc::clone(&shared), held.clone(), heard, permit, own).await
+                        }
+                        // Never closed; were it, the session would wait for the next server.
+                        Err(_) => Ok(()),
+                    }
+                };
+                let stalled = || Stop::Stalled(own.look().doing.label());
+                let ended = ends.run_until_cancelled(woken).await;
+                ended.unwrap_or_else(|| Err(stalled()))
             };
             let cut = cancel.run_until_cancelled(woken).await;
             match cut {
@@ -211,15 +301,16 @@ impl Dispatcher {
         };
         let task = self.tasks.spawn(work.instrument(span));
         self.by_task.insert(task.id(), session.clone());
-        let next = None;
-        self.running.insert(
-            session,
-            Running {
-                lease,
-                signal,
-                next,
-            },
-        );
+        self.activities
+            .insert(session.clone(), Arc::clone(&activity));
+        let running = Running {
+            lease,
+            signal,
+            activity,
+            stalled,
+            next: None,
+        };
+        self.running.insert(session, running);
     }
 
     fn ended(&mut self, ended: Result<(Id, Result<(), Stop>), JoinError>) {
@@ -235,11 +326,12 @@ impl Dispatcher {
             return;
         };
         let running = self.running.remove(&session);
+        self.activities.remove(&session);
         match outcome {
             Ok(()) | Err(Stop::Lost) => {
                 self.pauses.remove(&session);
             }
-            Err(Stop::Store(_) | Stop::Faulty(_)) => {
+            Err(Stop::Store(_) | Stop::Faulty(_) | Stop::Stalled(_)) => {
                 let failures = self
                     .pauses
                     .get(&session)

@@ -12,6 +12,7 @@ use manyhands_protocol::event::{Preview, PreviewDelta, PreviewKind, PreviewedEve
 use manyhands_protocol::{EventId, SessionId};
 use manyhands_store::Store;
 
+use crate::activity::Activity;
 use crate::models::{BlockKind, Delta, Sink, Usage};
 
 /// Ids that previews announced, by the place of the first block of the event.
@@ -24,6 +25,9 @@ pub(crate) struct Previews(Arc<Mutex<State>>);
 struct State {
     store: Store,
     session: SessionId,
+    activity: Arc<Activity>,
+    /// Whether anybody may see what comes.
+    shown: bool,
     /// `Some` until the span start is durable.
     held: Option<Vec<Preview>>,
     run: Option<Run>,
@@ -44,11 +48,22 @@ struct Run {
 }
 
 impl Previews {
-    /// Previews of a request that is being sent now.
-    pub(crate) fn new(store: Store, session: SessionId) -> Self {
+    /// Previews of a request that is being sent now; what comes counts as progress of the activity.
+    pub(crate) fn new(store: Store, session: SessionId, activity: Arc<Activity>) -> Self {
+        Self::of(store, session, activity, true)
+    }
+
+    /// As [`new`](Self::new), for a request whose answer is not for clients: nothing is shown.
+    pub(crate) fn hidden(store: Store, session: SessionId, activity: Arc<Activity>) -> Self {
+        Self::of(store, session, activity, false)
+    }
+
+    fn of(store: Store, session: SessionId, activity: Arc<Activity>, shown: bool) -> Self {
         Self(Arc::new(Mutex::new(State {
             store,
             session,
+            activity,
+            shown,
             held: Some(Vec::new()),
             run: None,
             announced: BTreeMap::new(),
@@ -83,7 +98,13 @@ impl Previews {
 
 impl Sink for Previews {
     fn delta(&mut self, delta: Delta<'_>) {
-        self.lock().delta(delta);
+        let mut state = self.lock();
+        state.activity.progress();
+        state.delta(delta);
+    }
+
+    fn alive(&mut self) {
+        self.lock().activity.progress();
     }
 }
 
@@ -97,7 +118,9 @@ impl State {
                     metrics::histogram!("manyhands_model_first_token_seconds")
                         .record(self.asked.elapsed().as_secs_f64());
                 }
-                self.start(index, kind);
+                if self.shown {
+                    self.start(index, kind);
+                }
             }
             Delta::Text { text, .. } => self.text(text),
         }
@@ -178,7 +201,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
-    use manyhands_protocol::time::SystemClock;
+    use manyhands_protocol::time::{Clock as _, SystemClock};
     use manyhands_store::{Config, Database, TailItem};
 
     use super::*;
@@ -204,7 +227,8 @@ mod tests {
         .unwrap();
         let session = SessionId::generate();
         let mut tail = store.subscribe(&session);
-        let previews = Previews::new(store.clone(), session);
+        let activity = Arc::new(Activity::new(SystemClock.now()));
+        let previews = Previews::new(store.clone(), session, activity);
         let mut sink = previews.clone();
         for delta in [
             start(0, BlockKind::Thinking),

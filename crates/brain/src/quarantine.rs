@@ -1,6 +1,8 @@
 //! What becomes of a session whose wake failed: given back to be tried again, or ended after the third same failure
 //! (security LOG-4).
 
+use std::time::Duration;
+
 use manyhands_protocol::event::{EventBody, RetryStatus, SessionError, SessionErrorType};
 use manyhands_protocol::session::SessionStatus;
 use manyhands_store::{Append, Error as StoreError, Lease, NewEntry, Store};
@@ -21,36 +23,67 @@ pub(crate) async fn after_failure(shared: &Shared, lease: &Lease, stop: &Stop) {
         }
         Stop::Faulty(reason) => {
             tracing::error!(session.id = %lease.session, reason, "the wake failed");
-            metrics::counter!("manyhands_wake_failures_total").increment(1);
-            if let Err(error) = write_down(&shared.store, lease, reason).await {
-                tracing::warn!(session.id = %lease.session, %error, "the failure could not be written down");
-                release(&shared.store, lease).await;
-            }
+            fail(shared, lease, reason, None).await;
+        }
+        Stop::Stalled(doing) => {
+            let reason = format!("no progress while {doing}");
+            let message = format!(
+                "The session did not get on: nothing happened while {doing}. It is tried again."
+            );
+            let error = SessionError::new(
+                SessionErrorType::UnknownError,
+                message,
+                RetryStatus::Retrying,
+            );
+            fail(shared, lease, &reason, Some(error)).await;
         }
     }
 }
 
-/// Gives a lease back; one that cannot be given back ends with its instance.
-pub(crate) async fn release(store: &Store, lease: &Lease) {
-    if let Err(error) = store.release(lease).await {
-        tracing::warn!(session.id = %lease.session, %error, "the lease could not be given back");
-    }
+async fn fail(shared: &Shared, lease: &Lease, reason: &str, said: Option<SessionError>) {
+    metrics::counter!("manyhands_wake_failures_total").increment(1);
+    // A store that never answers must not keep the wake's place.
+    let limit = shared.config.watchdog.look_up;
+    let written = tokio::time::timeout(limit, write_down(&shared.store, lease, reason, said));
+    let error = match written.await {
+        Ok(Ok(())) => return,
+        Ok(Err(stop)) => stop.to_string(),
+        Err(_) => "the store does not answer".to_owned(),
+    };
+    tracing::warn!(session.id = %lease.session, error, "the failure could not be written down");
+    release(&shared.store, lease).await;
 }
 
-async fn write_down(store: &Store, lease: &Lease, reason: &str) -> Result<(), Stop> {
+/// How long a lease's end is waited for. The write itself goes on without its caller.
+const RELEASE: Duration = Duration::from_secs(10);
+
+/// Gives a lease back; one that cannot be given back is found by the dispatcher's look for strays.
+pub(crate) async fn release(store: &Store, lease: &Lease) {
+    let error = match tokio::time::timeout(RELEASE, store.release(lease)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the store does not answer".to_owned(),
+    };
+    tracing::warn!(session.id = %lease.session, error, "the lease could not be given back");
+}
+
+async fn write_down(
+    store: &Store,
+    lease: &Lease,
+    reason: &str,
+    said: Option<SessionError>,
+) -> Result<(), Stop> {
     let count = failures(store, lease, reason).await? + 1;
     let reason = reason.to_owned();
     let failed = private(WAKE_FAILED, &WakeFailed { reason, count });
     if count < FAILURES {
-        store
-            .append(
-                lease,
-                Append {
-                    entries: vec![failed],
-                    ..Append::default()
-                },
-            )
-            .await?;
+        let mut entries = vec![failed];
+        entries.extend(said.map(|error| NewEntry::event(EventBody::SessionError { error })));
+        let append = Append {
+            entries,
+            ..Append::default()
+        };
+        store.append(lease, append).await?;
         release(store, lease).await;
         return Ok(());
     }

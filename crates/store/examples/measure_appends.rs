@@ -64,6 +64,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             agent: serde_json::from_value(serde_json::to_value(&agent)?)?,
             title: None,
             metadata: Default::default(),
+            budget: None,
             change: Change {
                 append: append(),
                 wants_brain: true,

@@ -66,6 +66,23 @@ impl Store {
             })
             .collect()
     }
+
+    /// Whether a living instance has the lease of a session.
+    pub async fn is_held(
+        &self,
+        workspace: &WorkspaceId,
+        session: &SessionId,
+    ) -> Result<bool, Error> {
+        let row = self
+            .inner
+            .db
+            .read_one(
+                "SELECT id FROM sessions WHERE id = $1 AND workspace = $2 AND holder IN (SELECT id FROM living)",
+                values![session.as_str(), workspace.as_str()],
+            )
+            .await?;
+        Ok(row.is_some())
+    }
 }
 
 /// Reads whose session it is, and which.

@@ -1,7 +1,7 @@
 //! Sessions between two leases, what a brain reads of its own entries, and the append that stands for all before it.
 
 use manyhands_protocol::session::SessionStatus;
-use manyhands_store::{Append, AppendError, Change, NewEntry};
+use manyhands_store::{Append, AppendError, Change, Lease, NewEntry};
 
 use crate::bed::*;
 
@@ -87,6 +87,12 @@ async fn i_8_held_leases_are_listed_in_pages(bed: Bed) {
     assert_eq!(world.store.held(after, 2).await.unwrap(), leases[2..]);
     world.store.release(&leases[0]).await.unwrap();
     assert_eq!(world.store.held(None, 10).await.unwrap(), leases[1..]);
+    let is_held = |lease: &Lease| {
+        let (store, lease) = (world.store.clone(), lease.clone());
+        async move { store.is_held(&lease.workspace, &lease.session).await }
+    };
+    assert!(!is_held(&leases[0]).await.unwrap());
+    assert!(is_held(&leases[1]).await.unwrap());
 }
 
 async fn cc_2_an_append_at_a_position_is_refused_behind_any_other_entry(bed: Bed) {

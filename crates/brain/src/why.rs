@@ -1,0 +1,392 @@
+//! What a session waits for, since when, and who has to act: in one sentence, and for machines (security I8).
+
+use manyhands_protocol::session::SessionStatus;
+use manyhands_protocol::{EventId, Timestamp};
+use manyhands_store::{SessionRecord, Store};
+use serde::Serialize;
+
+use crate::activity::{Activities, Doing, Look};
+use crate::history::{self, HistoryError};
+use crate::record::CallKind;
+use crate::replay::{Call, Transcript};
+
+/// What a session waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Why {
+    /// The kind of wait.
+    pub state: State,
+    /// Who has to act.
+    pub waiting_for: Party,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it ends by itself at the latest, where it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// What it is about.
+    pub details: Details,
+    /// All of it for people.
+    pub sentence: String,
+}
+
+/// The kinds of waits: a session is in exactly one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The turn is over.
+    AwaitingMessage,
+    /// Calls want a result or a confirmation of the client.
+    AwaitingAnswers,
+    /// The budget is used up.
+    AwaitingBudget,
+    /// There is work, and no brain has taken it yet.
+    AwaitingBrain,
+    /// The model answers.
+    AskingModel,
+    /// The model summarises the conversation.
+    Summarising,
+    /// A judge decides whether calls may run.
+    JudgingCalls,
+    /// A sandbox starts.
+    StartingSandbox,
+    /// Calls run.
+    RunningTools,
+    /// A failed model request is tried again later.
+    AwaitingRetry,
+    /// The server reads and writes.
+    Working,
+    /// Nothing will happen any more.
+    Ended,
+}
+
+/// Who has to act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Party {
+    /// The client.
+    Client,
+    /// This server.
+    Server,
+    /// The model's endpoint.
+    Model,
+    /// The sandbox, or what it is started by.
+    Sandbox,
+    /// The operator's judge of calls.
+    Judge,
+    /// Nobody: it is over.
+    Nobody,
+}
+
+/// What a wait is about. Absent members do not apply.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Details {
+    /// The calls in question.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<WaitingCall>,
+    /// The model's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How many requests have failed in a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// Messages and interrupts that wait to be taken.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub queued: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// A call that is waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WaitingCall {
+    /// The tool-use event.
+    pub event_id: EventId,
+    /// The tool.
+    pub name: String,
+    /// What it needs.
+    pub needs: Need,
+}
+
+/// What a call needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Need {
+    /// A `user.custom_tool_result`.
+    Result,
+    /// A `user.tool_confirmation`.
+    Confirmation,
+    /// To end.
+    Time,
+}
+
+/// All that the answer depends on.
+pub(crate) struct Facts<'a> {
+    /// The session's row.
+    pub(crate) record: &'a SessionRecord,
+    /// Its log, folded.
+    pub(crate) transcript: &'a Transcript,
+    /// When its status changed last.
+    pub(crate) changed: Timestamp,
+    /// What its wake in this process is doing, if it has one.
+    pub(crate) live: Option<Look>,
+    /// Whether a living server, this one or another, has its lease.
+    pub(crate) held: bool,
+    /// Now.
+    pub(crate) now: Timestamp,
+}
+
+/// What a session waits for: from its row and its log, and from the wake that works on it when this process has it.
+///
+/// # Errors
+/// When the store fails or the log cannot be read.
+pub async fn why(
+    store: &Store,
+    activities: &Activities,
+    record: &SessionRecord,
+    now: Timestamp,
+) -> Result<Why, HistoryError> {
+    let live = activities.look(&record.id);
+    let held = store.is_held(&record.workspace, &record.id).await?;
+    let mut transcript = history::start(store, &record.id, record.last_position).await?;
+    let mut changed = None;
+    history::catch_up(store, &record.id, &mut transcript, |entry| {
+        if entry.type_name.starts_with("session.status_") {
+            changed = Some(entry.created_at);
+        }
+    })
+    .await?;
+    Ok(explain(&Facts {
+        record,
+        transcript: &transcript,
+        changed: changed.unwrap_or(record.created_at),
+        live,
+        held,
+        now,
+    }))
+}
+
+/// The answer.
+pub(crate) fn explain(facts: &Facts<'_>) -> Why {
+    let record = facts.record;
+    if record.archived_at.is_some() || record.status == SessionStatus::Terminated {
+        return ended(facts);
+    }
+    match &facts.live {
+        Some(look) if record.status != SessionStatus::Idle => at_work(facts, look),
+        _ => at_rest(facts),
+    }
+}
+
+fn ended(facts: &Facts<'_>) -> Why {
+    let (since, what) = match (facts.record.archived_at, facts.record.terminated_at) {
+        (Some(at), _) => (at, "was archived"),
+        (None, at) => (at.unwrap_or(facts.changed), "was terminated"),
+    };
+    let sentence =
+        format!("The session {what}: nothing more happens, its history can still be read.");
+    Why {
+        since,
+        ..facts.answer(State::Ended, Party::Nobody, sentence)
+    }
+}
+
+/// What its wake says.
+fn at_work(facts: &Facts<'_>, look: &Look) -> Why {
+    let model = &facts.record.agent.definition.model.id;
+    let answer = match &look.doing {
+        Doing::Queueing => {
+            let sentence = "The session waits for a place among the sessions at work: the server has as many as its limit allows.";
+            facts.answer(State::AwaitingBrain, Party::Server, sentence)
+        }
+        Doing::Working => facts.working(),
+        Doing::Asking => facts.asking(),
+        Doing::Compacting => {
+            let sentence = format!(
+                "The session waits for the model {model} to summarise the conversation, which has become too long for it."
+            );
+            let answer = facts.answer(State::Summarising, Party::Model, sentence);
+            facts.about_model(answer)
+        }
+        Doing::Judging => {
+            let sentence =
+                "The session waits for the judge that decides whether the model's calls may run.";
+            facts.answer(State::JudgingCalls, Party::Judge, sentence)
+        }
+        Doing::Provisioning => {
+            let sentence = "The session waits for its sandbox to start.";
+            facts.answer(State::StartingSandbox, Party::Sandbox, sentence)
+        }
+        Doing::Running(calls) => facts.running(|id, _| calls.contains(id)),
+        Doing::Waiting { until } => facts.retrying(*until),
+    };
+    let until = look.left.map(|left| {
+        let micros = i64::try_from(left.as_micros()).unwrap_or(i64::MAX);
+        Timestamp::from_micros(facts.now.as_micros().saturating_add(micros))
+    });
+    Why {
+        since: look.since,
+        until: answer.until.or(until),
+        ..answer
+    }
+}
+
+/// What its row and its log say.
+fn at_rest(facts: &Facts<'_>) -> Why {
+    let transcript = facts.transcript;
+    let now = facts.now;
+    match facts.record.status {
+        SessionStatus::Idle
+            if transcript
+                .open_calls()
+                .any(|(_, call)| call.waits_for_client()) =>
+        {
+            facts.answers()
+        }
+        SessionStatus::Idle if facts.record.at_cap(now) => {
+            let sentence =
+                "The session's budget is used up: it goes on when the budget is raised or removed.";
+            facts.answer(State::AwaitingBudget, Party::Client, sentence)
+        }
+        SessionStatus::Idle if transcript.has_message() || transcript.is_interrupted() => {
+            facts.wanting()
+        }
+        SessionStatus::Idle => {
+            let sentence = "The session waits for a message: its last turn is over.";
+            facts.answer(State::AwaitingMessage, Party::Client, sentence)
+        }
+        SessionStatus::Rescheduling => match transcript.retry.map(|retry| retry.until()) {
+            Some(until) if until > now => facts.retrying(until),
+            _ => facts.wanting(),
+        },
+        // Another server works on it: its log alone tells what it does.
+        _ if facts.held && transcript.open_span.is_some() => facts.asking(),
+        _ if facts.held && transcript.open_calls().next().is_some() => {
+            facts.running(|_, call| call.started.is_some())
+        }
+        _ if facts.held => facts.working(),
+        _ => facts.wanting(),
+    }
+}
+
+impl Facts<'_> {
+    fn answer(&self, state: State, waiting_for: Party, sentence: impl Into<String>) -> Why {
+        Why {
+            state,
+            waiting_for,
+            since: self.changed,
+            until: None,
+            details: Details {
+                queued: self.transcript.queued.len(),
+                ..Details::default()
+            },
+            sentence: sentence.into(),
+        }
+    }
+
+    fn wanting(&self) -> Why {
+        let sentence = "The session has work and waits for the server to take it up, which happens within a second or two.";
+        self.answer(State::AwaitingBrain, Party::Server, sentence)
+    }
+
+    fn working(&self) -> Why {
+        let sentence = "The server is reading and writing the session's log.";
+        self.answer(State::Working, Party::Server, sentence)
+    }
+
+    fn asking(&self) -> Why {
+        let model = &self.record.agent.definition.model.id;
+        let sentence = format!("The session waits for the answer of the model {model}.");
+        let answer = self.answer(State::AskingModel, Party::Model, sentence);
+        self.about_model(answer)
+    }
+
+    fn about_model(&self, mut answer: Why) -> Why {
+        answer.details.model = Some(self.record.agent.definition.model.id.clone());
+        answer
+    }
+
+    fn retrying(&self, until: Timestamp) -> Why {
+        let attempt = self.transcript.retry.map(|retry| retry.attempt);
+        let failed = match attempt {
+            Some(1) | None => "The last request to the model failed".to_owned(),
+            Some(times) => format!("The last {times} requests to the model failed"),
+        };
+        let sentence = format!("{failed}; the session waits until {until} to try again.");
+        let mut answer = self.answer(State::AwaitingRetry, Party::Server, sentence);
+        answer.until = Some(until);
+        answer.details.attempt = attempt;
+        self.about_model(answer)
+    }
+
+    fn running(&self, wanted: impl Fn(&EventId, &Call) -> bool) -> Why {
+        let calls = self.calls(|id, call| wanted(id, call), |_| Need::Time);
+        let sentence = format!("The session waits for {} to end.", told(&calls));
+        let mut answer = self.answer(State::RunningTools, Party::Sandbox, sentence);
+        answer.details.calls = calls;
+        answer
+    }
+
+    fn answers(&self) -> Why {
+        let need = |call: &Call| match call.kind {
+            CallKind::Custom => Need::Result,
+            _ => Need::Confirmation,
+        };
+        let calls = self.calls(|_, call| call.waits_for_client(), need);
+        let of = |need| -> Vec<WaitingCall> {
+            let found = calls.iter().filter(|call| call.needs == need);
+            found.cloned().collect()
+        };
+        let (results, confirmations) = (of(Need::Result), of(Need::Confirmation));
+        let mut wants = Vec::new();
+        if !results.is_empty() {
+            wants.push(format!("for the client's result of {}", told(&results)));
+        }
+        if !confirmations.is_empty() {
+            let text = told(&confirmations);
+            wants.push(format!("for the client to allow or deny {text}"));
+        }
+        let sentence = format!("The session waits {}.", wants.join(" and "));
+        let mut answer = self.answer(State::AwaitingAnswers, Party::Client, sentence);
+        answer.details.calls = calls;
+        answer
+    }
+
+    fn calls(
+        &self,
+        wanted: impl Fn(&EventId, &Call) -> bool,
+        need: impl Fn(&Call) -> Need,
+    ) -> Vec<WaitingCall> {
+        let open = self.transcript.open_calls();
+        open.filter(|(id, call)| wanted(id, call))
+            .map(|(id, call)| WaitingCall {
+                event_id: id.clone(),
+                name: call.name.clone(),
+                needs: need(call),
+            })
+            .collect()
+    }
+}
+
+/// Calls in words: `bash (sevt_…) and read (sevt_…)`.
+fn told(calls: &[WaitingCall]) -> String {
+    const SHOWN: usize = 3;
+    let mut texts: Vec<String> = calls
+        .iter()
+        .take(SHOWN)
+        .map(|call| format!("{} ({})", call.name, call.event_id))
+        .collect();
+    match calls.len().saturating_sub(SHOWN) {
+        0 => {}
+        1 => texts.push("1 more call".to_owned()),
+        more => texts.push(format!("{more} more calls")),
+    }
+    match texts.split_last() {
+        None => "its tools".to_owned(),
+        Some((last, [])) => last.clone(),
+        Some((last, before)) => format!("{} and {last}", before.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests;
