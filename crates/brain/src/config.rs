@@ -24,6 +24,13 @@ pub struct Config {
     pub judge_patience: Duration,
     /// When to give a model request up.
     pub retries: Retries,
+    /// The part of a model's window, without its output, that may be full before the conversation is summarised
+    /// (runtime CC-1).
+    pub compact_at: f64,
+    /// Summaries in a row, without an answer in between, before the turn is given up (runtime ER-5).
+    pub compactions_in_a_row: u32,
+    /// When a wake counts as stuck.
+    pub watchdog: Watchdog,
     /// Bytes of folded transcripts that are kept between wakes; 0 switches the cache off.
     pub transcript_cache: usize,
     /// Called at every durable step.
@@ -44,6 +51,28 @@ pub struct Retries {
     pub longest: Duration,
 }
 
+/// How long a wake may go without progress, beyond what it waits for (security I8). Progress is anything that comes of
+/// the model, a result, an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watchdog {
+    /// Beyond the time limits of the model, of a tool call, of a judge: these end what they limit first.
+    pub grace: Duration,
+    /// A look-up or a write in the store, or a look-up in the hands.
+    pub look_up: Duration,
+    /// The start of a sandbox.
+    pub provision: Duration,
+}
+
+impl Default for Watchdog {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(30),
+            look_up: Duration::from_secs(60),
+            provision: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -55,6 +84,9 @@ impl Default for Config {
             judge: None,
             judge_patience: Duration::from_secs(30),
             retries: Retries::default(),
+            compact_at: 0.8,
+            compactions_in_a_row: 3,
+            watchdog: Watchdog::default(),
             transcript_cache: 8 << 20,
             #[cfg(feature = "failpoints")]
             probe: None,

@@ -5,13 +5,16 @@
 //! runs tools in the hands, appends what happened, and goes on until there is nothing to do. Deciding is pure, doing is
 //! in `wake`. This room knows no SQL and no routes. Start at `wake.rs`; `docs/design/brain.md` has the whole story.
 
+mod activity;
 mod answer;
 mod cache;
+mod compaction;
 mod config;
 mod context;
 mod decide;
 mod dispatcher;
 mod failpoint;
+mod history;
 mod judge;
 pub mod models;
 mod previews;
@@ -22,10 +25,15 @@ mod retry;
 #[cfg(test)]
 mod testing;
 mod tools;
+mod transcribe;
 mod wake;
+mod why;
 
-pub use config::{Config, Retries};
+pub use activity::Activities;
+pub use config::{Config, Retries, Watchdog};
 pub use dispatcher::Brain;
 #[cfg(feature = "failpoints")]
 pub use failpoint::Probe;
+pub use history::{HistoryError, Summary, compactions};
 pub use judge::{INDETERMINATE, Judge, JudgeError, Judged};
+pub use why::{Details, Need, Party, State, WaitingCall, Why, why};
