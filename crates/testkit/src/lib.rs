@@ -1,7 +1,7 @@
 //! For tests only: what surrounds the product in a story, played by us.
 //!
-//! - [`model`]: a Messages API server over HTTP that follows a script, checks every request it
-//!   gets and can misbehave at any byte.
+//! - [`model`]: a model over HTTP, in both wire forms, that follows a script, checks every request
+//!   it gets and can misbehave at any byte.
 //! - [`daemon`]: the real `manyhands serve` as a child process, to be talked to, killed and restarted.
 //! - [`http`] and [`events`]: a small client for the two above, and for load generators.
 //! - [`postgres`]: one private PostgreSQL per test process, one fresh database per test.

@@ -1,8 +1,8 @@
-//! A scripted Messages API server over HTTP.
+//! A scripted model over HTTP.
 //!
-//! It speaks the public streaming form exactly (`POST /v1/messages`, server-sent events), checks
-//! every request like the hosted API would, remembers what was wrong so that the test fails even
-//! if the caller shrugs off the 400, and misbehaves at any byte a test asks for.
+//! It speaks two public streaming forms exactly (`POST /v1/messages` and `POST /v1/chat/completions`,
+//! server-sent events), checks every request like a strict endpoint would, remembers what was wrong so that the test
+//! fails even if the caller shrugs off the 400, and misbehaves at any byte a test asks for.
 //!
 //! ```no_run
 //! # async fn story() {
@@ -17,7 +17,10 @@
 //! # }
 //! ```
 
+mod chat;
 mod check;
+mod check_chat;
+mod format;
 mod pace;
 mod prefix;
 mod reply;
@@ -28,6 +31,8 @@ pub mod told;
 mod wire;
 
 pub use check::check;
+pub use check_chat::check_chat;
+pub use format::Format;
 pub use prefix::Prefixes;
 pub use reply::{Block, Reply, RetryAfter, Usage};
 pub use request::{Request, ToolResult};

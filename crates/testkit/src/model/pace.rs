@@ -50,10 +50,14 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Lays the faults over the frames.
-    pub(super) fn plan(&self, frames: &[Bytes]) -> Result<Vec<Step>, String> {
+    /// Lays the faults over the frames, of which one is the first with something the model says.
+    pub(super) fn plan(
+        &self,
+        frames: &[Bytes],
+        first_token: Option<usize>,
+    ) -> Result<Vec<Step>, String> {
         let body = Bytes::from(frames.concat());
-        let holds = self.holds(frames)?;
+        let holds = self.holds(frames, first_token)?;
         let end = match self.cut {
             Some(cut) if cut > body.len() => {
                 return Err(format!("cut at byte {cut} of a body of {}", body.len()));
@@ -89,15 +93,16 @@ impl Pace {
     }
 
     /// Every hold by the byte before which it stands.
-    fn holds(&self, frames: &[Bytes]) -> Result<BTreeMap<usize, Vec<Step>>, String> {
+    fn holds(
+        &self,
+        frames: &[Bytes],
+        first_token: Option<usize>,
+    ) -> Result<BTreeMap<usize, Vec<Step>>, String> {
         let starts: Vec<usize> = starts(frames).collect();
         let total: usize = frames.iter().map(Bytes::len).sum();
         let mut holds = BTreeMap::<usize, Vec<Step>>::new();
         if !self.first_token.is_empty() {
-            let first = frames
-                .iter()
-                .position(|frame| frame.starts_with(b"event: content_block_delta"))
-                .ok_or("a hold before the first token of a body without one")?;
+            let first = first_token.ok_or("a hold before the first token of a body without one")?;
             let steps = self.first_token.iter().map(Step::from);
             holds.entry(starts[first]).or_default().extend(steps);
         }
@@ -135,7 +140,7 @@ mod tests {
             Bytes::from("event: content_block_delta"),
             Bytes::from("z"),
         ];
-        let shown = match pace.plan(&frames) {
+        let shown = match pace.plan(&frames, Some(1)) {
             Ok(steps) => steps.iter().map(show).collect::<Vec<_>>().join(" "),
             Err(error) => error,
         };

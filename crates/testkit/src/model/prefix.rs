@@ -1,7 +1,7 @@
 //! Security I6 on the wire: each request of a conversation extends the one before, byte for byte.
 //!
 //! Compared is what a prompt cache compares, in its order: tools, system, then the blocks of the
-//! conversation. The moving `cache_control` marks are left out, and a string counts as the text
+//! conversation; of a chat completions request, its messages. The moving `cache_control` marks are left out, and a string counts as the text
 //! block it stands for; everything else, key order included, must be the same bytes.
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -73,9 +73,14 @@ impl Request {
         let messages = body.get("messages").map_or("[]", RawValue::get);
         let messages: Vec<Members> =
             serde_json::from_str(messages).map_err(|error| error.to_string())?;
+        let chat = body.get("stream_options").is_some();
         for message in &messages {
             let role = message.get("role").map_or("", RawValue::get);
             continues |= role == "\"assistant\"";
+            if chat {
+                pieces.push(format!("{role} {}", message.without_mark()));
+                continue;
+            }
             for block in blocks(message.get("content"))? {
                 pieces.push(format!("{role} {block}"));
             }
@@ -171,6 +176,19 @@ mod tests {
         );
         check(&[&plain, SECOND], Ok(()));
         check(&[FIRST, &FIRST.replace("hi", "ho"), SECOND], Ok(()));
+    }
+
+    #[test]
+    fn i6_holds_for_chat_completions_too() {
+        let first = r#"{"stream_options":{},"tools":[{"type":"function"}],"messages":[
+            {"role":"user","content":"hi"}]}"#;
+        let more = r#"{"role":"user","content":"hi"},
+            {"role":"assistant","content":null,"tool_calls":[{"id":"a","function":{"arguments":"{ }"}}]},
+            {"role":"tool","tool_call_id":"a","content":"x"}"#;
+        let second = first.replace(r#"{"role":"user","content":"hi"}"#, more);
+        check(&[first, &second], Ok(()));
+        let third = second.replace("{ }", "{}");
+        check(&[first, &second, &third], Err("piece 2 was \"assistant\""));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::format::Format;
 use super::pace::{Hold, Pace, Step};
-use super::wire;
 use crate::gate::Gate;
 
 /// One content block of a scripted message.
@@ -86,7 +86,7 @@ pub struct Reply {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Body,
-    edits: Vec<Edit>,
+    pub(super) edits: Vec<Edit>,
     pace: Pace,
 }
 
@@ -121,9 +121,18 @@ impl Message {
 
 /// A change to the frames of a complete message, applied in the order of the calls.
 #[derive(Clone, Debug)]
-enum Edit {
-    Insert { at: usize, frame: Bytes },
-    KeepFirst(usize),
+pub(super) enum Edit {
+    Insert {
+        at: usize,
+        frame: Bytes,
+    },
+    ErrorAfter {
+        frames: usize,
+        kind: String,
+        message: String,
+    },
+    UnknownEvent,
+    MalformedEvent,
     WithoutStop,
 }
 
@@ -279,7 +288,8 @@ impl Reply {
         }
     }
 
-    /// Ends the stream, cleanly as HTTP goes, before `message_stop`.
+    /// Ends the stream, cleanly as HTTP goes, before `message_stop`; of a chat completion, before its
+    /// `finish_reason`.
     pub fn without_message_stop(mut self) -> Self {
         self.edits.push(Edit::WithoutStop);
         self
@@ -287,8 +297,12 @@ impl Reply {
 
     /// Sends only the first `frames` events and then an `error` event, after the 200.
     pub fn error_after(mut self, frames: usize, kind: &str, message: &str) -> Self {
-        self.edits.push(Edit::KeepFirst(frames));
-        self.insert(frames, wire::error_frame(kind, message))
+        self.edits.push(Edit::ErrorAfter {
+            frames,
+            kind: kind.to_owned(),
+            message: message.to_owned(),
+        });
+        self
     }
 
     /// Puts raw bytes before event number `at` (0 is before `message_start`).
@@ -298,21 +312,19 @@ impl Reply {
         self
     }
 
-    /// Puts an event of a type nobody knows after `message_start`; readers ignore it (MODEL-4).
-    pub fn unknown_event(self) -> Self {
-        let data = json!({"type": "weather_report", "sky": "clear"});
-        self.insert(1, wire::frame("weather_report", &data))
+    /// Puts an event of a type nobody knows after the first event; readers ignore it (MODEL-4).
+    pub fn unknown_event(mut self) -> Self {
+        self.edits.push(Edit::UnknownEvent);
+        self
     }
 
-    /// Puts an event whose data is not JSON after `message_start`.
-    pub fn malformed_event(self) -> Self {
-        self.insert(
-            1,
-            &b"event: content_block_start\ndata: {\"type\":\"content_block_st\n\n"[..],
-        )
+    /// Puts an event whose data is not JSON after the first event.
+    pub fn malformed_event(mut self) -> Self {
+        self.edits.push(Edit::MalformedEvent);
+        self
     }
 
-    /// Puts one line of `bytes` bytes that never ends an event after `message_start`.
+    /// Puts one line of `bytes` bytes that never ends an event after the first event.
     pub fn giant_line(self, bytes: usize) -> Self {
         let mut line = b"data: ".to_vec();
         line.resize(bytes.max(line.len()), b'x');
@@ -383,7 +395,12 @@ impl Reply {
     /// The body as it goes over the wire for this model, edits applied, faults in time left out.
     /// Its length bounds [`Reply::cut_at`] and [`Reply::hold_at`].
     pub fn wire(&self, model: &str) -> Vec<u8> {
-        self.frames(1, model).concat()
+        self.wire_in(Format::Messages, model)
+    }
+
+    /// As [`Reply::wire`], in any of the forms.
+    pub fn wire_in(&self, format: Format, model: &str) -> Vec<u8> {
+        format.frames(self, 1, model).concat()
     }
 
     pub(super) fn before_headers(&self) -> &[Hold] {
@@ -394,29 +411,14 @@ impl Reply {
     ///
     /// # Errors
     /// When a fault lies beyond the end of the body, which is a mistake in the test.
-    pub(super) fn plan(&self, number: usize, model: &str) -> Result<Vec<Step>, String> {
-        self.pace.plan(&self.frames(number, model))
-    }
-
-    fn frames(&self, number: usize, model: &str) -> Vec<Bytes> {
-        let mut frames = match &self.body {
-            Body::Message(message) => wire::frames(message, &message_id(number), model),
-            Body::Error { kind, message } => {
-                vec![wire::error_body(kind, message, &request_id(number))]
-            }
-            Body::Raw(bytes) => vec![bytes.clone()],
-            Body::HangUp => vec![],
-        };
-        for edit in &self.edits {
-            match edit {
-                Edit::Insert { at, frame } => frames.insert((*at).min(frames.len()), frame.clone()),
-                Edit::KeepFirst(count) => frames.truncate(*count),
-                Edit::WithoutStop => {
-                    frames.pop();
-                }
-            }
-        }
-        frames
+    pub(super) fn plan(
+        &self,
+        format: Format,
+        number: usize,
+        model: &str,
+    ) -> Result<Vec<Step>, String> {
+        let frames = format.frames(self, number, model);
+        self.pace.plan(&frames, format.first_token(&frames))
     }
 
     fn with_body(status: u16, body: Body) -> Self {
@@ -435,14 +437,4 @@ impl Reply {
             _ => panic!("only a message reply has blocks, usage and a stop reason"),
         }
     }
-}
-
-/// Fixed width, so that byte positions do not depend on how many requests came before.
-fn message_id(number: usize) -> String {
-    format!("msg_01scripted{number:08}")
-}
-
-/// The `request-id` of the answer to request `number`.
-pub(super) fn request_id(number: usize) -> String {
-    format!("req_01scripted{number:08}")
 }

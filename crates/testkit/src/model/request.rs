@@ -4,29 +4,33 @@ use bytes::Bytes;
 use hyper::HeaderMap;
 use serde_json::Value;
 
-/// A recorded `POST /v1/messages`.
+use super::format::Format;
+
+/// A recorded request for a message.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Which one it was; the first is 1.
     pub number: usize,
+    /// The form it came in.
+    pub format: Format,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body, byte for byte.
     pub raw: Bytes,
     /// Its body, parsed; `null` when it is not JSON.
     pub body: Value,
-    /// What the hosted API would have refused it for; empty when it is well-formed.
+    /// What a strict endpoint would have refused it for; empty when it is well-formed.
     pub violations: Vec<String>,
 }
 
-/// A `tool_result` block of the last user turn.
+/// A result of a tool that the last request brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolResult {
     /// The call it answers.
     pub tool_use_id: String,
     /// Its text blocks joined, or its content when that is a string.
     pub text: String,
-    /// Whether it reports an error.
+    /// Whether it reports an error; a chat completions request says so only in the text.
     pub is_error: bool,
 }
 
@@ -48,16 +52,21 @@ impl Request {
 
     /// The system prompt's text, its blocks joined by newlines.
     pub fn system(&self) -> String {
-        texts(&self.body["system"])
+        match (self.format, self.messages().first()) {
+            (Format::Messages, _) => texts(&self.body["system"]),
+            (Format::Chat, Some(first)) if first["role"] == "system" => texts(&first["content"]),
+            (Format::Chat, _) => String::new(),
+        }
     }
 
     /// The names of the tools offered, in order.
     pub fn tool_names(&self) -> Vec<&str> {
         let tools = self.body["tools"].as_array().map_or(&[][..], Vec::as_slice);
-        tools
-            .iter()
-            .filter_map(|tool| tool["name"].as_str())
-            .collect()
+        let functions = tools.iter().map(|tool| match self.format {
+            Format::Messages => tool,
+            Format::Chat => &tool["function"],
+        });
+        functions.filter_map(|tool| tool["name"].as_str()).collect()
     }
 
     /// The text of the last user turn, its text blocks joined by newlines.
@@ -65,14 +74,28 @@ impl Request {
         texts(self.last_user_content())
     }
 
-    /// The tool results of the last user turn, in order.
+    /// The tool results since the last turn of the model, in order.
     pub fn tool_results(&self) -> Vec<ToolResult> {
+        if self.format == Format::Chat {
+            let since = self.messages().iter().rev();
+            let since = since.take_while(|message| message["role"] != "assistant");
+            let mut results: Vec<ToolResult> = since
+                .filter(|message| message["role"] == "tool")
+                .map(|message| ToolResult {
+                    tool_use_id: text(&message["tool_call_id"]),
+                    text: texts(&message["content"]),
+                    is_error: false,
+                })
+                .collect();
+            results.reverse();
+            return results;
+        }
         let blocks = self.last_user_content().as_array();
         let blocks = blocks.map_or(&[][..], Vec::as_slice);
         let results = blocks.iter().filter(|block| block["type"] == "tool_result");
         results
             .map(|block| ToolResult {
-                tool_use_id: block["tool_use_id"].as_str().unwrap_or_default().to_owned(),
+                tool_use_id: text(&block["tool_use_id"]),
                 text: texts(&block["content"]),
                 is_error: block["is_error"] == true,
             })
@@ -105,6 +128,10 @@ pub(super) fn count_marks(value: &Value) -> usize {
         Value::Array(items) => items.iter().map(count_marks).sum(),
         _ => 0,
     }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 fn texts(content: &Value) -> String {

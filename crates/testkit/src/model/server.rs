@@ -19,9 +19,11 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::check::check;
+use super::check_chat::check_chat;
+use super::format::{Format, request_id};
 use super::pace::{Hold, Step};
 use super::prefix::Prefixes;
-use super::reply::{Block, Body, Reply, request_id};
+use super::reply::{Block, Body, Reply};
 use super::request::Request;
 use super::script;
 use crate::gate::PATIENCE;
@@ -37,7 +39,7 @@ pub enum Outcome {
     ClientGone,
 }
 
-/// A Messages API server that follows a script.
+/// A model that follows a script, in either form.
 ///
 /// It listens on an ephemeral port of 127.0.0.1 until dropped. Dropping it panics when a request
 /// was not well-formed, unless the test is failing already.
@@ -217,9 +219,17 @@ impl Shared {
     }
 
     /// Checks and records a request, and picks its reply.
-    fn receive(&self, headers: hyper::HeaderMap, raw: Bytes) -> (Arc<Request>, Reply) {
+    fn receive(
+        &self,
+        format: Format,
+        headers: hyper::HeaderMap,
+        raw: Bytes,
+    ) -> (Arc<Request>, Reply) {
         let body: Value = serde_json::from_slice(&raw).unwrap_or_default();
-        let mut violations = check(&headers, &body);
+        let mut violations = match format {
+            Format::Messages => check(&headers, &body),
+            Format::Chat => check_chat(&headers, &body),
+        };
         let mut guard = self.state();
         let state = &mut *guard;
         violations.extend(changed_thinking(&body, &state.issued));
@@ -228,6 +238,7 @@ impl Shared {
         }
         let request = Arc::new(Request {
             number: state.requests.len() + 1,
+            format,
             headers,
             raw,
             body,
@@ -332,10 +343,13 @@ type Answer = Response<UnsyncBoxBody<Bytes, HungUp>>;
 
 async fn respond(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Result<Answer, HungUp> {
     let (head, body) = request.into_parts();
-    match (&head.method, head.uri.path()) {
-        (&Method::POST, "/v1/messages") => {
+    let format = [Format::Messages, Format::Chat]
+        .into_iter()
+        .find(|format| format.path() == head.uri.path());
+    match (&head.method, head.uri.path(), format) {
+        (&Method::POST, _, Some(format)) => {
             let raw = body.collect().await.map_err(|_| HungUp)?.to_bytes();
-            let (request, reply) = shared.receive(head.headers, raw);
+            let (request, reply) = shared.receive(format, head.headers, raw);
             let watch = Ending {
                 shared: shared.clone(),
                 number: request.number,
@@ -343,9 +357,9 @@ async fn respond(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resu
             };
             send(watch, &request, reply).await
         }
-        (&Method::GET, "/v1/models") => Ok(whole(200, script::models())),
-        (method, path) => {
-            let problem = format!("{method} {path}: not a route of the Messages API");
+        (&Method::GET, "/v1/models", _) => Ok(whole(200, script::models())),
+        (method, path, _) => {
+            let problem = format!("{method} {path}: not a route of a model");
             shared.state().violations.push(problem.clone());
             let body =
                 json!({"type": "error", "error": {"type": "not_found_error", "message": problem}});
@@ -365,7 +379,7 @@ async fn send(mut watch: Ending, request: &Request, reply: Reply) -> Result<Answ
         watch.outcome = Outcome::Cut;
         return Err(HungUp);
     }
-    let steps = match reply.plan(request.number, request.model()) {
+    let steps = match reply.plan(request.format, request.number, request.model()) {
         Ok(steps) => steps,
         Err(mistake) => {
             let problem = format!("request {}: {mistake}", request.number);

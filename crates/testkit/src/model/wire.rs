@@ -132,7 +132,7 @@ fn deltas(block: &Block, pieces: usize) -> Vec<Value> {
 }
 
 /// Cuts `text` into at most `pieces` parts of about equal length, at character boundaries.
-fn split(text: &str, pieces: usize) -> impl Iterator<Item = &str> {
+pub(super) fn split(text: &str, pieces: usize) -> impl Iterator<Item = &str> {
     let length = text.chars().count().div_ceil(pieces.max(1)).max(1);
     let mut rest = text;
     std::iter::from_fn(move || {

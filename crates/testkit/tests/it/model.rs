@@ -8,7 +8,7 @@ use hyper::Method;
 use hyper::body::Incoming;
 use manyhands_testkit::gate::{Gate, PATIENCE};
 use manyhands_testkit::http::{Answer, Client};
-use manyhands_testkit::model::{ModelServer, Outcome, Reply, RetryAfter, Usage};
+use manyhands_testkit::model::{Format, ModelServer, Outcome, Reply, RetryAfter, Usage};
 use serde_json::{Value, json};
 use sse_stream::SseStream;
 
@@ -377,4 +377,139 @@ async fn waits_for_a_request_that_comes_later() {
             .await
             .is_ok()
     );
+}
+
+fn chat_client(model: &ModelServer) -> Client {
+    Client::new(&model.url()).header("authorization", "Bearer key")
+}
+
+fn chat_request() -> Value {
+    json!({
+        "model": MODEL,
+        "stream": true,
+        "stream_options": {"include_usage": true},
+        "messages": [{"role": "user", "content": "Hi"}],
+    })
+}
+
+async fn ask_chat(model: &ModelServer) -> Answer {
+    let client = chat_client(model);
+    client.post("/v1/chat/completions", &chat_request()).await
+}
+
+/// The chunks of a chat completion; the last line must be `[DONE]`.
+fn chunks(body: &[u8]) -> Vec<Value> {
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    let data: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .collect();
+    let (done, chunks) = data.split_last().unwrap();
+    assert_eq!(*done, "[DONE]");
+    let chunks = chunks.iter();
+    chunks
+        .map(|chunk| serde_json::from_str(chunk).unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn streams_a_chat_completion_from_the_same_script() {
+    let usage = Usage {
+        input_tokens: 3,
+        output_tokens: 5,
+        cache_creation_input_tokens: 7,
+        cache_read_input_tokens: 11,
+    };
+    let reply = Reply::thinking("hmm", "c2ln")
+        .then_text("hello")
+        .then_tool_use_raw("call_1", "bash", r#"{"b": 1, "a": 2}"#)
+        .then_tool_use("call_2", "read", json!({}))
+        .split_into(2)
+        .usage(usage);
+    let model = ModelServer::with([reply]).await;
+    let answer = ask_chat(&model).await;
+    assert_eq!(answer.status, 200);
+    let chunks = chunks(&answer.body);
+    let delta = |chunk: &Value| chunk["choices"][0]["delta"].clone();
+    assert_eq!(
+        delta(&chunks[0]),
+        json!({"role": "assistant", "content": ""})
+    );
+    let joined = |field: &str| -> String {
+        let texts = chunks.iter().map(delta);
+        texts
+            .filter_map(|delta| Some(delta[field].as_str()?.to_owned()))
+            .collect()
+    };
+    assert_eq!(joined("reasoning_content"), "hmm");
+    assert_eq!(joined("content"), "hello");
+    let mut calls = vec![String::new(), String::new()];
+    for chunk in &chunks {
+        let call = &chunk["choices"][0]["delta"]["tool_calls"][0];
+        if let Some(index) = call["index"].as_u64() {
+            calls[index as usize].push_str(call["function"]["arguments"].as_str().unwrap());
+        }
+    }
+    assert_eq!(calls, [r#"{"b": 1, "a": 2}"#, "{}"]);
+    let [finish, last] = &chunks[chunks.len() - 2..] else {
+        panic!("two chunks at least")
+    };
+    assert_eq!(finish["choices"][0]["finish_reason"], "tool_calls");
+    assert_eq!(last["choices"], json!([]));
+    assert_eq!(last["usage"]["prompt_tokens"], 21);
+    assert_eq!(last["usage"]["prompt_tokens_details"]["cached_tokens"], 11);
+    assert_eq!(model.request(1).await.format, Format::Chat);
+    model.assert_done();
+}
+
+#[tokio::test]
+async fn faults_bend_a_chat_completion_too() {
+    let model = ModelServer::start().await;
+    let bent = async |reply: Reply| {
+        model.push(reply);
+        String::from_utf8(ask_chat(&model).await.body.to_vec()).unwrap()
+    };
+    let body = bent(Reply::text("a").without_message_stop()).await;
+    assert!(body.contains("\"content\":\"a\"") && !body.contains("\"finish_reason\":\"stop\""));
+    let body = bent(Reply::text("a").error_after(2, "server_error", "busy")).await;
+    assert!(body.ends_with("\n\n") && body.contains("data: {\"error\":{"));
+    let body = bent(Reply::text("a").unknown_event()).await;
+    assert!(body.contains("weather.report") && body.contains("[DONE]"));
+    let body = bent(Reply::text("a").malformed_event()).await;
+    assert!(body.contains("{\"choices\":[{\"ind\n\n"));
+    let gate = Gate::new();
+    model.push(Reply::text("a").hold_first_token(&gate));
+    let asking = ask_chat(&model);
+    let opening = async {
+        gate.reached().await;
+        gate.open();
+    };
+    let (answer, ()) = tokio::join!(asking, opening);
+    assert_eq!(answer.status, 200);
+    let whole = Reply::text("hello").wire_in(Format::Chat, MODEL);
+    model.push(Reply::text("hello").cut_at(whole.len() / 2));
+    let client = chat_client(&model);
+    let cut = client
+        .try_post("/v1/chat/completions", &chat_request())
+        .await;
+    assert!(cut.is_err());
+}
+
+#[tokio::test]
+async fn a_bad_chat_request_gets_400_and_is_remembered() {
+    let model = ModelServer::with([Reply::error(429, "requests", "Slow down")]).await;
+    let answer = ask_chat(&model).await;
+    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(
+        (answer.status, &body["error"]["message"]),
+        (429, &json!("Slow down"))
+    );
+    let mut bad = chat_request();
+    bad["temperature"] = json!(0.5);
+    let answer = chat_client(&model).post("/v1/chat/completions", &bad).await;
+    assert_eq!(answer.status, 400);
+    let stranger = chat_client(&model).without("authorization");
+    let answer = stranger.post("/v1/chat/completions", &chat_request()).await;
+    assert_eq!(answer.status, 401);
+    assert_eq!(model.take_violations().len(), 2);
 }
