@@ -25,7 +25,8 @@ async fn ag_4_a_new_model_object_replaces_the_old_one(app: &TestApp) {
         let version = agent["version"].as_i64().expect("a version");
         (agent["model"].clone(), version)
     };
-    let shown = |id: &str, effort: &str| json!({"id": id, "effort": {"type": effort}, "speed": "standard"});
+    let shown =
+        |id: &str, effort: &str| json!({"id": id, "effort": {"type": effort}, "speed": "standard"});
     for same in [
         json!("claude-opus-4-8"),
         json!({"id": "claude-opus-4-8"}),
@@ -48,26 +49,49 @@ async fn ag_9_conflict_6_counts_and_lengths_are_limited(app: &TestApp) {
     };
     let custom = |n: usize| json!({"type": "custom", "name": format!("t{n}"), "description": "x", "input_schema": {"type": "object"}});
     let tools = |count: usize| Value::from((0..count).map(custom).collect::<Vec<_>>());
-    let pairs = |count: usize| Value::Object((0..count).map(|n| (format!("k{n}"), json!("v"))).collect());
+    let pairs =
+        |count: usize| Value::Object((0..count).map(|n| (format!("k{n}"), json!("v"))).collect());
     for (field, most, beyond) in [
         ("name", json!("é".repeat(256)), json!("é".repeat(257))),
-        ("description", json!("é".repeat(2048)), json!("é".repeat(2049))),
-        ("system", json!("é".repeat(100_000)), json!("é".repeat(100_001))),
+        (
+            "description",
+            json!("é".repeat(2048)),
+            json!("é".repeat(2049)),
+        ),
+        (
+            "system",
+            json!("é".repeat(100_000)),
+            json!("é".repeat(100_001)),
+        ),
         ("tools", tools(128), tools(129)),
         ("metadata", pairs(16), pairs(17)),
     ] {
-        let made = app.client.post("/v1/agents", &with(field, most.clone())).await.ok();
+        let made = app
+            .client
+            .post("/v1/agents", &with(field, most.clone()))
+            .await
+            .ok();
         match field {
             "tools" => assert_eq!(made["tools"].as_array().expect("a list").len(), 128),
             _ => assert_eq!(made[field], most),
         }
-        let refused = app.client.post("/v1/agents", &with(field, beyond.clone())).await;
+        let refused = app
+            .client
+            .post("/v1/agents", &with(field, beyond.clone()))
+            .await;
         let refused = refused.error(400, "invalid_request_error");
         assert!(refused.starts_with(field), "{refused}");
         let path = format!("/v1/agents/{}", id(&made));
         let update = json!({ (field): beyond });
-        app.client.post(&path, &update).await.error(400, "invalid_request_error");
-        assert_eq!(app.client.get(&path).await.ok(), made, "an update too, and all of it");
+        app.client
+            .post(&path, &update)
+            .await
+            .error(400, "invalid_request_error");
+        assert_eq!(
+            app.client.get(&path).await.ok(),
+            made,
+            "an update too, and all of it"
+        );
     }
 }
 
@@ -115,7 +139,10 @@ async fn ag_1_metadata_and_order_of_updates_count_as_they_should(app: &TestApp) 
     let made = app.client.post("/v1/agents", &body).await.ok();
     let path = format!("/v1/agents/{}", id(&made));
     let update = async |body: Value| app.client.post(&path, &body).await.ok();
-    assert_eq!(update(json!({"metadata": {"b": "2"}, "description": ""})).await, made);
+    assert_eq!(
+        update(json!({"metadata": {"b": "2"}, "description": ""})).await,
+        made
+    );
     let merged = update(json!({"metadata": {"a": null, "c": "3"}})).await;
     assert_eq!(
         (&merged["metadata"], &merged["version"]),

@@ -13,6 +13,7 @@ use crate::bed::*;
 const INSIDE: &str = "MANYHANDS_STORE_SMALL_DISK";
 
 /// The test runs itself again in a mount namespace with a tmpfs of 4 MB, where it fills the disk.
+/// security STORE-2, STORE-4
 #[test]
 fn store_4_a_full_disk_refuses_writes_keeps_reads_and_heals_without_a_restart() {
     if let Some(disk) = std::env::var_os(INSIDE) {

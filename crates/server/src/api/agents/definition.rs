@@ -165,7 +165,10 @@ pub(crate) fn execution_identity(
 /// The tool entries, resolved (runtime AG-10, CT-1).
 pub(crate) fn tools(entries: &[Value]) -> Result<Vec<Tool>, ApiError> {
     if entries.len() > MAX_ENTRIES {
-        let problem = format!("has {} entries; at most {MAX_ENTRIES} are allowed", entries.len());
+        let problem = format!(
+            "has {} entries; at most {MAX_ENTRIES} are allowed",
+            entries.len()
+        );
         return Err(ApiError::field("tools", problem));
     }
     let mut resolved = Vec::with_capacity(entries.len());
