@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import anthropic
 import pytest
+from postgres import Postgres
 from programs import ModelStub, Server
+from stories import House
 
 TEST_SECONDS = 120
 
@@ -44,6 +46,29 @@ def server(model_stub: ModelStub, request: pytest.FixtureRequest) -> Iterator[Se
     server.remove()
     if request.session.testsfailed:
         print(log)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A private PostgreSQL server."""
+    postgres = Postgres()
+    yield postgres
+    postgres.remove()
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def house(request: pytest.FixtureRequest) -> Iterator[House]:
+    """A server on each database in turn, whose models answer what messages dictate."""
+    cluster = request.getfixturevalue("postgres") if request.param == "postgres" else None
+    house = House(cluster.create_database() if cluster else None)
+    yield house
+    delete_sessions(house.server)
+    log = house.server.log.read_text()
+    refused = house.refused()
+    house.remove()
+    if request.session.testsfailed:
+        print(log)
+    assert refused == 0, "the model was asked what the hosted API refuses"
 
 
 def delete_sessions(server: Server) -> None:
