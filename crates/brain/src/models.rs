@@ -6,12 +6,17 @@
 
 mod anthropic;
 mod assembly;
+mod endpoint;
 mod error;
+mod openai;
 mod prices;
+mod refusal;
 pub mod registry;
 mod retry_after;
 mod scripted;
 mod sse;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,8 +24,10 @@ use manyhands_protocol::event::ModelUsage;
 use manyhands_store::UsageTotals;
 use serde_json::value::RawValue;
 
-pub use anthropic::{Anthropic, Timeouts};
+pub use anthropic::Anthropic;
+pub use endpoint::Timeouts;
 pub use error::{Advice, Error, ErrorKind};
+pub use openai::{Dialect, OpenAi, OutputLimit};
 pub use prices::{Price, Prices};
 pub use registry::{
     ModelSpec, ProviderSpec, Registry, RegistryError, Resolved, Thinking, default_specs,
@@ -37,6 +44,11 @@ pub trait Model: Send + Sync + 'static {
     /// # Errors
     /// Sorted by [`Error::advice`].
     async fn sample(&self, request: &Request, sink: &mut dyn Sink) -> Result<Response, Error>;
+
+    /// The longest silence after which [`sample`](Self::sample) ends by itself. Whoever waits longer may give it up.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(300)
+    }
 }
 
 /// A request as it goes out: the JSON body of a streaming Messages request.
@@ -84,6 +96,9 @@ pub enum BlockKind {
 pub trait Sink: Send {
     /// Takes one delta.
     fn delta(&mut self, delta: Delta<'_>);
+
+    /// Something came that is no delta: the answer gets on.
+    fn alive(&mut self) {}
 }
 
 /// A complete, valid message of the model.
@@ -186,6 +201,19 @@ impl Usage {
             cache_read_input_tokens: self.cache_read_input_tokens,
             speed: None,
         }
+    }
+
+    /// Tokens of the request and the answer together.
+    pub fn context(self) -> u64 {
+        [
+            self.input_tokens,
+            self.output_tokens,
+            self.cache_read_input_tokens,
+            self.cache_creation_5m_input_tokens,
+            self.cache_creation_1h_input_tokens,
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
     }
 
     /// The session's totals with this request in them (runtime US-1). A provider's figures are untrusted: no overflow.

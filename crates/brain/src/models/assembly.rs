@@ -6,14 +6,15 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error::{Error, ErrorKind};
+use super::refusal::{self, Said};
 use super::{Block, BlockKind, Delta, Response, Sink, Stop, Usage, View};
 use wire::{
-    BlockChange, BlockDelta, BlockStart, BlockStop, Failure, Kind, Members, MessageDelta,
-    MessageStart, StopDelta, WireError, WireUsage,
+    BlockChange, BlockDelta, BlockStart, BlockStop, Kind, Members, MessageDelta, MessageStart,
+    StopDelta, WireUsage,
 };
 
 /// More blocks than this in one message are no legal answer (security MODEL-5).
-const MOST_BLOCKS: usize = 1000;
+pub(super) const MOST_BLOCKS: usize = 4096;
 
 /// A message in the making.
 #[derive(Debug, Default)]
@@ -82,8 +83,8 @@ impl Assembly {
                 self.finished = true;
             }
             "error" => {
-                let Failure { error } = parse(data)?;
-                return Err(failure(&error));
+                let body: serde_json::Value = parse(data)?;
+                return Err(refusal::in_stream(&Said::of(&body).unwrap_or_default()));
             }
             _ => {}
         }
@@ -93,10 +94,7 @@ impl Assembly {
     /// The response, when it is complete and valid (security MODEL-1).
     pub(super) fn finish(self) -> Result<Response, Error> {
         if !self.finished {
-            return Err(Error::new(
-                ErrorKind::Failed,
-                "The model's answer broke off before its end.",
-            ));
+            return Err(incomplete());
         }
         let stop = self
             .stop
@@ -278,35 +276,24 @@ impl Building {
     }
 }
 
-fn malformed(what: &str) -> Error {
+/// The answer ended before it was complete (security MODEL-1).
+pub(super) fn incomplete() -> Error {
+    Error::new(
+        ErrorKind::Failed,
+        "The model's answer broke off before its end.",
+    )
+}
+
+/// The answer is not of the form it should have.
+pub(super) fn malformed(what: &str) -> Error {
     Error::new(
         ErrorKind::Failed,
         format!("The model's answer is not valid: {what}."),
     )
 }
 
-fn parse<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, Error> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, Error> {
     serde_json::from_str(data).map_err(|error| malformed(&error.to_string()))
-}
-
-/// The error that an `error` event after the 200 stands for.
-fn failure(error: &WireError) -> Error {
-    let kind = match error.kind.as_str() {
-        "overloaded_error" => ErrorKind::Overloaded,
-        "rate_limit_error" => ErrorKind::RateLimited,
-        "invalid_request_error" => super::anthropic::refusal_kind(&error.message),
-        "authentication_error" | "permission_error" => ErrorKind::Auth,
-        "not_found_error" => ErrorKind::NotFound,
-        "billing_error" => ErrorKind::Billing,
-        _ => ErrorKind::Failed,
-    };
-    Error::new(
-        kind,
-        format!(
-            "The model's answer ended in an error: {} ({}).",
-            error.message, error.kind
-        ),
-    )
 }
 
 fn stop(delta: StopDelta) -> Option<Stop> {

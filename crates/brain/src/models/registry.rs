@@ -9,7 +9,9 @@ use manyhands_protocol::{Timestamp, tag};
 use reqwest::{Client, Url};
 use secrecy::SecretString;
 
-use super::anthropic::{Anthropic, Timeouts};
+use super::anthropic::Anthropic;
+use super::endpoint::Timeouts;
+use super::openai::{Dialect, OpenAi, OutputLimit};
 use super::scripted::{ScriptError, Scripted};
 use super::{Model, Prices};
 
@@ -81,7 +83,7 @@ pub struct ModelSpec {
     /// Whether the model takes a system message in the middle of a conversation (runtime SE-10); absent: as is known of
     /// the model.
     pub mid_conversation_system: Option<bool>,
-    /// Most output tokens of one request; absent: 32,000.
+    /// Most output tokens of one request; absent: 32,000, of a smaller window a quarter.
     pub max_output: Option<u32>,
     /// What to ask for in thinking.
     pub thinking: Thinking,
@@ -118,6 +120,18 @@ pub enum ProviderSpec {
         base_url: Option<Url>,
         /// Sent as `x-api-key`; absent for endpoints that need none.
         key: Option<SecretString>,
+        /// How long silence may last.
+        timeouts: Timeouts,
+    },
+    /// An endpoint that speaks streaming chat completions.
+    OpenAi {
+        /// Without `/chat/completions`; absent: the OpenAI API.
+        base_url: Option<Url>,
+        /// Sent as a bearer token; absent for endpoints that need none.
+        key: Option<SecretString>,
+        /// How the most output tokens are named, where the entry has a `max_output`; absent: `max_tokens`, at the
+        /// OpenAI API `max_completion_tokens`.
+        output_limit: Option<OutputLimit>,
         /// How long silence may last.
         timeouts: Timeouts,
     },
@@ -231,39 +245,7 @@ impl Registry {
             entries: Vec::with_capacity(specs.len()),
         };
         for spec in specs {
-            let model: Arc<dyn Model> = match &spec.provider {
-                ProviderSpec::Anthropic {
-                    base_url,
-                    key,
-                    timeouts,
-                } => {
-                    let base = match base_url {
-                        Some(url) => url.clone(),
-                        None => ANTHROPIC.parse().expect("the constant is a URL"),
-                    };
-                    Arc::new(Anthropic::new(
-                        client.clone(),
-                        &base,
-                        key.clone(),
-                        *timeouts,
-                        Arc::clone(clock),
-                    ))
-                }
-                ProviderSpec::Scripted { script: None } => Arc::new(Scripted::built_in()),
-                ProviderSpec::Scripted { script: Some(path) } => {
-                    let yaml =
-                        std::fs::read_to_string(path).map_err(|source| RegistryError::Read {
-                            path: path.clone(),
-                            source,
-                        })?;
-                    let script =
-                        Scripted::parse(&yaml).map_err(|source| RegistryError::Script {
-                            path: path.clone(),
-                            source,
-                        })?;
-                    Arc::new(script)
-                }
-            };
+            let model = provider(&spec, client, clock)?;
             registry.add(spec, model)?;
         }
         Ok(registry)
@@ -293,11 +275,12 @@ impl Registry {
         let exact = self.entries.iter().find(|(spec, _)| spec.id == id);
         let (spec, model) =
             exact.or_else(|| self.entries.iter().find(|(spec, _)| fits(&spec.id, id)))?;
+        let window = context_window(spec, id);
         Some(Resolved {
             model: Arc::clone(model),
             upstream_id: upstream(spec, id).to_owned(),
-            max_output: spec.max_output.unwrap_or(MAX_OUTPUT),
-            context_window: context_window(spec, id),
+            max_output: spec.max_output.unwrap_or_else(|| usual_output(window)),
+            context_window: window,
             mid_conversation_system: mid_conversation_system(spec, id),
             thinking: spec.thinking,
             effort: spec.effort,
@@ -353,6 +336,65 @@ impl Registry {
     }
 }
 
+/// Who serves an entry.
+fn provider(
+    spec: &ModelSpec,
+    client: &Client,
+    clock: &SharedClock,
+) -> Result<Arc<dyn Model>, RegistryError> {
+    Ok(match &spec.provider {
+        ProviderSpec::Anthropic {
+            base_url,
+            key,
+            timeouts,
+        } => Arc::new(Anthropic::new(
+            client.clone(),
+            &base_url
+                .clone()
+                .unwrap_or_else(|| ANTHROPIC.parse().expect("the constant is a URL")),
+            key.clone(),
+            *timeouts,
+            Arc::clone(clock),
+        )),
+        ProviderSpec::OpenAi {
+            base_url,
+            key,
+            output_limit,
+            timeouts,
+        } => {
+            let usual = match base_url {
+                Some(_) => OutputLimit::MaxTokens,
+                None => OutputLimit::MaxCompletionTokens,
+            };
+            let dialect = Dialect {
+                // Without a figure of the operator the endpoint decides: a small model would refuse ours.
+                output_limit: spec.max_output.map(|_| output_limit.unwrap_or(usual)),
+                effort: spec.effort,
+            };
+            Arc::new(OpenAi::new(
+                client.clone(),
+                &base_url.clone().unwrap_or_else(OpenAi::default_base_url),
+                key.clone(),
+                *timeouts,
+                dialect,
+                Arc::clone(clock),
+            ))
+        }
+        ProviderSpec::Scripted { script: None } => Arc::new(Scripted::built_in()),
+        ProviderSpec::Scripted { script: Some(path) } => {
+            let yaml = std::fs::read_to_string(path).map_err(|source| RegistryError::Read {
+                path: path.clone(),
+                source,
+            })?;
+            let script = Scripted::parse(&yaml).map_err(|source| RegistryError::Script {
+                path: path.clone(),
+                source,
+            })?;
+            Arc::new(script)
+        }
+    })
+}
+
 fn entry(spec: &ModelSpec, id: &str, name: &str, line: Option<&str>) -> Listed {
     let scripted = matches!(spec.provider, ProviderSpec::Scripted { .. });
     let display_name = if scripted && id != "scripted" {
@@ -386,8 +428,16 @@ fn context_window(spec: &ModelSpec, id: &str) -> Option<u64> {
         ProviderSpec::Anthropic { .. } => upstream(spec, id)
             .starts_with("claude-")
             .then_some(CLAUDE_WINDOW),
-        ProviderSpec::Scripted { .. } => None,
+        ProviderSpec::OpenAi { .. } | ProviderSpec::Scripted { .. } => None,
     })
+}
+
+/// The most output tokens where none are configured: a quarter of a small window at most.
+fn usual_output(window: Option<u64>) -> u32 {
+    let quarter = window.map_or(MAX_OUTPUT, |window| {
+        u32::try_from(window / 4).unwrap_or(MAX_OUTPUT)
+    });
+    quarter.clamp(1, MAX_OUTPUT)
 }
 
 fn mid_conversation_system(spec: &ModelSpec, id: &str) -> bool {
@@ -396,7 +446,7 @@ fn mid_conversation_system(spec: &ModelSpec, id: &str) -> bool {
             ProviderSpec::Anthropic { .. } => {
                 MID_CONVERSATION_SYSTEM.contains(&undated(upstream(spec, id)))
             }
-            ProviderSpec::Scripted { .. } => true,
+            ProviderSpec::OpenAi { .. } | ProviderSpec::Scripted { .. } => true,
         })
 }
 

@@ -269,9 +269,14 @@ impl Situation {
             ..Self::default()
         };
         for message in &wire.messages {
-            if message.role == "assistant" {
-                situation.answers += 1;
-                continue;
+            match message.role.as_str() {
+                "assistant" => {
+                    situation.answers += 1;
+                    continue;
+                }
+                "user" => {}
+                // What an operator says is no task.
+                _ => continue,
             }
             let mut texts = Vec::new();
             for block in &message.content {

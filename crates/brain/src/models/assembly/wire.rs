@@ -137,16 +137,3 @@ pub(super) struct WireUsage {
 pub(super) struct CacheParts {
     pub(super) ephemeral_1h_input_tokens: Option<u64>,
 }
-
-#[derive(Deserialize)]
-pub(super) struct Failure {
-    pub(super) error: WireError,
-}
-
-#[derive(Deserialize)]
-pub(super) struct WireError {
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    #[serde(default)]
-    pub(super) message: String,
-}

@@ -122,3 +122,22 @@ fn a_context_window_is_configured_or_known() {
     check(&told, "another", Some(1_000_000));
     check(&registry(false), "claude-opus-5", None);
 }
+
+#[test]
+fn what_is_asked_for_leaves_room_in_a_small_window() {
+    #[track_caller]
+    fn check(context_window: Option<u64>, max_output: Option<u32>, expected: u32) {
+        let registry = behind_messages(|spec| ModelSpec {
+            context_window,
+            max_output,
+            ..spec
+        });
+        assert_eq!(registry.resolve("local").unwrap().max_output, expected);
+    }
+    check(None, None, 32_000);
+    check(Some(200_000), None, 32_000);
+    check(Some(8192), None, 2048);
+    check(Some(8192), Some(6000), 6000);
+    check(Some(1), None, 1);
+    check(Some(u64::MAX), None, 32_000);
+}
