@@ -24,6 +24,8 @@ struct Block<'a> {
     #[serde(borrow)]
     id: Option<Cow<'a, str>>,
     #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
     input: Option<&'a RawValue>,
 }
 
@@ -92,7 +94,8 @@ pub(super) fn withheld() -> CallResult {
     }
 }
 
-/// The blocks of a response as they are replayed, byte for byte; none when there is nothing to build on.
+/// The blocks of a response as they are replayed, byte for byte; none when there is nothing to build on. A call whose
+/// input is no object is replayed without it: no provider takes it back.
 pub(super) fn replayable(content: &[Cow<'_, RawValue>]) -> Vec<Json> {
     let kept: Vec<&Cow<'_, RawValue>> = content.iter().filter(|raw| accepted(raw)).collect();
     let thinking = |raw: &&Cow<'_, RawValue>| {
@@ -101,7 +104,24 @@ pub(super) fn replayable(content: &[Cow<'_, RawValue>]) -> Vec<Json> {
     if kept.iter().all(thinking) {
         return Vec::new();
     }
-    kept.into_iter().map(|raw| raw.get().into()).collect()
+    kept.into_iter().map(|raw| call_with_object(raw)).collect()
+}
+
+fn call_with_object(raw: &RawValue) -> Json {
+    let is_object = |input: &RawValue| input.get().starts_with('{');
+    match view(raw).filter(|block| block.kind == "tool_use") {
+        Some(Block {
+            id,
+            name,
+            input: Some(input),
+            ..
+        }) if !is_object(input) => {
+            serde_json::json!({"type": "tool_use", "id": id, "name": name, "input": {}})
+                .to_string()
+                .into()
+        }
+        _ => raw.get().into(),
+    }
 }
 
 /// The input of the tool call with this provider id, if the block is it.

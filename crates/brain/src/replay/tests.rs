@@ -280,6 +280,27 @@ fn bu_9_an_update_tells_the_new_cap() {
     check("session.status_running", json!({}), None);
 }
 
+/// security MODEL-5, I6: what a provider would refuse is not replayed; all else is, byte for byte.
+#[test]
+fn model_5_a_call_without_an_object_is_replayed_with_an_empty_one() {
+    let content = json!([
+        {"type": "tool_use", "id": "x", "name": "bash", "input": ["ls"]},
+        {"type": "tool_use", "id": "y", "name": "bash", "input": {"command": "ls"}},
+    ]);
+    let calls = [("x", "x", "bash", "refused"), ("y", "y", "bash", "sandbox")];
+    let transcript = Log::default()
+        .asked("a", "go")
+        .response("tool_use", content.clone(), &calls)
+        .fold();
+    let blocks = &transcript.turns[1].blocks;
+    let first: serde_json::Value = serde_json::from_str(&blocks[0]).unwrap();
+    assert_eq!(
+        first,
+        json!({"type": "tool_use", "id": "x", "name": "bash", "input": {}})
+    );
+    assert_eq!(*blocks[1], *content[1].to_string());
+}
+
 #[test]
 fn log_2_an_intent_belongs_to_its_call() {
     let log = Log::default()

@@ -7,6 +7,7 @@ mod confirmations;
 mod crashes;
 mod custom;
 mod failures;
+mod faults;
 mod interrupts;
 mod judging;
 mod plain;
