@@ -107,7 +107,7 @@ impl Slot {
     }
 
     /// The library has nothing left to send.
-    fn flushed(&self) {
+    pub(super) fn flushed(&self) {
         if let Some(endless) = &*self.slot() {
             endless.step(|state| match state {
                 State::Headed(chunks) => State::Ready(chunks),

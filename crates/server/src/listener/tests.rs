@@ -198,3 +198,21 @@ async fn an_answer_before_the_stream_on_the_same_connection_is_not_cut() {
         "{stream}"
     );
 }
+
+/// The library's buffer may hold the head, or part of it, when it asks for the first chunk.
+#[tokio::test]
+async fn a_stream_is_taken_only_when_everything_before_it_is_sent() {
+    let (slot, word) = (Slot::default(), Bytes::from_static(b"word"));
+    let mut response = endless::answer(Box::pin(futures::stream::iter([word.clone()])));
+    slot.want(&mut response);
+    let mut body = response.into_body();
+    slot.flushed();
+    assert!(slot.take().is_none(), "the head is not written");
+    let frame = futures::poll!(http_body_util::BodyExt::frame(&mut body));
+    assert!(frame.is_pending(), "the library has nothing to write");
+    assert!(slot.take().is_none(), "the head is not sent");
+    slot.flushed();
+    let mut chunks = slot.take().expect("it is sent");
+    assert_eq!(futures::StreamExt::next(&mut chunks).await, Some(word));
+    assert!(slot.take().is_none());
+}
