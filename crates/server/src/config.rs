@@ -207,8 +207,8 @@ fn model_specs(
     script: Option<PathBuf>,
     environment: Environment<'_>,
 ) -> Result<Vec<ModelSpec>, Error> {
-    let key = variable(environment, "ANTHROPIC_API_KEY")?.map(SecretString::from);
     if listed.is_empty() {
+        let key = variable(environment, "ANTHROPIC_API_KEY")?.map(SecretString::from);
         const BASE_URL: &str = "MANYHANDS_ANTHROPIC_BASE_URL";
         let base_url = variable(environment, BASE_URL)?;
         let base_url = base_url
@@ -218,13 +218,7 @@ fn model_specs(
         return Ok(models::default_specs(key, base_url, script));
     }
     let spec = |(index, model): (usize, file::Model)| {
-        spec(
-            model,
-            &format!("models[{index}]"),
-            &key,
-            &script,
-            environment,
-        )
+        spec(model, &format!("models[{index}]"), &script, environment)
     };
     listed.into_iter().enumerate().map(spec).collect()
 }
@@ -232,7 +226,6 @@ fn model_specs(
 fn spec(
     model: file::Model,
     at: &str,
-    default_key: &Option<SecretString>,
     script: &Option<PathBuf>,
     environment: Environment<'_>,
 ) -> Result<ModelSpec, Error> {
@@ -242,43 +235,58 @@ fn spec(
             "expected a model id, or a pattern with one *",
         ));
     }
-    let provider = match model.provider {
-        file::Provider::Scripted => {
-            if model.base_url.is_some() || model.key.is_some() {
-                return Err(wrong(at, "a scripted model has neither base_url nor key"));
-            }
-            ProviderSpec::Scripted {
-                script: model.script.or_else(|| script.clone()),
-            }
-        }
-        file::Provider::Anthropic => {
-            if model.script.is_some() {
-                return Err(wrong(at, "only a scripted model has a script"));
-            }
-            let base_url = model
-                .base_url
-                .map(|url| manyhands_egress::check_endpoint(&url))
-                .transpose();
-            let base_url =
-                base_url.map_err(|error| wrong(format!("{at}.base_url"), error.to_string()))?;
-            let key = match model.key {
-                Some(source) => Some(source.read(&format!("{at}.key"), environment)?),
-                // The variable's key is for its own endpoint only.
-                None if base_url.is_none() => Some(default_key.clone().ok_or_else(|| {
-                    wrong(
-                        format!("{at}.key"),
-                        "is missing: name its source, or set ANTHROPIC_API_KEY",
-                    )
-                })?),
-                None => None,
-            };
-            ProviderSpec::Anthropic {
-                base_url,
-                key,
-                timeouts: Timeouts::default(),
-            }
-        }
+    let is_scripted = matches!(model.provider, file::Provider::Scripted);
+    if is_scripted && (model.base_url.is_some() || model.key.is_some()) {
+        return Err(wrong(at, "a scripted model has neither base_url nor key"));
+    }
+    if !is_scripted && model.script.is_some() {
+        return Err(wrong(at, "only a scripted model has a script"));
+    }
+    if model.output_limit.is_some() && !matches!(model.provider, file::Provider::OpenAi) {
+        return Err(wrong(
+            at,
+            "only a model of provider openai has an output_limit",
+        ));
+    }
+    let base_url = model
+        .base_url
+        .as_deref()
+        .map(manyhands_egress::check_endpoint);
+    let base_url = base_url
+        .transpose()
+        .map_err(|error| wrong(format!("{at}.base_url"), error.to_string()))?;
+    let key_at = format!("{at}.key");
+    let key = |name: &str| match &model.key {
+        Some(source) => source.read(&key_at, environment).map(Some),
+        // The variable's key is for its own endpoint only.
+        None if base_url.is_none() => match variable(environment, name)? {
+            Some(key) => Ok(Some(SecretString::from(key))),
+            None => Err(wrong(
+                &key_at,
+                format!("is missing: name its source, or set {name}"),
+            )),
+        },
+        None => Ok(None),
     };
+    let timeouts = Timeouts::default();
+    let provider = match model.provider {
+        file::Provider::Scripted => ProviderSpec::Scripted {
+            script: model.script.or_else(|| script.clone()),
+        },
+        file::Provider::Anthropic => ProviderSpec::Anthropic {
+            key: key("ANTHROPIC_API_KEY")?,
+            base_url,
+            timeouts,
+        },
+        file::Provider::OpenAi => ProviderSpec::OpenAi {
+            key: key("OPENAI_API_KEY")?,
+            base_url,
+            output_limit: model.output_limit.map(file::OutputLimit::spec),
+            timeouts,
+        },
+    };
+    // What a server of another make does with an effort it does not know is anybody's guess.
+    let knows_effort = !matches!(provider, ProviderSpec::OpenAi { .. });
     Ok(ModelSpec {
         upstream_id: model.upstream_id,
         display_name: model.display_name,
@@ -286,7 +294,7 @@ fn spec(
         mid_conversation_system: model.mid_conversation_system,
         max_output: model.max_output,
         thinking: model.thinking.map(file::Thinking::spec).unwrap_or_default(),
-        effort: model.effort.unwrap_or(true),
+        effort: model.effort.unwrap_or(knows_effort),
         prices: model.prices.map(|prices| prices.spec(&at)).transpose()?,
         ..ModelSpec::new(model.id, provider)
     })

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use manyhands_brain::models::{ModelSpec, ProviderSpec};
+use manyhands_brain::models::{ModelSpec, OpenAi, ProviderSpec};
 use manyhands_hands::Provider;
 use manyhands_hands::provider::Holds;
 use manyhands_protocol::time::{SharedClock, SystemClock};
 use manyhands_store::{Database, Error, Store};
+use reqwest::{Client, RequestBuilder};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
@@ -291,13 +292,34 @@ async fn model(spec: &ModelSpec) -> Check {
             let base = base_url
                 .as_ref()
                 .map_or("https://api.anthropic.com", |url| url.as_str());
-            endpoint(&name, base.trim_end_matches('/'), key.as_ref()).await
+            let base = base.trim_end_matches('/').trim_end_matches("/v1");
+            let request = |client: &Client| {
+                let request = client
+                    .get(format!("{base}/v1/models"))
+                    .header("anthropic-version", "2023-06-01");
+                match key {
+                    Some(key) => request.header("x-api-key", key.expose_secret()),
+                    None => request,
+                }
+            };
+            endpoint(&name, base, request).await
+        }
+        ProviderSpec::OpenAi { base_url, key, .. } => {
+            let base = base_url.clone().unwrap_or_else(OpenAi::default_base_url);
+            let request = |client: &Client| {
+                let request = client.get(OpenAi::models_url(&base));
+                match key {
+                    Some(key) => request.bearer_auth(key.expose_secret()),
+                    None => request,
+                }
+            };
+            endpoint(&name, base.as_str().trim_end_matches('/'), request).await
         }
     }
 }
 
 /// Asks an endpoint for its models, which costs nothing.
-async fn endpoint(name: &str, base: &str, key: Option<&secrecy::SecretString>) -> Check {
+async fn endpoint(name: &str, base: &str, request: impl Fn(&Client) -> RequestBuilder) -> Check {
     let timeouts = manyhands_egress::Timeouts {
         connect: Duration::from_secs(5),
         read: Duration::from_secs(10),
@@ -306,13 +328,7 @@ async fn endpoint(name: &str, base: &str, key: Option<&secrecy::SecretString>) -
         Ok(client) => client,
         Err(error) => return fail(name, error.to_string(), "check the machine's certificates"),
     };
-    let mut request = client
-        .get(format!("{base}/v1/models"))
-        .header("anthropic-version", "2023-06-01");
-    if let Some(key) = key {
-        request = request.header("x-api-key", key.expose_secret());
-    }
-    match request.send().await {
+    match request(&client).send().await {
         Ok(answer) if answer.status().is_success() => {
             ok(name, format!("{base} answers and takes the key"))
         }

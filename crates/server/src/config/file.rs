@@ -86,6 +86,7 @@ pub(super) struct Model {
     pub(super) context_window: Option<u64>,
     pub(super) mid_conversation_system: Option<bool>,
     pub(super) max_output: Option<u32>,
+    pub(super) output_limit: Option<OutputLimit>,
     pub(super) thinking: Option<Thinking>,
     pub(super) effort: Option<bool>,
     pub(super) prices: Option<Prices>,
@@ -95,7 +96,25 @@ pub(super) struct Model {
 #[serde(rename_all = "lowercase")]
 pub(super) enum Provider {
     Anthropic,
+    OpenAi,
     Scripted,
+}
+
+/// The member that tells an endpoint the most output tokens.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OutputLimit {
+    MaxTokens,
+    MaxCompletionTokens,
+}
+
+impl OutputLimit {
+    pub(super) fn spec(self) -> models::OutputLimit {
+        match self {
+            Self::MaxTokens => models::OutputLimit::MaxTokens,
+            Self::MaxCompletionTokens => models::OutputLimit::MaxCompletionTokens,
+        }
+    }
 }
 
 /// Where a key is, never the key: `{ env = "NAME" }` or `{ file = "PATH" }`.
@@ -108,15 +127,15 @@ pub(super) enum KeySource {
 
 impl KeySource {
     pub(super) fn read(
-        self,
+        &self,
         at: &str,
         environment: Environment<'_>,
     ) -> Result<SecretString, Error> {
         let text = match self {
-            Self::Env(name) => variable(environment, &name)?
+            Self::Env(name) => variable(environment, name)?
                 .ok_or_else(|| wrong(at, format!("the environment variable {name} is not set")))?,
             Self::File(path) => {
-                let text = fs::read_to_string(&path);
+                let text = fs::read_to_string(path);
                 let text = text.map_err(|error| {
                     wrong(at, format!("{} cannot be read: {error}", path.display()))
                 })?;

@@ -1,8 +1,8 @@
 //! The effective settings as `manyhands config` prints them: the form of the file, and no secret.
 
-use manyhands_brain::models::{ModelSpec, ProviderSpec, Thinking};
+use manyhands_brain::models::{ModelSpec, OutputLimit, ProviderSpec, Thinking};
 use manyhands_store::Database;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use toml::{Table, Value};
 
 use super::Config;
@@ -82,6 +82,11 @@ pub(crate) fn database(database: &Database) -> String {
     }
 }
 
+/// Whether there is a key, and nothing else of it.
+fn key_state(key: &Option<SecretString>) -> &'static str {
+    if key.is_some() { "(set)" } else { "(none)" }
+}
+
 fn model(spec: &ModelSpec) -> Value {
     let mut shown = Table::new();
     let mut set = |name: &str, value: Option<Value>| {
@@ -95,9 +100,23 @@ fn model(spec: &ModelSpec) -> Value {
         ProviderSpec::Anthropic { base_url, key, .. } => {
             set("provider", Some("anthropic".into()));
             set("base_url", base_url.as_ref().map(|url| url.as_str().into()));
+            set("key", Some(key_state(key).into()));
+        }
+        ProviderSpec::OpenAi {
+            base_url,
+            key,
+            output_limit,
+            ..
+        } => {
+            set("provider", Some("openai".into()));
+            set("base_url", base_url.as_ref().map(|url| url.as_str().into()));
+            set("key", Some(key_state(key).into()));
             set(
-                "key",
-                Some(if key.is_some() { "(set)" } else { "(none)" }.into()),
+                "output_limit",
+                output_limit.map(|limit| match limit {
+                    OutputLimit::MaxTokens => "max_tokens".into(),
+                    OutputLimit::MaxCompletionTokens => "max_completion_tokens".into(),
+                }),
             );
         }
         ProviderSpec::Scripted { script } => {

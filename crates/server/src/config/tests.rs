@@ -72,7 +72,7 @@ fn without_models_in_the_file_the_environment_says_who_serves_claude() {
                 base_url.as_ref().map(|url| url.as_str()),
                 key.as_ref().map(ExposeSecret::expose_secret),
             )),
-            ProviderSpec::Scripted { .. } => None,
+            ProviderSpec::OpenAi { .. } | ProviderSpec::Scripted { .. } => None,
         };
         assert_eq!(config.models[0].id, "claude-*");
         assert_eq!(served, expected);
@@ -129,7 +129,7 @@ fn models_of_the_file_are_complete_entries() {
         ProviderSpec::Anthropic { key, .. } => {
             key.as_ref().map(|key| key.expose_secret().to_owned())
         }
-        ProviderSpec::Scripted { .. } => panic!("scripted"),
+        other => panic!("{other:?}"),
     };
     assert_eq!(key(0).as_deref(), Some("from-env"));
     assert_eq!(key(1).as_deref(), Some("from-file"));
@@ -144,6 +144,86 @@ fn models_of_the_file_are_complete_entries() {
         "{shown}"
     );
     toml::from_str::<toml::Table>(&shown).expect("it prints TOML");
+}
+
+#[test]
+fn chat_completions_endpoints_are_models_too() {
+    let toml = r#"
+        [[models]]
+        id = "gpt-*"
+        provider = "openai"
+        effort = true
+
+        [[models]]
+        id = "local"
+        provider = "openai"
+        base_url = "http://127.0.0.1:8000/v1"
+        key = { env = "LOCAL_KEY" }
+        context_window = 32768
+        max_output = 4096
+        output_limit = "max_completion_tokens"
+        mid_conversation_system = false
+
+        [[models]]
+        id = "open"
+        provider = "openai"
+        base_url = "http://127.0.0.1:11434/v1"
+    "#;
+    let config = plain(
+        toml,
+        &[("OPENAI_API_KEY", "from-env"), ("LOCAL_KEY", "local-key")],
+    );
+    let keys = config.models.iter().map(|spec| match &spec.provider {
+        ProviderSpec::OpenAi { key, .. } => key.as_ref().map(ExposeSecret::expose_secret),
+        other => panic!("{other:?}"),
+    });
+    let keys: Vec<_> = keys.collect();
+    assert_eq!(keys, [Some("from-env"), Some("local-key"), None]);
+    let efforts: Vec<bool> = config.models.iter().map(|spec| spec.effort).collect();
+    assert_eq!(efforts, [true, false, false], "only where it is said");
+    assert_eq!(config.models[1].mid_conversation_system, Some(false));
+    let shown = show(&config);
+    for secret in ["from-env", "local-key"] {
+        assert!(!shown.contains(secret) && !format!("{config:?}").contains(secret));
+    }
+    for setting in [
+        "provider = \"openai\"",
+        "base_url = \"http://127.0.0.1:8000/v1\"",
+        "output_limit = \"max_completion_tokens\"",
+        "mid_conversation_system = false",
+        "key = \"(none)\"",
+    ] {
+        assert!(shown.contains(setting), "{setting}: {shown}");
+    }
+}
+
+#[test]
+fn bu_2_prices_have_at_most_six_decimals() {
+    let model = |prices: &str| {
+        format!("[[models]]\nid = 'm'\nprovider = 'scripted'\nprices = {{ {prices} }}")
+    };
+    let config = plain(
+        &model("input = 0.1, output = 2.5, cache_read = 0.000001, cache_write = 1"),
+        &[],
+    );
+    let prices = config.models[0].prices.expect("prices");
+    assert_eq!(prices.cache_write_1h, prices.cache_write);
+    assert!(show(&config).contains("input = 0.1"), "{}", show(&config));
+    refused(
+        &model("input = 0.0000001, output = 1, cache_read = 0, cache_write = 0"),
+        &[],
+        "models[0].prices.input: expected dollars per million tokens with at most six decimals",
+    );
+    refused(
+        &model("input = 0, output = -1, cache_read = 0, cache_write = 0"),
+        &[],
+        "models[0].prices.output: ",
+    );
+    refused(
+        &model("input = 0, output = 1"),
+        &[],
+        "missing field `cache_read`",
+    );
 }
 
 #[test]
@@ -179,7 +259,32 @@ fn settings_that_make_no_sense_are_refused_by_name() {
     let base = ("MANYHANDS_ANTHROPIC_BASE_URL", "127.0.0.1:9");
     refused("", &[base], "MANYHANDS_ANTHROPIC_BASE_URL: ");
     let model = |rest: &str| format!("[[models]]\nid = 'm'\nprovider = {rest}");
-    refused(&model("'openai'"), &[], "unknown variant `openai`");
+    refused(&model("'gemini'"), &[], "unknown variant `gemini`");
+    refused(
+        &model("'openai'"),
+        &[("ANTHROPIC_API_KEY", "k")],
+        "models[0].key: is missing: name its source, or set OPENAI_API_KEY",
+    );
+    refused(
+        &model("'openai'\nscript = 'x'"),
+        &[],
+        "models[0]: only a scripted model has a script",
+    );
+    refused(
+        &model("'openai'\noutput_limit = 'most'"),
+        &[],
+        "unknown variant `most`",
+    );
+    refused(
+        &model("'scripted'\noutput_limit = 'max_tokens'"),
+        &[],
+        "models[0]: only a model of provider openai has an output_limit",
+    );
+    refused(
+        &model("'openai'\nbase_url = 'localhost:8000'"),
+        &[],
+        "models[0].base_url: ",
+    );
     refused(&model("'anthropic'"), &[], "models[0].key: is missing");
     refused(&model("'anthropic'\nkey = 'sk-in-the-file'"), &[], "file: ");
     refused(
