@@ -158,6 +158,7 @@ async fn open(
             options.previews,
             options.legacy_names,
         ),
+        silence: SILENCE,
         shutdown: app.shutdown.clone(),
         ended: false,
     };
@@ -182,6 +183,8 @@ struct Stream {
     follow: Follow,
     /// Whether there may be entries in the log that this stream has not heard.
     behind: bool,
+    /// When to send a ping.
+    silence: Duration,
     shutdown: CancellationToken,
     ended: bool,
 }
@@ -200,7 +203,7 @@ impl Stream {
             let heard = tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return None,
-                heard = tokio::time::timeout(SILENCE, self.subscription.recv()) => heard,
+                heard = tokio::time::timeout(self.silence, self.subscription.recv()) => heard,
             };
             match heard {
                 Err(_) => return Some(Bytes::from_static(PING)),
@@ -281,6 +284,38 @@ mod tests {
                     .starts_with("event_deltas: ")
             );
         }
+    }
+
+    /// runtime ST-5; security STREAM-1
+    #[tokio::test]
+    async fn stream_1_a_silent_stream_is_kept_alive() {
+        const { assert!(SILENCE.as_secs() < 15) };
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = manyhands_store::Config {
+            database: manyhands_store::Database::Sqlite {
+                directory: directory.path().to_owned(),
+            },
+            clock: std::sync::Arc::new(manyhands_protocol::time::SystemClock),
+        };
+        let store = Store::open(config).await.expect("a store");
+        let session = SessionId::generate();
+        let mut stream = Stream {
+            subscription: store.subscribe(&session),
+            store: store.clone(),
+            session,
+            follow: Follow::new(0, HashSet::new(), false),
+            behind: false,
+            silence: Duration::from_millis(1),
+            shutdown: CancellationToken::new(),
+            ended: false,
+        };
+        for _ in 0..3 {
+            let frame = stream.next().await.expect("a frame");
+            assert_eq!(frame, "event: ping\ndata: {\"type\":\"ping\"}\n\n");
+        }
+        stream.shutdown.cancel();
+        assert_eq!(stream.next().await, None);
+        store.close().await;
     }
 
     #[test]

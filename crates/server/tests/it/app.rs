@@ -46,6 +46,7 @@ pub(crate) struct TestApp {
     pub(crate) model: ModelServer,
     pub(crate) hands: Fake,
     pub(crate) dir: TempDir,
+    config: Config,
     _database: Option<postgres::Database>,
 }
 
@@ -87,6 +88,15 @@ pub(crate) fn sqlite(dir: &TempDir) -> Database {
     }
 }
 
+async fn serve(config: &Config, hands: &Fake) -> Server {
+    let overrides = Overrides {
+        hands: Some(Arc::new(hands.clone())),
+        ..Overrides::default()
+    };
+    let server = Server::start(config.clone(), overrides).await;
+    server.expect("the server starts")
+}
+
 impl TestApp {
     pub(crate) async fn sqlite() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
@@ -123,13 +133,7 @@ impl TestApp {
         });
         let mut config = config(&dir, database, &model);
         change(&mut config);
-        let overrides = Overrides {
-            hands: Some(Arc::new(hands.clone())),
-            ..Overrides::default()
-        };
-        let server = Server::start(config, overrides)
-            .await
-            .expect("the server starts");
+        let server = serve(&config, &hands).await;
         let key = server
             .first_key()
             .expect("a fresh store")
@@ -143,8 +147,17 @@ impl TestApp {
             model,
             hands,
             dir,
+            config,
             _database: kept,
         }
+    }
+
+    /// Stops the server and starts another one on the same store, at another address.
+    pub(crate) async fn restarted(mut self) -> Self {
+        self.server.stop().await;
+        self.server = serve(&self.config, &self.hands).await;
+        self.client = Client::with_key(&self.url(), &self.key);
+        self
     }
 
     pub(crate) fn url(&self) -> String {

@@ -16,6 +16,9 @@ stories! {
     se_5_a_message_while_running_joins,
     in_8_an_interrupt_of_nothing_is_done_at_once,
     in_1_an_interrupt_ends_the_turn,
+    se_6_an_interrupt_with_a_message_redirects,
+    in_7_an_interrupt_names_a_thread_of_the_session,
+    se_13_documents_and_images_reach_the_model,
     li_4_the_list_is_filtered_and_paged,
     li_5_the_list_equals_the_stream,
 }
@@ -318,6 +321,121 @@ async fn in_1_an_interrupt_ends_the_turn(app: &TestApp) {
         "IN-3"
     );
     assert!(kinds(&events).contains(&"span.model_request_end"), "SQ-3");
+}
+
+/// Acceptance scenario 9; runtime SE-6, SQ-11, IN-2 to IN-5.
+async fn se_6_an_interrupt_with_a_message_redirects(app: &TestApp) {
+    let gate = Gate::new();
+    app.model
+        .push(Reply::text("Never told.").hold_first_token(&gate));
+    app.model.push(Reply::text("Instead."));
+    let session = app.session().await;
+    let mut stream = app.stream(&session, "").await;
+    app.send(&session, message("hi")).await;
+    gate.reached().await;
+    let queued = app.send(&session, message("queued before")).await;
+    let redirect = json!([{"type": "user.interrupt"}, message("do this instead")]);
+    let echoes = app.send_all(&session, redirect).await;
+    assert_eq!(
+        echoes[0]["processed_at"],
+        Value::Null,
+        "IN-2: not yet applied"
+    );
+    let cut = stream.until_idle().await;
+    let next = stream.until_idle().await;
+    gate.open();
+    let cut_kinds = kinds(&cut);
+    assert!(!cut_kinds.contains(&"agent.message"), "IN-5");
+    let end = cut_kinds.len();
+    assert_eq!(
+        cut_kinds[end - 5..],
+        [
+            "span.model_request_end",
+            "user.interrupt",
+            "session.thread_status_idle",
+            "session.usage",
+            "session.status_idle"
+        ],
+        "SQ-11"
+    );
+    assert!(cut[end - 4].data["processed_at"].is_string());
+    assert_eq!(
+        cut[end - 1].data["stop_reason"],
+        json!({"type": "end_turn"}),
+        "IN-3"
+    );
+    let said: Vec<&Value> = next
+        .iter()
+        .filter(|event| event.kind() == "user.message")
+        .map(|event| &event.data["id"])
+        .collect();
+    assert_eq!(
+        said,
+        [&queued["id"], &echoes[1]["id"]],
+        "in the order they came"
+    );
+    let request = app.model.request(2).await;
+    let asked = String::from_utf8_lossy(&request.raw).into_owned();
+    assert!(asked.contains("queued before") && asked.contains("do this instead"));
+    assert!(
+        !asked.contains("Never told.") && !asked.contains("interrupt"),
+        "IN-4"
+    );
+}
+
+async fn in_7_an_interrupt_names_a_thread_of_the_session(app: &TestApp) {
+    let session = app.session().await;
+    let threads = app
+        .client
+        .get(&format!("/v1/sessions/{session}/threads"))
+        .await
+        .ok();
+    let thread = threads["data"][0]["id"].clone();
+    let own = json!({"type": "user.interrupt", "session_thread_id": thread});
+    assert_eq!(app.send(&session, own).await["session_thread_id"], thread);
+    let other = json!({"type": "user.interrupt", "session_thread_id": "sthr_01none"});
+    app.refused(&session, json!([other])).await;
+}
+
+async fn se_13_documents_and_images_reach_the_model(app: &TestApp) {
+    app.model.push(Reply::text("I see."));
+    let session = app.session().await;
+    let content = json!([
+        {"type": "image", "source": {"type": "base64", "data": "aGk=", "media_type": "image/png"}},
+        {"type": "document", "source": {"type": "base64", "data": "aGk=", "media_type": "application/pdf"}, "title": "A"},
+        {"type": "document", "source": {"type": "text", "data": "plain", "media_type": "text/plain"}, "context": "B"},
+        {"type": "text", "text": "look"},
+    ]);
+    let mut stream = app.stream(&session, "").await;
+    let echo = app
+        .send(
+            &session,
+            json!({"type": "user.message", "content": content}),
+        )
+        .await;
+    assert_eq!(echo["content"], content);
+    stream.until_idle().await;
+    let request = app.model.request(1).await;
+    let sent = &request.messages()[0]["content"];
+    for (index, block) in content.as_array().expect("a list").iter().enumerate() {
+        for (name, value) in block.as_object().expect("an object") {
+            assert_eq!(sent[index][name], *value, "{name} of block {index}");
+        }
+    }
+    let file = json!({"type": "document", "source": {"type": "file", "file_id": "file_01"}});
+    let url =
+        json!({"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}});
+    for (blocks, field) in [
+        (vec![file; 101], "events[0].content[0].source.type"),
+        (
+            vec![json!({"type": "text", "text": "x"}), url],
+            "events[0].content[1].source.type",
+        ),
+    ] {
+        let event = json!({"type": "user.message", "content": blocks});
+        let refused = app.refused(&session, json!([event])).await;
+        assert!(refused.starts_with(field), "{refused}");
+    }
 }
 
 async fn li_4_the_list_is_filtered_and_paged(app: &TestApp) {

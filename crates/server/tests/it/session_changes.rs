@@ -9,6 +9,7 @@ use crate::app::{TestApp, kinds, message, stories};
 stories! {
     up_4_an_update_is_told_once_and_only_what_changed,
     up_2_tools_change_only_while_idle,
+    up_7_a_session_that_waits_can_be_archived_and_deleted,
     up_7_a_working_session_is_neither_archived_nor_deleted,
     sq_19_archiving_ends_it,
     sq_20_deleting_ends_streams_and_removes_the_sandbox,
@@ -110,7 +111,20 @@ async fn up_2_tools_change_only_while_idle(app: &TestApp) {
         .ok();
 }
 
-/// runtime UP-7, UP-8, LC-16
+async fn up_7_a_session_that_waits_can_be_archived_and_deleted(app: &TestApp) {
+    let (session, calls) = crate::events::waiting(app, 1).await;
+    let path = format!("/v1/sessions/{session}");
+    let archived = app.client.post_empty(&format!("{path}/archive")).await.ok();
+    assert_eq!(archived["status"], "terminated");
+    let answer = crate::events::result(&calls[0], "late");
+    app.refused(&session, json!([answer])).await;
+    app.client.delete(&path).await.ok();
+    let (session, _) = crate::events::waiting(app, 1).await;
+    let path = format!("/v1/sessions/{session}");
+    app.client.delete(&path).await.ok();
+    app.client.get(&path).await.error(404, "not_found_error");
+}
+
 async fn up_7_a_working_session_is_neither_archived_nor_deleted(app: &TestApp) {
     let gate = Gate::new();
     app.model
