@@ -159,6 +159,22 @@ impl Server {
         &self.app.store
     }
 
+    /// The service without its listener: requests can be handed to it in this process.
+    pub fn router(&self) -> axum::Router {
+        routes::router(self.app.clone())
+    }
+
+    /// Ends as a crash does, for tests: wakes stop where they are and give nothing back.
+    #[cfg(feature = "failpoints")]
+    pub async fn crash(self) {
+        drop(self.brain);
+        self.shutdown.cancel();
+        if let Err(error) = self.accepting.await {
+            tracing::error!(%error, "the listener failed");
+        }
+        self.app.store.close().await;
+    }
+
     /// Ends streams, lets open answers end, gives sessions back. Running tool calls go on in their sandboxes.
     pub async fn stop(self) {
         self.shutdown.cancel();

@@ -1,0 +1,348 @@
+//! Where cases live: the real server, called in process, on a real store, with scripted models and hands. It can be
+//! stopped, and it can die; what lives in the store and in the sandboxes goes on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use futures::FutureExt;
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Registry};
+use manyhands_brain::{Probe, Retries};
+use manyhands_hands::provider::fake::Fake;
+use manyhands_server::{Config, Flags, Overrides, Server};
+use manyhands_store::Store;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot};
+use tower::ServiceExt;
+
+use crate::model::{Scripts, Umpire, hands, lock};
+
+/// How the server of a world is set up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// Whether folded transcripts are kept between wakes.
+    pub(crate) cached: bool,
+    /// Tool rounds of a turn, and calls of one answer.
+    pub(crate) limits: (u32, usize),
+    /// The model's context window, where it is known.
+    pub(crate) window: Option<u64>,
+}
+
+/// A server and its surroundings.
+pub(crate) struct World {
+    pub(crate) scripts: Scripts,
+    pub(crate) hands: Fake,
+    /// How often each branch was taken.
+    pub(crate) counts: Mutex<BTreeMap<String, u64>>,
+    settings: Settings,
+    directory: TempDir,
+    running: RwLock<Option<Running>>,
+    key: String,
+    environment: String,
+    crashes: Crashes,
+}
+
+struct Running {
+    server: Server,
+    router: Router,
+}
+
+/// A wish that the server ends, in good order or not, and starts again; and who waits for it.
+struct Wish {
+    dies: bool,
+    done: Option<oneshot::Sender<()>>,
+}
+
+/// Takes the wishes of a world's cases.
+pub(crate) struct Wishes(mpsc::UnboundedReceiver<Wish>);
+
+/// Where brains are to die: by session, the step and how often it is passed before.
+#[derive(Clone)]
+struct Crashes {
+    armed: Arc<Mutex<HashMap<String, (&'static str, usize)>>>,
+    wishes: mpsc::UnboundedSender<Wish>,
+}
+
+impl Crashes {
+    /// A hook that holds a wake at the step where it is to die, and asks for the death.
+    fn probe(&self) -> Probe {
+        let crashes = self.clone();
+        Probe(Arc::new(move |name, session| {
+            let here = crashes.is_here(name, session.as_str());
+            if here {
+                // The world is there for as long as its server is.
+                let (dies, done) = (true, None);
+                let _ = crashes.wishes.send(Wish { dies, done });
+            }
+            async move {
+                if here {
+                    std::future::pending::<()>().await;
+                }
+            }
+            .boxed()
+        }))
+    }
+
+    fn is_here(&self, name: &str, session: &str) -> bool {
+        let mut armed = lock(&self.armed);
+        let Some((point, left)) = armed.get_mut(session) else {
+            return false;
+        };
+        if *point != name {
+            return false;
+        }
+        *left -= 1;
+        let here = *left == 0;
+        if here {
+            armed.remove(session);
+        }
+        here
+    }
+}
+
+impl World {
+    /// A running server with an empty store.
+    pub(crate) async fn start(settings: Settings) -> (Arc<Self>, Wishes) {
+        let memory = std::path::Path::new("/dev/shm");
+        let directory = if memory.is_dir() {
+            tempfile::tempdir_in(memory)
+        } else {
+            tempfile::tempdir()
+        };
+        let scripts = Scripts::default();
+        let (wishes, wished) = mpsc::unbounded_channel();
+        let armed = Arc::default();
+        let mut world = Self {
+            hands: hands(&scripts),
+            scripts,
+            counts: Mutex::default(),
+            settings,
+            directory: directory.expect("a directory"),
+            running: RwLock::default(),
+            key: String::new(),
+            environment: String::new(),
+            crashes: Crashes { armed, wishes },
+        };
+        let running = world.open().await;
+        let first_key = running.server.first_key().expect("a fresh store");
+        world.key = first_key.expose_secret().to_owned();
+        world.running = RwLock::new(Some(running));
+        let environment = world
+            .post("/v1/environments", &json!({"name": "box"}))
+            .await;
+        world.environment = environment.ok()["id"].as_str().expect("an id").to_owned();
+        (Arc::new(world), Wishes(wished))
+    }
+
+    /// Grants wishes, for as long as it is awaited.
+    pub(crate) async fn keep(&self, mut wishes: Wishes) {
+        while let Some(Wish { dies, done }) = wishes.0.recv().await {
+            let mut place = self.running.write().await;
+            if let Some(Running { server, .. }) = place.take() {
+                if dies {
+                    server.crash().await;
+                } else {
+                    server.stop().await;
+                }
+            }
+            *place = Some(self.open().await);
+            drop(place);
+            match done {
+                // A case that has failed meanwhile does not wait any more.
+                Some(done) => drop(done.send(())),
+                None => self.count("death at a durable step"),
+            }
+        }
+    }
+
+    async fn open(&self) -> Running {
+        let flags = Flags {
+            listen: Some("127.0.0.1:0".parse().expect("an address")),
+            data_dir: Some(self.directory.path().to_owned()),
+            ..Flags::default()
+        };
+        let mut models = Registry::empty();
+        let spec = ModelSpec {
+            prices: Some(prices()),
+            context_window: self.settings.window,
+            max_output: Some(100),
+            ..ModelSpec::new("m", ProviderSpec::Scripted { script: None })
+        };
+        models
+            .add(spec, Arc::new(self.scripts.clone()))
+            .expect("an id");
+        let (tool_rounds, calls_per_response) = self.settings.limits;
+        let brain = manyhands_brain::Config {
+            tick: Duration::from_millis(100),
+            tool_rounds,
+            calls_per_response,
+            retries: Retries {
+                attempts: 3,
+                total: Duration::from_secs(60),
+                base: Duration::from_millis(1),
+                longest: Duration::from_millis(3),
+            },
+            transcript_cache: if self.settings.cached { 8 << 20 } else { 0 },
+            judge: Some(Arc::new(Umpire)),
+            probe: Some(self.crashes.probe()),
+            ..manyhands_brain::Config::default()
+        };
+        let overrides = Overrides {
+            hands: Some(Arc::new(self.hands.clone())),
+            models: Some(Arc::new(models)),
+            brain: Some(brain),
+            ..Overrides::default()
+        };
+        let config = Config::load(flags).expect("settings");
+        let server = Server::start(config, overrides).await;
+        let server = server.expect("the server starts");
+        let router = server.router();
+        Running { server, router }
+    }
+
+    /// Ends the server, in good order or not, and starts it again. Requests under way are answered first.
+    pub(crate) async fn restart(&self, dies: bool) {
+        let (done, granted) = oneshot::channel();
+        let done = Some(done);
+        let wish = self.crashes.wishes.send(Wish { dies, done });
+        wish.expect("the world is kept");
+        granted.await.expect("the world is kept");
+    }
+
+    /// Ends the server for good.
+    pub(crate) async fn end(&self) {
+        if let Some(Running { server, .. }) = self.running.write().await.take() {
+            server.stop().await;
+        }
+    }
+
+    /// The server dies when the session's brain comes to a step for the n-th time.
+    pub(crate) fn crash_at(&self, session: &str, point: &'static str, nth: usize) {
+        lock(&self.crashes.armed).insert(session.to_owned(), (point, nth));
+    }
+
+    /// The session's brain is not to die any more.
+    pub(crate) fn spare(&self, session: &str) {
+        lock(&self.crashes.armed).remove(session);
+    }
+
+    /// The environment of all sessions.
+    pub(crate) fn environment(&self) -> &str {
+        &self.environment
+    }
+
+    /// Counts a branch.
+    pub(crate) fn count(&self, branch: impl Into<String>) {
+        *lock(&self.counts).entry(branch.into()).or_default() += 1;
+    }
+
+    /// The store under the server; the server stays while it is held.
+    pub(crate) async fn store(&self) -> RwLockReadGuard<'_, Store> {
+        let running = self.running.read().await;
+        RwLockReadGuard::map(running, |running| {
+            running.as_ref().expect("a running server").server.store()
+        })
+    }
+
+    /// `POST path`.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::POST, path, body.to_string().into()).await
+    }
+
+    /// `GET path`.
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, Body::empty()).await
+    }
+
+    /// `DELETE path`.
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.send(Method::DELETE, path, Body::empty()).await
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Body) -> Answer {
+        let running = self.running.read().await;
+        let router = running.as_ref().expect("a running server").router.clone();
+        let request = self.request(method, path, body, None);
+        let response = router.oneshot(request).await.expect("infallible");
+        let status = response.status();
+        let body = response.into_body().collect().await.expect("a whole body");
+        let text = body.to_bytes();
+        let body = serde_json::from_slice(&text).expect("JSON");
+        Answer { status, body }
+    }
+
+    /// Opens a session's stream behind an event; `None` when there is no such session (any more).
+    pub(crate) async fn stream(&self, session: &str, after: i64) -> Option<Body> {
+        let path = format!(
+            "/v1/sessions/{session}/events/stream?event_deltas[]=agent.message&event_deltas[]=agent.thinking"
+        );
+        let running = self.running.read().await;
+        let router = running.as_ref().expect("a running server").router.clone();
+        let request = self.request(Method::GET, &path, Body::empty(), Some(after));
+        let response = router.oneshot(request).await.expect("infallible");
+        match response.status() {
+            StatusCode::OK => Some(response.into_body()),
+            StatusCode::NOT_FOUND => None,
+            other => panic!("the stream of {session} is answered with {other}"),
+        }
+    }
+
+    fn request(&self, method: Method, path: &str, body: Body, after: Option<i64>) -> Request<Body> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("x-api-key", &self.key)
+            .header("anthropic-beta", manyhands_testkit::http::BETA)
+            .header("content-type", "application/json");
+        if let Some(after) = after {
+            request = request.header("last-event-id", after);
+        }
+        request.body(body).expect("a request")
+    }
+}
+
+/// Dollars for a million tokens.
+pub(crate) const DOLLARS: [(&str, f64); 3] = [
+    ("input_tokens", 5.0),
+    ("output_tokens", 400.0),
+    ("cache_read_input_tokens", 50.0),
+];
+
+/// What the model costs: some requests a cent.
+fn prices() -> Prices {
+    let [input, output, cache_read] =
+        DOLLARS.map(|(_, dollars)| Price::per_million(dollars).expect("a price"));
+    Prices {
+        input,
+        output,
+        cache_read,
+        ..Prices::default()
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    /// The body of a success.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.body);
+        self.body
+    }
+
+    /// What an error says.
+    pub(crate) fn message(&self) -> &str {
+        self.body["error"]["message"].as_str().unwrap_or_default()
+    }
+}
