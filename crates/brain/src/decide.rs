@@ -106,23 +106,27 @@ pub(crate) fn decide(transcript: &Transcript, limits: Limits, now: Timestamp) ->
     let asked = transcript.has_message();
     let at_work = matches!(transcript.status, Status::Running | Status::Rescheduling);
     let announce = transcript.status != Status::Running;
-    let next = || match compaction::due(transcript, limits.room, limits.compactions_in_a_row) {
-        _ if limits.at_cap => pause(transcript),
-        None => Step::Sample { take, announce },
-        Some(Due::Compact(form)) => Step::Compact { form, announce },
-        Some(Due::Limit) => Step::Rest(Rest::CompactionLimit),
+    let retry = transcript.retry.map(|retry| retry.until());
+    let retry = retry.filter(|until| transcript.status == Status::Rescheduling && now < *until);
+    let next = || {
+        if limits.at_cap {
+            // There is nothing to wait for.
+            return pause(transcript);
+        }
+        if let Some(until) = retry {
+            return Step::Wait { until };
+        }
+        match compaction::due(transcript, limits.room, limits.compactions_in_a_row) {
+            None => Step::Sample { take, announce },
+            Some(Due::Compact(form)) => Step::Compact { form, announce },
+            Some(Due::Limit) => Step::Rest(Rest::CompactionLimit),
+        }
     };
     if transcript.owes_answer {
         if transcript.rounds >= limits.tool_rounds {
             return Step::Rest(Rest::ToolLimit);
         }
-        let retry = transcript.retry.map(|retry| retry.until());
-        return match retry.filter(|until| transcript.status == Status::Rescheduling && now < *until)
-        {
-            // At the cap there is nothing to wait for.
-            Some(until) if !limits.at_cap => Step::Wait { until },
-            _ => next(),
-        };
+        return next();
     }
     match (&transcript.ending, at_work) {
         (None, _) if asked => next(),

@@ -312,7 +312,13 @@ impl Facts<'_> {
             Some(1) | None => "The last request to the model failed".to_owned(),
             Some(times) => format!("The last {times} requests to the model failed"),
         };
-        let sentence = format!("{failed}; the session waits until {until} to try again.");
+        let left = until
+            .as_micros()
+            .saturating_sub(self.now.as_micros())
+            .max(0);
+        // Rounded up: it is not tried sooner than said.
+        let seconds = (left + 999_999) / 1_000_000;
+        let sentence = format!("{failed}; the next try is in {seconds} s.");
         let mut answer = self.answer(State::AwaitingRetry, Party::Server, sentence);
         answer.until = Some(until);
         answer.details.attempt = attempt;

@@ -299,6 +299,19 @@ fn sq_12_a_retry_waits_its_time() {
         Step::Interrupt { ids: ids(&["i"]) },
     );
     check(failed(10).running(), sample(&[], false));
+    // A request for a summary failed: the message is not taken yet.
+    let unasked = |until: i64| {
+        Log::default()
+            .message("a", "hi")
+            .running()
+            .private(
+                "retry",
+                json!({"attempt": 1, "first_at": 1, "until": until}),
+            )
+            .event("re", "session.status_rescheduled", json!({}))
+    };
+    check(unasked(11), Step::Wait { until });
+    check(unasked(10), sample(&["a"], true));
 }
 
 #[test]
