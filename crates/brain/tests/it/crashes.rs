@@ -59,8 +59,23 @@ async fn points() -> Vec<&'static str> {
     std::mem::take(&mut passed.lock().unwrap())
 }
 
+/// Holds the wake at the step with this number, from 0, whatever its name.
+pub(crate) fn hold_step(number: usize, gate: &Gate) -> Probe {
+    let (held, passed) = (gate.clone(), AtomicUsize::new(0));
+    Probe(Arc::new(move |_, _| {
+        let here = passed.fetch_add(1, Ordering::SeqCst) == number;
+        let held = held.clone();
+        async move {
+            if here {
+                held.pass().await;
+            }
+        }
+        .boxed()
+    }))
+}
+
 /// What a client can tell apart of an ended turn: what was said and done, without spans and interim states.
-fn told(log: &[String]) -> Vec<String> {
+pub(crate) fn told(log: &[String]) -> Vec<String> {
     let told = log.iter().filter(|line| {
         line.starts_with("agent.")
             || line.starts_with("user.")
@@ -87,18 +102,7 @@ async fn log_3_a_crash_at_every_step_ends_the_same_way() {
         let ledger = Ledger::default();
         let mut bed = bed(&ledger).await;
         let gate = Gate::new();
-        let passed = Arc::new(AtomicUsize::new(0));
-        let (held, counted) = (gate.clone(), Arc::clone(&passed));
-        bed.config.probe = Some(Probe(Arc::new(move |_, _| {
-            let here = counted.fetch_add(1, Ordering::SeqCst) == crash_at;
-            let held = held.clone();
-            async move {
-                if here {
-                    held.pass().await;
-                }
-            }
-            .boxed()
-        })));
+        bed.config.probe = Some(hold_step(crash_at, &gate));
         bed.wake();
         bed.say("Go").await;
         gate.reached().await;
