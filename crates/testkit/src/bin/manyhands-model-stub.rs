@@ -5,6 +5,7 @@
 //! standard input does. `GET /stats` counts what it was asked; `GET /frames/N` is a stream of N
 //! short events, all ready, for a bench of streams to compare itself with.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -23,12 +24,13 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Response};
 use hyper_util::rt::TokioIo;
-use manyhands_testkit::model::told::{Told, told};
+use manyhands_testkit::model::told::{Answer, told};
 use manyhands_testkit::model::{check, script};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
@@ -63,7 +65,8 @@ enum Mode {
     Bash,
     /// The replies of --script
     Script,
-    /// What the user's message dictates behind `reply:`; GET /requests shows what was asked
+    /// What the user's message dictates behind `reply:`; GET /requests shows what was asked, POST /gates/NAME opens a
+    /// gate
     Told,
     /// Nothing, ever: the caller waits
     Silent,
@@ -76,6 +79,8 @@ struct Stub {
     window: usize,
     /// The bodies of mode `told`, in their order.
     requests: Mutex<Vec<Bytes>>,
+    /// The gates of mode `told` that are open.
+    gates: watch::Sender<HashSet<String>>,
     hits: AtomicU64,
     refused: AtomicU64,
     received_bytes: AtomicU64,
@@ -88,6 +93,13 @@ impl Stub {
             let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
             requests.push(raw.clone());
         }
+    }
+
+    /// Waits until somebody opens a gate.
+    async fn pass(&self, gate: &str) {
+        let mut gates = self.gates.subscribe();
+        // The sender lives as long as the stub, so the wait cannot fail.
+        let _ = gates.wait_for(|open| open.contains(gate)).await;
     }
 
     /// All that it remembers, as a JSON list.
@@ -130,6 +142,7 @@ async fn main() -> ExitCode {
             delay: Duration::from_millis(flags.delay),
             window: flags.window.unwrap_or(usize::MAX),
             requests: Mutex::default(),
+            gates: watch::Sender::default(),
             hits: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
@@ -199,6 +212,11 @@ async fn answer(stub: &Stub, request: hyper::Request<Incoming>) -> Response<Body
             let frames = script::FRAME.repeat(count);
             respond(200, EVENT_STREAM, Bytes::from(frames))
         }
+        (&Method::POST, path) if path.starts_with("/gates/") => {
+            let gate = path["/gates/".len()..].to_owned();
+            stub.gates.send_modify(|open| _ = open.insert(gate));
+            json_response(200, &json!({}))
+        }
         (&Method::GET, "/requests") => respond(200, "application/json", stub.requests()),
         (&Method::GET, "/stats") => json_response(
             200,
@@ -241,12 +259,19 @@ async fn message(stub: &Stub, headers: &HeaderMap, raw: Bytes) -> Response<Body>
     }
     let body = match &stub.answers {
         Answers::Told => match told(&raw) {
-            Ok(Told::Held(begin)) => return hold(begin),
-            Ok(Told::Error(error)) => {
-                return refuse(error.status, &error.kind, &error.message);
+            Ok(told) => {
+                if let Some(gate) = told.gate {
+                    stub.pass(&gate).await;
+                }
+                match told.answer {
+                    Answer::Held(begin) => return hold(begin),
+                    Answer::Error(error) => {
+                        return refuse(error.status, &error.kind, &error.message);
+                    }
+                    Answer::Silent => std::future::pending().await,
+                    Answer::Whole(body) => Ok(body),
+                }
             }
-            Ok(Told::Silent) => std::future::pending().await,
-            Ok(Told::Whole(body)) => Ok(body),
             Err(problem) => Err(problem),
         },
         Answers::Fixed(body) => Ok(body.clone()),

@@ -4,7 +4,8 @@
 //! the first one, and each model turn behind it the next; further messages of the user change nothing, unless they
 //! begin with `reply:` themselves. A reply has `content` as in a Messages answer, and may have `stop_reason`,
 //! `split_into`, `usage` and `refusal` (a category); or it is `{"error": {"status", "type", "message"}}`,
-//! `{"silent": true}`, or holds back its end for ever with `"hold": true`.
+//! `{"silent": true}`, or holds back its end for ever with `"hold": true`. With `"gate": NAME` it comes once that gate
+//! was opened.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -16,7 +17,16 @@ const MARK: &str = "reply:";
 
 /// What a stub is to do.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Told {
+pub struct Told {
+    /// Not before this gate is open.
+    pub gate: Option<String>,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// A dictated answer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
     /// Send these bytes.
     Whole(Bytes),
     /// Send these bytes and neither end nor go on.
@@ -61,10 +71,11 @@ pub fn told(request: &[u8]) -> Result<Told, String> {
         }
     }
     let reply: Option<FileReply> = replies.into_iter().nth(turns);
-    Ok(reply.map_or_else(
-        || Told::Whole(render(&Reply::text("Nothing was dictated."))),
-        FileReply::into_told,
-    ))
+    let nothing = || Answer::Whole(render(&Reply::text("Nothing was dictated.")));
+    Ok(Told {
+        gate: reply.as_ref().and_then(|reply| reply.gate.clone()),
+        answer: reply.map_or_else(nothing, FileReply::into_answer),
+    })
 }
 
 fn dictated(text: &str) -> Option<&str> {
@@ -85,6 +96,7 @@ struct FileReply {
     #[serde(default)]
     silent: bool,
     error: Option<ToldError>,
+    gate: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -97,12 +109,12 @@ struct FileUsage {
 }
 
 impl FileReply {
-    fn into_told(self) -> Told {
+    fn into_answer(self) -> Answer {
         if self.silent {
-            return Told::Silent;
+            return Answer::Silent;
         }
         if let Some(error) = self.error {
-            return Told::Error(error);
+            return Answer::Error(error);
         }
         let mut reply = Reply::empty().split_into(self.split_into.unwrap_or(1));
         for block in self.content {
@@ -124,12 +136,12 @@ impl FileReply {
         }
         let whole = render(&reply);
         if !self.hold {
-            return Told::Whole(whole);
+            return Answer::Whole(whole);
         }
         // All deltas are out, the block is not closed: a message that never becomes whole.
         let text = String::from_utf8_lossy(&whole);
         let end = text.rfind("event: content_block_stop");
-        Told::Held(whole.slice(..end.unwrap_or(whole.len())))
+        Answer::Held(whole.slice(..end.unwrap_or(whole.len())))
     }
 }
 
@@ -139,8 +151,9 @@ mod tests {
 
     use super::*;
 
-    fn ask(messages: Value) -> Result<Told, String> {
-        told(json!({"messages": messages}).to_string().as_bytes())
+    fn ask(messages: Value) -> Result<Answer, String> {
+        let told = told(json!({"messages": messages}).to_string().as_bytes());
+        told.map(|told| told.answer)
     }
 
     fn user(text: &str) -> Value {
@@ -149,7 +162,7 @@ mod tests {
 
     #[track_caller]
     fn check(messages: Value, expected: &str) {
-        let Ok(Told::Whole(bytes)) = ask(messages) else {
+        let Ok(Answer::Whole(bytes)) = ask(messages) else {
             panic!("no whole answer");
         };
         let text = String::from_utf8_lossy(&bytes);
@@ -185,7 +198,7 @@ mod tests {
     fn a_reply_can_be_an_error_silence_or_held_back() {
         let error =
             r#"reply: [{"error": {"status": 529, "type": "overloaded_error", "message": "full"}}]"#;
-        let Ok(Told::Error(error)) = ask(json!([user(error)])) else {
+        let Ok(Answer::Error(error)) = ask(json!([user(error)])) else {
             panic!("no error");
         };
         assert_eq!(
@@ -194,13 +207,17 @@ mod tests {
         );
         assert_eq!(
             ask(json!([user("reply: [{\"silent\": true}]")])),
-            Ok(Told::Silent)
+            Ok(Answer::Silent)
         );
         let held = r#"reply: [{"content": [{"type": "text", "text": "half"}], "hold": true}]"#;
-        let Ok(Told::Held(bytes)) = ask(json!([user(held)])) else {
+        let Ok(Answer::Held(bytes)) = ask(json!([user(held)])) else {
             panic!("not held");
         };
         let text = String::from_utf8_lossy(&bytes);
+        let gated = r#"reply: [{"content": [], "gate": "one"}]"#;
+        let request = json!({"messages": [user(gated)]}).to_string();
+        let gate = told(request.as_bytes()).unwrap().gate;
+        assert_eq!(gate.as_deref(), Some("one"));
         assert!(
             text.contains("half") && !text.contains("message_stop"),
             "{text}"
