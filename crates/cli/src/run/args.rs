@@ -115,7 +115,7 @@ impl Args {
                 std::io::stdin()
                     .read_to_string(&mut text)
                     .context("cannot read the task from standard input")?;
-                Some(text)
+                Some(text.trim_end().to_owned())
             }
             task => task.map(str::to_owned),
         };
