@@ -61,6 +61,8 @@ pub struct Watchdog {
     pub look_up: Duration,
     /// The start of a sandbox.
     pub provision: Duration,
+    /// Between two looks for sessions that fell between two leases, which must not happen.
+    pub strays: Duration,
 }
 
 impl Default for Watchdog {
@@ -69,6 +71,7 @@ impl Default for Watchdog {
             grace: Duration::from_secs(30),
             look_up: Duration::from_secs(60),
             provision: Duration::from_secs(5 * 60),
+            strays: Duration::from_secs(60),
         }
     }
 }

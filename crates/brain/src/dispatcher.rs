@@ -28,9 +28,6 @@ const BATCH: u32 = 256;
 /// The longest pause of a session whose wakes fail.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Between two looks for sessions that fell between two leases.
-const STRAYS: Duration = Duration::from_secs(60);
-
 /// The running brain. Dropping it ends all wakes where they are, as a crash would.
 pub struct Brain {
     task: JoinHandle<()>,
@@ -129,7 +126,7 @@ impl Dispatcher {
         }
         let mut tick = tokio::time::interval(self.shared.config.tick);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut strays = tokio::time::interval(STRAYS);
+        let mut strays = tokio::time::interval(self.shared.config.watchdog.strays);
         strays.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Registry, Timeouts};
-use manyhands_brain::{Brain, Config, Probe, Retries};
+use manyhands_brain::{Brain, Config, Probe, Retries, Why, why};
 use manyhands_hands::provider::fake::Fake;
-use manyhands_hands::{Call, Output};
+use manyhands_hands::{Call, Output, Provider};
 use manyhands_protocol::agent::{SessionAgent, Tool};
 use manyhands_protocol::budget::Budget;
 use manyhands_protocol::content::ContentBlock;
 use manyhands_protocol::event::{Confirmation, EventBody};
 use manyhands_protocol::session::SessionStatus;
-use manyhands_protocol::time::{SharedClock, SystemClock};
+use manyhands_protocol::time::{Clock as _, SharedClock, SystemClock};
 use manyhands_protocol::{EventId, SessionId, ThreadId, WorkspaceId, tag};
 use manyhands_store::{
-    Append, Change, Database, Entry, EntryKind, NewEntry, NewSession, SessionRecord, Store,
+    Append, Change, Database, Entry, EntryKind, Lease, NewEntry, NewSession, SessionRecord, Store,
     Subscription,
 };
 use manyhands_testkit::gate::Gate;
@@ -218,21 +218,59 @@ impl Bed {
         assert!(changed.is_some());
     }
 
+    /// Writes to the session as a client, whatever that leads to.
+    pub(crate) async fn change(&self, change: Change) {
+        let changed = self
+            .store
+            .change(&self.workspace, &self.session, &[], move |_| {
+                Ok::<_, ()>((change, ()))
+            })
+            .await
+            .unwrap();
+        assert!(changed.is_some());
+    }
+
+    /// Takes the session's lease, in no brain's name.
+    pub(crate) async fn claim(&self) -> Lease {
+        let lease = self.store.claim(&self.workspace, &self.session).await;
+        lease.unwrap().expect("nobody holds it")
+    }
+
     /// Starts the brain.
     pub(crate) fn wake(&mut self) {
-        let cancel = CancellationToken::new();
+        self.wake_with_hands(Arc::new(self.hands.clone()));
+    }
+
+    /// Starts the brain with other hands.
+    pub(crate) fn wake_with_hands(&mut self, hands: Arc<dyn Provider>) {
         let clock: SharedClock = Arc::new(SystemClock);
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let models = Registry::new((self.specs)(&self.model.url()), &client, &clock).unwrap();
+        self.wake_with(models, hands);
+    }
+
+    /// Starts the brain with these neighbours.
+    pub(crate) fn wake_with(&mut self, models: Registry, hands: Arc<dyn Provider>) {
+        let cancel = CancellationToken::new();
         let brain = Brain::start(
             self.config.clone(),
             self.store.clone(),
-            Arc::new(self.hands.clone()),
+            hands,
             Arc::new(models),
-            clock,
+            Arc::new(SystemClock),
             cancel.clone(),
         );
         self.brain = Some((brain, cancel));
+    }
+
+    /// What the session waits for.
+    pub(crate) async fn why(&self) -> Why {
+        let activities = self.brain.as_ref().map(|(brain, _)| brain.activities());
+        let record = self.record().await;
+        let now = SystemClock.now();
+        why(&self.store, &activities.unwrap_or_default(), &record, now)
+            .await
+            .unwrap()
     }
 
     /// The process dies: nothing of the brain is left, and the store is opened anew.
