@@ -1,5 +1,7 @@
 //! Who decides on a call under the policy `auto` (runtime TC-8): a judge of the operator's choice.
 
+mod model;
+
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -7,6 +9,8 @@ use async_trait::async_trait;
 use manyhands_protocol::SessionId;
 use manyhands_protocol::event::Judgement;
 use serde_json::{Map, Value};
+
+pub use model::ModelJudge;
 
 /// The reason code of a call that nobody can decide on.
 pub const INDETERMINATE: &str = "indeterminate";

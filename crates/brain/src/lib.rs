@@ -35,5 +35,5 @@ pub use dispatcher::Brain;
 #[cfg(feature = "failpoints")]
 pub use failpoint::Probe;
 pub use history::{HistoryError, Summary, compactions};
-pub use judge::{INDETERMINATE, Judge, JudgeError, Judged};
+pub use judge::{INDETERMINATE, Judge, JudgeError, Judged, ModelJudge};
 pub use why::{Details, Need, Party, State, WaitingCall, Why, why};
