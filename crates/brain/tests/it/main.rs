@@ -13,6 +13,7 @@ mod interrupts;
 mod judging;
 mod plain;
 mod prefixes;
+mod providers;
 mod rules_turn;
 mod system_messages;
 mod tools;
