@@ -22,7 +22,7 @@ impl Wake {
     pub(super) async fn compact(&mut self, form: Form, announce: bool) -> Result<Flow, Stop> {
         let resolved = match self.resolved() {
             Ok(resolved) => resolved,
-            Err(error) => return self.give_up(Vec::new(), error, false).await,
+            Err(error) => return self.give_up(Vec::new(), *error, false).await,
         };
         self.pass("brain::compact").await;
         let mut entries: Vec<NewEntry> = self.close_span().into_iter().collect();

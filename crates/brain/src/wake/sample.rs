@@ -35,7 +35,7 @@ impl Wake {
     ) -> Result<Flow, Stop> {
         let resolved = match self.resolved() {
             Ok(resolved) => resolved,
-            Err(error) => return self.give_up(Vec::new(), error, false).await,
+            Err(error) => return self.give_up(Vec::new(), *error, false).await,
         };
         let mut entries: Vec<NewEntry> = self.close_span().into_iter().collect();
         if announce {
@@ -80,7 +80,7 @@ impl Wake {
     }
 
     /// The model of the session's agent, or what to say when there is none.
-    pub(super) fn resolved(&self) -> Result<Resolved, SessionError> {
+    pub(super) fn resolved(&self) -> Result<Resolved, Box<SessionError>> {
         let id = &self.agent().definition.model.id;
         self.shared.models.resolve(id).ok_or_else(|| {
             let known: Vec<String> = self
@@ -94,11 +94,11 @@ impl Wake {
                 "No model is configured for the id {id:?}. Known: {}. Configure it, then send a message.",
                 known.join(", ")
             );
-            SessionError::new(
+            Box::new(SessionError::new(
                 SessionErrorType::ModelRequestFailedError,
                 message,
                 RetryStatus::Exhausted,
-            )
+            ))
         })
     }
 
