@@ -111,6 +111,8 @@ pub(crate) enum Verdict {
 pub(crate) enum Step {
     /// A client sends these in one request.
     Send(Vec<Input>),
+    /// Two clients send at the same time.
+    SendBoth(Vec<Input>, Vec<Input>),
     /// A client gives the session another title.
     Rename,
     /// A client gives the session other tools, which it takes only when it is idle.
@@ -306,7 +308,8 @@ fn tool_use(rng: &mut StdRng) -> Use {
 
 fn step(rng: &mut StdRng) -> Step {
     match rng.random_range(0..40) {
-        0..24 => Step::Send(inputs(rng)),
+        0..20 => Step::Send(inputs(rng)),
+        20..24 => Step::SendBoth(inputs(rng), inputs(rng)),
         24 => Step::Rename,
         25..27 => Step::ChangeTools,
         27 => Step::Archive,

@@ -96,7 +96,8 @@ impl Life {
     pub(crate) async fn step(&mut self, step: &Step) -> Result<(), Problem> {
         self.world.count(format!("step: {}", name_of(step)));
         match step {
-            Step::Send(inputs) => self.send(inputs).await?,
+            Step::Send(inputs) => self.send(&[inputs]).await?,
+            Step::SendBoth(some, others) => self.send(&[some, others]).await?,
             Step::Rename => {
                 let title = json!({"title": format!("title {}", self.said)});
                 self.update(title, &[]).await?;
@@ -172,74 +173,75 @@ impl Life {
         }
     }
 
-    async fn send(&mut self, inputs: &[Input]) -> Result<(), Problem> {
-        let mut events = Vec::new();
-        let mut wrong = false;
-        for input in inputs {
-            if let Some(event) = self.spell(*input) {
-                wrong |= matches!(input, Input::Answer(Target::NotAsked | Target::Unknown));
-                events.push(event);
+    /// Sends these requests at the same time.
+    async fn send(&mut self, all: &[&Vec<Input>]) -> Result<(), Problem> {
+        let mut requests = Vec::new();
+        for inputs in all {
+            let mut request = Request::of(Vec::new());
+            for input in *inputs {
+                if let Some(event) = self.spell(*input) {
+                    request.wrong |=
+                        matches!(input, Input::Answer(Target::NotAsked | Target::Unknown));
+                    request.events.push(event);
+                }
             }
+            requests.push(request);
         }
-        if events.is_empty() {
+        requests.retain(|request| !request.events.is_empty());
+        if requests.is_empty() {
             self.world.count("send: nothing to answer");
             return Ok(());
         }
-        self.post(events, wrong).await
+        self.post(requests).await
     }
 
-    /// Sends these; `wrong` when one of them must be refused, and with it all (runtime HT-15).
-    async fn post(&mut self, events: Vec<Value>, wrong: bool) -> Result<(), Problem> {
+    async fn post(&mut self, requests: Vec<Request>) -> Result<(), Problem> {
         let path = format!("/v1/sessions/{}/events", self.session);
-        let body = json!({"events": events});
-        let answer = self.world.post(&path, &body).await;
-        let mut excuses = Vec::new();
-        if wrong {
-            excuses.push("events[");
+        let answers = requests.iter().map(|request| {
+            let (world, path) = (&self.world, &path);
+            async move { world.post(path, &json!({"events": request.events})).await }
+        });
+        let answers = futures::future::join_all(answers).await;
+        let mut taken = Vec::new();
+        for (request, answer) in requests.into_iter().zip(answers) {
+            let excuses = request.excuses(self.budget.is_some());
+            if !self.taken("send", &answer, &excuses, false)? {
+                continue;
+            }
+            let events = request.events;
+            if request.wrong {
+                return Err(format!("{events:?} is taken: {}", answer.body));
+            }
+            let echoes = answer.body["data"].as_array().cloned().unwrap_or_default();
+            if echoes.len() != events.len() {
+                return Err(format!("{events:?} is answered with {}", answer.body));
+            }
+            taken.extend(events.into_iter().zip(echoes));
         }
-        if events.len() > 1 {
-            excuses.push("answers this call differently");
+        // Of two answers to a call, the one that was the first is taken note of first.
+        taken.sort_by_key(|(sent, echo)| !shows(echo, sent));
+        let before = self.accepted.len();
+        for (sent, echo) in taken {
+            self.take(sent, &echo)?;
         }
-        if self.budget.is_some() {
-            excuses.push("has reached its budget");
+        for accepted in &self.accepted[before..] {
+            let heard = || self.heard.position_of(&accepted.id).is_some();
+            let problem = "an event that was taken is not heard";
+            if !accepted.traceless {
+                self.until(|_| heard(), problem).await?;
+            }
         }
-        if events.iter().any(|event| event["type"] == "system.message") {
-            excuses.push("system.message");
-        }
-        if !self.taken("send", &answer, &excuses, false)? {
-            return Ok(());
-        }
-        if wrong {
-            return Err(format!("{body} is taken: {}", answer.body));
-        }
-        let echoes = answer.body["data"].as_array().cloned().unwrap_or_default();
-        if echoes.len() != events.len() {
-            return Err(format!("{body} is answered with {}", answer.body));
-        }
-        for (sent, echo) in events.into_iter().zip(&echoes) {
-            self.take(sent, echo)?;
-        }
-        let last = self.accepted.last().filter(|last| !last.traceless);
-        if let Some(last) = last.map(|last| last.id.clone()) {
-            let heard = Arc::clone(&self.heard);
-            self.until(|_| heard.has(&last), "an event that was taken is not heard")
-                .await?;
-        }
+        let heard = Arc::clone(&self.heard);
+        self.accepted[before..].sort_by_key(|accepted| heard.position_of(&accepted.id));
         Ok(())
     }
 
     fn take(&mut self, sent: Value, echo: &Value) -> Result<(), Problem> {
         let id = echo["id"].as_str().unwrap_or_default();
-        let call = |event: &Value| {
-            let names = ["tool_use_id", "custom_tool_use_id"];
-            names
-                .iter()
-                .find_map(|name| event[*name].as_str().map(str::to_owned))
-        };
-        let earlier = call(&sent).and_then(|answered| {
-            let same = |accepted: &&Accepted| call(&accepted.sent).as_deref() == Some(&*answered);
-            self.accepted.iter().find(same)
-        });
+        let answered = answered_call(&sent);
+        let mut earlier = self.accepted.iter();
+        let earlier =
+            earlier.find(|earlier| answered.is_some() && answered_call(&earlier.sent) == answered);
         match earlier {
             Some(earlier) if earlier.id == id => self.world.count("send: answered before"),
             Some(earlier) => {
@@ -249,15 +251,11 @@ impl Life {
                 ));
             }
             // A call that an interrupt answered is echoed as that answer.
-            None if echo["type"] != sent["type"] => {
-                self.world.count("send: answered by the server")
+            None if echo["type"] == "agent.tool_result" => {
+                self.world.count("send: answered by the server");
             }
+            None if !shows(echo, &sent) => return Err(format!("{sent} is echoed as {echo}")),
             None => {
-                for (member, value) in sent.as_object().into_iter().flatten() {
-                    if echo[member] != *value {
-                        return Err(format!("{sent} is echoed as {echo}"));
-                    }
-                }
                 let kind = sent["type"].as_str().unwrap_or_default();
                 self.world.count(format!("taken: {kind}"));
                 self.accepted.push(Accepted {
@@ -379,7 +377,7 @@ impl Life {
         }
         self.said += 1;
         let last = message(self.number, self.said);
-        self.post(vec![last], false).await?;
+        self.post(vec![Request::of(vec![last])]).await?;
         let id = self.accepted.last().map(|last| last.id.clone());
         self.settle().await?;
         let events = self.events().await?;
@@ -418,7 +416,7 @@ impl Life {
             if status == "idle" && !open.is_empty() {
                 self.said += 1;
                 let answers = open.iter().map(|call| self.answer(&call.id, call.kind));
-                self.post(answers.collect(), false).await?;
+                self.post(vec![Request::of(answers.collect())]).await?;
                 quiet = Instant::now();
                 continue;
             }
@@ -492,9 +490,58 @@ impl Life {
     }
 }
 
+/// The events of one request.
+struct Request {
+    events: Vec<Value>,
+    /// Whether one of them must be refused, and with it all (runtime HT-15).
+    wrong: bool,
+}
+
+impl Request {
+    fn of(events: Vec<Value>) -> Self {
+        let wrong = false;
+        Self { events, wrong }
+    }
+
+    /// What a refusal may say.
+    fn excuses(&self, budgeted: bool) -> Vec<&'static str> {
+        let mut excuses = Vec::new();
+        if self.wrong {
+            excuses.push("events[");
+        }
+        if self.events.len() > 1 {
+            excuses.push("answers this call differently");
+        }
+        if budgeted {
+            excuses.push("has reached its budget");
+        }
+        if self
+            .events
+            .iter()
+            .any(|event| event["type"] == "system.message")
+        {
+            excuses.push("system.message");
+        }
+        excuses
+    }
+}
+
+/// Whether an event has all members of another, as they are.
+fn shows(event: &Value, sent: &Value) -> bool {
+    let mut members = sent.as_object().into_iter().flatten();
+    members.all(|(member, value)| event[member] == *value)
+}
+
+/// The call that an event answers.
+fn answered_call(event: &Value) -> Option<&str> {
+    let names = ["tool_use_id", "custom_tool_use_id"];
+    names.iter().find_map(|name| event[*name].as_str())
+}
+
 fn name_of(step: &Step) -> &'static str {
     match step {
         Step::Send(_) => "send",
+        Step::SendBoth(..) => "send both",
         Step::Rename => "rename",
         Step::ChangeTools => "change tools",
         Step::SetBudget(_) => "set the budget",

@@ -117,6 +117,13 @@ impl Heard {
         )
     }
 
+    /// Where this event was heard first.
+    pub(crate) fn position_of(&self, id: &str) -> Option<i64> {
+        let frames = lock(&self.frames);
+        let first = frames.iter().find(|frame| frame.id() == id);
+        first.and_then(|frame| frame.position)
+    }
+
     /// Whether this event was heard.
     pub(crate) fn has(&self, id: &str) -> bool {
         lock(&self.frames).iter().any(|frame| frame.id() == id)

@@ -1,6 +1,6 @@
 //! The order of events: a small machine that reads a log and knows what may come next (runtime §4, §5).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use manyhands_store::EntryKind;
 use serde_json::Value;
@@ -38,7 +38,8 @@ struct Machine<'a> {
     reason: String,
     span: Option<&'a str>,
     calls: HashMap<&'a str, Call>,
-    queued: HashSet<&'a str>,
+    /// Client events that wait, with their types.
+    queued: HashMap<&'a str, &'a str>,
     /// Whether the last turn ended, so that there is nothing to ask before another message.
     over: bool,
     /// The budget in force, in cents.
@@ -57,7 +58,7 @@ pub(super) fn check(life: &Life, rows: &[Row]) -> Result<(), Problem> {
         reason: String::new(),
         span: None,
         calls: HashMap::new(),
-        queued: HashSet::new(),
+        queued: HashMap::new(),
         over: true,
         budget: life.budget.map(|cents| cents as f64),
         cost: 0.0,
@@ -88,11 +89,12 @@ impl<'a> Machine<'a> {
             "nothing follows session.status_terminated (LC-2)",
         )?;
         if row.entry.kind == EntryKind::Processed {
-            must(self.queued.remove(row.id()), "it was not queued (SE-4)")?;
+            let was_queued = self.queued.remove(row.id()).is_some();
+            must(was_queued, "it was not queued (SE-4)")?;
             return self.processed(row);
         }
         if row.entry.processed_at.is_none() {
-            self.queued.insert(row.id());
+            self.queued.insert(row.id(), row.kind());
         }
         let body = &row.body;
         match row.kind() {
@@ -227,8 +229,10 @@ impl<'a> Machine<'a> {
                 must(self.span.is_none(), "inside of another request (SQ-3)")?;
                 let open = self.calls.values().any(|call| call.results == 0);
                 must(!open, "a call has no result yet (I3)")?;
+                // A summary may be asked for before the message that opened the turn is taken (CC-1).
+                let said = self.queued.values().any(|kind| *kind == "user.message");
                 must(
-                    !self.over,
+                    !self.over || said,
                     "the turn is over and nobody has said anything (IN-3)",
                 )?;
                 let below = self.budget.is_none_or(|budget| self.cost < budget + 1e-9);
