@@ -15,7 +15,8 @@ MODEL = "claude-opus-4-8"
 # Its stub refuses longer requests, as a model whose context is full.
 SMALL_MODEL = "small-window"
 SMALL_WINDOW = 24_000
-UNPRICED_MODEL = "unpriced"
+# Nobody knows its prices, and it takes no system messages within a conversation.
+PLAIN_MODEL = "plain"
 BUILT_IN = {"type": "agent_toolset_20260401"}
 
 CONFIG = """
@@ -24,9 +25,11 @@ id = "{model}"
 provider = "anthropic"
 base_url = "{url}"
 key = {{ env = "STORY_MODEL_KEY" }}
-mid_conversation_system = true
 """
-PRICES = "prices = { input = 5, output = 25, cache_read = 0.5, cache_write = 6.25 }\n"
+ABLE = """
+mid_conversation_system = true
+prices = { input = 5, output = 25, cache_read = 0.5, cache_write = 6.25 }
+"""
 
 
 def told_stub(log: pathlib.Path, *flags: str) -> Program:
@@ -43,8 +46,8 @@ class House:
         self.stub = told_stub(self.folder / "stub.log")
         self.small_stub = told_stub(self.folder / "small.log", "--window", str(SMALL_WINDOW))
         config = self.folder / "manyhands.toml"
-        models = [(MODEL, self.stub, PRICES), (SMALL_MODEL, self.small_stub, PRICES), (UNPRICED_MODEL, self.stub, "")]
-        config.write_text("".join(CONFIG.format(model=model, url=stub.url) + prices for model, stub, prices in models))
+        models = [(MODEL, self.stub, ABLE), (SMALL_MODEL, self.small_stub, ABLE), (PLAIN_MODEL, self.stub, "")]
+        config.write_text("".join(CONFIG.format(model=model, url=stub.url) + more for model, stub, more in models))
         environment = {"MANYHANDS_CONFIG": str(config), "STORY_MODEL_KEY": "stub"}
         if database_url:
             environment["MANYHANDS_DATABASE_URL"] = database_url
@@ -67,6 +70,11 @@ class House:
         request = urllib.request.Request(f"{self.server.url}{path}", headers={"x-api-key": self.server.key})
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
+
+    def open_gate(self, name: str) -> None:
+        """Lets the model go on that waits there."""
+        request = urllib.request.Request(f"{self.stub.url}/gates/{name}", method="POST")
+        urllib.request.urlopen(request, timeout=30).close()
 
     def asked(self, mark: str, small: bool = False) -> list[dict]:
         """The model requests that hold a text, in their order."""

@@ -6,7 +6,7 @@ import uuid
 
 import anthropic
 import pytest
-from stories import BUILT_IN, MODEL, UNPRICED_MODEL, House, Story, allow, bash, call, custom, every, only, replies
+from stories import BUILT_IN, MODEL, PLAIN_MODEL, House, Story, allow, bash, call, custom, every, only, replies
 from stories import result, say, text, text_message, toolset, types
 
 
@@ -90,7 +90,7 @@ def test_bu_1_bu_2_budgets_that_cannot_hold_are_refused(house: House) -> None:
             create(**reference, budget={"type": "limit", "max_list_cost": {"amount": wrong, "currency": "USD"}})
     with pytest.raises(anthropic.BadRequestError):
         create(**reference, budget={"type": "limit", "max_list_cost": {"amount": "1", "currency": "EUR"}})
-    unpriced = {"type": "agent_with_overrides", "id": story.agent.id, "model": UNPRICED_MODEL}
+    unpriced = {"type": "agent_with_overrides", "id": story.agent.id, "model": PLAIN_MODEL}
     with pytest.raises(anthropic.BadRequestError) as refused:
         create(agent=unpriced, environment_id=story.environment.id, budget=budget(1))
     assert refused.value.body["error"]["details"]["error_code"] == "model_not_budgetable"
