@@ -11,7 +11,7 @@ use crate::models::Response;
 use crate::replay;
 
 /// Messages of the user that a judge sees: the latest.
-const MESSAGES: u32 = 100;
+const MESSAGES: u32 = 32;
 
 impl Wake {
     /// What is found about the calls of an answer. At an interrupt the rest is left undecided: it will not run.
