@@ -1,37 +1,32 @@
 //! A complete response → what it adds to the log (pure).
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+mod ruling;
 
-use manyhands_hands::toolset;
+use std::borrow::Cow;
+
 use manyhands_protocol::EventId;
-use manyhands_protocol::agent::{Definition, PermissionPolicy};
+use manyhands_protocol::agent::Definition;
 use manyhands_protocol::content::ContentBlock;
-use manyhands_protocol::event::{
-    EvaluatedPermission, Evaluation, EventBody, Judgement, ModelUsage,
-};
+use manyhands_protocol::event::{EvaluatedPermission, Evaluation, EventBody, ModelUsage};
 use manyhands_store::NewEntry;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::context::{Access, access};
-use crate::judge::indeterminate;
 use crate::models::{Response, Stop, View};
 use crate::previews::Announced;
 use crate::record::{
     CallKind, CallRecord, RESPONSE, ResponseRecord, StopRecord, TOOL_STARTED, ToolStarted, private,
 };
-use crate::tools;
+
+use ruling::{Ruling, parse, permission, refused, ruling};
+
+pub(crate) use ruling::{Judgements, unjudged};
 
 /// The wire type of calls whose result the client gives.
 pub(crate) const CUSTOM_TOOL_USE: &str = "agent.custom_tool_use";
 
 /// The wire type of calls that the client is asked about.
 pub(crate) const TOOL_USE: &str = "agent.tool_use";
-
-/// What was found about the calls under the policy `auto`, by the place of their blocks. One that is missing is
-/// indeterminate.
-pub(crate) type Judgements = BTreeMap<usize, Judgement>;
 
 /// What a response adds to the log, apart from intents.
 pub(crate) struct Answer {
@@ -174,119 +169,6 @@ fn record(response: &Response, calls: Vec<CallRecord>) -> NewEntry {
         context_tokens: response.usage.context(),
     };
     private(RESPONSE, &body)
-}
-
-/// A call of a response that a judge has to look at (runtime TC-8).
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Unjudged {
-    /// The place of its block.
-    pub(crate) index: usize,
-    /// The tool.
-    pub(crate) tool: String,
-    /// Its input.
-    pub(crate) input: Map<String, Value>,
-}
-
-/// The calls of a response that a judge has to look at, in order.
-pub(crate) fn unjudged(
-    response: &Response,
-    agent: &Definition,
-    most_calls: usize,
-) -> Vec<Unjudged> {
-    if matches!(response.stop, Stop::Refusal { .. }) {
-        return Vec::new();
-    }
-    let calls = response
-        .blocks
-        .iter()
-        .enumerate()
-        .filter_map(|(index, block)| match &block.view {
-            View::ToolUse { name, input, .. } => Some((index, name, input)),
-            View::Text(_) | View::Thinking | View::Other => None,
-        });
-    let within = calls.take(most_calls).filter_map(|(index, name, input)| {
-        let input = parse(input);
-        match (ruling(agent, name, &input), input) {
-            (Ruling::Sandbox(PermissionPolicy::Auto {}), Value::Object(input)) => Some(Unjudged {
-                index,
-                tool: name.clone(),
-                input,
-            }),
-            _ => None,
-        }
-    });
-    within.collect()
-}
-
-/// What the agent's settings say about a call.
-enum Ruling {
-    /// It cannot be run; a text for the model.
-    Refused(String),
-    /// The client runs it.
-    Custom,
-    /// The sandbox runs it, if this policy lets it.
-    Sandbox(PermissionPolicy),
-}
-
-fn ruling(agent: &Definition, name: &str, input: &Value) -> Ruling {
-    let problem = match (input, access(agent, name)) {
-        (_, Access::None) => format!("there is no tool named '{name}'"),
-        (Value::Object(_), Access::Custom) => return Ruling::Custom,
-        (Value::Object(_), Access::Sandbox) => match toolset::validate(name, input) {
-            Ok(()) => return Ruling::Sandbox(tools::policy(agent, name)),
-            Err(problem) => problem,
-        },
-        _ => format!("{name}: the input must be a JSON object"),
-    };
-    Ruling::Refused(problem)
-}
-
-fn parse(input: &RawValue) -> Value {
-    serde_json::from_str(input.get()).unwrap_or_default()
-}
-
-/// Whether a call may run, as its event says it, and who runs it (runtime TC-3, TC-4).
-fn permission(
-    policy: PermissionPolicy,
-    judgement: Option<&Judgement>,
-) -> (EvaluatedPermission, Evaluation, CallKind) {
-    match policy {
-        PermissionPolicy::AlwaysAllow {} => (
-            EvaluatedPermission::Allow,
-            Evaluation::AlwaysAllow {},
-            CallKind::Sandbox,
-        ),
-        PermissionPolicy::AlwaysAsk {} => (
-            EvaluatedPermission::Ask,
-            Evaluation::AlwaysAsk {},
-            CallKind::Asked,
-        ),
-        PermissionPolicy::Auto {} => {
-            let judgement = judgement.cloned().unwrap_or_else(indeterminate);
-            let (permission, kind) = match judgement {
-                Judgement::Allow {} => (EvaluatedPermission::Allow, CallKind::Sandbox),
-                Judgement::Ask { .. } => (EvaluatedPermission::Ask, CallKind::Asked),
-                Judgement::Deny { .. } => (EvaluatedPermission::Deny, CallKind::Refused),
-            };
-            let evaluation = Evaluation::Auto {
-                evaluated_permission: judgement,
-            };
-            (permission, evaluation, kind)
-        }
-    }
-}
-
-/// What the event of a call says that nobody runs, for reasons that are not its policy. Where the policy would have let
-/// it run, it is a call that failed; otherwise no policy was asked (runtime TC-5, TL-5).
-fn refused(agent: &Definition, name: &str) -> (EvaluatedPermission, Option<Evaluation>) {
-    let free = access(agent, name) == Access::Sandbox
-        && tools::policy(agent, name) == PermissionPolicy::AlwaysAllow {};
-    if free {
-        let evaluation = Evaluation::AlwaysAllow {};
-        (EvaluatedPermission::Allow, Some(evaluation))
-    } else {
-        (EvaluatedPermission::Deny, None)
-    }
 }
 
 struct Reading<'a> {

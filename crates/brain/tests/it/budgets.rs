@@ -10,37 +10,35 @@ use serde_json::{Value, json};
 
 use crate::bed::{Bed, confirmation, custom_result, hold_at, interrupt, priced_specs, tools_under};
 
-/// A cent, as totals count it.
-const CENT: u64 = 100_000_000_000;
-
-const PAUSED: [&str; 3] = [
+/// The idle events of a pause.
+pub(crate) const PAUSED: [&str; 3] = [
     "session.thread_status_idle: budget_reached",
     "session.usage",
     "session.status_idle: budget_reached",
 ];
 
 /// What a reply costs.
-fn cents(input_tokens: u64) -> Usage {
+pub(crate) fn cents(input_tokens: u64) -> Usage {
     Usage {
         input_tokens,
         ..Usage::default()
     }
 }
 
-fn text(text: &str, cost: u64) -> Reply {
+pub(crate) fn text(text: &str, cost: u64) -> Reply {
     Reply::text(text).usage(cents(cost))
 }
 
-fn bash(id: &str, cost: u64) -> Reply {
+pub(crate) fn bash(id: &str, cost: u64) -> Reply {
     Reply::tool_use(id, "bash", json!({"command": "ls"})).usage(cents(cost))
 }
 
-fn ask_human(id: &str, cost: u64) -> Reply {
+pub(crate) fn ask_human(id: &str, cost: u64) -> Reply {
     Reply::tool_use(id, "ask_human", json!({"question": "?"})).usage(cents(cost))
 }
 
 /// A session that may cost so many cents, and has no brain yet.
-async fn capped_asleep(cap: u64, replies: impl IntoIterator<Item = Reply>) -> Bed {
+pub(crate) async fn capped_asleep(cap: u64, replies: impl IntoIterator<Item = Reply>) -> Bed {
     let mut bed = Bed::asleep(replies).await;
     bed.specs = priced_specs;
     bed.set_budget(Some(cap)).await;
@@ -48,14 +46,14 @@ async fn capped_asleep(cap: u64, replies: impl IntoIterator<Item = Reply>) -> Be
 }
 
 /// A session that may cost so many cents.
-async fn capped(cap: u64, replies: impl IntoIterator<Item = Reply>) -> Bed {
+pub(crate) async fn capped(cap: u64, replies: impl IntoIterator<Item = Reply>) -> Bed {
     let mut bed = capped_asleep(cap, replies).await;
     bed.wake();
     bed
 }
 
 /// Cost and cap of each `session.usage`.
-async fn shown(bed: &Bed) -> Vec<(Value, Value)> {
+pub(crate) async fn shown(bed: &Bed) -> Vec<(Value, Value)> {
     let events = bed.events("session.usage").await;
     let amount = |money: &Value| money["amount"].clone();
     let found = events.iter().map(|event| {
@@ -68,7 +66,7 @@ async fn shown(bed: &Bed) -> Vec<(Value, Value)> {
 }
 
 /// The last three events of the log.
-async fn ending(bed: &Bed) -> Vec<String> {
+pub(crate) async fn ending(bed: &Bed) -> Vec<String> {
     let log = bed.log().await;
     log[log.len() - 3..].to_vec()
 }
@@ -360,30 +358,6 @@ async fn bu_11_an_unpriced_model_pauses_a_capped_session() {
     assert!(costs.iter().all(|(cost, _)| cost.is_null()), "{costs:?}");
 }
 
-/// runtime US-6, US-7: what an interrupted and a failed request used is paid for.
-#[tokio::test]
-async fn us_6_requests_without_an_answer_are_priced_too() {
-    let gate = Gate::new();
-    let bed = capped(
-        100,
-        [
-            text("Never said.", 7).split_into(4).hold_before(4, &gate),
-            text("Broken.", 5).error_after(2, "api_error", "no"),
-            text("ok", 3),
-        ],
-    )
-    .await;
-    bed.say("1").await;
-    gate.reached().await;
-    bed.send(vec![interrupt()]).await;
-    bed.seen("session.status_idle", 1).await;
-    assert_eq!(bed.record().await.usage.token_cost, 7 * CENT);
-    bed.turn("2").await;
-    bed.seen("session.status_idle", 2).await;
-    assert_eq!(bed.record().await.usage.token_cost, 15 * CENT);
-    bed.model.assert_done();
-}
-
 /// runtime BU-4, SQ-12: a failed request that reaches the cap is not tried again before a raise.
 #[tokio::test]
 async fn bu_4_a_retry_waits_for_the_raise() {
@@ -403,83 +377,29 @@ async fn bu_4_a_retry_waits_for_the_raise() {
     bed.model.assert_done();
 }
 
-/// runtime US-7: a crash between an answer and anything else neither loses nor doubles what it cost.
+/// runtime LC-2: a raise and a message come together, and only one of them says that the session runs.
 #[tokio::test]
-async fn us_7_a_crash_pays_each_answer_once() {
-    for point in [
-        "brain::answered",
-        "brain::resulted",
-        "brain::rest",
-        "brain::rested",
-    ] {
-        let gate = Gate::new();
-        let mut bed = capped_asleep(10, [bash("toolu_1", 10), text("ok", 1)]).await;
-        bed.config.probe = Some(hold_at(point, 1, &gate));
-        bed.wake();
-        bed.say("Go").await;
-        gate.reached().await;
-        bed.crash().await;
-        bed.config.probe = None;
-        bed.wake();
-        bed.seen("session.status_idle", 1).await;
-        assert_eq!(ending(&bed).await, PAUSED, "{point}");
-        assert_eq!(bed.record().await.usage.token_cost, 10 * CENT, "{point}");
-        bed.set_budget(Some(20)).await;
-        bed.seen("session.status_idle", 2).await;
-        assert_eq!(bed.record().await.usage.token_cost, 11 * CENT, "{point}");
-    }
-}
-
-/// runtime SQ-17, US-1: usage is said directly before every idle, and never goes down.
-#[tokio::test]
-async fn sq_17_usage_comes_before_every_idle() {
-    let bed = capped(
-        30,
-        [
-            ask_human("toolu_1", 1),
-            text("a", 1),
-            Reply::error(401, "authentication_error", "no"),
-            Reply::text("x").usage(cents(1)).refusal("cyber", "no"),
-            text("b", 40),
-        ],
-    )
-    .await;
-    bed.turn("1").await;
-    let call = bed.events("agent.custom_tool_use").await[0]["id"].clone();
-    bed.send(vec![custom_result(call.as_str().unwrap(), "yes")])
-        .await;
+async fn lc_2_a_message_during_a_resumption_says_once_that_the_session_runs() {
+    let mut bed = capped_asleep(10, [bash("toolu_1", 10), text("Done.", 1)]).await;
+    let gate = Gate::new();
+    bed.config.probe = Some(hold_at("brain::resume", 1, &gate));
+    bed.wake();
+    bed.turn("Go").await;
+    let before = bed.log().await.len();
+    bed.set_budget(Some(20)).await;
+    gate.reached().await;
+    bed.say("Go on").await;
+    gate.open();
     bed.seen("session.status_idle", 2).await;
-    for (text, idles) in [("2", 3), ("3", 4), ("4", 5)] {
-        bed.say(text).await;
-        bed.seen("session.status_idle", idles).await;
-    }
-    let log = bed.log().await;
-    let idles = log
-        .iter()
-        .enumerate()
-        .filter(|(_, line)| line.starts_with("session.status_idle"));
-    let reasons: Vec<_> = idles
-        .map(|(at, line)| {
-            assert_eq!(log[at - 1], "session.usage");
-            assert!(log[at - 2].starts_with("session.thread_status_idle"));
-            line.rsplit(' ').next().unwrap()
-        })
-        .collect();
     assert_eq!(
-        reasons,
+        bed.log().await[before..before + 6],
         [
-            "requires_action",
-            "end_turn",
-            "retries_exhausted",
-            "refusal",
-            "budget_reached"
+            "session.updated",
+            "user.message: Go on",
+            "session.thread_status_running",
+            "session.status_running",
+            "user.message: Go on (processed)",
+            "span.model_request_start",
         ]
     );
-    let costs: Vec<Value> = shown(&bed)
-        .await
-        .into_iter()
-        .map(|(cost, _)| cost)
-        .collect();
-    assert_eq!(costs, ["1", "2", "2", "3", "43"]);
-    bed.model.assert_done();
 }

@@ -11,6 +11,7 @@ mod failures;
 mod faults;
 mod interrupts;
 mod judging;
+mod metering;
 mod plain;
 mod prefixes;
 mod providers;
