@@ -8,6 +8,7 @@ pub(crate) mod environments;
 pub(crate) mod error;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod inspection;
 pub(crate) mod json;
 pub(crate) mod keys;
 pub(crate) mod models;

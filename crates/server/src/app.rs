@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
+use manyhands_brain::Activities;
 use manyhands_brain::models::Registry;
 use manyhands_hands::{Probe, Provider};
 use manyhands_protocol::time::SharedClock;
@@ -31,6 +32,8 @@ pub(crate) struct Parts {
     pub(crate) keys: KnownKeys,
     /// The models that agents can name.
     pub(crate) models: Arc<Registry>,
+    /// What the wakes of this process are doing.
+    pub(crate) activities: Activities,
     /// Where sandboxes come from.
     pub(crate) hands: Arc<dyn Provider>,
     /// Where the time comes from.

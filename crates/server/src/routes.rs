@@ -17,7 +17,8 @@ use crate::api::auth::{self, Principal};
 use crate::api::error::ApiError;
 use crate::api::json::BodyCap;
 use crate::api::{
-    agents, environments, events, health, keys, models, resources, sessions, stream, threads,
+    agents, environments, events, health, inspection, keys, models, resources, sessions, stream,
+    threads,
 };
 use crate::app::App;
 
@@ -95,6 +96,9 @@ pub(crate) fn table() -> Vec<Route> {
         row(POST,   "/v1/manyhands/keys",                           Key,  SMALL, post(keys::create_key)),
         row(GET,    "/v1/manyhands/keys",                           Key,  0,     get(keys::list_keys)),
         row(DELETE, "/v1/manyhands/keys/{key_id}",                  Key,  0,     delete(keys::revoke_key)),
+
+        row(GET,    "/v1/manyhands/sessions/{session_id}/why",      Key,  0,     get(inspection::explain_session)),
+        row(GET,    "/v1/manyhands/sessions/{session_id}/compactions", Key, 0,   get(inspection::list_compactions)),
 
         row(GET,    "/healthz",                                     Open, 0,     get(health::healthz)),
         row(GET,    "/readyz",                                      Open, 0,     get(health::readyz)),

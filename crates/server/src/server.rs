@@ -107,6 +107,7 @@ impl Server {
             keys: KnownKeys::new(matches!(config.database, Database::Sqlite { .. })),
             store,
             models,
+            activities: brain.activities(),
             hands,
             clock,
             workspace,

@@ -12,6 +12,7 @@ stories! {
     sq_8_three_asks_are_answered_one_by_one,
     se_15_only_what_asked_can_be_confirmed,
     se_18_a_late_confirmation_shows_the_first,
+    se_18_of_answers_at_the_same_time_one_counts,
     se_17_confirmations_and_results_share_a_request,
     sq_10_an_answer_may_come_before_the_idle_event,
     in_8_an_interrupt_closes_what_is_asked,
@@ -197,6 +198,35 @@ async fn se_18_a_late_confirmation_shows_the_first(app: &TestApp) {
     assert_eq!(confirmations.count(), 2, "one row for each");
 }
 
+/// runtime SE-18; security LEASE-3, API-5
+async fn se_18_of_answers_at_the_same_time_one_counts(app: &TestApp) {
+    let (session, calls) = asked(app, 1).await;
+    app.model.push(Reply::text("Done."));
+    let mut stream = app.stream(&session, "").await;
+    let answers = (0..8).map(|n| {
+        let denied = (n % 2 == 0).then_some("no");
+        app.send(&session, confirmation(&calls[0], denied))
+    });
+    let echoes = futures::future::join_all(answers).await;
+    let first = &echoes[0];
+    assert!(
+        echoes.iter().all(|echo| echo == first),
+        "all are shown the one that counts"
+    );
+    stream.until_idle().await;
+    let result = app.model.request(2).await.tool_results().remove(0);
+    let denied = first["result"] == "deny";
+    assert_eq!(
+        (result.is_error, runs(app, &session)),
+        (denied, usize::from(!denied))
+    );
+    let listed = app.events(&session).await;
+    let stored = listed
+        .iter()
+        .filter(|event| event["type"] == "user.tool_confirmation");
+    assert_eq!(stored.count(), 1);
+}
+
 async fn se_17_confirmations_and_results_share_a_request(app: &TestApp) {
     app.model
         .push(bash("toolu_1", "ls").then_tool_use("toolu_2", "get_weather", json!({})));
@@ -304,18 +334,22 @@ async fn in_8_an_interrupt_closes_what_is_asked(app: &TestApp) {
     assert_eq!(runs(app, &session), 0);
 }
 
+/// runtime TC-11, UP-3
 async fn tc_11_a_pending_ask_outlives_a_change_of_policies(app: &TestApp) {
     let (session, calls) = asked(app, 1).await;
     let body = json!({"agent": {"tools": tools("always_allow")}});
     let path = format!("/v1/sessions/{session}");
     app.client.post(&path, &body).await.ok();
     assert_eq!(runs(app, &session), 0, "it still waits");
-    // The next call is under the new policy.
-    app.model.push(bash("toolu_9", "next"));
     app.model.push(Reply::text("Done."));
     let mut stream = app.stream(&session, "").await;
     app.send(&session, confirmation(&calls[0], None)).await;
-    let events = stream.until_idle().await;
+    stream.until_idle().await;
+    assert_eq!(runs(app, &session), 1);
+    // The next turn is under the new policy.
+    app.model.push(bash("toolu_9", "next"));
+    app.model.push(Reply::text("Done."));
+    let events = app.turn(&session, "again").await;
     let next = events
         .iter()
         .find(|event| event.kind() == "agent.tool_use")
