@@ -8,6 +8,7 @@ mod anthropic;
 mod assembly;
 mod endpoint;
 mod error;
+mod input;
 mod openai;
 mod prices;
 mod refusal;

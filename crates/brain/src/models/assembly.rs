@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error::{Error, ErrorKind};
+use super::input;
 use super::refusal::{self, Said};
 use super::{Block, BlockKind, Delta, Response, Sink, Stop, Usage, View};
 use wire::{
@@ -260,7 +261,7 @@ impl Building {
                 let parsed = RawValue::from_string(input)
                     .map_err(|_| malformed("a tool call's input is not JSON"))?;
                 Ok(Block {
-                    raw: self.start.with(&[("input", parsed.get().to_owned())]),
+                    raw: self.start.with(&[("input", input::replayed(parsed.get()))]),
                     view: View::ToolUse {
                         id,
                         name,

@@ -66,6 +66,10 @@ fn model_4_blocks_keep_their_bytes_and_unknown_members() {
         r#"{"caller":{"type":"direct"},"id":"t","input":{"a" : 1e2,"b":"\u00e9"},"name":"bash","type":"tool_use"}"#,
     );
     check_raw(
+        &call(0, "t", "[\"ls\"]"),
+        r#"{"caller":{"type":"direct"},"id":"t","input":{"unparsed_arguments":"[\"ls\"]"},"name":"bash","type":"tool_use"}"#,
+    );
+    check_raw(
         &[
             start(0, json!({"type": "new_thing", "data": [1, 2]})),
             stop_block(0),

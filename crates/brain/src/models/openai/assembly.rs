@@ -9,21 +9,19 @@ mod wire;
 use std::collections::HashSet;
 
 use manyhands_protocol::id;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
 use super::request::Translated;
 use crate::models::assembly::{MOST_BLOCKS, incomplete, malformed, parse};
 use crate::models::error::{Error, ErrorKind};
+use crate::models::input;
 use crate::models::refusal::{self, Said};
 use crate::models::{Block, BlockKind, Delta, Response, Sink, Stop, Usage, View, raw_json};
 use wire::{CallDelta, Choice, Chunk, Content, WireUsage};
 
 /// Stands for thinking in the log: this wire form has nothing of it that could be sent back.
 const THINKING: &str = r#"{"type":"redacted"}"#;
-
-/// The member under which arguments that are no JSON object are sent back.
-const UNPARSED: &str = "unparsed_arguments";
 
 /// Bytes that count as a token where the endpoint reports no usage.
 const BYTES_OF_TOKEN: usize = 4;
@@ -233,7 +231,8 @@ impl Assembly {
                     view: View::Thinking,
                 }),
                 // Cut at the output limit in the middle of a call: the call was never made.
-                Building::Call(call) if cut && last && object(&call.arguments).is_none() => {}
+                Building::Call(call) if cut && last && input::object(&call.arguments).is_none() => {
+                }
                 Building::Call(call) => blocks.push(call.finish(&mut ids)?),
             }
         }
@@ -283,15 +282,9 @@ impl Call {
             true => "{}".to_owned(),
             false => self.arguments,
         };
-        let (replayed, input) = match object(&written) {
-            Some(input) => (input.get().to_owned(), input),
-            None => {
-                let replayed = json!({UNPARSED: written}).to_string();
-                let input = RawValue::from_string(written.clone());
-                let text = || raw_json(Value::from(written).to_string());
-                (replayed, input.unwrap_or_else(|_| text()))
-            }
-        };
+        let replayed = input::replayed(&written);
+        let input = RawValue::from_string(written.clone())
+            .unwrap_or_else(|_| raw_json(Value::from(written).to_string()));
         let raw = format!(
             r#"{{"type":"tool_use","id":{},"name":{},"input":{replayed}}}"#,
             Value::from(id.as_str()),
@@ -306,12 +299,6 @@ impl Call {
             },
         })
     }
-}
-
-/// The text as JSON, if it is a JSON object.
-fn object(text: &str) -> Option<Box<RawValue>> {
-    let raw: Box<RawValue> = serde_json::from_str(text).ok()?;
-    raw.get().starts_with('{').then_some(raw)
 }
 
 /// The ids of calls, which must differ in a whole conversation.
