@@ -36,4 +36,5 @@ pub use dispatcher::Brain;
 pub use failpoint::Probe;
 pub use history::{HistoryError, Summary, compactions};
 pub use judge::{INDETERMINATE, Judge, JudgeError, Judged, ModelJudge};
+pub use record::agent_before;
 pub use why::{Details, Need, Party, State, WaitingCall, Why, why};

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use manyhands_protocol::EventId;
+use manyhands_protocol::agent::SessionAgent;
 use manyhands_store::NewEntry;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -22,6 +23,9 @@ pub(crate) const FLUSHED: &str = "flushed";
 pub(crate) const COMPACTION: &str = "compaction";
 /// The last request was too long, or its summary was none: a summary is asked for in the next shorter form.
 pub(crate) const OVERFLOW: &str = "overflow";
+/// The agent as it was before the session's update that follows: a turn that is open goes on with it (runtime UP-3,
+/// CC-6). Its body is the snapshot.
+pub(crate) const AGENT_BEFORE: &str = "agent_before";
 /// A wake failed for a reason that lies in the session (security LOG-4).
 pub(crate) const WAKE_FAILED: &str = "wake_failed";
 
@@ -128,6 +132,11 @@ pub(crate) struct WakeFailed {
     pub(crate) reason: String,
     /// How many times in a row.
     pub(crate) count: u32,
+}
+
+/// What belongs before a `session.updated` that changes the agent, in the same append: the snapshot so far.
+pub fn agent_before(agent: &SessionAgent) -> NewEntry {
+    private(AGENT_BEFORE, agent)
 }
 
 /// A private entry with this body.

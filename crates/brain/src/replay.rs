@@ -87,6 +87,8 @@ pub(crate) struct Transcript {
     pub(crate) retry: Option<Retry>,
     /// The agent's snapshot, when the log holds a newer one than the session began with.
     pub(crate) agent: Option<Box<SessionAgent>>,
+    /// The snapshot that the next turn begins with: it came while this one was open (runtime UP-3, CC-6).
+    pub(crate) next_agent: Option<Box<SessionAgent>>,
 }
 
 /// One turn of the conversation.
@@ -356,7 +358,11 @@ impl Transcript {
             }
             "session.updated" => {
                 let Updated { agent } = serde_json::from_str(body)?;
-                self.agent = agent.or(self.agent.take());
+                if self.turn_is_open() && self.agent.is_some() {
+                    self.next_agent = agent.or(self.next_agent.take());
+                } else {
+                    self.agent = agent.or(self.agent.take());
+                }
             }
             "span.model_request_start" => self.open_span = Some(entry.event_id.clone()),
             "span.model_request_end" => self.open_span = None,
@@ -365,7 +371,13 @@ impl Transcript {
         Ok(())
     }
 
+    /// Whether something is under way or owed: also while the client is waited for.
+    fn turn_is_open(&self) -> bool {
+        self.status != Status::Idle || self.owes_answer || self.open_calls().next().is_some()
+    }
+
     fn end_turn(&mut self) {
+        self.agent = self.next_agent.take().or(self.agent.take());
         self.owes_answer = false;
         self.ending = None;
         self.rounds = 0;
@@ -382,6 +394,9 @@ impl Transcript {
                 if let Some(call) = self.calls.get_mut(&started.call) {
                     call.started = Some(started);
                 }
+            }
+            record::AGENT_BEFORE if self.turn_is_open() && self.agent.is_none() => {
+                self.agent = Some(serde_json::from_str(body)?);
             }
             record::RETRY => self.retry = Some(serde_json::from_str(body)?),
             record::WITHHELD => self.withhold(),

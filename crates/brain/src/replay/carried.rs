@@ -41,6 +41,7 @@ pub(crate) struct Carried {
     rounds: u32,
     compactions: u32,
     agent: Option<Box<SessionAgent>>,
+    next_agent: Option<Box<SessionAgent>>,
 }
 
 impl Carried {
@@ -69,6 +70,7 @@ impl Carried {
             // The summary is an answer: what failed before it is over.
             retry: _,
             agent,
+            next_agent,
         } = transcript.clone();
         let systems = turns.into_iter().filter(|turn| turn.role == Role::System);
         let mut system: Vec<Json> = systems.flat_map(|turn| turn.blocks).collect();
@@ -84,6 +86,7 @@ impl Carried {
             rounds,
             compactions: compactions + 1,
             agent,
+            next_agent,
         }
     }
 }
@@ -112,6 +115,7 @@ impl Transcript {
             rounds,
             compactions,
             agent,
+            next_agent,
         } = compaction.carried;
         *self = Self {
             position: self.position,
@@ -133,6 +137,7 @@ impl Transcript {
             overflows: 0,
             retry: None,
             agent,
+            next_agent,
         };
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Registry, Timeouts};
 use manyhands_brain::{Brain, Config, Probe, Retries, Why, why};
 use manyhands_hands::provider::fake::Fake;
@@ -174,7 +175,10 @@ impl Bed {
                     title: None,
                 };
                 let append = Append {
-                    entries: vec![NewEntry::event(updated)],
+                    entries: vec![
+                        manyhands_brain::agent_before(&state.record.agent),
+                        NewEntry::event(updated),
+                    ],
                     ..Append::default()
                 };
                 let change = Change {
@@ -293,16 +297,31 @@ impl Bed {
 
     /// Sends events as the server does.
     pub(crate) async fn send(&self, events: Vec<EventBody>) -> Vec<EventId> {
-        let thread = self.thread.clone();
-        let changed = self
-            .store
-            .change(&self.workspace, &self.session, &[], move |state| {
-                Ok::<_, ()>((admit(state, events, &thread), ()))
-            })
-            .await
-            .unwrap();
-        let (entries, ()) = changed.expect("the session").expect("not refused");
-        entries.into_iter().map(|entry| entry.event_id).collect()
+        self.sender()(events).await
+    }
+
+    /// Sends events to the session, without the bed.
+    pub(crate) fn sender(
+        &self,
+    ) -> impl Fn(Vec<EventBody>) -> BoxFuture<'static, Vec<EventId>> + Clone + Send + Sync + 'static
+    {
+        let (store, thread) = (self.store.clone(), self.thread.clone());
+        let (workspace, session) = (self.workspace.clone(), self.session.clone());
+        move |events| {
+            let (store, thread) = (store.clone(), thread.clone());
+            let (workspace, session) = (workspace.clone(), session.clone());
+            async move {
+                let changed = store
+                    .change(&workspace, &session, &[], move |state| {
+                        Ok::<_, ()>((admit(state, events, &thread), ()))
+                    })
+                    .await
+                    .unwrap();
+                let (entries, ()) = changed.expect("the session").expect("not refused");
+                entries.into_iter().map(|entry| entry.event_id).collect()
+            }
+            .boxed()
+        }
     }
 
     /// Sends one message.

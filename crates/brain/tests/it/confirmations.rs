@@ -270,6 +270,7 @@ async fn tc_5_refused_calls_of_asking_tools_wait_for_nobody() {
 async fn tc_11_a_pending_ask_keeps_its_evaluation_when_the_policy_changes() {
     let bed = asking([
         bash("toolu_1", "1"),
+        Reply::text("ok"),
         bash("toolu_2", "2"),
         Reply::text("ok"),
     ])
@@ -281,6 +282,7 @@ async fn tc_11_a_pending_ask_keeps_its_evaluation_when_the_policy_changes() {
     assert_eq!(bed.hands.starts().len(), 0, "still asked for");
     bed.send(vec![allow(&call)]).await;
     bed.seen("session.status_idle", 2).await;
+    bed.turn("More").await;
     let used = bed.events("agent.tool_use").await;
     let permissions: Vec<_> = used
         .iter()
@@ -289,7 +291,7 @@ async fn tc_11_a_pending_ask_keeps_its_evaluation_when_the_policy_changes() {
     assert_eq!(
         permissions,
         ["ask", "allow"],
-        "the new policy is for new calls"
+        "the new policy is for the calls of the next turn"
     );
     bed.assert_each_call_has_one_result().await;
 }

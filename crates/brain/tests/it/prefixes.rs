@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use manyhands_hands::Output;
+use manyhands_protocol::agent::PermissionPolicy;
 use manyhands_testkit::model::Reply;
 use serde_json::json;
 
-use crate::bed::{Bed, custom_result};
+use crate::bed::{Bed, custom_result, message, system, tools_under};
 
 /// A conversation of every kind of turn; request n gets answer n.
 fn answer(number: usize) -> Reply {
@@ -82,6 +84,88 @@ async fn converse(cache: usize, restarts: bool) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// The part of a request that a prompt cache reads, in its order, without marks: tools, system, messages.
+fn cached_part(raw: &[u8]) -> String {
+    let text = String::from_utf8(raw.to_vec()).unwrap();
+    let text = text.replace(",\"cache_control\":{\"type\":\"ephemeral\"}", "");
+    let from = text.find("\"tools\":").unwrap();
+    text[from..].to_owned()
+}
+
+/// Runtime CC-5, invariant I6: over 50 requests with calls, results and messages that steer in their middle, each
+/// request's tools, system prompt and messages are the previous ones byte for byte, and more.
+#[tokio::test]
+async fn cc_5_i_6_fifty_steered_requests_keep_their_prefix_byte_for_byte() {
+    let mut bed = Bed::asleep([]).await;
+    let number = AtomicUsize::new(0);
+    bed.model.respond_with(move |request| {
+        let number = number.fetch_add(1, Ordering::SeqCst);
+        assert!(
+            request.cache_marks() >= 3,
+            "tools, system and the last turn carry marks"
+        );
+        for part in ["tools", "system"] {
+            let last = request.body[part].as_array().unwrap().last().unwrap();
+            assert_eq!(
+                last["cache_control"],
+                json!({"type": "ephemeral"}),
+                "{part}"
+            );
+        }
+        match number % 10 {
+            9 => Reply::text(format!("Turn {number} is over.")),
+            5 => Reply::tool_use(
+                format!("toolu_{number}"),
+                "read",
+                json!({"file_path": "/a"}),
+            ),
+            _ => Reply::thinking("Hm.", format!("sig{number}")).then_tool_use(
+                format!("toolu_{number}"),
+                "bash",
+                json!({"command": "steer"}),
+            ),
+        }
+    });
+    // The tool itself sends the messages that steer: they come while the turn runs, each time.
+    let (sender, steers) = (bed.sender(), Arc::new(AtomicUsize::new(0)));
+    bed.hands = bed.hands.with_tool("bash", move |call| {
+        let (sender, steers) = (sender.clone(), Arc::clone(&steers));
+        async move {
+            let number = steers.fetch_add(1, Ordering::SeqCst);
+            let mut events = vec![message(&format!("Steer {number}"))];
+            if number.is_multiple_of(3) {
+                events.push(system("Note."));
+            }
+            sender(events).await;
+            Output::text(call.input.to_string())
+        }
+    });
+    bed.wake();
+    for turn in 1.. {
+        bed.say(&format!("Turn {turn}")).await;
+        bed.seen("session.status_idle", turn).await;
+        if bed.model.hits() >= 50 {
+            break;
+        }
+    }
+    bed.model.assert_clean();
+    let requests = bed.model.requests();
+    for pair in requests.windows(2) {
+        let (before, after) = (cached_part(&pair[0].raw), cached_part(&pair[1].raw));
+        let before = before.strip_suffix("]}").unwrap();
+        assert!(
+            after.starts_with(before),
+            "request {} is no extension of the one before",
+            pair[1].number
+        );
+    }
+    let steered = bed.log().await;
+    let steered = steered
+        .iter()
+        .filter(|line| line.starts_with("user.message: Steer"));
+    assert!(steered.count() >= 30);
+}
+
 #[tokio::test]
 async fn i_6_each_request_extends_the_one_before_over_fifty_requests() {
     let warm = converse(1 << 20, false).await;
@@ -93,6 +177,47 @@ async fn i_6_each_request_extends_the_one_before_over_fifty_requests() {
             "request {} differs between a cached and a replayed transcript",
             index + 1
         );
+    }
+}
+
+/// Runtime CC-6, UP-3: tools that are changed while the client is asked count from the next turn on, across a restart.
+#[tokio::test]
+async fn cc_6_up_3_new_tools_wait_for_the_next_turn() {
+    for restart in [false, true] {
+        let mut bed = Bed::new([
+            Reply::text("Zero."),
+            Reply::tool_use("toolu_1", "ask_human", json!({"question": "?"})),
+            Reply::text("One."),
+            Reply::text("Two."),
+        ])
+        .await;
+        bed.config.transcript_cache = 0;
+        bed.turn("0").await;
+        bed.turn("1").await;
+        let call = bed.events("agent.custom_tool_use").await[0]["id"].clone();
+        bed.set_tools(tools_under(PermissionPolicy::AlwaysAllow {}, &[]))
+            .await;
+        bed.set_tools(Vec::new()).await;
+        if restart {
+            bed.shut_down().await;
+            bed.wake();
+        }
+        bed.send(vec![custom_result(call.as_str().unwrap(), "yes")])
+            .await;
+        bed.seen("session.status_idle", 3).await;
+        bed.turn("2").await;
+        let tools = |number: usize| {
+            let request = bed.model.requests()[number].clone();
+            request.tool_names().len()
+        };
+        assert_eq!(tools(2), tools(1), "the open turn keeps its prefix");
+        assert_eq!(tools(3), 0, "the next turn has the newest tools");
+        let broken = bed.model.take_violations();
+        assert!(
+            broken.iter().all(|violation| violation.contains("(I6)")),
+            "only the new turn begins with other bytes: {broken:?}"
+        );
+        assert_eq!(broken.len(), 1, "{broken:?}");
     }
 }
 

@@ -107,9 +107,13 @@ pub(crate) fn decide(state: &SessionState, update: Update) -> Result<Change, Api
         metadata: metadata.clone().filter(|metadata| !metadata.is_empty()),
         title: title.clone(),
     };
+    // A turn that is open goes on with the agent as it was (UP-3, CC-6).
+    let before = agent
+        .is_some()
+        .then(|| manyhands_brain::agent_before(&record.agent));
     Ok(Change {
         append: Append {
-            entries: vec![NewEntry::event(event)],
+            entries: before.into_iter().chain([NewEntry::event(event)]).collect(),
             ..Append::default()
         },
         // A pause at the cap ends by itself: the brain finds what is owed (runtime BU-9, BU-10).

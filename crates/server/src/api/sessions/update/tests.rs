@@ -60,7 +60,11 @@ fn told(state: &SessionState, body: Value) -> Value {
             assert_eq!(change, Change::default());
             Value::Null
         }
-        [NewEntry::Event { body, .. }] => {
+        [before @ .., NewEntry::Event { body, .. }] => {
+            // A new agent comes with the one that an open turn goes on with (UP-3).
+            let private = before.iter().all(|entry| matches!(entry, NewEntry::Private { .. }));
+            assert!(private, "{before:?}");
+            assert_eq!(before.len(), usize::from(change.agent.is_some()));
             let mut event = json!(body);
             let members = event.as_object_mut().expect("an object");
             assert_eq!(members.remove("type"), Some(json!("session.updated")));
