@@ -81,7 +81,7 @@ struct Flags {
     #[arg(long, default_value_t = 10_000)]
     idle_sessions: usize,
     /// Streams for the memory of open streams
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 1000)]
     streams: usize,
 }
 

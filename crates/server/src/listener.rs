@@ -134,6 +134,9 @@ async fn answer(
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // Otherwise the library has a second read buffer while a request is answered, to see the client leave. Answers
+        // are short, or endless and ours.
+        .half_close(true)
         .header_read_timeout(HEAD)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(
