@@ -136,6 +136,7 @@ async fn model_4_an_overflow_is_summarised_once_and_the_request_made_again() {
 }
 
 /// Runtime CC-1, CC-4, CC-5: near the window, behind the same bytes as the request before; counted like any request.
+/// runtime SQ-22
 #[tokio::test]
 async fn cc_1_a_long_conversation_is_summarised_before_the_next_request() {
     let mut bed = small_bed([

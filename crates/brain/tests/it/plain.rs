@@ -258,6 +258,7 @@ async fn an_empty_answer_and_a_pause_end_the_turn() {
     assert_eq!(third.messages().len(), 3, "the empty answer is no turn");
 }
 
+/// runtime AR-2
 #[tokio::test]
 async fn a_session_goes_on_after_a_shutdown_with_the_cache_and_without() {
     for cache in [0, 1 << 20] {

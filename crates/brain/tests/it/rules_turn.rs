@@ -1,7 +1,8 @@
 //! Rules of a turn that have no story of their own: the statuses it may pass through, and what errors look like.
 
 use manyhands_hands::Output;
-use manyhands_protocol::event::{RetryStatus, SessionError, SessionErrorType};
+use manyhands_protocol::EventId;
+use manyhands_protocol::event::{EventBody, RetryStatus, SessionError, SessionErrorType};
 use manyhands_protocol::session::SessionStatus;
 use manyhands_store::{Entry, EntryKind};
 use manyhands_testkit::gate::Gate;
@@ -161,6 +162,26 @@ async fn ct_2_a_custom_call_waits_for_ever() {
         "session.status_idle: end_turn"
     );
     assert_eq!(bed.model.request(2).await.tool_results()[0].text, "yes");
+}
+
+/// runtime SE-20, TL-4: a client's failed tool is a failed tool to the model; without content it has a text all the same.
+#[tokio::test]
+async fn se_20_a_failed_custom_result_is_told_as_failed() {
+    let call = Reply::tool_use("toolu_1", "ask_human", json!({"question": "?"}));
+    let bed = Bed::new([call, Reply::text("Pity.")]).await;
+    bed.turn("Go").await;
+    let id = bed.events("agent.custom_tool_use").await[0]["id"].clone();
+    let failed = EventBody::UserCustomToolResult {
+        custom_tool_use_id: EventId::parse(id.as_str().unwrap()).unwrap(),
+        content: None,
+        is_error: Some(true),
+        session_thread_id: None,
+    };
+    bed.send(vec![failed]).await;
+    bed.idle().await;
+    let results = bed.model.request(2).await.tool_results();
+    assert!(results[0].is_error);
+    assert_eq!(results[0].text, "(no output)");
 }
 
 /// runtime SQ-2: many requests, one turn.

@@ -25,7 +25,7 @@ fn conversation(request: &Request) -> Vec<String> {
     messages.iter().map(line).collect()
 }
 
-/// runtime SE-9, SE-3: it is processed with the message it came with, and stays where it was said.
+/// runtime SE-9, SE-3, CONFLICT-15: it is processed with the message it came with, and stays where it was said.
 #[tokio::test]
 async fn se_9_a_system_message_is_a_turn_behind_its_companion() {
     let bed = Bed::new([Reply::text("a"), Reply::text("b")]).await;

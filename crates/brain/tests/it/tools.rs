@@ -97,6 +97,7 @@ async fn log_2_the_intent_is_durable_before_the_tool_starts() {
     assert_eq!(bed.hands.provisions(), 1);
 }
 
+/// runtime LC-4, EN-15, as decided
 #[tokio::test]
 async fn no_sandbox_is_started_for_a_turn_without_tools() {
     let bed = Bed::new([Reply::text("ok")]).await;

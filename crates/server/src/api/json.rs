@@ -315,6 +315,7 @@ mod tests {
         );
     }
 
+    /// runtime HT-17, as decided
     #[test]
     fn unknown_fields_are_tolerated() {
         let body = br#"{"name":"a","model":"m","flavour":"mint","metadata":null}"#;

@@ -203,6 +203,7 @@ async fn bodies_that_cannot_be_read_are_refused(app: &TestApp) {
     assert_eq!(list["data"], json!([]), "nothing was written");
 }
 
+/// runtime ID-4, HT-11
 async fn unknown_paths_and_methods_have_an_envelope(app: &TestApp) {
     app.client.get("/").await.error(404, "not_found_error");
     app.client

@@ -49,6 +49,7 @@ async fn en_1_an_environment_has_an_exact_shape(app: &TestApp) {
 }
 
 /// runtime EN-3, UP-11, LC-5
+/// runtime EN-1, EN-5
 async fn en_3_an_update_merges_and_an_archived_one_refuses(app: &TestApp) {
     let path = format!("/v1/environments/{}", app.environment().await);
     let before = app.client.get(&path).await.ok();

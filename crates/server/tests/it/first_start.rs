@@ -118,6 +118,7 @@ async fn an_absent_postgresql_is_named_without_its_password() {
     );
 }
 
+/// security STORE-1, I9
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn store_1_a_postgresql_that_would_lose_data_is_refused() {
     let (dir, model) = (

@@ -19,6 +19,7 @@ stories! {
     lc_16_what_the_stream_tells_is_stored,
     up_1_up_2_titles_and_metadata_change_at_any_time,
     up_3_new_tools_are_the_sessions_own_from_the_next_turn,
+    cc_6_new_tools_come_at_the_border_between_turns,
     up_8_a_deletion_takes_only_the_session,
     up_11_archiving_again_changes_nothing,
     us_2_times_are_counted_while_running_and_stand_still_at_the_end,
@@ -288,6 +289,39 @@ async fn up_3_new_tools_are_the_sessions_own_from_the_next_turn(app: &TestApp) {
     assert_eq!(app.model.request(2).await.tool_names(), ["ask"]);
     let other = app.retrieve(&app.session_of(&agent).await).await;
     assert_eq!(other["agent"]["tools"], before["tools"]);
+}
+
+/// runtime CC-6, UP-3: within a turn the prefix stands; new tools come with the first request of the next one, and stay.
+async fn cc_6_new_tools_come_at_the_border_between_turns(app: &TestApp) {
+    let call = |id: &str| Reply::tool_use(id, "bash", json!({"command": "ls"}));
+    for reply in [
+        call("toolu_1"),
+        Reply::text("One."),
+        call("toolu_2"),
+        Reply::text("Two."),
+    ] {
+        app.model.push(reply);
+    }
+    let session = app.session().await;
+    app.turn(&session, "first").await;
+    let off = json!({"name": "read", "enabled": false});
+    let tools = json!([{"type": "agent_toolset_20260401", "configs": [off]}]);
+    let path = format!("/v1/sessions/{session}");
+    app.client
+        .post(&path, &json!({"agent": {"tools": tools}}))
+        .await
+        .ok();
+    app.turn(&session, "second").await;
+    let requests = app.model.requests();
+    let offered: Vec<bool> = requests
+        .iter()
+        .map(|request| request.tool_names().contains(&"read"))
+        .collect();
+    assert_eq!(offered, [true, true, false, false]);
+    for pair in requests.chunks(2) {
+        assert_eq!(pair[0].body["tools"], pair[1].body["tools"]);
+        assert_eq!(pair[0].body["system"], pair[1].body["system"]);
+    }
 }
 
 /// runtime UP-8, EN-20
