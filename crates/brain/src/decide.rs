@@ -29,19 +29,17 @@ pub(crate) enum Step {
         /// When.
         until: Timestamp,
     },
+    /// Say that the session runs: it was rescheduled, or idle at its budget. A client's message may say so first.
+    Resume,
     /// Ask the model.
     Sample {
         /// Queued messages that join this request, in order.
         take: Vec<EventId>,
-        /// Whether the session must be said to run: it was idle or rescheduled.
-        announce: bool,
     },
     /// Ask the model for a summary that takes the conversation's place (runtime CC-1).
     Compact {
         /// How.
         form: Form,
-        /// Whether the session must be said to run.
-        announce: bool,
     },
     /// Stop here and say why.
     Rest(Rest),
@@ -105,7 +103,6 @@ pub(crate) fn decide(transcript: &Transcript, limits: Limits, now: Timestamp) ->
     let take = transcript.inputs();
     let asked = transcript.has_message();
     let at_work = matches!(transcript.status, Status::Running | Status::Rescheduling);
-    let announce = transcript.status != Status::Running;
     let retry = transcript.retry.map(|retry| retry.until());
     let retry = retry.filter(|until| transcript.status == Status::Rescheduling && now < *until);
     let next = || {
@@ -116,9 +113,12 @@ pub(crate) fn decide(transcript: &Transcript, limits: Limits, now: Timestamp) ->
         if let Some(until) = retry {
             return Step::Wait { until };
         }
+        if transcript.status != Status::Running {
+            return Step::Resume;
+        }
         match compaction::due(transcript, limits.room, limits.compactions_in_a_row) {
-            None => Step::Sample { take, announce },
-            Some(Due::Compact(form)) => Step::Compact { form, announce },
+            None => Step::Sample { take },
+            Some(Due::Compact(form)) => Step::Compact { form },
             Some(Due::Limit) => Step::Rest(Rest::CompactionLimit),
         }
     };

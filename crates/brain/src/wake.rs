@@ -158,8 +158,9 @@ pub(crate) async fn run(
             Step::Execute { calls } => wake.execute(calls).await?,
             Step::Reject { calls } => wake.reject(&calls).await?,
             Step::Wait { until } => wake.wait(until).await?,
-            Step::Sample { take, announce } => wake.sample(take, announce).await?,
-            Step::Compact { form, announce } => wake.compact(form, announce).await?,
+            Step::Resume => wake.resume().await?,
+            Step::Sample { take } => wake.sample(take).await?,
+            Step::Compact { form } => wake.compact(form).await?,
             Step::Rest(rest) => wake.rest(rest).await?,
         };
         if flow == Flow::Rested {

@@ -20,11 +20,8 @@ fn ids(short: &[&str]) -> Vec<EventId> {
     short.iter().map(|id| event_id(id)).collect()
 }
 
-fn sample(take: &[&str], announce: bool) -> Step {
-    Step::Sample {
-        take: ids(take),
-        announce,
-    }
+fn sample(take: &[&str]) -> Step {
+    Step::Sample { take: ids(take) }
 }
 
 fn requires(calls: &[&str]) -> serde_json::Value {
@@ -47,13 +44,13 @@ fn nothing_happened_nothing_to_do() {
 #[test]
 fn sq_1_messages_are_taken_together() {
     let log = Log::default().message("a", "1").message("b", "2").running();
-    check(log, sample(&["a", "b"], false));
+    check(log, sample(&["a", "b"]));
 }
 
 #[test]
 fn sq_3_a_request_that_was_cut_off_is_sent_again_with_what_came_since() {
-    check(asked(), sample(&[], false));
-    check(asked().message("b", "2"), sample(&["b"], false));
+    check(asked(), sample(&[]));
+    check(asked().message("b", "2"), sample(&["b"]));
 }
 
 #[test]
@@ -75,7 +72,7 @@ fn se_5_a_message_after_the_answer_belongs_to_the_next_turn() {
         .said("x")
         .message("b", "2")
         .idle(json!({"type": "end_turn"}));
-    check(log, sample(&["b"], true));
+    check(log, Step::Resume);
 }
 
 #[test]
@@ -88,9 +85,9 @@ fn sq_5_calls_run_before_the_model_is_asked_again() {
         },
     );
     check(log().result("x", "1"), Step::Execute { calls: ids(&["y"]) });
-    check(log().result("x", "1").result("y", "2"), sample(&[], false));
+    check(log().result("x", "1").result("y", "2"), sample(&[]));
     let joined = log().result("x", "1").message("b", "2").result("y", "2");
-    check(joined, sample(&["b"], false));
+    check(joined, sample(&["b"]));
 }
 
 #[test]
@@ -108,13 +105,10 @@ fn sq_10_custom_calls_wait_for_the_client() {
         .idle(requires(&["x", "y"]))
         .custom_result("x", "1")
         .idle(requires(&["y"]));
-    check(
-        rest_said.custom_result("y", "2").running(),
-        sample(&[], false),
-    );
+    check(rest_said.custom_result("y", "2").running(), sample(&[]));
     check(
         log().custom_result("x", "1").custom_result("y", "2"),
-        sample(&[], false),
+        sample(&[]),
     );
 }
 
@@ -170,7 +164,7 @@ fn sq_8_agreed_calls_wait_for_the_last_answer() {
         },
     );
     let settled = answered().result("x", "").result("y", "").result("z", "");
-    check(settled, sample(&[], false));
+    check(settled, sample(&[]));
 }
 
 #[test]
@@ -212,18 +206,18 @@ fn bu_4_at_the_cap_nothing_is_asked_and_it_is_said_once() {
 #[test]
 fn bu_9_a_raise_finds_what_is_owed() {
     let called = || asked().called("sandbox", &["x"]).result("x", "1");
-    check(called().paused(), sample(&[], true));
-    check(called().message("b", "2").paused(), sample(&["b"], true));
+    check(called().paused(), Step::Resume);
+    check(called().message("b", "2").paused(), Step::Resume);
     check(
         Log::default().message("a", "1").running().paused(),
-        sample(&["a"], true),
+        Step::Resume,
     );
-    check(asked().paused(), sample(&[], true));
+    check(asked().paused(), Step::Resume);
     let over = || asked().said("x").over_at_the_cap();
     check(over(), Step::Rest(Rest::Quiet));
-    check(over().message("b", "2"), sample(&["b"], true));
+    check(over().message("b", "2"), Step::Resume);
     let cut = || asked().response("max_tokens", json!([{"type": "text", "text": "x"}]), &[]);
-    check(cut().message("b", "go on").paused(), sample(&["b"], true));
+    check(cut().message("b", "go on").paused(), Step::Resume);
     let rounds = called()
         .paused()
         .running()
@@ -239,13 +233,13 @@ fn se_8_system_messages_alone_ask_for_nothing() {
     check(log().system("s", "brief"), Step::Rest(Rest::Quiet));
     check(
         log().system("s", "brief").message("b", "2").running(),
-        sample(&["s", "b"], false),
+        sample(&["s", "b"]),
     );
     check(
         asked().said("x").system("s", "brief"),
         Step::Rest(Rest::EndTurn),
     );
-    check(asked().system("s", "brief"), sample(&["s"], false));
+    check(asked().system("s", "brief"), sample(&["s"]));
 }
 
 #[test]
@@ -276,7 +270,7 @@ fn er_4_rounds_are_counted_per_turn() {
             .idle(json!({"type": "retries_exhausted"}))
             .message("b", "2")
             .running(),
-        sample(&["b"], false),
+        sample(&["b"]),
     );
 }
 
@@ -293,12 +287,12 @@ fn sq_12_a_retry_waits_its_time() {
     };
     let until = Timestamp::from_micros(11);
     check(failed(11), Step::Wait { until });
-    check(failed(10), sample(&[], true));
+    check(failed(10), Step::Resume);
     check(
         failed(11).interrupt("i"),
         Step::Interrupt { ids: ids(&["i"]) },
     );
-    check(failed(10).running(), sample(&[], false));
+    check(failed(10).running(), sample(&[]));
     // A request for a summary failed: the message is not taken yet.
     let unasked = |until: i64| {
         Log::default()
@@ -311,7 +305,7 @@ fn sq_12_a_retry_waits_its_time() {
             .event("re", "session.status_rescheduled", json!({}))
     };
     check(unasked(11), Step::Wait { until });
-    check(unasked(10), sample(&["a"], true));
+    check(unasked(10), Step::Resume);
 }
 
 #[test]
@@ -325,7 +319,7 @@ fn every_stop_reason_has_an_end() {
         asked()
             .response("max_tokens", text(), &[])
             .message("b", "2"),
-        sample(&["b"], false),
+        sample(&["b"]),
     );
     check(
         asked().response("tool_use", text(), &[]),

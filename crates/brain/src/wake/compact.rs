@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use manyhands_protocol::EventId;
 use manyhands_protocol::event::{EventBody, RetryStatus, SessionError, SessionErrorType};
-use manyhands_protocol::session::SessionStatus;
 use manyhands_store::{Append, AppendError, NewEntry};
 
 use super::sample::{Outcome, count};
@@ -19,16 +18,13 @@ use crate::replay::{Carried, Compaction};
 
 impl Wake {
     /// One request for a summary, in this form.
-    pub(super) async fn compact(&mut self, form: Form, announce: bool) -> Result<Flow, Stop> {
+    pub(super) async fn compact(&mut self, form: Form) -> Result<Flow, Stop> {
         let resolved = match self.resolved() {
             Ok(resolved) => resolved,
             Err(error) => return self.give_up(Vec::new(), *error, false).await,
         };
         self.pass("brain::compact").await;
         let mut entries: Vec<NewEntry> = self.close_span().into_iter().collect();
-        if announce {
-            entries.extend(self.running());
-        }
         let span = EventId::generate();
         entries.push(NewEntry::Event {
             id: span.clone(),
@@ -37,7 +33,6 @@ impl Wake {
         });
         let append = Append {
             entries,
-            status: announce.then_some(SessionStatus::Running),
             ..Append::default()
         };
         let agent = &self.agent().definition;

@@ -27,20 +27,24 @@ pub(super) enum Outcome {
 }
 
 impl Wake {
+    /// Says that the session runs again, unless a client's message has said so meanwhile (runtime LC-2).
+    pub(super) async fn resume(&mut self) -> Result<Flow, Stop> {
+        self.pass("brain::resume").await;
+        let append = Append {
+            entries: self.running().into(),
+            status: Some(SessionStatus::Running),
+            ..Append::default()
+        };
+        self.append_if_read(append).await
+    }
+
     /// One model request with all that was said since the last one.
-    pub(super) async fn sample(
-        &mut self,
-        take: Vec<EventId>,
-        announce: bool,
-    ) -> Result<Flow, Stop> {
+    pub(super) async fn sample(&mut self, take: Vec<EventId>) -> Result<Flow, Stop> {
         let resolved = match self.resolved() {
             Ok(resolved) => resolved,
             Err(error) => return self.give_up(Vec::new(), *error, false).await,
         };
         let mut entries: Vec<NewEntry> = self.close_span().into_iter().collect();
-        if announce {
-            entries.extend(self.running());
-        }
         for event_id in &take {
             self.transcript.take(event_id);
             entries.push(NewEntry::Processed {
@@ -54,10 +58,8 @@ impl Wake {
             queued: false,
         });
         let request = context::build(&self.agent().definition, &resolved, &self.transcript);
-        let status = announce.then_some(SessionStatus::Running);
         let append = Append {
             entries,
-            status,
             ..Append::default()
         };
         let (store, session) = (self.shared.store.clone(), self.lease.session.clone());

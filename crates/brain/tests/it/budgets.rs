@@ -398,7 +398,7 @@ async fn lc_2_a_message_during_a_resumption_says_once_that_the_session_runs() {
             "user.message: Go on",
             "session.thread_status_running",
             "session.status_running",
-            "user.message: Go on (processed)",
+            "user.message processed",
             "span.model_request_start",
         ]
     );
