@@ -1,6 +1,7 @@
 //! Settings: flags, then `MANYHANDS_*`, then `manyhands.toml` (architecture "Config").
 
 mod file;
+mod limits;
 pub(crate) mod show;
 
 use std::env::VarError;
@@ -11,6 +12,8 @@ use std::time::Duration;
 use manyhands_brain::models::{self, ModelSpec, ProviderSpec, Timeouts};
 use manyhands_store::Database;
 use secrecy::{ExposeSecret, SecretString};
+
+pub use limits::Limits;
 
 const LISTEN: &str = "127.0.0.1:8787";
 const DATA_DIR: &str = "./manyhands-data";
@@ -56,10 +59,10 @@ pub struct Config {
     pub legacy_event_names: bool,
     /// Sandboxes.
     pub sandbox: Sandbox,
-    /// The most sessions at work at once.
-    pub concurrent_sessions: usize,
-    /// The most tool rounds of one turn (runtime ER-4).
-    pub tool_rounds: u32,
+    /// How much at once, and how long a turn may go on.
+    pub limits: Limits,
+    /// The id of the model that judges calls under the policy `auto`; without one the client is asked (runtime TC-8).
+    pub judge: Option<String>,
 }
 
 /// How sandboxes are made and kept.
@@ -157,14 +160,6 @@ impl Config {
             },
             Some(url) => postgres(url)?,
         };
-        let concurrent_sessions = file.limits.concurrent_sessions.unwrap_or(1024);
-        if concurrent_sessions == 0 {
-            return Err(wrong("limits.concurrent_sessions", "must be at least 1"));
-        }
-        let tool_rounds = file.limits.tool_rounds.unwrap_or(500);
-        if tool_rounds == 0 {
-            return Err(wrong("limits.tool_rounds", "must be at least 1"));
-        }
         Ok(Self {
             listen,
             data_dir,
@@ -172,8 +167,8 @@ impl Config {
             models: model_specs(file.models, flags.script.or(file.script), environment)?,
             legacy_event_names: file.stream.legacy_event_names,
             sandbox: file.sandbox.effective()?,
-            concurrent_sessions,
-            tool_rounds,
+            limits: file.limits.effective()?,
+            judge: file.permissions.judge,
         })
     }
 }

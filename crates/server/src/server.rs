@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use manyhands_brain::Brain;
 use manyhands_brain::models::Registry;
+use manyhands_brain::{Brain, Judge, ModelJudge};
 use manyhands_egress::Timeouts;
 use manyhands_hands::Provider;
 use manyhands_hands::provider::namespace::{self, Namespace};
@@ -89,10 +89,11 @@ impl Server {
             }
         };
         let shutdown = CancellationToken::new();
+        let judge = config.judge.as_deref();
+        let judge = judge.map(|id| judge_of(&models, id)).transpose()?;
         let brain_config = overrides.brain.unwrap_or_else(|| manyhands_brain::Config {
-            wakes: config.concurrent_sessions,
-            tool_rounds: config.tool_rounds,
-            ..manyhands_brain::Config::default()
+            judge,
+            ..config.limits.brain()
         });
         let brain = Brain::start(
             brain_config,
@@ -264,6 +265,15 @@ pub(crate) async fn open_store(config: &Config, clock: &SharedClock) -> anyhow::
         };
         Failure::new(error.to_string(), hint).into()
     })
+}
+
+/// The judge that asks this model.
+fn judge_of(models: &Arc<Registry>, id: &str) -> anyhow::Result<Arc<dyn Judge>> {
+    anyhow::ensure!(
+        models.resolve(id).is_some(),
+        "permissions.judge: no model is configured for the id {id:?}"
+    );
+    Ok(Arc::new(ModelJudge::new(Arc::clone(models), id)))
 }
 
 /// The models of the configuration.

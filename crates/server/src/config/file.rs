@@ -8,6 +8,7 @@ use manyhands_brain::models;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::limits::LimitsSection;
 use super::{Environment, Error, Sandbox, variable, wrong};
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -21,6 +22,7 @@ pub(super) struct File {
     pub(super) stream: StreamSection,
     pub(super) sandbox: SandboxSection,
     pub(super) limits: LimitsSection,
+    pub(super) permissions: PermissionsSection,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -37,9 +39,8 @@ pub(super) struct StreamSection {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct LimitsSection {
-    pub(super) concurrent_sessions: Option<usize>,
-    pub(super) tool_rounds: Option<u32>,
+pub(super) struct PermissionsSection {
+    pub(super) judge: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

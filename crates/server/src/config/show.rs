@@ -5,7 +5,7 @@ use manyhands_store::Database;
 use secrecy::{ExposeSecret, SecretString};
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, Limits};
 
 /// TOML text.
 pub(crate) fn show(config: &Config) -> String {
@@ -33,17 +33,28 @@ pub(crate) fn show(config: &Config) -> String {
             ("uids", number(u64::from(config.sandbox.uids))),
         ]),
     );
-    set(
-        "limits",
-        table([
-            (
-                "concurrent_sessions",
-                number(config.concurrent_sessions as u64),
-            ),
-            ("tool_rounds", number(u64::from(config.tool_rounds))),
-        ]),
-    );
+    set("limits", limits(&config.limits));
+    if let Some(judge) = &config.judge {
+        set("permissions", table([("judge", judge.as_str().into())]));
+    }
     all.to_string()
+}
+
+fn limits(limits: &Limits) -> Value {
+    let count = |count: usize| number(count as u64);
+    table([
+        ("concurrent_sessions", count(limits.concurrent_sessions)),
+        ("tool_rounds", number(u64::from(limits.tool_rounds))),
+        ("calls_per_answer", count(limits.calls_per_answer)),
+        ("parallel_calls", count(limits.parallel_calls)),
+        ("retries", number(u64::from(limits.retries))),
+        ("retry_seconds", number(limits.retry_time.as_secs())),
+        ("compact_at", limits.compact_at.into()),
+        (
+            "compactions_in_a_row",
+            number(u64::from(limits.compactions_in_a_row)),
+        ),
+    ])
 }
 
 fn table<const N: usize>(pairs: [(&str, Value); N]) -> Value {

@@ -241,6 +241,28 @@ fn settings_that_make_no_sense_are_refused_by_name() {
         &[],
         "limits.concurrent_sessions: must be at least 1",
     );
+    for (setting, problem) in [
+        ("tool_rounds = 0", "limits.tool_rounds: must be at least 1"),
+        (
+            "parallel_calls = 0",
+            "limits.parallel_calls: must be at least 1",
+        ),
+        (
+            "compact_at = 0.0",
+            "limits.compact_at: must be a part of the window",
+        ),
+        (
+            "compact_at = nan",
+            "limits.compact_at: must be a part of the window",
+        ),
+        (
+            "retry_seconds = 86401",
+            "limits.retry_seconds: must be at most one day",
+        ),
+        ("rounds = 1", "unknown field `rounds`"),
+    ] {
+        refused(&format!("[limits]\n{setting}"), &[], problem);
+    }
     refused(
         "[sandbox]\nidle_seconds = 0",
         &[],
@@ -314,6 +336,16 @@ fn settings_that_make_no_sense_are_refused_by_name() {
     );
 }
 
+/// runtime TC-8
+#[test]
+fn tc_8_a_judge_is_a_models_id() {
+    assert_eq!(plain("", &[]).judge, None);
+    let config = plain("[permissions]\njudge = 'claude-haiku-5-5'", &[]);
+    assert_eq!(config.judge.as_deref(), Some("claude-haiku-5-5"));
+    assert!(show(&config).contains("judge = \"claude-haiku-5-5\""));
+    refused("[permissions]\nguard = 'x'", &[], "unknown field `guard`");
+}
+
 #[test]
 fn a_wrong_file_is_named_with_its_line_and_without_its_text() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -355,4 +387,36 @@ fn a_database_password_is_not_shown() {
         "{shown}"
     );
     assert!(!shown.contains("hunter2") && !format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn er_4_the_limits_of_a_turn_reach_the_brain() {
+    let brain = plain("", &[]).limits.brain();
+    let usual = manyhands_brain::Config::default();
+    assert_eq!(brain.tool_rounds, usual.tool_rounds);
+    assert_eq!(brain.retries, usual.retries);
+    assert_eq!(brain.wakes, usual.wakes);
+
+    let toml = "
+        [limits]
+        concurrent_sessions = 3
+        tool_rounds = 7
+        calls_per_answer = 5
+        parallel_calls = 2
+        retries = 0
+        retry_seconds = 60
+        compact_at = 0.5
+        compactions_in_a_row = 2
+    ";
+    let config = plain(toml, &[]);
+    let brain = config.limits.brain();
+    assert_eq!((brain.wakes, brain.tool_rounds), (3, 7));
+    assert_eq!((brain.calls_per_response, brain.parallel_calls), (5, 2));
+    assert_eq!(brain.retries.attempts, 0);
+    assert_eq!(brain.retries.total, Duration::from_secs(60));
+    assert_eq!((brain.compact_at, brain.compactions_in_a_row), (0.5, 2));
+    let shown = show(&config);
+    let again: toml::Table = toml::from_str(&shown).expect("it prints TOML");
+    let given: toml::Table = toml::from_str(toml).expect("TOML");
+    assert_eq!(again["limits"], given["limits"], "{shown}");
 }

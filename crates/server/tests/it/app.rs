@@ -5,7 +5,7 @@ use std::sync::Arc;
 use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Timeouts};
 use manyhands_hands::Output;
 use manyhands_hands::provider::fake::Fake;
-use manyhands_server::{Config, Overrides, Sandbox, Server};
+use manyhands_server::{Config, Limits, Overrides, Sandbox, Server};
 use manyhands_store::Database;
 use manyhands_testkit::events::{Event, EventStream};
 use manyhands_testkit::http::Client;
@@ -77,8 +77,12 @@ pub(crate) fn config(dir: &TempDir, database: Database, model: &ModelServer) -> 
         models: vec![ModelSpec::new("claude-*", anthropic), plain, priced],
         legacy_event_names: false,
         sandbox: Sandbox::default(),
-        concurrent_sessions: 16,
-        tool_rounds: 20,
+        limits: Limits {
+            concurrent_sessions: 16,
+            tool_rounds: 20,
+            ..Limits::default()
+        },
+        judge: None,
     }
 }
 
