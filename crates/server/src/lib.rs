@@ -18,6 +18,6 @@ mod routes;
 mod server;
 mod telemetry;
 
-pub use config::{Config, Error as ConfigError, Flags, Sandbox};
+pub use config::{Config, Error as ConfigError, Flags, Limits, Sandbox};
 pub use failure::Failure;
 pub use server::{Overrides, Server};
