@@ -248,6 +248,40 @@ async fn cc_3_input_during_a_summary_is_not_lost() {
     bed.model.assert_done();
 }
 
+/// Runtime CC-3, security I1: what is stored between the summary and its append goes on with it.
+#[tokio::test]
+async fn cc_3_i_1_input_just_before_the_summary_is_written_is_not_lost() {
+    let gate = Gate::new();
+    let mut bed = small_bed([
+        long("One."),
+        Reply::text("Summary."),
+        Reply::text("Two and three."),
+        Reply::text("Four."),
+    ])
+    .await;
+    bed.config.probe = Some(hold_at("brain::summary", 1, &gate));
+    bed.config.transcript_cache = 0;
+    bed.wake();
+    bed.turn("1").await;
+    bed.say("2").await;
+    gate.reached().await;
+    bed.send(vec![message("3"), system("Be kind.")]).await;
+    gate.open();
+    bed.seen("session.status_idle", 2).await;
+    bed.turn("4").await;
+    let fourth = bed.model.request(4).await;
+    assert_eq!(
+        conversation(&fourth),
+        [
+            format!("user: {PREFACE}|2|3"),
+            "system: Be kind.".to_owned(),
+            "assistant: Two and thre".to_owned(),
+            "user: 4".to_owned(),
+        ]
+    );
+    bed.model.assert_done();
+}
+
 /// Runtime IN-2: the request for a summary is cut off like any other, and asked again when it is needed.
 #[tokio::test]
 async fn in_2_an_interrupt_cuts_a_summary_off() {
