@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use manyhands_protocol::EventId;
 use manyhands_protocol::agent::SessionAgent;
+use manyhands_protocol::{EventId, Timestamp};
 use manyhands_store::NewEntry;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -116,6 +116,13 @@ pub(crate) struct Retry {
     pub(crate) first_at: i64,
     /// When to ask again, in microseconds since the epoch.
     pub(crate) until: i64,
+}
+
+impl Retry {
+    /// When to ask again.
+    pub(crate) fn until(self) -> Timestamp {
+        Timestamp::from_micros(self.until)
+    }
 }
 
 /// Body of a [`FLUSHED`] entry.
