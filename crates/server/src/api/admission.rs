@@ -265,16 +265,14 @@ impl Admission<'_> {
             interrupts,
             queued_systems,
         } = self.taken;
-        if !self.idle {
-            self.change.wants_brain = messages + answers + interrupts + queued_systems > 0;
-        } else if self.open == 0 && messages + answers > 0 {
+        if self.idle && self.open == 0 && messages + answers > 0 {
             let record = &self.state.record;
             let agent_name = &record.agent.definition.name;
             start_turn(&mut self.change, &record.thread_id, agent_name);
         } else {
-            // A message alone stays queued behind the pending calls (runtime SE-14); a part of the answers makes the
-            // brain say which calls are left (runtime SQ-8), an interrupt makes it close them.
-            self.change.wants_brain = answers + interrupts > 0;
+            // A message behind pending calls waits for them (runtime SE-14), and is read all the same: the brain may be
+            // about to close the calls for an interrupt, and its rest must not leave the message behind.
+            self.change.wants_brain = messages + answers + interrupts + queued_systems > 0;
         }
         self.change
     }
