@@ -177,7 +177,7 @@ pub(crate) enum Until {
 }
 
 /// The durable steps of a brain at which it may die.
-const POINTS: [&str; 19] = [
+const POINTS: [&str; 20] = [
     "brain::claimed",
     "brain::span_start",
     "brain::span_started",
@@ -190,6 +190,7 @@ const POINTS: [&str; 19] = [
     "brain::resulted",
     "brain::failed",
     "brain::rescheduled",
+    "brain::resume",
     "brain::interrupt",
     "brain::rest",
     "brain::rested",
@@ -210,7 +211,7 @@ impl Case {
         } else {
             0
         };
-        let budget = rng.random_ratio(1, 4).then(|| rng.random_range(1..8));
+        let budget = rng.random_ratio(1, 3).then(|| rng.random_range(1..6));
         let mut steps = Vec::new();
         if initial == 0 {
             steps.push(Step::Send(vec![Input::Message]));
