@@ -9,9 +9,9 @@ import anthropic
 import pytest
 from conftest import wait_until_idle
 from programs import ModelStub, Server
+from stories import BUILT_IN, MODEL, last_appearances, text
 
-MODEL = "claude-opus-4-8"
-TOOLS = [{"type": "agent_toolset_20260401"}]
+TOOLS = [BUILT_IN]
 
 
 class Counted:
@@ -67,16 +67,6 @@ def take_turn(client: anthropic.Anthropic, session: str, command: str, **how) ->
     raise AssertionError(f"the stream ended early, after {[event.type for event in seen]}")
 
 
-def last_appearances(events: list) -> list:
-    """A client's event is on the stream twice, when it is stored and when it is processed; the second one counts."""
-    last = {event.id: place for place, event in enumerate(events)}
-    return [event for place, event in enumerate(events) if last[event.id] == place]
-
-
-def texts(event) -> str:
-    return "".join(block.text for block in event.content)
-
-
 def test_a_turn_with_a_real_bash_call_and_list_equals_stream(client: anthropic.Anthropic) -> None:
     agent, environment, session = start(client, title="Story", metadata={"of": "acceptance"})
     assert (agent.version, session.status, session.agent.version) == (1, "idle", 1)
@@ -107,8 +97,8 @@ def test_a_turn_with_a_real_bash_call_and_list_equals_stream(client: anthropic.A
     assert (call.name, call.input["command"]) == ("bash", "echo out of $((6 * 7)); pwd")
     assert call.evaluated_permission == "allow"
     assert (result.tool_use_id, result.is_error) == (call.id, False)
-    assert texts(result).split() == ["out", "of", "42", "/workspace"]
-    assert texts(by_type["agent.message"]).startswith("done: out of 42")
+    assert text(result).split() == ["out", "of", "42", "/workspace"]
+    assert text(by_type["agent.message"]).startswith("done: out of 42")
     assert by_type["session.status_idle"].stop_reason.type == "end_turn"
     assert by_type["session.usage"].usage.output_tokens > 0
 
@@ -133,7 +123,7 @@ def test_previews_are_a_prefix_of_the_message(client: anthropic.Anthropic) -> No
     message = next(event for event in seen if event.type == "agent.message")
     assert starts == [message.id]
     fragments = [event.delta.content.text for event in seen if event.type == "event_delta"]
-    assert fragments and texts(message).startswith("".join(fragments))
+    assert fragments and text(message).startswith("".join(fragments))
     order = [event.type for event in seen]
     assert order.index("event_start") < order.index("event_delta") < order.index("agent.message")
     assert list(client.beta.sessions.events.list(session.id)) == last_appearances(
@@ -146,7 +136,7 @@ def test_initial_events_start_the_session_at_once(client: anthropic.Anthropic) -
     assert session.status == "running"
     wait_until_idle(client, session.id)
     listed = list(client.beta.sessions.events.list(session.id))
-    assert texts(next(event for event in listed if event.type == "agent.tool_result")).strip() == "from the start"
+    assert text(next(event for event in listed if event.type == "agent.tool_result")).strip() == "from the start"
     assert listed[-1].type == "session.status_idle"
 
 

@@ -2,7 +2,7 @@
 
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -68,7 +68,21 @@ class Program {
   }
 }
 
-/** `manyhands serve` with an empty data directory, whose `claude-*` is a stub that calls `bash` once per turn. */
+/** What the model does: one `bash` call per turn, or what the user's message dictates behind `reply:`. */
+type Mode = 'bash' | 'told';
+
+/** A model whose prices are known, so that sessions can have a budget. */
+const config = (url: string) => `
+[[models]]
+id = "claude-opus-4-8"
+provider = "anthropic"
+base_url = "${url}"
+key = { env = "STORY_MODEL_KEY" }
+mid_conversation_system = true
+prices = { input = 5, output = 25, cache_read = 0.5, cache_write = 6.25 }
+`;
+
+/** `manyhands serve` with an empty data directory, whose model is a stub. */
 export class Server {
   private constructor(
     private readonly folder: string,
@@ -76,19 +90,27 @@ export class Server {
     private readonly server: Program,
   ) {}
 
-  static async start(): Promise<Server> {
+  static async start(mode: Mode = 'bash'): Promise<Server> {
     const stub = await Program.start(
       program('MANYHANDS_MODEL_STUB', 'manyhands-model-stub'),
-      ['--listen', '127.0.0.1:0', '--mode', 'bash', '--check'],
+      ['--listen', '127.0.0.1:0', '--mode', mode, '--check'],
       {},
     );
     const folder = mkdtempSync(join(tmpdir(), 'manyhands-sdk-'));
-    const server = await Program.start(
-      program('MANYHANDS_BIN', 'manyhands'),
-      ['serve', '--listen', '127.0.0.1:0', '--data-dir', join(folder, 'data')],
-      { MANYHANDS_ANTHROPIC_BASE_URL: stub.url, ANTHROPIC_API_KEY: 'stub' },
-    );
-    return new Server(folder, stub, server);
+    const settings = join(folder, 'manyhands.toml');
+    writeFileSync(settings, config(stub.url));
+    try {
+      const server = await Program.start(
+        program('MANYHANDS_BIN', 'manyhands'),
+        ['serve', '--listen', '127.0.0.1:0', '--data-dir', join(folder, 'data')],
+        { MANYHANDS_CONFIG: settings, STORY_MODEL_KEY: 'stub' },
+      );
+      return new Server(folder, stub, server);
+    } catch (error) {
+      // A child that is left would keep this process alive for ever.
+      await stub.stop();
+      throw error;
+    }
   }
 
   get url(): string {
@@ -101,6 +123,19 @@ export class Server {
 
   log(): string {
     return this.server.log();
+  }
+
+  /** Lets the model go on that waits at a gate. */
+  async openGate(name: string): Promise<void> {
+    await fetch(`${this.stub.url}/gates/${name}`, { method: 'POST' });
+  }
+
+  /** The last model request that holds a text, as it was sent. */
+  async lastAsked(mark: string): Promise<{ messages: { role: string; content: unknown }[] }> {
+    const requests = (await (await fetch(`${this.stub.url}/requests`)).json()) as unknown[];
+    const found = requests.filter((request) => JSON.stringify(request).includes(mark)).at(-1);
+    if (!found) throw new Error(`the model was never asked about ${mark}`);
+    return found as { messages: { role: string; content: unknown }[] };
   }
 
   /** Ends both programs, and what is left of them on the disk. */

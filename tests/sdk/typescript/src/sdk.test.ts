@@ -7,11 +7,8 @@ import { after, before, test } from 'node:test';
 import Anthropic from '@anthropic-ai/sdk';
 
 import { Server } from './programs.js';
+import { MODEL, type StreamItem, last, lastAppearances, text } from './stories.js';
 
-type StreamItem = Anthropic.Beta.Sessions.BetaManagedAgentsStreamSessionEvents;
-type SessionEvent = Anthropic.Beta.Sessions.BetaManagedAgentsSessionEvent;
-
-const MODEL = 'claude-opus-4-8';
 const bounded = { timeout: 60_000 };
 
 let server: Server;
@@ -66,23 +63,6 @@ async function takeTurn(session: string, command: string, how: Anthropic.Beta.Se
   throw new Error(`the stream ended early, after ${seen.map((event) => event.type)}`);
 }
 
-/** A client's event is on the stream twice, when it is stored and when it is processed; the second one counts. */
-function lastAppearances(items: StreamItem[]): SessionEvent[] {
-  const events = items.filter((item) => item.type !== 'event_start' && item.type !== 'event_delta') as SessionEvent[];
-  const last = new Map(events.map((event, place) => [event.id, place]));
-  return events.filter((event, place) => last.get(event.id) === place);
-}
-
-function ofType<T extends StreamItem['type']>(items: StreamItem[], type: T): Extract<StreamItem, { type: T }> {
-  const found = items.filter((item): item is Extract<StreamItem, { type: T }> => item.type === type);
-  assert.ok(found.length > 0, `no ${type} among ${items.map((item) => item.type)}`);
-  return found.at(-1)!;
-}
-
-function text(content: ReadonlyArray<{ type: string }> | undefined): string {
-  return (content ?? []).map((block) => ('text' in block ? String(block.text) : '')).join('');
-}
-
 async function collect<T>(pages: AsyncIterable<T>): Promise<T[]> {
   const all: T[] = [];
   for await (const item of pages) all.push(item);
@@ -114,13 +94,13 @@ test('a turn with a real bash call, and list equals stream', bounded, async () =
       'session.status_idle',
     ],
   );
-  const call = ofType(seen, 'agent.tool_use');
-  const result = ofType(seen, 'agent.tool_result');
+  const call = last(seen, 'agent.tool_use');
+  const result = last(seen, 'agent.tool_result');
   assert.deepEqual([call.name, call.evaluated_permission], ['bash', 'allow']);
   assert.deepEqual([result.tool_use_id, result.is_error], [call.id, false]);
   assert.deepEqual(text(result.content).trim().split(/\s+/), ['out', 'of', '42', '/workspace']);
-  assert.match(text(ofType(seen, 'agent.message').content), /^done: out of 42/);
-  assert.equal(ofType(seen, 'session.status_idle').stop_reason.type, 'end_turn');
+  assert.match(text(last(seen, 'agent.message').content), /^done: out of 42/);
+  assert.equal(last(seen, 'session.status_idle').stop_reason.type, 'end_turn');
 
   const listed = await collect(client.beta.sessions.events.list(session.id));
   assert.deepEqual(listed, lastAppearances(seen));
@@ -134,8 +114,8 @@ test('a turn with a real bash call, and list equals stream', bounded, async () =
 test('previews are a prefix of the message', bounded, async () => {
   const { session } = await start();
   const seen = await takeTurn(session.id, 'echo previewed', { event_deltas: ['agent.message'] });
-  const message = ofType(seen, 'agent.message');
-  assert.equal(ofType(seen, 'event_start').event.id, message.id);
+  const message = last(seen, 'agent.message');
+  assert.equal(last(seen, 'event_start').event.id, message.id);
   const fragments = seen.flatMap((item) => (item.type === 'event_delta' ? [text([item.delta.content])] : []));
   assert.ok(fragments.length > 0);
   assert.ok(text(message.content).startsWith(fragments.join('')));
@@ -158,8 +138,8 @@ test('an update makes version 2 while the running session keeps 1', bounded, asy
     }
     if (event.type === 'session.status_idle') break;
   }
-  assert.deepEqual(ofType(seen, 'agent.tool_result').is_error, true);
-  assert.equal(ofType(seen, 'session.status_idle').stop_reason.type, 'end_turn');
+  assert.deepEqual(last(seen, 'agent.tool_result').is_error, true);
+  assert.equal(last(seen, 'session.status_idle').stop_reason.type, 'end_turn');
 
   const versions = await collect(client.beta.agents.versions.list(agent.id));
   assert.deepEqual(
