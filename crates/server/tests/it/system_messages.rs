@@ -13,6 +13,7 @@ stories! {
     se_8_one_sent_during_a_turn_is_read_by_the_next_request,
     se_8_a_misplaced_one_refuses_the_request,
     se_11_while_calls_wait_it_goes_only_behind_a_result,
+    se_8_one_behind_some_of_the_answers_outlives_an_interrupt,
     se_10_not_every_model_takes_them,
 }
 
@@ -148,6 +149,32 @@ async fn se_11_while_calls_wait_it_goes_only_behind_a_result(app: &TestApp) {
     assert!(kinds(&events).contains(&"agent.message"));
     let request = app.model.request(2).await;
     assert_eq!(system_turns(&request), [turn("Be brief.")]);
+}
+
+/// runtime SE-8, IN-8; security I8: no event is left unprocessed by a session at rest.
+async fn se_8_one_behind_some_of_the_answers_outlives_an_interrupt(app: &TestApp) {
+    let (session, calls) = waiting(app, 2).await;
+    let mut stream = app.stream(&session, "").await;
+    app.send_all(
+        &session,
+        json!([result(&calls[0], "rain"), system("Be brief.")]),
+    )
+    .await;
+    stream.until_idle().await;
+    app.send(&session, json!({"type": "user.interrupt"})).await;
+    stream.until_idle().await;
+    assert_eq!(app.model.hits(), 1, "it opens no turn");
+    app.model.push(Reply::text("Yes?"));
+    app.send(&session, message("and now?")).await;
+    stream.until_idle().await;
+    let request = app.model.request(2).await;
+    let texts: Vec<String> = system_turns(&request)
+        .into_iter()
+        .map(|turn| turn.1)
+        .collect();
+    assert_eq!(texts, ["Be brief."]);
+    let listed = app.events(&session).await;
+    assert!(listed.iter().all(|event| event["processed_at"].is_string()));
 }
 
 async fn se_10_not_every_model_takes_them(app: &TestApp) {
