@@ -68,6 +68,12 @@ struct Flags {
     /// How often they do
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Events of the session with a long log
+    #[arg(long, default_value_t = 100_000)]
+    long: usize,
+    /// How often it is woken by a server that has just started
+    #[arg(long, default_value_t = 20)]
+    wakes: usize,
     /// Sessions for appends a second
     #[arg(long, default_value_t = 64)]
     writers: usize,
@@ -97,6 +103,8 @@ enum Group {
     Bash,
     /// Turns a second, and 300 sessions at once
     Turns,
+    /// Pages and wakes of a session with a long log
+    Long,
     /// Durable appends
     Appends,
     /// Events to many streams
@@ -161,12 +169,15 @@ async fn run(group: Group, flags: &Flags, setup: &Setup) -> Result<Vec<Row>> {
     match group {
         Group::Start => rows::start::run(setup, flags.restarts).await,
         Group::Create => rows::create::run(setup, flags.creates).await,
-        Group::FirstToken => rows::first_token::run(setup, flags.first_tokens).await,
+        Group::FirstToken => {
+            rows::first_token::run(setup, flags.first_tokens, flags.sessions).await
+        }
         Group::Bash => rows::bash::run(setup, flags.warm, flags.cold).await,
         Group::Turns => {
             let (crowd, rounds) = (flags.crowd, flags.rounds);
             rows::turns::run(setup, flags.sessions, flags.turns, crowd, rounds).await
         }
+        Group::Long => rows::long::run(setup, flags.long, flags.wakes).await,
         Group::Appends => rows::appends::run(setup, flags.writers, flags.seconds).await,
         Group::FanOut => rows::fan_out::run(setup, flags.readers, flags.seconds).await,
         Group::Memory => rows::memory::run(setup, flags.idle_sessions, flags.streams).await,

@@ -5,6 +5,7 @@ pub(crate) mod bash;
 pub(crate) mod create;
 pub(crate) mod fan_out;
 pub(crate) mod first_token;
+pub(crate) mod long;
 pub(crate) mod memory;
 pub(crate) mod start;
 pub(crate) mod turns;

@@ -26,10 +26,10 @@ pub(crate) struct Stats {
 }
 
 impl Stub {
-    /// Starts one in this mode (`text`, `bash`, `silent`).
-    pub(crate) async fn start(program: &Path, mode: &str) -> Result<Self> {
+    /// Starts one with these flags, such as `--mode`.
+    pub(crate) async fn start(program: &Path, flags: &[&str]) -> Result<Self> {
         let mut process = Command::new(program)
-            .args(["--mode", mode])
+            .args(flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

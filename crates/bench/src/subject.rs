@@ -44,12 +44,17 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// Starts stub and server on a fresh data directory.
+    /// Starts a stub in this mode (`text`, `bash`, `silent`) and a server on a fresh data directory.
     pub(crate) async fn start(setup: &Setup, stub_mode: &str) -> Result<Self> {
+        Self::start_with(setup, &["--mode", stub_mode]).await
+    }
+
+    /// The same with these flags for the stub.
+    pub(crate) async fn start_with(setup: &Setup, stub_flags: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("manyhands-bench-")
             .tempdir_in(&setup.folder)?;
-        let stub = Stub::start(&setup.stub, stub_mode).await?;
+        let stub = Stub::start(&setup.stub, stub_flags).await?;
         let daemon = Daemon::builder()
             .binary(&setup.server)
             .data_dir(folder.path().join("data"))
@@ -169,13 +174,11 @@ impl Chat {
 
     /// Sends a message and follows the stream until the session rests.
     pub(crate) async fn turn(&mut self, text: &str) -> Result<Turn> {
-        let turn = tokio::time::timeout(TURN_LIMIT, self.run_turn(text)).await;
-        turn.context("a turn did not end")?
+        let body = json!({"events": [user_message(text)]}).to_string();
+        self.turn_of(body.into()).await
     }
 
-    async fn run_turn(&mut self, text: &str) -> Result<Turn> {
-        let message = user_message(text);
-        let body = json!({"events": [message]}).to_string();
+    async fn run_turn(&mut self, body: bytes::Bytes) -> Result<Turn> {
         let started = Instant::now();
         let send = async {
             let sent = self
@@ -196,6 +199,27 @@ impl Chat {
         Ok(turn)
     }
 
+    /// Sends events and follows the stream until the session rests.
+    pub(crate) async fn turn_of(&mut self, body: bytes::Bytes) -> Result<Turn> {
+        let turn = tokio::time::timeout(TURN_LIMIT, self.run_turn(body)).await;
+        turn.context("a turn did not end")?
+    }
+
+    /// Opens the session's stream anew, such as after a restart.
+    pub(crate) async fn reopen(&mut self, subject: &Subject) -> Result<()> {
+        self.connection = subject.connect().await?;
+        self.tail = subject.open_stream(&self.session).await?;
+        Ok(())
+    }
+
+    /// A page of the session's events, and how to ask for the next.
+    pub(crate) async fn page(&mut self, query: &str) -> Result<Page> {
+        let path = format!("{}?{query}", self.events);
+        let answer = self.connection.send(Method::GET, &path, "").await?;
+        ensure!(answer.status == 200, "{answer}");
+        Ok(serde_json::from_slice(&answer.body)?)
+    }
+
     /// Sends events without waiting for what comes of them.
     pub(crate) async fn append(&mut self, body: bytes::Bytes) -> Result<()> {
         let sent = self
@@ -205,6 +229,23 @@ impl Chat {
         ensure!(sent.status == 200, "{sent}");
         Ok(())
     }
+}
+
+/// A page of a list of events.
+#[derive(serde::Deserialize)]
+pub(crate) struct Page {
+    /// The events.
+    pub(crate) data: Vec<Listed>,
+    /// The cursor of the page behind it.
+    pub(crate) next_page: Option<String>,
+}
+
+/// What is read of an event.
+#[derive(serde::Deserialize)]
+pub(crate) struct Listed {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
 }
 
 /// A `user.message` of one text block.

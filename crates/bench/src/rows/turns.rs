@@ -79,7 +79,7 @@ async fn throughput(subject: &Subject, sessions: usize, each: usize) -> Result<V
             "1/s",
             turns.count(),
         )
-        .above(500.0)
+        .above(1000.0)
         .floor("stub's own rate, same generator", direct)
         .note(format!(
             "turn p50 {:.0} ms, p95 {:.0} ms; one core is 100 %: server {:.0} %, generator {:.0} %, stub {:.0} %",
