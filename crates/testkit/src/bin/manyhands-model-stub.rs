@@ -1,4 +1,4 @@
-//! A Messages API server as a process of its own, which answers at once: the floor of the bench
+//! A model as a process of its own, in both wire forms, which answers at once: the floor of the bench
 //! and the model of acceptance tests.
 //!
 //! It prints `listening on http://ADDR:PORT` as its first line and ends on SIGTERM or when its
@@ -25,7 +25,7 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Response};
 use hyper_util::rt::TokioIo;
 use manyhands_testkit::model::told::{Answer, told};
-use manyhands_testkit::model::{check, script};
+use manyhands_testkit::model::{Format, check, check_chat, script};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -35,7 +35,7 @@ use tokio::sync::watch;
 const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
 #[derive(Parser)]
-#[command(about = "A Messages API server that answers at once, for benchmarks and tests")]
+#[command(about = "A model that answers at once, for benchmarks and tests")]
 struct Flags {
     /// Where to listen; port 0 picks a free one
     #[arg(long, default_value = "127.0.0.1:0")]
@@ -111,7 +111,10 @@ impl Stub {
 
 enum Answers {
     /// The same bytes each time.
-    Fixed(Bytes),
+    Fixed {
+        messages: Bytes,
+        chat: Bytes,
+    },
     Bash,
     Script(script::Script),
     Told,
@@ -124,7 +127,10 @@ async fn main() -> ExitCode {
     let flags = Flags::parse();
     let run = async {
         let answers = match flags.mode {
-            Mode::Text => Answers::Fixed(script::greeting()),
+            Mode::Text => Answers::Fixed {
+                messages: script::greeting(Format::Messages),
+                chat: script::greeting(Format::Chat),
+            },
             Mode::Bash => Answers::Bash,
             Mode::Told => Answers::Told,
             Mode::Silent => Answers::Silent,
@@ -205,7 +211,12 @@ async fn answer(stub: &Stub, request: hyper::Request<Incoming>) -> Response<Body
         return respond(400, "application/json", Bytes::from_static(b"{}"));
     };
     match (&head.method, head.uri.path()) {
-        (&Method::POST, "/v1/messages") => message(stub, &head.headers, body.to_bytes()).await,
+        (&Method::POST, "/v1/messages") => {
+            message(stub, Format::Messages, &head.headers, body.to_bytes()).await
+        }
+        (&Method::POST, "/v1/chat/completions") => {
+            message(stub, Format::Chat, &head.headers, body.to_bytes()).await
+        }
         (&Method::GET, "/v1/models") => json_response(200, &script::models()),
         (&Method::GET, path) if path.starts_with("/frames/") => {
             let count = path["/frames/".len()..].parse().unwrap_or(1);
@@ -234,12 +245,15 @@ async fn answer(stub: &Stub, request: hyper::Request<Incoming>) -> Response<Body
     }
 }
 
-async fn message(stub: &Stub, headers: &HeaderMap, raw: Bytes) -> Response<Body> {
+async fn message(stub: &Stub, format: Format, headers: &HeaderMap, raw: Bytes) -> Response<Body> {
     stub.hits.fetch_add(1, Relaxed);
     stub.received_bytes.fetch_add(raw.len() as u64, Relaxed);
     if stub.check {
         let body = serde_json::from_slice(&raw).unwrap_or_default();
-        let violations = check(headers, &body);
+        let violations = match format {
+            Format::Messages => check(headers, &body),
+            Format::Chat => check_chat(headers, &body),
+        };
         if !violations.is_empty() {
             stub.refused.fetch_add(1, Relaxed);
             return refuse(400, "invalid_request_error", &violations.join("; "));
@@ -258,7 +272,7 @@ async fn message(stub: &Stub, headers: &HeaderMap, raw: Bytes) -> Response<Body>
         return refuse(400, "invalid_request_error", &problem);
     }
     let body = match &stub.answers {
-        Answers::Told => match told(&raw) {
+        Answers::Told => match told(format, &raw) {
             Ok(told) => {
                 if let Some(gate) = told.gate {
                     stub.pass(&gate).await;
@@ -274,9 +288,12 @@ async fn message(stub: &Stub, headers: &HeaderMap, raw: Bytes) -> Response<Body>
             }
             Err(problem) => Err(problem),
         },
-        Answers::Fixed(body) => Ok(body.clone()),
-        Answers::Bash => script::bash(&raw),
-        Answers::Script(script) => script.answer(&raw),
+        Answers::Fixed { messages, chat } => Ok(match format {
+            Format::Messages => messages.clone(),
+            Format::Chat => chat.clone(),
+        }),
+        Answers::Bash => script::bash(format, &raw),
+        Answers::Script(script) => script.answer(format, &raw),
         Answers::Silent => std::future::pending().await,
     };
     match body {

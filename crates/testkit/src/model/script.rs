@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::format::Format;
 use super::reply::{Block, Reply};
 
 const MODEL: &str = "claude-stub";
@@ -17,8 +18,8 @@ pub const FRAME: &str = "event: user.message\nid: 1234\ndata: {\"type\":\"user.m
     \"text\":\"One more thing to keep in mind.\"}],\"processed_at\":null}\n\n";
 
 /// `Hello from the stub.` in four deltas.
-pub fn greeting() -> Bytes {
-    render(&Reply::text("Hello from the stub.").split_into(4))
+pub fn greeting(format: Format) -> Bytes {
+    render(format, &Reply::text("Hello from the stub.").split_into(4))
 }
 
 /// The minimal `GET /v1/models`.
@@ -41,7 +42,7 @@ pub fn models() -> Value {
 ///
 /// # Errors
 /// When the request is not JSON with messages.
-pub fn bash(request: &[u8]) -> Result<Bytes, String> {
+pub fn bash(format: Format, request: &[u8]) -> Result<Bytes, String> {
     let conversation = Conversation::parse(request)?;
     let blocks = conversation.last_blocks()?;
     let reply = match blocks.iter().find(|block| block.kind == "tool_result") {
@@ -58,7 +59,7 @@ pub fn bash(request: &[u8]) -> Result<Bytes, String> {
             Reply::tool_use(id, "bash", json!({"command": command}))
         }
     };
-    Ok(render(&reply))
+    Ok(render(format, &reply))
 }
 
 /// A list of replies, of which each model turn of a conversation takes the next.
@@ -67,7 +68,13 @@ pub fn bash(request: &[u8]) -> Result<Bytes, String> {
 /// with blocks as in a Messages answer. The number of assistant turns in the request picks the
 /// reply, counted from the start again after the last one.
 pub struct Script {
-    bodies: Vec<Bytes>,
+    replies: Vec<Rendered>,
+}
+
+/// A reply in both forms.
+struct Rendered {
+    messages: Bytes,
+    chat: Bytes,
 }
 
 impl Script {
@@ -86,9 +93,15 @@ impl Script {
         if file.replies.is_empty() {
             return Err("no replies".to_owned());
         }
-        let bodies = file.replies.into_iter().map(|reply| render(&reply.into()));
+        let replies = file.replies.into_iter().map(|reply| {
+            let reply = reply.into();
+            Rendered {
+                messages: render(Format::Messages, &reply),
+                chat: render(Format::Chat, &reply),
+            }
+        });
         Ok(Self {
-            bodies: bodies.collect(),
+            replies: replies.collect(),
         })
     }
 
@@ -96,16 +109,20 @@ impl Script {
     ///
     /// # Errors
     /// When the request is not JSON with messages.
-    pub fn answer(&self, request: &[u8]) -> Result<Bytes, String> {
+    pub fn answer(&self, format: Format, request: &[u8]) -> Result<Bytes, String> {
         let conversation = Conversation::parse(request)?;
         let turns = conversation.messages.iter();
         let turns = turns.filter(|message| message.role == "assistant").count();
-        Ok(self.bodies[turns % self.bodies.len()].clone())
+        let reply = &self.replies[turns % self.replies.len()];
+        Ok(match format {
+            Format::Messages => reply.messages.clone(),
+            Format::Chat => reply.chat.clone(),
+        })
     }
 }
 
-pub(super) fn render(reply: &Reply) -> Bytes {
-    Bytes::from(reply.wire(MODEL))
+pub(super) fn render(format: Format, reply: &Reply) -> Bytes {
+    Bytes::from(reply.wire_in(format, MODEL))
 }
 
 #[derive(Deserialize)]
@@ -214,6 +231,14 @@ impl Turn<'_> {
         let content = self.content.get();
         if content.starts_with('"') {
             let text = serde_json::from_str(content).map_err(|error| error.to_string())?;
+            // A result is a message of its own in a chat completions request.
+            if self.role == "tool" {
+                return Ok(vec![SeenBlock {
+                    kind: "tool_result".to_owned(),
+                    content: Value::String(text),
+                    ..SeenBlock::default()
+                }]);
+            }
             let kind = "text".to_owned();
             return Ok(vec![SeenBlock {
                 kind,
@@ -245,7 +270,7 @@ mod tests {
     #[track_caller]
     fn check_bash(messages: Value, expected: &str) {
         let request = json!({"messages": messages}).to_string();
-        let body = bash(request.as_bytes()).unwrap();
+        let body = bash(Format::Messages, request.as_bytes()).unwrap();
         let body = String::from_utf8_lossy(&body);
         assert!(body.contains(expected), "{body} has no {expected}");
     }
@@ -262,7 +287,11 @@ mod tests {
         );
         let result = json!([{"type": "tool_result", "tool_use_id": "x", "content": [{"type": "text", "text": "out"}]}]);
         check_bash(json!([{"role": "user", "content": result}]), "done: out");
-        assert!(bash(b"{}").is_err());
+        let result = json!({"role": "tool", "tool_call_id": "x", "content": "out"});
+        let request = json!({"messages": [result]}).to_string();
+        let body = bash(Format::Chat, request.as_bytes()).unwrap();
+        assert!(String::from_utf8_lossy(&body).contains("\"content\":\"done: out\""));
+        assert!(bash(Format::Messages, b"{}").is_err());
     }
 
     #[test]
@@ -276,7 +305,7 @@ mod tests {
         let model = json!({"role": "assistant", "content": "one"});
         let check = |messages: Value, expected: &str| {
             let request = json!({"messages": messages}).to_string();
-            let body = script.answer(request.as_bytes()).unwrap();
+            let body = script.answer(Format::Messages, request.as_bytes()).unwrap();
             let body = String::from_utf8_lossy(&body);
             assert!(body.contains(expected), "{body} has no {expected}");
         };

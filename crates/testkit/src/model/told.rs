@@ -10,6 +10,7 @@
 use bytes::Bytes;
 use serde::Deserialize;
 
+use super::format::Format;
 use super::reply::{Reply, Usage};
 use super::script::{Conversation, FileBlock, render};
 
@@ -37,7 +38,7 @@ pub enum Answer {
     Silent,
 }
 
-/// A refusal in the Messages API's own form.
+/// A refusal, in the form of the request.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct ToldError {
@@ -54,7 +55,7 @@ pub struct ToldError {
 ///
 /// # Errors
 /// When the request is not JSON with messages, or the dictated list is not of the form above.
-pub fn told(request: &[u8]) -> Result<Told, String> {
+pub fn told(format: Format, request: &[u8]) -> Result<Told, String> {
     let conversation = Conversation::parse(request)?;
     let mut replies = vec![];
     let mut turns = 0;
@@ -71,10 +72,10 @@ pub fn told(request: &[u8]) -> Result<Told, String> {
         }
     }
     let reply: Option<FileReply> = replies.into_iter().nth(turns);
-    let nothing = || Answer::Whole(render(&Reply::text("Nothing was dictated.")));
+    let nothing = || Answer::Whole(render(format, &Reply::text("Nothing was dictated.")));
     Ok(Told {
         gate: reply.as_ref().and_then(|reply| reply.gate.clone()),
-        answer: reply.map_or_else(nothing, FileReply::into_answer),
+        answer: reply.map_or_else(nothing, |reply| reply.into_answer(format)),
     })
 }
 
@@ -109,7 +110,7 @@ struct FileUsage {
 }
 
 impl FileReply {
-    fn into_answer(self) -> Answer {
+    fn into_answer(self, format: Format) -> Answer {
         if self.silent {
             return Answer::Silent;
         }
@@ -134,13 +135,16 @@ impl FileReply {
                 cache_read_input_tokens: usage.cache_read_input_tokens,
             });
         }
-        let whole = render(&reply);
+        let whole = render(format, &reply);
         if !self.hold {
             return Answer::Whole(whole);
         }
         // All deltas are out, the block is not closed: a message that never becomes whole.
         let text = String::from_utf8_lossy(&whole);
-        let end = text.rfind("event: content_block_stop");
+        let end = text.rfind(match format {
+            Format::Messages => "event: content_block_stop",
+            Format::Chat => "data: {\"choices\":[{\"delta\":{},",
+        });
         Answer::Held(whole.slice(..end.unwrap_or(whole.len())))
     }
 }
@@ -152,7 +156,10 @@ mod tests {
     use super::*;
 
     fn ask(messages: Value) -> Result<Answer, String> {
-        let told = told(json!({"messages": messages}).to_string().as_bytes());
+        let told = told(
+            Format::Messages,
+            json!({"messages": messages}).to_string().as_bytes(),
+        );
         told.map(|told| told.answer)
     }
 
@@ -216,7 +223,7 @@ mod tests {
         let text = String::from_utf8_lossy(&bytes);
         let gated = r#"reply: [{"content": [], "gate": "one"}]"#;
         let request = json!({"messages": [user(gated)]}).to_string();
-        let gate = told(request.as_bytes()).unwrap().gate;
+        let gate = told(Format::Messages, request.as_bytes()).unwrap().gate;
         assert_eq!(gate.as_deref(), Some("one"));
         assert!(
             text.contains("half") && !text.contains("message_stop"),

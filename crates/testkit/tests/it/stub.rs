@@ -95,3 +95,29 @@ async fn ends_with_its_standard_input() {
     drop(stub.stdin.take());
     assert!(stub.process.wait().unwrap().success());
 }
+
+#[tokio::test]
+async fn speaks_chat_completions_too() {
+    let stub = Stub::start(&["--mode", "bash", "--check"]);
+    let client = stub.client.clone().header("authorization", "Bearer stub");
+    let ask = async |messages: Value| {
+        let body = json!({"model": "m", "stream": true, "stream_options": {"include_usage": true},
+            "messages": messages});
+        let answer = client.post("/v1/chat/completions", &body).await;
+        String::from_utf8(answer.body.to_vec()).unwrap()
+    };
+    let user = json!({"role": "user", "content": "run: pwd"});
+    let call = ask(json!([user])).await;
+    assert!(call.contains(r#"{\"command\":\"pwd\"}"#) && call.contains("tool_calls"));
+    assert!(call.ends_with("data: [DONE]\n\n"));
+    let refused = ask(json!([])).await;
+    assert!(refused.contains("at least one message"), "{refused}");
+    let calls = json!([{"id": "a", "type": "function",
+        "function": {"name": "bash", "arguments": "{}"}}]);
+    let round = json!([
+        user,
+        {"role": "assistant", "content": null, "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "a", "content": "/workspace"},
+    ]);
+    assert!(ask(round).await.contains("done: /workspace"));
+}
