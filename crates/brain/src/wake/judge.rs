@@ -16,18 +16,15 @@ const MESSAGES: u32 = 32;
 impl Wake {
     /// What is found about the calls of an answer. At an interrupt the rest is left undecided: it will not run.
     pub(super) async fn judge(&mut self, response: &Response) -> Result<Judgements, Stop> {
-        let most = self.shared.config.calls_per_response;
-        let calls = unjudged(response, &self.agent().definition, most);
         let mut judgements = Judgements::new();
-        let Some(judge) = self
-            .shared
-            .config
-            .judge
-            .clone()
-            .filter(|_| !calls.is_empty())
-        else {
+        let Some(judge) = self.shared.config.judge.clone() else {
             return Ok(judgements);
         };
+        let most = self.shared.config.calls_per_response;
+        let calls = unjudged(response, &self.agent().definition, most);
+        if calls.is_empty() {
+            return Ok(judgements);
+        }
         let said = self.said_by_the_user().await?;
         let limit = self.shared.config.judge_patience + self.shared.config.watchdog.grace;
         self.enter(Doing::Judging, limit);
