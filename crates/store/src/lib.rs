@@ -16,6 +16,7 @@ pub mod key;
 pub mod lease;
 pub mod listing;
 mod log;
+mod remains;
 pub mod session;
 mod store;
 mod strays;

@@ -9,13 +9,14 @@ use manyhands_protocol::SessionId;
 use manyhands_protocol::event::Preview;
 use manyhands_protocol::time::SharedClock;
 use secrecy::SecretString;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::db::{Db, Postgres, Scope, Sqlite, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::lease::Nudge;
+use crate::remains::purge_while_open;
 use crate::tail::{Hub, Subscription, TailItem};
 
 /// Which database.
@@ -62,7 +63,8 @@ pub(crate) struct Inner {
     untaken: Mutex<Option<mpsc::Receiver<Nudge>>>,
     /// Whether somebody acts on leases that are granted with a write.
     taken: AtomicBool,
-    renewal: Mutex<Option<JoinHandle<()>>>,
+    /// Chores that end with the store: renewing this instance, removing what deletions leave.
+    chores: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What a write needs besides its transaction.
@@ -72,6 +74,8 @@ pub(crate) struct Services {
     pub(crate) hub: Arc<Hub>,
     /// Who holds the leases that this store grants.
     pub(crate) instance: Arc<String>,
+    /// A deletion has left something to remove.
+    pub(crate) purge: Arc<Notify>,
 }
 
 impl Store {
@@ -90,26 +94,29 @@ impl Store {
                     clock: config.clock,
                     hub: Arc::default(),
                     instance: Arc::new(format!("{:032x}", rand::random::<u128>())),
+                    purge: Arc::default(),
                 },
                 nudges: sender,
                 untaken: Mutex::new(Some(receiver)),
                 taken: AtomicBool::new(false),
-                renewal: Mutex::new(None),
+                chores: Mutex::default(),
             }),
         };
         if postgres {
             store.inner.renew().await?;
             let task = tokio::spawn(renew_while_open(Arc::downgrade(&store.inner)));
-            *lock(&store.inner.renewal) = Some(task);
+            lock(&store.inner.chores).push(task);
         } else {
             store.inner.void_older_leases().await?;
         }
+        let task = tokio::spawn(purge_while_open(Arc::downgrade(&store.inner)));
+        lock(&store.inner.chores).push(task);
         Ok(store)
     }
 
     /// Finishes pending writes, gives this process's leases back and closes the database.
     pub async fn close(&self) {
-        if let Some(task) = lock(&self.inner.renewal).take() {
+        for task in lock(&self.inner.chores).drain(..) {
             task.abort();
         }
         if let Err(error) = self.inner.release_all().await {
@@ -227,6 +234,13 @@ impl Inner {
                 })
             })
             .await
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A chore that waits finds that the store is gone.
+        self.services.purge.notify_one();
     }
 }
 

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::lease::{Lease, Nudge};
 use crate::log::{self, Draft, Stamp, json};
+use crate::remains;
 use crate::store::{Services, Store};
 use crate::tail::TailItem;
 
@@ -331,8 +332,8 @@ async fn delete(
     record: &SessionRecord,
     now: Timestamp,
 ) -> Result<(), Error> {
+    let left = remains::bury(tx, record.id.as_str(), record.last_position).await?;
     for sql in [
-        "DELETE FROM log WHERE session_id = $1",
         "DELETE FROM inbox WHERE session_id = $1",
         "DELETE FROM calls WHERE session_id = $1",
         "DELETE FROM session_profiles WHERE session_id = $1",
@@ -348,6 +349,12 @@ async fn delete(
     })?;
     let hub = services.hub.clone();
     let session = record.id.clone();
-    tx.after_commit(move || hub.publish(&session, || TailItem::Deleted(event.into())));
+    let purge = services.purge.clone();
+    tx.after_commit(move || {
+        hub.publish(&session, || TailItem::Deleted(event.into()));
+        if left {
+            purge.notify_one();
+        }
+    });
     Ok(())
 }

@@ -26,6 +26,7 @@ mod list;
 mod log;
 mod model;
 mod opening;
+mod remains;
 mod resources;
 mod session;
 mod strays;
