@@ -38,18 +38,7 @@ struct Arguments {
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    let rules = Rules::parse(&read(&arguments.root.join(RULES))?).context(RULES)?;
-    let mentions = Mentions::collect(&rules, scan::tests(&arguments.root)?);
-    let page = page::render(&rules, &mentions);
-    let mut problems = page::problems(&rules, &mentions);
-
-    let path = arguments.root.join(PAGE);
-    if !arguments.check {
-        fs::write(&path, &page).with_context(|| path.display().to_string())?;
-        println!("{}", page::summary(&rules, &mentions));
-    } else if read(&path)? != page {
-        problems.push(format!("{PAGE} is out of date: run `make coverage`"));
-    }
+    let problems = run(&arguments.root, arguments.check)?;
     for problem in &problems {
         eprintln!("coverage: {problem}");
     }
@@ -57,6 +46,78 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(failed)))
 }
 
+/// Writes the page, or compares it; what is wrong.
+fn run(root: &Path, check: bool) -> anyhow::Result<Vec<String>> {
+    let rules = Rules::parse(&read(&root.join(RULES))?).context(RULES)?;
+    let mentions = Mentions::collect(&rules, scan::tests(root)?);
+    let page = page::render(&rules, &mentions);
+    let mut problems = page::problems(&rules, &mentions);
+    let path = root.join(PAGE);
+    if !check {
+        fs::write(&path, &page).with_context(|| path.display().to_string())?;
+        println!("{}", page::summary(&rules, &mentions));
+    } else if read(&path)? != page {
+        problems.push(format!("{PAGE} is out of date: run `make coverage`"));
+    }
+    Ok(problems)
+}
+
 fn read(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkout_is_read_written_and_checked() {
+        let root = tempfile::tempdir().unwrap();
+        let file = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let rule = |id: &str| format!("{{ id = '{id}', words = 'x', state = 'now' }},");
+        let rules: String = ["SQ-1", "SQ-2", "SQ-3"].map(rule).concat();
+        file(
+            RULES,
+            &format!("[[section]]\ntitle = 'All'\nsource = 'x'\nrules = [{rules}]"),
+        );
+        file(PAGE, "of yesterday");
+        file(".gitignore", "node_modules/\n");
+        file(
+            "crates/a/src/lib.rs",
+            "mod tests { #[test] fn sq_1_rust() {} }",
+        );
+        file("src/main.rs", "fn main() {}");
+        file("crates/a/notes.md", "#[test] fn sq_9_no_source() {}");
+        file("tests/sdk/test_a.py", "def test_sq_2_python():\n    pass\n");
+        file(
+            "tests/sdk/node_modules/b/b.test.ts",
+            "test('SQ-9 of somebody else', () => {})",
+        );
+        file("elsewhere/c.rs", "#[test] fn sq_9_not_looked_at() {}");
+        let out_of_date = format!("{PAGE} is out of date: run `make coverage`");
+        let untested = "SQ-3 has no test: x".to_owned();
+        let found = run(root.path(), true).unwrap();
+        assert_eq!(found, [untested.clone(), out_of_date.clone()]);
+        assert_eq!(
+            fs::read_to_string(root.path().join(PAGE)).unwrap(),
+            "of yesterday"
+        );
+        assert_eq!(
+            run(root.path(), false).unwrap(),
+            std::slice::from_ref(&untested)
+        );
+        assert_eq!(
+            run(root.path(), true).unwrap(),
+            [untested],
+            "written, so up to date"
+        );
+        file("tests/sdk/c.test.ts", "test('SQ-3: the last', () => {})");
+        assert_eq!(run(root.path(), true).unwrap(), [out_of_date]);
+        run(root.path(), false).unwrap();
+        assert_eq!(run(root.path(), true).unwrap(), Vec::<String>::new());
+    }
 }

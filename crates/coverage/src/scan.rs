@@ -28,7 +28,11 @@ pub(crate) struct Test {
 pub(crate) fn tests(root: &Path) -> anyhow::Result<Vec<Test>> {
     let mut found = Vec::new();
     for place in PLACES {
-        for entry in WalkBuilder::new(root.join(place)).build() {
+        // Also in a copy of the sources that is no repository.
+        for entry in WalkBuilder::new(root.join(place))
+            .require_git(false)
+            .build()
+        {
             let entry = entry?;
             let path = entry.path();
             let read: fn(&str) -> anyhow::Result<Vec<Named>> =
