@@ -61,7 +61,8 @@ pub(crate) async fn send_events(
     for echo in echoes {
         match echo {
             Echo::Stored(index) => rendered.extend(stored.get(index).map(Entry::render)),
-            Echo::Earlier(id) => match stored.iter().find(|entry| entry.event_id == id) {
+            // Its last appearance: a confirmation has two in one write.
+            Echo::Earlier(id) => match stored.iter().rfind(|entry| entry.event_id == id) {
                 Some(entry) => rendered.push(entry.render()),
                 None => rendered.extend(
                     app.store

@@ -175,7 +175,10 @@ async fn se_15_only_what_asked_can_be_confirmed(app: &TestApp) {
 async fn se_18_a_late_confirmation_shows_the_first(app: &TestApp) {
     let (session, calls) = asked(app, 2).await;
     let mut stream = app.stream(&session, "").await;
-    let first = app.send(&session, confirmation(&calls[0], None)).await;
+    let twice = vec![confirmation(&calls[0], None); 2];
+    let echoes = app.send_all(&session, json!(twice)).await;
+    assert_eq!(echoes[0], echoes[1], "in one request");
+    let first = echoes[0].clone();
     stream.until_idle().await;
     // While another call still waits, and after all is done: denied late, it has run.
     let second = app
