@@ -1,21 +1,19 @@
 //! `manyhands doctor`: what works here, what does not, and what to do about it.
 
+mod models;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::bail;
-use manyhands_brain::models::{ModelSpec, OpenAi, ProviderSpec};
 use manyhands_hands::Provider;
 use manyhands_hands::provider::Holds;
 use manyhands_protocol::time::{SharedClock, SystemClock};
 use manyhands_store::{Database, Error, Store};
-use reqwest::{Client, RequestBuilder};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
 use super::keys::Remote;
 use crate::config::{Config, Flags};
-use crate::failure::Failure;
 use crate::{keys, server};
 
 /// What `manyhands doctor` is told.
@@ -87,7 +85,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             checks.extend(store(&config).await);
             checks.extend(sandbox(&config).await);
             for spec in &config.models {
-                checks.push(model(spec).await);
+                checks.push(models::check(spec).await);
             }
         }
         Err(error) => checks.push(fail(
@@ -267,91 +265,4 @@ async fn sandbox(config: &Config) -> Vec<Check> {
         ..ok("sandbox", text.clone())
     }));
     checks
-}
-
-async fn model(spec: &ModelSpec) -> Check {
-    let name = format!("model {}", spec.id);
-    match &spec.provider {
-        ProviderSpec::Scripted { script: None } => note(
-            &name,
-            "is answered by the built-in script",
-            "set ANTHROPIC_API_KEY, or configure [[models]], for a model",
-        ),
-        ProviderSpec::Scripted { script: Some(path) } => match std::fs::metadata(path) {
-            Ok(_) => ok(
-                &name,
-                format!("is answered by the script {}", path.display()),
-            ),
-            Err(error) => fail(
-                &name,
-                format!("{} cannot be read: {error}", path.display()),
-                "correct the path",
-            ),
-        },
-        ProviderSpec::Anthropic { base_url, key, .. } => {
-            let base = base_url
-                .as_ref()
-                .map_or("https://api.anthropic.com", |url| url.as_str());
-            let base = base.trim_end_matches('/').trim_end_matches("/v1");
-            let request = |client: &Client| {
-                let request = client
-                    .get(format!("{base}/v1/models"))
-                    .header("anthropic-version", "2023-06-01");
-                match key {
-                    Some(key) => request.header("x-api-key", key.expose_secret()),
-                    None => request,
-                }
-            };
-            endpoint(&name, base, request).await
-        }
-        ProviderSpec::OpenAi { base_url, key, .. } => {
-            let base = base_url.clone().unwrap_or_else(OpenAi::default_base_url);
-            let request = |client: &Client| {
-                let request = client.get(OpenAi::models_url(&base));
-                match key {
-                    Some(key) => request.bearer_auth(key.expose_secret()),
-                    None => request,
-                }
-            };
-            endpoint(&name, base.as_str().trim_end_matches('/'), request).await
-        }
-    }
-}
-
-/// Asks an endpoint for its models, which costs nothing.
-async fn endpoint(name: &str, base: &str, request: impl Fn(&Client) -> RequestBuilder) -> Check {
-    let timeouts = manyhands_egress::Timeouts {
-        connect: Duration::from_secs(5),
-        read: Duration::from_secs(10),
-    };
-    let client = match manyhands_egress::client(timeouts) {
-        Ok(client) => client,
-        Err(error) => return fail(name, error.to_string(), "check the machine's certificates"),
-    };
-    match request(&client).send().await {
-        Ok(answer) if answer.status().is_success() => {
-            ok(name, format!("{base} answers and takes the key"))
-        }
-        Ok(answer) if matches!(answer.status().as_u16(), 401 | 403) => fail(
-            name,
-            format!("{base} refuses the key ({})", answer.status()),
-            "correct the key",
-        ),
-        Ok(answer) => note(
-            name,
-            format!(
-                "{base} answers, and has no list of models ({})",
-                answer.status()
-            ),
-            "nothing has to be done",
-        ),
-        Err(error) => {
-            let error = Failure::new(format!("{:#}", anyhow::Error::new(error.without_url())), "");
-            fail(
-                name,
-                format!("{base} cannot be reached: {error}"),
-                "check the address, the network and the proxy",
-            )
-        }
-    }
 }

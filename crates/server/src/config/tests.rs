@@ -420,3 +420,23 @@ fn er_4_the_limits_of_a_turn_reach_the_brain() {
     let given: toml::Table = toml::from_str(toml).expect("TOML");
     assert_eq!(again["limits"], given["limits"], "{shown}");
 }
+
+/// Every file that the documentation shows is one that is understood.
+#[test]
+fn the_documented_files_are_of_the_form_that_is_read() {
+    let pages = [
+        include_str!("../../../../docs/src/configuration.md"),
+        include_str!("../../../../docs/src/models.md"),
+    ];
+    let mut files = 0;
+    for page in pages {
+        for block in page.split("```toml\n").skip(1) {
+            let (text, _) = block.split_once("```").expect("the block ends");
+            let file: Result<file::File, _> = toml::from_str(text);
+            let file = file.unwrap_or_else(|error| panic!("{error} in {text}"));
+            assert!(!file.models.is_empty());
+            files += 1;
+        }
+    }
+    assert_eq!(files, 3);
+}
