@@ -3,6 +3,7 @@
 //! A wake may be dropped at any await point: what counts is in the log, and the next wake goes on from there
 //! (security LOG-3). Nothing on the path of a message polls or sleeps.
 
+mod active;
 mod compact;
 mod execute;
 mod finish;
@@ -24,6 +25,7 @@ use manyhands_store::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use self::active::Active;
 use crate::activity::{Activity, Doing};
 use crate::cache::Cache;
 use crate::compaction;
@@ -116,28 +118,6 @@ struct Wake {
     activity: Arc<Activity>,
 }
 
-/// The active time, kept as the store keeps it (runtime US-4).
-#[derive(Clone, Copy, Debug)]
-struct Active {
-    millis: i64,
-    since: Option<Timestamp>,
-}
-
-impl Active {
-    fn until(self, now: Timestamp) -> i64 {
-        self.millis + self.since.map_or(0, |since| now.millis_since(since))
-    }
-
-    fn enter(&mut self, status: SessionStatus, now: Timestamp) {
-        if status == SessionStatus::Running {
-            self.since.get_or_insert(now);
-        } else {
-            self.millis = self.until(now);
-            self.since = None;
-        }
-    }
-}
-
 /// Works on a session until there is nothing to do.
 pub(crate) async fn run(
     shared: Arc<Shared>,
@@ -199,10 +179,7 @@ impl Wake {
             signal,
             permit: Some(permit),
             usage: record.usage,
-            active: Active {
-                millis: record.active_millis,
-                since: record.running_since,
-            },
+            active: Active::of(&record),
             record,
             transcript,
             waited: None,
@@ -245,8 +222,11 @@ impl Wake {
     /// Folds all entries after the last folded one.
     async fn catch_up(&mut self) -> Result<(), Stop> {
         let (store, session) = (&self.shared.store, &self.lease.session);
-        let budget = &mut self.record.budget;
-        let hear = |entry: &Entry| *budget = replay::new_budget(entry).unwrap_or(*budget);
+        let (budget, active) = (&mut self.record.budget, &mut self.active);
+        let hear = |entry: &Entry| {
+            *budget = replay::new_budget(entry).unwrap_or(*budget);
+            active.hear(entry);
+        };
         history::catch_up(store, session, &mut self.transcript, hear).await?;
         Ok(())
     }

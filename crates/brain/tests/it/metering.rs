@@ -1,8 +1,10 @@
 //! What requests cost, and when it is said (runtime §33, SQ-17). A token of input costs a cent here.
 
+use std::time::Duration;
+
 use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::Reply;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bed::{custom_result, hold_at, interrupt};
 use crate::budgets::{PAUSED, ask_human, bash, capped, capped_asleep, cents, ending, shown, text};
@@ -32,6 +34,45 @@ async fn us_6_requests_without_an_answer_are_priced_too() {
     bed.seen("session.status_idle", 2).await;
     assert_eq!(bed.record().await.usage.token_cost, 15 * CENT);
     bed.model.assert_done();
+}
+
+/// runtime US-2, US-4: the time also runs when a client's answer starts the turn while a wake is still at work.
+#[tokio::test]
+async fn us_4_a_turn_that_a_client_starts_beside_a_wake_is_counted() {
+    let gate = Gate::new();
+    let mut bed = capped_asleep(
+        100,
+        [
+            ask_human("toolu_1", 1).then_tool_use(
+                "toolu_2",
+                "ask_human",
+                json!({"question": "??"}),
+            ),
+            text("ok", 1).delay_headers(Duration::from_millis(300)),
+        ],
+    )
+    .await;
+    // The rest behind the first answer: the session is idle, and its wake not yet over.
+    bed.config.probe = Some(hold_at("brain::rest", 2, &gate));
+    bed.wake();
+    bed.turn("Go").await;
+    let calls = bed.events("agent.custom_tool_use").await;
+    let id = |at: usize| calls[at]["id"].as_str().unwrap().to_owned();
+    bed.send(vec![custom_result(&id(0), "a")]).await;
+    gate.reached().await;
+    bed.send(vec![custom_result(&id(1), "b")]).await;
+    gate.open();
+    bed.seen("session.status_idle", 2).await;
+    assert_eq!(ending(&bed).await[2], "session.status_idle: end_turn");
+    let record = bed.record().await;
+    assert!(record.active_millis >= 300, "{}", record.active_millis);
+    let said = &bed.events("session.usage").await[1]["usage"]["active_seconds"];
+    let said = said.as_f64().unwrap() * 1000.0;
+    assert!(
+        (said - record.active_millis as f64).abs() < 100.0,
+        "{said} and {}",
+        record.active_millis
+    );
 }
 
 /// runtime US-7: a crash between an answer and anything else neither loses nor doubles what it cost.
