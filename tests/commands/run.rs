@@ -4,7 +4,7 @@ use std::process::Output;
 
 use manyhands_testkit::daemon::Daemon;
 use manyhands_testkit::gate::Gate;
-use manyhands_testkit::model::{ModelServer, Reply};
+use manyhands_testkit::model::{ModelServer, Reply, Usage};
 use serde_json::{Value, json};
 
 use crate::terminal::Watched;
@@ -42,7 +42,11 @@ impl Bed {
 
     /// An agent with these tools.
     async fn agent(&self, tools: Value) -> String {
-        let body = json!({"name": "a", "model": "claude-opus-4-8", "tools": tools});
+        self.agent_of("claude-opus-4-8", tools).await
+    }
+
+    async fn agent_of(&self, model: &str, tools: Value) -> String {
+        let body = json!({"name": "a", "model": model, "tools": tools});
         let agent = self.server.client().post("/v1/agents", &body).await.ok();
         id(&agent)
     }
@@ -399,6 +403,65 @@ async fn sq_13_sq_15_a_turn_that_fails_and_a_refusal_have_their_own_exit_statuse
     let session = flag(&said, "--session ");
     let refused = bed.run(&["--session", &session, "Do that."]).await;
     assert_eq!(status(&refused), Some(6), "{}", text(&refused.stderr));
+}
+
+/// runtime BU-1, SQ-16
+#[tokio::test]
+async fn sq_16_a_budget_that_is_reached_has_an_exit_status_of_its_own() {
+    // 400 tokens of output at $25 a million are exactly one cent.
+    let dear = Usage {
+        output_tokens: 400,
+        ..Usage::default()
+    };
+    let model = ModelServer::with([Reply::text("Dear.").usage(dear)]).await;
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("manyhands.toml");
+    let toml = format!(
+        "[[models]]\nid = 'priced'\nprovider = 'anthropic'\nbase_url = '{}'\nkey = {{ env = 'MODEL_KEY' }}\n\
+         prices = {{ input = 5, output = 25, cache_read = 0.5, cache_write = 6.25 }}\n",
+        model.url()
+    );
+    std::fs::write(&file, toml).expect("written");
+    let builder = Daemon::builder().binary(PROGRAM);
+    let builder = builder
+        .env("MANYHANDS_CONFIG", &file)
+        .env("MODEL_KEY", "stub");
+    let server = builder.start().await;
+    let bed = Bed { server, model };
+    let agent = bed.agent_of("priced", json!([])).await;
+    let reached = bed
+        .run(&["Do it.", "--agent", &agent, "--budget", "0.01"])
+        .await;
+    let said = text(&reached.stderr);
+    assert_eq!(status(&reached), Some(4), "{said}");
+    let told = text(&reached.stdout);
+    assert!(told.contains("Dear.") && told.contains("$0.01"), "{told}");
+
+    let why = |json: bool| {
+        let session = flag(&said, "session ");
+        let server = [bed.server.url(), directory(bed.server.data_dir())];
+        let mut words = vec!["why".to_owned(), session];
+        words.extend(["--url".to_owned(), server[0].to_owned()]);
+        words.extend(["--data-dir".to_owned(), server[1].to_owned()]);
+        words.extend(json.then(|| "--json".to_owned()));
+        words
+    };
+    let told = run_words(&why(false)).await;
+    assert!(
+        told.lines().count() == 1 && told.contains("budget"),
+        "{told}"
+    );
+    let body: Value = serde_json::from_str(&run_words(&why(true)).await).expect("JSON");
+    assert_eq!(
+        (body["waiting_for"].as_str(), body["sentence"].as_str()),
+        (Some("client"), Some(told.trim())),
+        "{body}"
+    );
+}
+
+async fn run_words(words: &[String]) -> String {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    succeeded(&run(&words, &[]).await)
 }
 
 #[tokio::test]
