@@ -20,7 +20,7 @@ pub struct Config {
     pub parallel_calls: usize,
     /// Who decides on calls under the policy `auto`; without one the client is asked (runtime TC-8).
     pub judge: Option<Arc<dyn Judge>>,
-    /// How long a judgement is waited for, before the client is asked.
+    /// How long a judge may be silent, before the client is asked about the calls that are left.
     pub judge_patience: Duration,
     /// When to give a model request up.
     pub retries: Retries,

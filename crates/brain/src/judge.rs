@@ -2,8 +2,7 @@
 
 mod model;
 
-use std::fmt::Debug;
-use std::time::Duration;
+use std::fmt::{Debug, Display};
 
 use async_trait::async_trait;
 use manyhands_protocol::SessionId;
@@ -49,14 +48,19 @@ pub(crate) fn indeterminate() -> Judgement {
     }
 }
 
-/// The judgement of a call; after an error of the judge, or after `patience`, the client is asked.
-pub(crate) async fn judgement(judge: &dyn Judge, call: &Judged, patience: Duration) -> Judgement {
-    let outcome = match tokio::time::timeout(patience, judge.judge(call)).await {
-        Ok(Ok(judgement)) => return judgement,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no judgement within {} s", patience.as_secs()),
-    };
-    tracing::warn!(session.id = %call.session, tool = call.tool, error = outcome, "the judge did not decide: the client is asked");
+/// The judgement of a call; after an error of the judge the client is asked.
+pub(crate) async fn judgement(judge: &dyn Judge, call: &Judged) -> Judgement {
+    match judge.judge(call).await {
+        Ok(judgement) => judgement,
+        Err(error) => {
+            failed(&call.session, &*error);
+            indeterminate()
+        }
+    }
+}
+
+/// Says that calls are left to the client.
+pub(crate) fn failed(session: &SessionId, why: &dyn Display) {
+    tracing::warn!(session.id = %session, %why, "the judge did not decide: the client is asked");
     metrics::counter!("manyhands_judge_failures_total").increment(1);
-    indeterminate()
 }
