@@ -177,7 +177,7 @@ pub(crate) enum Until {
 }
 
 /// The durable steps of a brain at which it may die.
-const POINTS: [&str; 20] = [
+pub(crate) const POINTS: [&str; 20] = [
     "brain::claimed",
     "brain::span_start",
     "brain::span_started",

@@ -229,7 +229,9 @@ fn check_accepted(life: &Life, rows: &[Row]) -> Result<(), Problem> {
         if placed && row.entry.position < before {
             return Err(format!("{} is not in its place (I1)", accepted.sent));
         }
-        before = before.max(row.entry.position);
+        if placed {
+            before = row.entry.position;
+        }
         for (member, value) in accepted.sent.as_object().into_iter().flatten() {
             if row.body[member] != *value {
                 return Err(format!("{} is stored as {} (I1)", accepted.sent, row.body));

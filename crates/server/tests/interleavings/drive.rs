@@ -293,6 +293,7 @@ impl Life {
                     }
                     Target::NotAsked => calls.retain(|call| call.kind == Asks::Nothing),
                     Target::Unknown => {
+                        self.world.count("answer: Unknown");
                         return Some(result(EventId::generate().as_str()));
                     }
                 }

@@ -5,6 +5,7 @@
 //! `MANYHANDS_INTERLEAVINGS` sets how many cases there are in all; `MANYHANDS_INTERLEAVING_SEED` repeats one case,
 //! side by side with itself, for what is left to chance. A failure prints the seed, the steps and the log.
 
+mod branches;
 mod case;
 mod check;
 mod drive;
@@ -12,7 +13,6 @@ mod heard;
 mod model;
 mod world;
 
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -66,9 +66,15 @@ fn explore(part: u64, settings: Settings) {
         world.end().await;
         let counts = lock(&world.counts).clone();
         println!("{settings:?}: {count} cases in {:?}", begun.elapsed());
-        tell(&counts);
+        for (branch, count) in &counts {
+            println!("{count:>8}  {branch}");
+        }
         for problem in problems.iter().take(TOLD) {
             println!("{problem}");
+        }
+        if one.is_none() && count >= branches::ENOUGH {
+            let missing = branches::missing(&counts, settings);
+            assert!(missing.is_empty(), "never taken: {missing:?}");
         }
         assert!(
             problems.is_empty(),
@@ -118,13 +124,6 @@ async fn through(world: &Arc<World>, case: &Case, number: u64) -> Result<(), Str
             "problem\n  {problem}\nlog\n{}",
             check::dump(&life).await
         )),
-    }
-}
-
-/// Prints how often each branch was taken.
-fn tell(counts: &BTreeMap<String, u64>) {
-    for (branch, count) in counts {
-        println!("{count:>8}  {branch}");
     }
 }
 

@@ -140,11 +140,19 @@ impl World {
         (Arc::new(world), Wishes(wished))
     }
 
-    /// Grants wishes, for as long as it is awaited.
+    /// Grants wishes, for as long as it is awaited. Those that come together are granted at once.
     pub(crate) async fn keep(&self, mut wishes: Wishes) {
-        while let Some(Wish { dies, done }) = wishes.0.recv().await {
+        while let Some(first) = wishes.0.recv().await {
             let mut place = self.running.write().await;
+            let mut granted = vec![first];
+            granted.extend(std::iter::from_fn(|| wishes.0.try_recv().ok()));
+            let dies = granted.iter().any(|wish| wish.dies);
             if let Some(Running { server, .. }) = place.take() {
+                self.count(if dies {
+                    "server: died"
+                } else {
+                    "server: stopped"
+                });
                 if dies {
                     server.crash().await;
                 } else {
@@ -153,10 +161,12 @@ impl World {
             }
             *place = Some(self.open().await);
             drop(place);
-            match done {
-                // A case that has failed meanwhile does not wait any more.
-                Some(done) => drop(done.send(())),
-                None => self.count("death at a durable step"),
+            for wish in granted {
+                match wish.done {
+                    // A case that has failed meanwhile does not wait any more.
+                    Some(done) => drop(done.send(())),
+                    None => self.count("death at a durable step"),
+                }
             }
         }
     }

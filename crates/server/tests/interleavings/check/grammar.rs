@@ -285,8 +285,9 @@ impl<'a> Machine<'a> {
             "session.thread_status_idle" => {
                 follows(1, "session.usage", "without the usage (SQ-17)")?;
                 follows(2, "session.status_idle", "without the session's (SQ-18)")?;
-                let thread = &body["stop_reason"]["type"];
+                let thread = body["stop_reason"]["type"].as_str().unwrap_or_default();
                 let session = &self.rows[index + 2].body["stop_reason"]["type"];
+                let session = session.as_str().unwrap_or_default();
                 must(
                     thread == session || session == "budget_reached",
                     "the session has another reason (BU-5)",
