@@ -132,3 +132,89 @@ pub(super) fn refused(agent: &Definition, name: &str) -> (EvaluatedPermission, O
         (EvaluatedPermission::Deny, None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::agent;
+
+    #[test]
+    fn tc_4_policies_and_judgements_make_evaluations() {
+        #[track_caller]
+        fn check(
+            policy: PermissionPolicy,
+            judgement: Option<Judgement>,
+            expected: (&str, CallKind, Value),
+        ) {
+            let (allowed, evaluation, kind) = permission(policy, judgement.as_ref());
+            let (permission, expected_kind, expected_evaluation) = expected;
+            assert_eq!(json!(allowed), permission, "TC-3");
+            assert_eq!(kind, expected_kind);
+            assert_eq!(json!(evaluation), expected_evaluation);
+        }
+        let auto = |inside: Value| json!({"type": "auto", "evaluated_permission": inside});
+        let reason = "high_risk".to_owned();
+        check(
+            PermissionPolicy::AlwaysAllow {},
+            None,
+            ("allow", CallKind::Sandbox, json!({"type": "always_allow"})),
+        );
+        check(
+            PermissionPolicy::AlwaysAsk {},
+            Some(Judgement::Allow {}),
+            ("ask", CallKind::Asked, json!({"type": "always_ask"})),
+        );
+        check(
+            PermissionPolicy::Auto {},
+            Some(Judgement::Allow {}),
+            ("allow", CallKind::Sandbox, auto(json!({"type": "allow"}))),
+        );
+        check(
+            PermissionPolicy::Auto {},
+            Some(Judgement::Deny {
+                reason_code: reason.clone(),
+            }),
+            (
+                "deny",
+                CallKind::Refused,
+                auto(json!({"type": "deny", "reason_code": reason})),
+            ),
+        );
+        check(
+            PermissionPolicy::Auto {},
+            None,
+            (
+                "ask",
+                CallKind::Asked,
+                auto(json!({"type": "ask", "reason_code": "indeterminate"})),
+            ),
+        );
+    }
+
+    #[test]
+    fn tc_5_calls_that_nobody_runs_name_a_policy_only_where_it_let_them_through() {
+        #[track_caller]
+        fn check(policy: PermissionPolicy, name: &str, expected: (&str, Option<Value>)) {
+            let mut agent = agent();
+            if let manyhands_protocol::agent::Tool::AgentToolset { default_config, .. } =
+                &mut agent.tools[0]
+            {
+                default_config.permission_policy = policy;
+            }
+            let (allowed, evaluation) = refused(&agent, name);
+            let (permission, expected) = expected;
+            assert_eq!(json!(allowed), permission);
+            assert_eq!(evaluation.map(|evaluation| json!(evaluation)), expected);
+        }
+        let allow = PermissionPolicy::AlwaysAllow {};
+        let allowed = Some(json!({"type": "always_allow"}));
+        check(allow, "bash", ("allow", allowed));
+        check(allow, "grep", ("deny", None));
+        check(allow, "fly", ("deny", None));
+        check(allow, "ask", ("deny", None));
+        check(PermissionPolicy::AlwaysAsk {}, "bash", ("deny", None));
+        check(PermissionPolicy::Auto {}, "bash", ("deny", None));
+    }
+}
