@@ -286,6 +286,22 @@ mod tests {
         }
     }
 
+    /// runtime ST-3: official clients raise what such a frame holds as an error of the API.
+    #[test]
+    fn st_3_an_error_frame_holds_the_envelope() {
+        let frame = error_frame(&ApiError::internal());
+        let frame = std::str::from_utf8(&frame).expect("a text");
+        let data = frame
+            .strip_prefix("event: error\ndata: ")
+            .expect("its name");
+        let data = data.strip_suffix("\n\n").expect("its end");
+        let body: serde_json::Value = serde_json::from_str(data).expect("one line of JSON");
+        assert_eq!(
+            (&body["type"], &body["error"]["type"]),
+            (&"error".into(), &"api_error".into())
+        );
+    }
+
     /// runtime ST-5; security STREAM-1
     #[tokio::test]
     async fn stream_1_a_silent_stream_is_kept_alive() {

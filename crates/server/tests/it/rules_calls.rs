@@ -12,6 +12,7 @@ stories! {
     api_5_nothing_starts_before_it_is_allowed,
     in_1_an_interrupt_may_name_the_thread,
     li_6_pages_have_their_sizes,
+    li_4_a_page_of_events_holds_a_thousand,
 }
 
 /// A session whose model wants to run one `bash` command that must be confirmed; the call's id.
@@ -185,4 +186,22 @@ async fn li_6_pages_have_their_sizes(app: &TestApp) {
         );
         assert!(answer["next_page"].is_string(), "{list}");
     }
+}
+
+/// runtime LI-4, LI-5, SE-2: a thousand events in one request come back in their order, over two pages.
+async fn li_4_a_page_of_events_holds_a_thousand(app: &TestApp) {
+    let (session, _) = crate::events::waiting(app, 1).await;
+    let messages: Vec<Value> = (0..1000).map(|n| message(&format!("{n}."))).collect();
+    let sent = app.send_all(&session, json!(messages)).await;
+    let path = format!("/v1/sessions/{session}/events");
+    let first = app.client.get(&path).await.ok();
+    let mut listed = first["data"].as_array().expect("a list").clone();
+    assert_eq!(listed.len(), 1000);
+    let next = first["next_page"].as_str().expect("a cursor");
+    let second = app.client.get(&format!("{path}?page={next}")).await.ok();
+    listed.extend(second["data"].as_array().expect("a list").iter().cloned());
+    assert_eq!(second["next_page"], Value::Null);
+    let queued = listed.split_off(listed.len() - 1000);
+    assert!(queued == sent, "what is queued comes last, as it was sent");
+    assert!(listed.iter().all(|event| event["processed_at"].is_string()));
 }
