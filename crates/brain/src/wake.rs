@@ -187,6 +187,8 @@ impl Wake {
             activity,
             shared,
         };
+        wake.pass("brain::begun").await;
+        // The row is older than the log's end: what clients changed in between is heard here.
         wake.catch_up().await?;
         if wake.transcript.open_span.is_some() {
             metrics::counter!("manyhands_recoveries_total", "of" => "model_request").increment(1);
@@ -223,7 +225,10 @@ impl Wake {
     async fn catch_up(&mut self) -> Result<(), Stop> {
         let (store, session) = (&self.shared.store, &self.lease.session);
         let (budget, active) = (&mut self.record.budget, &mut self.active);
+        let activity = &self.activity;
         let hear = |entry: &Entry| {
+            // Each entry of a long log is progress.
+            activity.progress();
             *budget = replay::new_budget(entry).unwrap_or(*budget);
             active.hear(entry);
         };

@@ -319,6 +319,22 @@ async fn bu_9_a_raise_that_races_the_pause_goes_on_at_once() {
     bed.model.assert_done();
 }
 
+/// runtime BU-10: a cap that is removed between a wake's looks at the row and at the log is gone for the wake.
+#[tokio::test]
+async fn bu_10_a_removal_that_races_the_start_of_a_wake_counts() {
+    let gate = Gate::new();
+    let mut bed = capped_asleep(10, [bash("toolu_1", 10), text("ok", 1)]).await;
+    bed.config.probe = Some(hold_at("brain::begun", 1, &gate));
+    bed.wake();
+    gate.reached().await;
+    bed.say("Go").await;
+    bed.set_budget(None).await;
+    gate.open();
+    bed.seen("session.status_idle", 1).await;
+    assert_eq!(ending(&bed).await[2], "session.status_idle: end_turn");
+    bed.model.assert_done();
+}
+
 /// runtime BU-9: a raise that is too small for the next request pauses again behind it.
 #[tokio::test]
 async fn bu_9_each_raise_buys_what_it_covers() {
