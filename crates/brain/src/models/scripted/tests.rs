@@ -51,6 +51,10 @@ default:
     assert_eq!(response.stop, Stop::ToolUse);
     assert_eq!(blocks[0]["input"]["command"], "echo The WEATHER?");
     assert_eq!(blocks[0]["input"]["deep"][0]["x"], "The WEATHER?");
+    // What an operator says between is no task and changes none.
+    let told = json!({"role": "system", "content": [{"type": "text", "text": "hello"}]});
+    let (response, ..) = ask(json!([user("The WEATHER?"), told])).await;
+    assert_eq!(response.stop, Stop::ToolUse);
     let results = json!({"role": "user", "content": [
         {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "{last_text}\n"}]},
     ]});

@@ -35,7 +35,7 @@ fn image() -> Value {
     json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QUJD"}})
 }
 
-/// invariant I6, runtime SE-5, TL-6: rounds of calls, results with images and errors, documents, steering, operators.
+/// invariant I6, runtime TL-4, SE-9: rounds of calls, results with images and errors, documents, steering, operators.
 #[tokio::test]
 async fn i6_a_conversation_of_all_kinds_extends_itself() {
     each_patient(async |stage| {
@@ -131,9 +131,9 @@ async fn model_1_arguments_that_are_no_json_can_be_sent_back() {
     .await;
 }
 
-/// runtime SE-5: a request of many megabytes arrives whole.
+/// security MODEL-5: a request of many megabytes arrives whole.
 #[tokio::test]
-async fn se_5_big_requests_arrive_whole() {
+async fn model_5_big_requests_arrive_whole() {
     each_patient(async |stage| {
         let talk = &mut Vec::new();
         let mut picture = image();

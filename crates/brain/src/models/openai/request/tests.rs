@@ -71,7 +71,7 @@ fn ht_7_a_request_has_these_members_and_no_others() {
 }
 
 #[test]
-fn se_5_what_a_user_sends_keeps_its_place() {
+fn what_a_user_sends_keeps_its_place() {
     check(
         json!([{"role": "user", "content": "plain"}]),
         json!([{"role": "user", "content": "plain"}]),
