@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 import tempfile
 import urllib.request
 from collections.abc import Iterable, Iterator
@@ -93,6 +94,7 @@ class House:
         self.server.remove()
         for stub in (self.stub, self.small_stub):
             assert stub.terminate() == 0
+        shutil.rmtree(self.folder)
 
 
 def say(text: str, **more) -> dict:

@@ -90,7 +90,8 @@ export class Server {
     private readonly server: Program,
   ) {}
 
-  static async start(mode: Mode = 'bash'): Promise<Server> {
+  /** Starts both; `database` may name one, else the data is in SQLite. */
+  static async start(mode: Mode = 'bash', database: NodeJS.ProcessEnv = {}): Promise<Server> {
     const stub = await Program.start(
       program('MANYHANDS_MODEL_STUB', 'manyhands-model-stub'),
       ['--listen', '127.0.0.1:0', '--mode', mode, '--check'],
@@ -103,12 +104,13 @@ export class Server {
       const server = await Program.start(
         program('MANYHANDS_BIN', 'manyhands'),
         ['serve', '--listen', '127.0.0.1:0', '--data-dir', join(folder, 'data')],
-        { MANYHANDS_CONFIG: settings, STORY_MODEL_KEY: 'stub' },
+        { MANYHANDS_CONFIG: settings, STORY_MODEL_KEY: 'stub', ...database },
       );
       return new Server(folder, stub, server);
     } catch (error) {
       // A child that is left would keep this process alive for ever.
       await stub.stop();
+      rmSync(folder, { recursive: true });
       throw error;
     }
   }
