@@ -491,6 +491,30 @@ async fn what_is_in_the_way_is_named() {
         "{}",
         text(&output.stderr)
     );
+    let agent = bed.agent(json!([])).await;
+    let client = bed.server.client();
+    let environment = client
+        .post("/v1/environments", &json!({"name": "e"}))
+        .await
+        .ok();
+    let body = json!({"agent": agent, "environment_id": environment["id"]});
+    let session = id(&client.post("/v1/sessions", &body).await.ok());
+    let idle = bed.run(&["--session", &session]).await;
+    assert!(
+        text(&idle.stderr).contains("nothing to do"),
+        "{}",
+        text(&idle.stderr)
+    );
+    client
+        .post_empty(&format!("/v1/sessions/{session}/archive"))
+        .await
+        .ok();
+    let ended = bed.run(&["--session", &session]).await;
+    assert!(
+        text(&ended.stderr).contains("has ended"),
+        "{}",
+        text(&ended.stderr)
+    );
     let usage = bed.run(&[]).await;
     assert_eq!(status(&usage), Some(2));
     let fresh = bed.run(&["--session", "sesn_01none"]).await;

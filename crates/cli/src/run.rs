@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use manyhands_protocol::SessionId;
 use manyhands_protocol::event::StopReason;
+use manyhands_protocol::{EventId, SessionId};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -75,6 +75,8 @@ struct Run<'a> {
     inputs: Inputs,
     terminal: Option<Terminal>,
     session: Option<SessionId>,
+    /// The rest that the run began with; the stream may bring it too.
+    handled: Option<EventId>,
     ctrl_c: Signal,
     interrupted: bool,
 }
@@ -97,6 +99,7 @@ impl<'a> Run<'a> {
             inputs: Inputs::default(),
             terminal: asks.then(Terminal::open),
             session: None,
+            handled: None,
             ctrl_c: signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?,
             interrupted: false,
         })
@@ -107,7 +110,8 @@ impl<'a> Run<'a> {
         let session = setup::create(self.client, args, task).await?;
         let id = session.id.clone();
         self.session = Some(id.clone());
-        self.machine_line(&serde_json::to_string(&session)?);
+        self.printer
+            .machine_line(&serde_json::to_string(&session)?)?;
         let style = self.renderer.style();
         self.printer.print(&format!(
             "{}{}\n{}{id}\n\n{}{}\n",
@@ -133,6 +137,7 @@ impl<'a> Run<'a> {
         let before = setup::rest(self.client, id).await?;
         if let Some(before) = &before {
             self.calls.add(&before.calls);
+            self.handled.clone_from(&before.id);
         }
         let style = self.renderer.style();
         self.printer
@@ -204,11 +209,14 @@ impl<'a> Run<'a> {
                 }
             };
             if let Item::Event(event) = &item {
+                if Some(&event.id) == self.handled.as_ref() {
+                    continue;
+                }
                 self.calls.see(event);
                 self.inputs.see(event);
             }
             if !matches!(item, Item::Preview(_)) {
-                self.machine_line(feed.last_data());
+                self.printer.machine_line(feed.last_data())?;
             }
             self.printer.print(&self.renderer.item(&item))?;
             if let Some(ending) = self.renderer.take_ending()
@@ -296,13 +304,6 @@ impl<'a> Run<'a> {
             Previews::Off
         } else {
             Previews::On
-        }
-    }
-
-    /// One line for a machine, if one listens.
-    fn machine_line(&self, line: &str) {
-        if self.args.json {
-            println!("{line}");
         }
     }
 

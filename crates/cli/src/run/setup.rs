@@ -1,5 +1,6 @@
 //! Where a run starts: a session of its own, or what is known of an old one.
 
+use anyhow::bail;
 use manyhands_protocol::agent::Agent;
 use manyhands_protocol::environment::Environment;
 use manyhands_protocol::event::{Event, EventBody, StopReason};
@@ -135,9 +136,14 @@ impl Rest {
 }
 
 /// How a session rests; `None` when it is at work.
-pub(super) async fn rest(client: &Client, id: &SessionId) -> Result<Option<Rest>, Error> {
-    if client.session(id).await?.status != SessionStatus::Idle {
-        return Ok(None);
+///
+/// # Errors
+/// When the server refuses, or the session has ended and nothing more will come of it.
+pub(super) async fn rest(client: &Client, id: &SessionId) -> anyhow::Result<Option<Rest>> {
+    match client.session(id).await?.status {
+        SessionStatus::Idle => {}
+        SessionStatus::Running | SessionStatus::Rescheduling => return Ok(None),
+        SessionStatus::Terminated => bail!("session {id} has ended"),
     }
     let mut search = Search::default();
     let mut cursor = None;
