@@ -16,7 +16,7 @@ use crate::{context, transcribe};
 pub(crate) const TEXTS: u32 = 3;
 
 /// The longest text of a conversation for a model whose window is not known, in bytes; each further try takes a quarter.
-const UNKNOWN_TEXT: usize = 512 << 10;
+const UNKNOWN_TEXT: usize = 256 << 10;
 
 /// The longest summary of a model whose window is not known, in bytes.
 const UNKNOWN_SUMMARY: usize = 64 << 10;

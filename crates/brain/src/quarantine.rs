@@ -3,15 +3,23 @@
 
 use std::time::Duration;
 
-use manyhands_protocol::event::{EventBody, RetryStatus, SessionError, SessionErrorType};
+use manyhands_protocol::SessionId;
+use manyhands_protocol::event::{
+    EventBody, ModelUsage, RetryStatus, SessionError, SessionErrorType,
+};
 use manyhands_protocol::session::SessionStatus;
 use manyhands_store::{Append, Error as StoreError, Lease, NewEntry, Store};
 
+use crate::answer::{error_result, span_end};
+use crate::history::{self, HistoryError};
 use crate::record::{RESPONSE, WAKE_FAILED, WakeFailed, private};
 use crate::wake::{Shared, Stop};
 
 /// The same failure so many times in a row ends the session.
 const FAILURES: u32 = 3;
+
+/// The result of a call that is open when its session ends.
+const ENDED: &str = "The session ended before this call did; whether it took effect is unknown.";
 
 /// Cleans up after a wake that stopped before its rest.
 pub(crate) async fn after_failure(shared: &Shared, lease: &Lease, stop: &Stop) {
@@ -97,19 +105,52 @@ async fn write_down(
         session_thread_id: record.thread_id,
         agent_name: record.agent.definition.name,
     };
-    let entries = vec![
+    let mut append = settled(store, &lease.session, record.last_position).await;
+    append.entries.extend([
         failed,
         NewEntry::event(EventBody::SessionError { error }),
         NewEntry::event(terminated),
         NewEntry::event(EventBody::SessionStatusTerminated {}),
-    ];
-    let append = Append {
-        entries,
-        status: Some(SessionStatus::Terminated),
-        ..Append::default()
-    };
+    ]);
+    append.status = Some(SessionStatus::Terminated);
     store.append_and_rest(lease, append, i64::MAX).await?;
     Ok(())
+}
+
+/// The ends of all that is open, so that nothing is left open for ever (invariant I3); nothing when the log cannot be
+/// read.
+async fn settled(store: &Store, session: &SessionId, last_position: i64) -> Append {
+    let read = async {
+        let mut transcript = history::start(store, session, last_position).await?;
+        history::catch_up(store, session, &mut transcript, |_| ()).await?;
+        Ok::<_, HistoryError>(transcript)
+    };
+    let transcript = match read.await {
+        Ok(transcript) => transcript,
+        Err(error) => {
+            tracing::warn!(session.id = %session, %error, "what is open cannot be closed");
+            return Append::default();
+        }
+    };
+    let mut append = Append::default();
+    if let Some(span) = &transcript.open_span {
+        append
+            .entries
+            .push(span_end(span, true, ModelUsage::default()));
+    }
+    for (call, _) in transcript.open_calls() {
+        let result = error_result(call, ENDED);
+        if let NewEntry::Event { id, .. } = &result {
+            append.answered.push((call.clone(), id.clone()));
+        }
+        append.entries.push(result);
+    }
+    let queued = transcript.queued.into_iter();
+    let processed = queued.map(|queued| NewEntry::Processed {
+        event_id: queued.id,
+    });
+    append.entries.extend(processed);
+    append
 }
 
 /// How often this failure came in a row before: an answer of the model in between breaks the row.

@@ -171,8 +171,8 @@ fn cc_1_the_texts_fit_the_window_and_shrink() {
     let most = |window, attempt| text_budget(&model(window), attempt);
     assert_eq!(most(Some(100_100), 1), 200_000);
     assert_eq!(most(Some(100_100), 2), 50_000);
-    assert_eq!(most(None, 1), 512 << 10);
-    assert_eq!(most(None, 3), 32 << 10);
+    assert_eq!(most(None, 1), 256 << 10);
+    assert_eq!(most(None, 3), 16 << 10);
     // A window that is smaller than the longest answer.
     assert_eq!(most(Some(100), 1), 100);
 }

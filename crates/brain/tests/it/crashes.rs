@@ -302,6 +302,7 @@ async fn log_4_the_same_failure_three_times_ends_the_session_and_not_the_server(
     assert_eq!(
         log[3..],
         [
+            "user.message processed",
             "session.error: unknown_error terminal",
             "session.thread_status_terminated",
             "session.status_terminated",

@@ -134,17 +134,23 @@ async fn log_4_the_same_hang_three_times_ends_the_session() {
     assert_eq!(bed.why().await.state, State::Ended);
 }
 
-/// Hands that hang once where they keep no time limit.
+/// Hands that hang so many times where they keep no time limit.
 struct HangingHands {
     inner: manyhands_hands::provider::fake::Fake,
     at: &'static str,
     reached: Gate,
-    hung: AtomicUsize,
+    times: AtomicUsize,
 }
 
 impl HangingHands {
     async fn pass(&self, place: &str) {
-        if place == self.at && self.hung.fetch_add(1, Ordering::SeqCst) == 0 {
+        let hangs = |left: usize| left.checked_sub(1);
+        if place == self.at
+            && self
+                .times
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, hangs)
+                .is_ok()
+        {
             self.reached.pass().await;
         }
     }
@@ -179,8 +185,8 @@ impl Provider for HangingHands {
     }
 }
 
-/// Hands that hang at this place once: visible, and the turn ends well.
-async fn check_hands(at: &'static str, says: &str) {
+/// A session whose first answer calls a tool, and hands that hang at this place.
+async fn bed_with_hands(at: &'static str, times: usize) -> Bed {
     let mut bed = bed().await;
     bed.config.watchdog.provision = Duration::from_millis(300);
     bed.config.watchdog.look_up = Duration::from_secs(3);
@@ -193,9 +199,15 @@ async fn check_hands(at: &'static str, says: &str) {
         inner: bed.hands.clone(),
         at,
         reached: Gate::new(),
-        hung: AtomicUsize::new(0),
+        times: AtomicUsize::new(times),
     };
     bed.wake_with_hands(Arc::new(hands));
+    bed
+}
+
+/// Hands that hang at this place once: visible, and the turn ends well.
+async fn check_hands(at: &'static str, says: &str) {
+    let bed = bed_with_hands(at, 1).await;
     let log = bed.turn("Go").await;
     let errors: Vec<&String> = log
         .iter()
@@ -215,6 +227,22 @@ async fn i_8_hands_that_never_answer_are_given_up_visibly_and_asked_again() {
         check_hands("provision", "starting a sandbox"),
         check_hands("find", "reading and writing"),
     );
+}
+
+/// Invariant I3, LOG-4: a session that ends for its hands leaves no call open, and its input counts as seen.
+#[tokio::test]
+async fn i_3_log_4_a_session_that_is_ended_leaves_nothing_open() {
+    let bed = bed_with_hands("provision", usize::MAX).await;
+    bed.say("Go").await;
+    bed.seen("agent.tool_use", 1).await;
+    bed.say("And?").await;
+    bed.until(|record, _| record.status == SessionStatus::Terminated)
+        .await;
+    bed.assert_each_call_has_one_result().await;
+    let log = bed.log().await;
+    let processed = log.iter().filter(|line| *line == "user.message processed");
+    assert_eq!(processed.count(), 2, "{log:?}");
+    assert_eq!(log.last().unwrap(), "session.status_terminated");
 }
 
 /// A long call of a tool is written in many pieces that are no previews: each of them is progress.
