@@ -290,7 +290,7 @@ fn spec(
         max_output: model.max_output,
         thinking: model.thinking.map(file::Thinking::spec).unwrap_or_default(),
         effort: model.effort.unwrap_or(knows_effort),
-        prices: model.prices.map(|prices| prices.spec(&at)).transpose()?,
+        prices: model.prices.map(|prices| prices.spec(at)).transpose()?,
         ..ModelSpec::new(model.id, provider)
     })
 }

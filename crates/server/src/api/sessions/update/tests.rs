@@ -62,7 +62,9 @@ fn told(state: &SessionState, body: Value) -> Value {
         }
         [before @ .., NewEntry::Event { body, .. }] => {
             // A new agent comes with the one that an open turn goes on with (UP-3).
-            let private = before.iter().all(|entry| matches!(entry, NewEntry::Private { .. }));
+            let private = before
+                .iter()
+                .all(|entry| matches!(entry, NewEntry::Private { .. }));
             assert!(private, "{before:?}");
             assert_eq!(before.len(), usize::from(change.agent.is_some()));
             let mut event = json!(body);
