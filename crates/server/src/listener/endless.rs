@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::response::{IntoResponse, Response};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::header::{CONNECTION, HeaderValue};
 use hyper::body::{Body, Frame};
@@ -184,16 +184,21 @@ impl Write for Socket {
     }
 }
 
+/// Chunks that are written at once when they are there at once, as tokens of a fast model are.
+const TOGETHER: usize = 16;
+
 /// Writes the chunks until they end, the client goes, or a write fails.
-pub(super) async fn send(mut stream: TcpStream, mut chunks: Chunks) -> io::Result<()> {
+pub(super) async fn send(mut stream: TcpStream, chunks: Chunks) -> io::Result<()> {
     let (mut from, mut to) = stream.split();
+    let mut chunks = chunks.ready_chunks(TOGETHER);
     let write = async {
-        while let Some(chunk) = chunks.next().await {
+        while let Some(ready) = chunks.next().await {
+            let chunk = ready.concat();
             // An empty chunk would be the end.
             if !chunk.is_empty() {
-                let length = Bytes::from(format!("{:x}\r\n", chunk.len()));
-                let mut framed = length.chain(chunk).chain(&b"\r\n"[..]);
-                to.write_all_buf(&mut framed).await?;
+                let length = format!("{:x}\r\n", chunk.len());
+                let framed = [length.as_bytes(), &chunk, b"\r\n"].concat();
+                to.write_all(&framed).await?;
             }
         }
         to.write_all(b"0\r\n\r\n").await?;
