@@ -1,5 +1,7 @@
 //! A case: what one session is made of and what befalls it, generated from a seed.
 
+use std::fmt;
+
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -245,6 +247,47 @@ impl Case {
             replies,
             steps,
         }
+    }
+}
+
+impl Case {
+    /// Cases that are this one with something left out.
+    pub(crate) fn smaller(&self) -> Vec<Self> {
+        let without_step = (0..self.steps.len()).rev().map(|place| {
+            let mut case = self.clone();
+            case.steps.remove(place);
+            case
+        });
+        let without_reply = (0..self.replies.len()).rev().map(|place| {
+            let mut case = self.clone();
+            case.replies.remove(place);
+            case
+        });
+        without_step.chain(without_reply).collect()
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let Self {
+            seed,
+            initial,
+            budget,
+            replies,
+            steps,
+        } = self;
+        let budget = budget.map_or("no budget".to_owned(), |cents| format!("{cents} cents"));
+        writeln!(
+            formatter,
+            "seed {seed}, {initial} initial messages, {budget}"
+        )?;
+        for reply in replies {
+            writeln!(formatter, "  the model: {reply:?}")?;
+        }
+        for step in steps {
+            writeln!(formatter, "  {step:?}")?;
+        }
+        Ok(())
     }
 }
 

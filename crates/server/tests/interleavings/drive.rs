@@ -1,22 +1,22 @@
 //! A case is lived: its steps are taken, then whatever is open is brought to an end, and a last message is answered.
 
+mod finish;
+mod send;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::StatusCode;
-use manyhands_protocol::EventId;
 use serde_json::{Value, json};
 
-use crate::case::{Case, Input, Step, Target, Until};
+use crate::case::{Case, Step, Until};
 use crate::heard::{Asks, Heard};
 use crate::model::{SYSTEM, Script};
 use crate::world::{Answer, World};
+use send::message;
 
 /// How long a session may make no progress.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// How often to look at the store when nothing is heard: what a look finds may be nothing that streams tell.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// An event that the server took.
 #[derive(Clone, Debug)]
@@ -172,153 +172,6 @@ impl Life {
             )),
         }
     }
-
-    /// Sends these requests at the same time.
-    async fn send(&mut self, all: &[&Vec<Input>]) -> Result<(), Problem> {
-        let mut requests = Vec::new();
-        for inputs in all {
-            let mut request = Request::of(Vec::new());
-            for input in *inputs {
-                if let Some(event) = self.spell(*input) {
-                    request.wrong |=
-                        matches!(input, Input::Answer(Target::NotAsked | Target::Unknown));
-                    request.events.push(event);
-                }
-            }
-            requests.push(request);
-        }
-        requests.retain(|request| !request.events.is_empty());
-        if requests.is_empty() {
-            self.world.count("send: nothing to answer");
-            return Ok(());
-        }
-        self.post(requests).await
-    }
-
-    async fn post(&mut self, requests: Vec<Request>) -> Result<(), Problem> {
-        let path = format!("/v1/sessions/{}/events", self.session);
-        let answers = requests.iter().map(|request| {
-            let (world, path) = (&self.world, &path);
-            async move { world.post(path, &json!({"events": request.events})).await }
-        });
-        let answers = futures::future::join_all(answers).await;
-        let mut taken = Vec::new();
-        for (request, answer) in requests.into_iter().zip(answers) {
-            let excuses = request.excuses(self.budget.is_some());
-            if !self.taken("send", &answer, &excuses, false)? {
-                continue;
-            }
-            let events = request.events;
-            if request.wrong {
-                return Err(format!("{events:?} is taken: {}", answer.body));
-            }
-            let echoes = answer.body["data"].as_array().cloned().unwrap_or_default();
-            if echoes.len() != events.len() {
-                return Err(format!("{events:?} is answered with {}", answer.body));
-            }
-            taken.extend(events.into_iter().zip(echoes));
-        }
-        // Of two answers to a call, the one that was the first is taken note of first.
-        taken.sort_by_key(|(sent, echo)| !shows(echo, sent));
-        let before = self.accepted.len();
-        for (sent, echo) in taken {
-            self.take(sent, &echo)?;
-        }
-        for accepted in &self.accepted[before..] {
-            let heard = || self.heard.position_of(&accepted.id).is_some();
-            let problem = "an event that was taken is not heard";
-            if !accepted.traceless {
-                self.until(|_| heard(), problem).await?;
-            }
-        }
-        let heard = Arc::clone(&self.heard);
-        self.accepted[before..].sort_by_key(|accepted| heard.position_of(&accepted.id));
-        Ok(())
-    }
-
-    fn take(&mut self, sent: Value, echo: &Value) -> Result<(), Problem> {
-        let id = echo["id"].as_str().unwrap_or_default();
-        let answered = answered_call(&sent);
-        let mut earlier = self.accepted.iter();
-        let earlier =
-            earlier.find(|earlier| answered.is_some() && answered_call(&earlier.sent) == answered);
-        match earlier {
-            Some(earlier) if earlier.id == id => self.world.count("send: answered before"),
-            Some(earlier) => {
-                return Err(format!(
-                    "{sent} is answered with {echo} and not with the first answer {}",
-                    earlier.id
-                ));
-            }
-            // A call that an interrupt answered is echoed as that answer.
-            None if echo["type"] == "agent.tool_result" => {
-                self.world.count("send: answered by the server");
-            }
-            None if !shows(echo, &sent) => return Err(format!("{sent} is echoed as {echo}")),
-            None => {
-                let kind = sent["type"].as_str().unwrap_or_default();
-                self.world.count(format!("taken: {kind}"));
-                self.accepted.push(Accepted {
-                    id: id.to_owned(),
-                    traceless: kind == "user.interrupt" && self.budget.is_some(),
-                    sent,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// An event as it is sent; `None` when there is nothing to answer.
-    fn spell(&mut self, input: Input) -> Option<Value> {
-        match input {
-            Input::Message => {
-                self.said += 1;
-                Some(message(self.number, self.said))
-            }
-            Input::System => {
-                self.said += 1;
-                let mut event = message(self.number, self.said);
-                event["type"] = json!("system.message");
-                Some(event)
-            }
-            Input::Interrupt => Some(json!({"type": "user.interrupt"})),
-            Input::Answer(target) => {
-                let mut calls = self.heard.calls();
-                match target {
-                    Target::Open => {
-                        calls.retain(|call| call.kind != Asks::Nothing && !call.answered);
-                    }
-                    Target::Answered => {
-                        calls.retain(|call| call.kind != Asks::Nothing && call.answered);
-                    }
-                    Target::NotAsked => calls.retain(|call| call.kind == Asks::Nothing),
-                    Target::Unknown => {
-                        self.world.count("answer: Unknown");
-                        return Some(result(EventId::generate().as_str()));
-                    }
-                }
-                self.said += 1;
-                let call = calls.get(self.said % calls.len().max(1))?;
-                self.world.count(format!("answer: {target:?}"));
-                Some(self.answer(&call.id, call.kind))
-            }
-        }
-    }
-
-    /// An answer to a call.
-    fn answer(&self, call: &str, kind: Asks) -> Value {
-        match kind {
-            Asks::Confirmation if self.said.is_multiple_of(3) => json!({
-                "type": "user.tool_confirmation", "tool_use_id": call, "result": "deny",
-                "deny_message": "not now",
-            }),
-            Asks::Confirmation => {
-                json!({"type": "user.tool_confirmation", "tool_use_id": call, "result": "allow"})
-            }
-            Asks::Result | Asks::Nothing => result(call),
-        }
-    }
-
     async fn wait(&self, until: Until) -> Result<(), Problem> {
         let so_far = *self.heard.count.borrow();
         let heard = &self.heard;
@@ -361,107 +214,6 @@ impl Life {
             }
         }
     }
-
-    /// Brings all that is open to an end, and has a last message answered: the way out (invariant I8).
-    pub(crate) async fn finish(&mut self) -> Result<(), Problem> {
-        self.world.spare(&self.session);
-        self.script.calm();
-        if self.fate == Fate::Deleted {
-            return self.gone().await;
-        }
-        if self.budget.is_some() && self.fate == Fate::Alive {
-            self.update(json!({"budget": null}), &[]).await?;
-        }
-        self.settle().await?;
-        if self.fate == Fate::Archived {
-            return Ok(());
-        }
-        self.said += 1;
-        let last = message(self.number, self.said);
-        self.post(vec![Request::of(vec![last])]).await?;
-        let id = self.accepted.last().map(|last| last.id.clone());
-        self.settle().await?;
-        let events = self.events().await?;
-        let at = events
-            .iter()
-            .position(|event| event["id"].as_str() == id.as_deref());
-        let after = at.and_then(|at| events.get(at..)).unwrap_or_default();
-        let answered = after.iter().any(|event| event["type"] == "agent.message");
-        let end = after.last().map(|event| &event["stop_reason"]["type"]);
-        if !answered || end != Some(&json!("end_turn")) {
-            return Err("the last message is not answered".to_owned());
-        }
-        Ok(())
-    }
-
-    /// Until the session is at rest with nothing open; what it asks for, it gets.
-    async fn settle(&mut self) -> Result<(), Problem> {
-        let mut count = self.heard.count.subscribe();
-        let mut quiet = Instant::now();
-        loop {
-            count.mark_unchanged();
-            let status = self.status().await?;
-            let calls = self.heard.calls().into_iter();
-            let open: Vec<_> = calls
-                .filter(|call| call.kind != Asks::Nothing && !call.answered)
-                .collect();
-            if status == "terminated" {
-                if self.fate != Fate::Archived {
-                    return Err("the session ended by itself".to_owned());
-                }
-                let told = |life: &Self| {
-                    life.heard.status().as_deref() == Some("session.status_terminated")
-                };
-                return self.until(told, "the end is not told").await;
-            }
-            if status == "idle" && !open.is_empty() {
-                self.said += 1;
-                let answers = open.iter().map(|call| self.answer(&call.id, call.kind));
-                self.post(vec![Request::of(answers.collect())]).await?;
-                quiet = Instant::now();
-                continue;
-            }
-            if status == "idle" && self.rests().await? {
-                return Ok(());
-            }
-            let heard = tokio::time::timeout(LOOK, count.changed()).await;
-            if heard.is_ok() {
-                quiet = Instant::now();
-            }
-            if quiet.elapsed() > PATIENCE {
-                return Err(format!("no way out: the session is {status}"));
-            }
-        }
-    }
-
-    async fn status(&self) -> Result<String, Problem> {
-        let path = format!("/v1/sessions/{}", self.session);
-        let session = self.world.get(&path).await;
-        if session.status != StatusCode::OK {
-            return Err(format!("the session is answered with {session:?}"));
-        }
-        Ok(session.body["status"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned())
-    }
-
-    /// Whether nothing is queued, the log ends with an idle, and all of it was heard.
-    async fn rests(&self) -> Result<bool, Problem> {
-        let events = self.events().await?;
-        let queued = events.iter().any(|event| event["processed_at"].is_null());
-        let last = events.iter().rev();
-        let last = last.map(|event| event["type"].as_str().unwrap_or_default());
-        let last = last
-            .filter(|kind| kind.starts_with("session.status_"))
-            .find(|_| true);
-        let told = events.iter().all(|event| {
-            let id = event["id"].as_str().unwrap_or_default();
-            self.heard.has(id)
-        });
-        Ok(!queued && told && last.is_none_or(|kind| kind == "session.status_idle"))
-    }
-
     /// The session's event list, page by page.
     pub(crate) async fn events(&self) -> Result<Vec<Value>, Problem> {
         let mut events = Vec::new();
@@ -479,64 +231,6 @@ impl Life {
             }
         }
     }
-
-    /// A deleted session is not found, and its stream said so last.
-    async fn gone(&self) -> Result<(), Problem> {
-        let path = format!("/v1/sessions/{}", self.session);
-        let status = self.world.get(&path).await.status;
-        if status != StatusCode::NOT_FOUND {
-            return Err(format!("a deleted session is answered with {status}"));
-        }
-        self.until(|_| false, "the deletion is not told").await
-    }
-}
-
-/// The events of one request.
-struct Request {
-    events: Vec<Value>,
-    /// Whether one of them must be refused, and with it all (runtime HT-15).
-    wrong: bool,
-}
-
-impl Request {
-    fn of(events: Vec<Value>) -> Self {
-        let wrong = false;
-        Self { events, wrong }
-    }
-
-    /// What a refusal may say.
-    fn excuses(&self, budgeted: bool) -> Vec<&'static str> {
-        let mut excuses = Vec::new();
-        if self.wrong {
-            excuses.push("events[");
-        }
-        if self.events.len() > 1 {
-            excuses.push("answers this call differently");
-        }
-        if budgeted {
-            excuses.push("has reached its budget");
-        }
-        if self
-            .events
-            .iter()
-            .any(|event| event["type"] == "system.message")
-        {
-            excuses.push("system.message");
-        }
-        excuses
-    }
-}
-
-/// Whether an event has all members of another, as they are.
-fn shows(event: &Value, sent: &Value) -> bool {
-    let mut members = sent.as_object().into_iter().flatten();
-    members.all(|(member, value)| event[member] == *value)
-}
-
-/// The call that an event answers.
-fn answered_call(event: &Value) -> Option<&str> {
-    let names = ["tool_use_id", "custom_tool_use_id"];
-    names.iter().find_map(|name| event[*name].as_str())
 }
 
 fn name_of(step: &Step) -> &'static str {
@@ -559,19 +253,6 @@ fn name_of(step: &Step) -> &'static str {
         Step::LoseSandbox => "lose the sandbox",
         Step::LetGo => "let go",
     }
-}
-
-/// A message that no other message of any case is equal to.
-fn message(number: u64, said: usize) -> Value {
-    let text = format!("message {said} of case {number}.");
-    json!({"type": "user.message", "content": [{"type": "text", "text": text}]})
-}
-
-fn result(call: &str) -> Value {
-    json!({
-        "type": "user.custom_tool_result", "custom_tool_use_id": call,
-        "content": [{"type": "text", "text": "so it is"}],
-    })
 }
 
 fn budget(cents: u64) -> Value {

@@ -2,19 +2,24 @@
 //! of stops and deaths of the server, on the real store. Whatever happens, no invariant is broken (security I1 to I6,
 //! I8, I10) and there is a way out.
 //!
-//! `MANYHANDS_INTERLEAVINGS` sets how many cases there are in all; `MANYHANDS_INTERLEAVING_SEED` repeats one case,
-//! side by side with itself, for what is left to chance. A failure prints the seed, the steps and the log.
+//! `MANYHANDS_INTERLEAVINGS` sets how many cases there are on SQLite; `MANYHANDS_INTERLEAVING_SEED` repeats one case,
+//! side by side with itself, for what is left to chance. A failure prints the seed, the steps and the log, and what is left
+//! of the case when all is left out that it does not need to fail.
 
 mod branches;
 mod case;
 mod check;
 mod drive;
+mod hands;
 mod heard;
 mod model;
 mod world;
 
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
 
@@ -25,10 +30,10 @@ use world::{Settings, World};
 
 /// Cases in all when nothing else is said.
 const CASES: u64 = 10_000;
-/// The parts of the whole: one test each.
-const PARTS: u64 = 4;
 /// Cases that live side by side in one world: what befalls the server befalls all of them.
 const TOGETHER: usize = 24;
+/// For how long a failing case is made smaller.
+const SHRINKING: Duration = Duration::from_secs(60);
 /// Failures that are told in full.
 const TOLD: usize = 3;
 
@@ -40,70 +45,102 @@ fn variable(name: &str) -> Option<u64> {
     )
 }
 
-/// Lives the cases of one part of the whole.
-fn explore(part: u64, settings: Settings) {
+/// Lives the cases of one part: one in `fraction` of all.
+fn explore(part: u64, fraction: u64, settings: Settings) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let count = variable("MANYHANDS_INTERLEAVINGS").unwrap_or(CASES) / PARTS;
+        let count = variable("MANYHANDS_INTERLEAVINGS").unwrap_or(CASES) / fraction;
         let one = variable("MANYHANDS_INTERLEAVING_SEED");
-        let begun = std::time::Instant::now();
-        let (world, wishes) = World::start(settings).await;
-        let lives = (0..count).map(|index| {
-            let seed = one.unwrap_or(part * 1_000_000_000 + index);
-            let world = Arc::clone(&world);
-            tokio::spawn(async move { live(&world, seed, index).await })
-        });
-        let lives = futures::stream::iter(lives).buffer_unordered(TOGETHER);
-        let problems = lives.filter_map(async |ended| ended.expect("no panic").err());
-        let problems: Vec<String> = tokio::select! {
-            problems = problems.collect() => problems,
-            () = world.keep(wishes) => unreachable!("the world holds the other end"),
-        };
-        world.end().await;
-        let counts = lock(&world.counts).clone();
-        println!("{settings:?}: {count} cases in {:?}", begun.elapsed());
+        let begun = Instant::now();
+        let seeds = (0..count).map(|index| one.unwrap_or(part * 1_000_000_000 + index));
+        let (failures, counts) = live_all(seeds.map(Case::generate), settings).await;
+        let mut told = format!("{settings:?}: {count} cases in {:?}\n", begun.elapsed());
         for (branch, count) in &counts {
-            println!("{count:>8}  {branch}");
+            told.push_str(&format!("{count:>8}  {branch}\n"));
         }
-        for problem in problems.iter().take(TOLD) {
-            println!("{problem}");
+        tell(&told);
+        for Failure { case, problem } in failures.iter().take(TOLD) {
+            println!(
+                "--- MANYHANDS_INTERLEAVING_SEED={}\n{case}{problem}",
+                case.seed
+            );
         }
+        if let Some(first) = failures.first() {
+            let smallest = shrink(first.case.clone(), settings).await;
+            println!("--- left of the first, as small as it was made\n{smallest}");
+        }
+        let failed = failures.len();
+        assert!(failed == 0, "{failed} of {count} cases failed");
         if one.is_none() && count >= branches::ENOUGH {
             let missing = branches::missing(&counts, settings);
             assert!(missing.is_empty(), "never taken: {missing:?}");
         }
-        assert!(
-            problems.is_empty(),
-            "{} of {count} cases failed",
-            problems.len()
-        );
     });
 }
 
+/// Prints past the capture of the test's output: the counts are told of good runs, too.
+fn tell(text: &str) {
+    let told = std::io::stdout().write_all(text.as_bytes());
+    told.expect("standard output is open");
+}
+
+/// A case that broke something.
+struct Failure {
+    case: Case,
+    /// What, and the log.
+    problem: String,
+}
+
+/// Lives cases in a world of their own, and tells which branches they took.
+async fn live_all(
+    cases: impl Iterator<Item = Case>,
+    settings: Settings,
+) -> (Vec<Failure>, BTreeMap<String, u64>) {
+    let (world, wishes) = World::start(settings).await;
+    let lives = (0..).zip(cases).map(|(number, case)| {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move { live(&world, case, number).await })
+    });
+    let lives = futures::stream::iter(lives).buffer_unordered(TOGETHER);
+    let failures = lives.filter_map(async |ended| ended.expect("no panic").err());
+    let failures: Vec<Failure> = tokio::select! {
+        failures = failures.collect() => failures,
+        () = world.keep(wishes) => unreachable!("the world holds the other end"),
+    };
+    world.end().await;
+    (failures, lock(&world.counts).clone())
+}
+
+/// Leaves out what a failing case does not need to fail. What is left to chance may hide a failure, so that each
+/// smaller case is lived many times.
+async fn shrink(mut case: Case, settings: Settings) -> Case {
+    let begun = Instant::now();
+    'again: loop {
+        for smaller in case.smaller() {
+            if begun.elapsed() > SHRINKING {
+                return case;
+            }
+            let many = std::iter::repeat_n(smaller.clone(), 2 * TOGETHER);
+            if !live_all(many, settings).await.0.is_empty() {
+                case = smaller;
+                continue 'again;
+            }
+        }
+        return case;
+    }
+}
+
 /// One case, from its creation to the checks.
-async fn live(world: &Arc<World>, seed: u64, number: u64) -> Result<(), String> {
-    let case = Case::generate(seed);
+async fn live(world: &Arc<World>, case: Case, number: u64) -> Result<(), Failure> {
     let lived = AssertUnwindSafe(through(world, &case, number)).catch_unwind();
-    let lived = lived
-        .await
-        .unwrap_or_else(|_| Err("a panic, told above".to_owned()));
+    let lived = lived.await;
     world.scripts.remove(number);
-    lived.map_err(|problem| {
-        let steps: Vec<String> = case.steps.iter().map(|step| format!("  {step:?}")).collect();
-        let replies: Vec<String> = case.replies.iter().map(|reply| format!("  {reply:?}")).collect();
-        format!(
-            "--- MANYHANDS_INTERLEAVING_SEED={} ({} initial messages, budget {:?})\nreplies\n{}\nsteps\n{}\n{problem}",
-            case.seed,
-            case.initial,
-            case.budget,
-            replies.join("\n"),
-            steps.join("\n"),
-        )
-    })
+    let lived = lived.unwrap_or_else(|_| Err("a panic, told above".to_owned()));
+    lived.map_err(|problem| Failure { case, problem })
 }
 
 async fn through(world: &Arc<World>, case: &Case, number: u64) -> Result<(), String> {
@@ -127,62 +164,55 @@ async fn through(world: &Arc<World>, case: &Case, number: u64) -> Result<(), Str
     }
 }
 
+/// Limits that no case meets, and a model whose window is not known.
+const WIDE: Settings = Settings {
+    cached: true,
+    limits: (500, 128),
+    window: None,
+    postgres: false,
+};
+
+/// Limits and a window that many cases meet.
+const NARROW: Settings = Settings {
+    limits: (2, 2),
+    window: Some(1700),
+    ..WIDE
+};
+
 /// security I1, I2, I3, I4, I5, I6, I8, I10
 #[test]
 fn i_8_interleavings_with_transcripts_kept_between_wakes() {
-    let (limits, window) = ((500, 128), None);
-    let cached = true;
-    explore(
-        0,
-        Settings {
-            cached,
-            limits,
-            window,
-        },
-    );
+    explore(0, 4, WIDE);
 }
 
 /// security I1, I2, I3, I4, I5, I6, I8, I10
 #[test]
 fn i_8_interleavings_with_transcripts_folded_at_each_wake() {
-    let (limits, window) = ((500, 128), None);
     let cached = false;
-    explore(
-        1,
-        Settings {
-            cached,
-            limits,
-            window,
-        },
-    );
+    explore(1, 4, Settings { cached, ..WIDE });
 }
 
 /// security I1, I2, I3, I4, I5, I6, I8, I10
 #[test]
 fn i_8_interleavings_with_narrow_limits() {
-    let (limits, window) = ((2, 2), Some(1700));
-    let cached = true;
-    explore(
-        2,
-        Settings {
-            cached,
-            limits,
-            window,
-        },
-    );
+    explore(2, 4, NARROW);
 }
 
 /// security I1, I2, I3, I4, I5, I6, I8, I10
 #[test]
 fn i_8_interleavings_with_narrow_limits_folded_at_each_wake() {
-    let (limits, window) = ((3, 3), Some(1700));
-    let cached = false;
-    explore(
-        3,
-        Settings {
-            cached,
-            limits,
-            window,
-        },
-    );
+    let (cached, limits) = (false, (3, 3));
+    let settings = Settings {
+        cached,
+        limits,
+        ..NARROW
+    };
+    explore(3, 4, settings);
+}
+
+/// security I1, I2, I3, I4, I5, I6, I8, I10: the other store; its commits wait for the disk.
+#[test]
+fn i_8_interleavings_on_postgres() {
+    let postgres = true;
+    explore(4, 50, Settings { postgres, ..NARROW });
 }

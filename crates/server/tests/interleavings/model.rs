@@ -9,10 +9,6 @@ use bytes::Bytes;
 use manyhands_brain::models::{
     Block, BlockKind, Delta, Error, ErrorKind, Model, Request, Response, Sink, Stop, Usage, View,
 };
-use manyhands_brain::{Judge, JudgeError, Judged};
-use manyhands_hands::provider::fake::Fake;
-use manyhands_hands::{Call, Output};
-use manyhands_protocol::event::Judgement;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -38,7 +34,7 @@ pub(crate) struct Script {
     /// Requests in hand.
     pub(crate) asked: watch::Sender<usize>,
     /// The session, for tools that lose its sandbox.
-    session: Mutex<String>,
+    pub(crate) session: Mutex<String>,
 }
 
 impl Script {
@@ -72,7 +68,7 @@ impl Script {
     }
 
     /// Waits until the case lets go.
-    async fn stick(&self) {
+    pub(crate) async fn stick(&self) {
         let (mut let_go, mut calm) = (self.let_go.subscribe(), self.calm.subscribe());
         let _stuck = Counted::new(&self.stuck);
         // The senders live in `self`.
@@ -119,7 +115,8 @@ impl Scripts {
         lock(&self.0).remove(&number);
     }
 
-    fn of(&self, number: u64) -> Option<Arc<Script>> {
+    /// The script of a case.
+    pub(crate) fn of(&self, number: u64) -> Option<Arc<Script>> {
         lock(&self.0).get(&number).cloned()
     }
 
@@ -365,70 +362,6 @@ fn spell_verdict(verdict: Verdict) -> &'static str {
         Verdict::Denies => "denied",
         Verdict::CannotTell => "doubtful",
         Verdict::Fails => "faulty",
-    }
-}
-
-/// Judges calls by what the cases wrote into them.
-#[derive(Debug)]
-pub(crate) struct Umpire;
-
-#[async_trait]
-impl Judge for Umpire {
-    async fn judge(&self, call: &Judged) -> Result<Judgement, JudgeError> {
-        let path = call.input.get("file_path").and_then(Value::as_str);
-        let (verdict, _) = path
-            .and_then(|path| path.split_once(' '))
-            .unwrap_or_default();
-        let reason_code = "high_risk".to_owned();
-        match verdict {
-            "denied" => Ok(Judgement::Deny { reason_code }),
-            "doubtful" => Ok(Judgement::Ask { reason_code }),
-            "faulty" => Err("the judge is out".into()),
-            _ => Ok(Judgement::Allow {}),
-        }
-    }
-}
-
-/// Hands whose tools do what the cases say.
-pub(crate) fn hands(scripts: &Scripts) -> Fake {
-    let mut hands = Fake::new();
-    let sandboxes = hands.clone();
-    for name in ["bash", "read", "write", "edit", "glob"] {
-        let (scripts, sandboxes) = (scripts.clone(), sandboxes.clone());
-        hands = hands.with_tool(name, move |call| {
-            run(scripts.clone(), sandboxes.clone(), call)
-        });
-    }
-    hands
-}
-
-async fn run(scripts: Scripts, sandboxes: Fake, call: Call) -> Output {
-    let text = ["command", "file_path"];
-    let text = text.iter().find_map(|name| call.input[name].as_str());
-    let (what, case) = text
-        .and_then(|text| text.split_once(' '))
-        .unwrap_or_default();
-    let Some(script) = case.parse().ok().and_then(|case| scripts.of(case)) else {
-        return Output::error("no such case");
-    };
-    *lock(&script.starts)
-        .entry(call.call_id.clone())
-        .or_default() += 1;
-    match what {
-        "fail" => Output::error("it failed"),
-        "empty" => Output::text(""),
-        "hang" => {
-            script.stick().await;
-            Output::text("at last")
-        }
-        "lose" => {
-            // Read before the call: the lock must not be held while the sandbox goes.
-            let session = lock(&script.session).clone();
-            sandboxes.lose(&session);
-            // Nobody hears of this end.
-            std::future::pending().await
-        }
-        _ => Output::text(format!("{} ran", call.name)),
     }
 }
 

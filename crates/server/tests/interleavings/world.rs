@@ -14,14 +14,16 @@ use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Registry};
 use manyhands_brain::{Probe, Retries};
 use manyhands_hands::provider::fake::Fake;
 use manyhands_server::{Config, Flags, Overrides, Server};
-use manyhands_store::Store;
-use secrecy::ExposeSecret;
+use manyhands_store::{Database, Store};
+use manyhands_testkit::postgres;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot};
 use tower::ServiceExt;
 
-use crate::model::{Scripts, Umpire, hands, lock};
+use crate::hands::{Umpire, hands};
+use crate::model::{Scripts, lock};
 
 /// How the server of a world is set up.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) limits: (u32, usize),
     /// The model's context window, where it is known.
     pub(crate) window: Option<u64>,
+    /// Whether the store is PostgreSQL.
+    pub(crate) postgres: bool,
 }
 
 /// A server and its surroundings.
@@ -42,6 +46,7 @@ pub(crate) struct World {
     pub(crate) counts: Mutex<BTreeMap<String, u64>>,
     settings: Settings,
     directory: TempDir,
+    database: Option<postgres::Database>,
     running: RwLock<Option<Running>>,
     key: String,
     environment: String,
@@ -124,6 +129,10 @@ impl World {
             counts: Mutex::default(),
             settings,
             directory: directory.expect("a directory"),
+            database: match settings.postgres {
+                true => Some(postgres::Database::create().await),
+                false => None,
+            },
             running: RwLock::default(),
             key: String::new(),
             environment: String::new(),
@@ -209,7 +218,11 @@ impl World {
             brain: Some(brain),
             ..Overrides::default()
         };
-        let config = Config::load(flags).expect("settings");
+        let mut config = Config::load(flags).expect("settings");
+        if let Some(database) = &self.database {
+            let url = SecretString::from(database.url());
+            config.database = Database::Postgres { url };
+        }
         let server = Server::start(config, overrides).await;
         let server = server.expect("the server starts");
         let router = server.router();

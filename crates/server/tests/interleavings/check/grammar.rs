@@ -249,7 +249,7 @@ impl<'a> Machine<'a> {
                 self.span = None;
                 let usage = &row.body["model_usage"];
                 let tokens = DOLLARS.map(|(name, _)| usage[name].as_u64().unwrap_or(0));
-                self.cost += super::cents(&tokens);
+                self.cost += super::usage::cents(&tokens);
                 let outcome = if row.body["is_error"] == true {
                     "failed"
                 } else {

@@ -1,0 +1,125 @@
+//! The end of a case: what is open is brought to an end, and a last message is answered.
+
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use serde_json::json;
+
+use super::send::{Request, message};
+use super::{Fate, Life, PATIENCE, Problem};
+use crate::heard::Asks;
+
+/// How often to look at the store when nothing is heard: what a look finds may be nothing that streams tell.
+const LOOK: Duration = Duration::from_millis(20);
+
+impl Life {
+    /// Brings all that is open to an end, and has a last message answered: the way out (invariant I8).
+    pub(crate) async fn finish(&mut self) -> Result<(), Problem> {
+        self.world.spare(&self.session);
+        self.script.calm();
+        if self.fate == Fate::Deleted {
+            return self.gone().await;
+        }
+        if self.budget.is_some() && self.fate == Fate::Alive {
+            self.update(json!({"budget": null}), &[]).await?;
+        }
+        self.settle().await?;
+        if self.fate == Fate::Archived {
+            return Ok(());
+        }
+        self.said += 1;
+        let last = message(self.number, self.said);
+        self.post(vec![Request::of(vec![last])]).await?;
+        let id = self.accepted.last().map(|last| last.id.clone());
+        self.settle().await?;
+        let events = self.events().await?;
+        let at = events
+            .iter()
+            .position(|event| event["id"].as_str() == id.as_deref());
+        let after = at.and_then(|at| events.get(at..)).unwrap_or_default();
+        let answered = after.iter().any(|event| event["type"] == "agent.message");
+        let end = after.last().map(|event| &event["stop_reason"]["type"]);
+        if !answered || end != Some(&json!("end_turn")) {
+            return Err("the last message is not answered".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Until the session is at rest with nothing open; what it asks for, it gets.
+    async fn settle(&mut self) -> Result<(), Problem> {
+        let mut count = self.heard.count.subscribe();
+        let mut quiet = Instant::now();
+        loop {
+            count.mark_unchanged();
+            let status = self.status().await?;
+            let calls = self.heard.calls().into_iter();
+            let open: Vec<_> = calls
+                .filter(|call| call.kind != Asks::Nothing && !call.answered)
+                .collect();
+            if status == "terminated" {
+                if self.fate != Fate::Archived {
+                    return Err("the session ended by itself".to_owned());
+                }
+                let told = |life: &Self| {
+                    life.heard.status().as_deref() == Some("session.status_terminated")
+                };
+                return self.until(told, "the end is not told").await;
+            }
+            if status == "idle" && !open.is_empty() {
+                self.said += 1;
+                let answers = open.iter().map(|call| self.answer(&call.id, call.kind));
+                self.post(vec![Request::of(answers.collect())]).await?;
+                quiet = Instant::now();
+                continue;
+            }
+            if status == "idle" && self.rests().await? {
+                return Ok(());
+            }
+            let heard = tokio::time::timeout(LOOK, count.changed()).await;
+            if heard.is_ok() {
+                quiet = Instant::now();
+            }
+            if quiet.elapsed() > PATIENCE {
+                return Err(format!("no way out: the session is {status}"));
+            }
+        }
+    }
+
+    async fn status(&self) -> Result<String, Problem> {
+        let path = format!("/v1/sessions/{}", self.session);
+        let session = self.world.get(&path).await;
+        if session.status != StatusCode::OK {
+            return Err(format!("the session is answered with {session:?}"));
+        }
+        Ok(session.body["status"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned())
+    }
+
+    /// Whether nothing is queued, the log ends with an idle, and all of it was heard.
+    async fn rests(&self) -> Result<bool, Problem> {
+        let events = self.events().await?;
+        let queued = events.iter().any(|event| event["processed_at"].is_null());
+        let last = events.iter().rev();
+        let last = last.map(|event| event["type"].as_str().unwrap_or_default());
+        let last = last
+            .filter(|kind| kind.starts_with("session.status_"))
+            .find(|_| true);
+        let told = events.iter().all(|event| {
+            let id = event["id"].as_str().unwrap_or_default();
+            self.heard.has(id)
+        });
+        Ok(!queued && told && last.is_none_or(|kind| kind == "session.status_idle"))
+    }
+
+    /// A deleted session is not found, and its stream said so last.
+    async fn gone(&self) -> Result<(), Problem> {
+        let path = format!("/v1/sessions/{}", self.session);
+        let status = self.world.get(&path).await.status;
+        if status != StatusCode::NOT_FOUND {
+            return Err(format!("a deleted session is answered with {status}"));
+        }
+        self.until(|_| false, "the deletion is not told").await
+    }
+}
