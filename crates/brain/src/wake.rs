@@ -9,6 +9,7 @@ mod execute;
 mod finish;
 mod judge;
 mod sample;
+mod stop;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,21 +21,22 @@ use manyhands_protocol::session::SessionStatus;
 use manyhands_protocol::time::SharedClock;
 use manyhands_protocol::{EventId, Timestamp};
 use manyhands_store::{
-    Append, AppendError, Entry, Error as StoreError, Lease, NewEntry, SessionRecord, Store,
-    UsageTotals,
+    Append, AppendError, Entry, Lease, NewEntry, SessionRecord, Store, UsageTotals,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use self::active::Active;
 use crate::activity::{Activity, Doing};
 use crate::cache::Cache;
 use crate::compaction;
 use crate::config::Config;
 use crate::decide::{Limits, Step, decide};
 use crate::failpoint;
-use crate::history::{self, HistoryError};
+use crate::history;
 use crate::models::Registry;
 use crate::replay::{self, Transcript};
+
+use active::Active;
+pub(crate) use stop::Stop;
 
 /// What all wakes share.
 pub(crate) struct Shared {
@@ -45,51 +47,6 @@ pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
     pub(crate) cache: Cache,
     pub(crate) permits: Arc<Semaphore>,
-}
-
-/// Why a wake stopped before its rest.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Stop {
-    /// Another owner has the session, or it is gone: not our business any more.
-    #[error("the session has another owner, or is gone")]
-    Lost,
-    /// The store failed: another wake may do better.
-    #[error(transparent)]
-    Store(StoreError),
-    /// The session itself cannot be worked on; three times the same and it is quarantined (security LOG-4).
-    #[error("{0}")]
-    Faulty(String),
-    /// The wake did not get on while it did this (security I8).
-    #[error("no progress while {0}")]
-    Stalled(&'static str),
-}
-
-impl From<AppendError> for Stop {
-    fn from(error: AppendError) -> Self {
-        match error {
-            AppendError::StaleEpoch { .. } | AppendError::Gone => Self::Lost,
-            AppendError::UnreadInput => Self::Faulty("an unguarded append was refused".to_owned()),
-            AppendError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<StoreError> for Stop {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Damaged { .. } => Self::Faulty(error.to_string()),
-            other => Self::Store(other),
-        }
-    }
-}
-
-impl From<HistoryError> for Stop {
-    fn from(error: HistoryError) -> Self {
-        match error {
-            HistoryError::Store(error) => error.into(),
-            HistoryError::Unreadable(reason) => Self::Faulty(reason),
-        }
-    }
 }
 
 /// What follows a step.
