@@ -158,7 +158,11 @@ fn unanswered(transcript: &Transcript) -> usize {
             Input::Message(blocks) | Input::System(blocks) => &blocks[..],
             Input::Interrupt => &[],
         });
-    let fresh = transcript.fresh.iter().chain(&transcript.fresh_system);
+    let system = transcript
+        .kept_system
+        .iter()
+        .chain(&transcript.fresh_system);
+    let fresh = transcript.fresh.iter().chain(system);
     fresh.chain(queued).map(|block| bytes(block)).sum()
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Transcript {
     pub(crate) measured: u64,
     /// The summary of all before, until an answer makes it part of a turn.
     pub(crate) summary: Option<Json>,
+    /// The blocks of the system messages before it: as long, and no refusal takes them away (runtime CC-3).
+    pub(crate) kept_system: Vec<Json>,
     /// The calls of the last assistant turn, in the model's order; their results open the next user turn.
     pub(crate) calls: IndexMap<EventId, Call>,
     /// The rest of the next user turn: blocks of messages taken since the last assistant turn.
@@ -137,6 +139,7 @@ impl Transcript {
             + calls.sum::<usize>()
             + queued.sum::<usize>()
             + self.summary.as_deref().map_or(0, str::len)
+            + blocks(&self.kept_system)
             + blocks(&self.fresh)
             + blocks(&self.fresh_system)
     }
@@ -155,7 +158,12 @@ impl Transcript {
         };
         let system = Turn {
             role: Role::System,
-            blocks: self.fresh_system.clone(),
+            blocks: self
+                .kept_system
+                .iter()
+                .chain(&self.fresh_system)
+                .cloned()
+                .collect(),
         };
         let system = Some(system).filter(|turn| !turn.blocks.is_empty());
         std::iter::once(user).chain(system)

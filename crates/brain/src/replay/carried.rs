@@ -53,6 +53,7 @@ impl Carried {
             turns,
             measured: _,
             summary: _,
+            kept_system,
             calls: _,
             fresh,
             fresh_system,
@@ -74,6 +75,7 @@ impl Carried {
         } = transcript.clone();
         let systems = turns.into_iter().filter(|turn| turn.role == Role::System);
         let mut system: Vec<Json> = systems.flat_map(|turn| turn.blocks).collect();
+        system.extend(kept_system);
         system.extend(fresh_system);
         Self {
             system,
@@ -122,9 +124,10 @@ impl Transcript {
             turns: Vec::new(),
             measured: 0,
             summary: Some(compaction::block(&compaction.summary)),
+            kept_system: system,
             calls: IndexMap::new(),
             fresh,
-            fresh_system: system,
+            fresh_system: Vec::new(),
             queued,
             status,
             announced,

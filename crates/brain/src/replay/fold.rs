@@ -185,6 +185,7 @@ impl Transcript {
         }
         self.turns.extend(self.tail());
         self.summary = None;
+        self.kept_system.clear();
         self.fresh.clear();
         self.fresh_system.clear();
         self.measured = record.context_tokens;
@@ -230,9 +231,9 @@ impl Transcript {
         }
     }
 
+    /// What the operator said stays in force: it is text, and nobody who can send a message may take it away.
     fn withhold(&mut self) {
         self.fresh.clear();
-        self.fresh_system.clear();
         for call in self.calls.values_mut() {
             call.result = Some(content::withheld());
         }

@@ -173,10 +173,13 @@ fn withheld_input_leaves_the_context_but_calls_keep_a_result() {
         .result("x", "poison")
         .message("b", "poison")
         .processed("b")
+        .system("s", "brief")
+        .processed("s")
         .private("withheld", json!({}))
         .asked("c", "next");
     let transcript = log.fold();
     let said = conversation(&transcript);
+    assert_eq!(said[3], "s: brief", "SE-9: for all later turns");
     assert!(
         said[2].starts_with("u: result x (The result is withheld") && said[2].ends_with("! | next")
     );

@@ -356,7 +356,8 @@ async fn model_4_an_overflow_right_after_a_summary_is_an_error() {
         Reply::text("Three."),
     ])
     .await;
-    bed.turn("1").await;
+    bed.send(vec![message("1"), system("Be kind.")]).await;
+    bed.seen("session.status_idle", 1).await;
     let log = bed.turn("2").await;
     assert_eq!(
         log[log.len() - 4..],
@@ -372,8 +373,8 @@ async fn model_4_an_overflow_right_after_a_summary_is_an_error() {
     let last = bed.model.request(5).await;
     assert_eq!(
         conversation(&last),
-        [format!("user: {PREFACE}|3")],
-        "what was refused is withheld"
+        [format!("user: {PREFACE}|3"), "system: Be kind.".to_owned()],
+        "what was refused is withheld, and nothing else"
     );
     bed.model.assert_done();
 }
