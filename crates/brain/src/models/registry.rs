@@ -151,7 +151,7 @@ pub enum RegistryError {
         source: std::io::Error,
     },
     /// A script cannot be used.
-    #[error("the script {path}: {source}")]
+    #[error("the script {path} cannot be used")]
     Script {
         /// The file.
         path: PathBuf,

@@ -22,10 +22,10 @@ const DELTA_CHARS: usize = 24;
 #[derive(Debug, thiserror::Error)]
 pub enum ScriptError {
     /// It is not YAML of the documented form.
-    #[error("the script is not of the documented form: {0}")]
+    #[error("it is not of the documented form")]
     Form(#[from] serde_yaml_ng::Error),
     /// A pattern is no regular expression.
-    #[error("the pattern {pattern:?} of the script is no regular expression: {reason}")]
+    #[error("the pattern {pattern:?} is no regular expression: {reason}")]
     Pattern {
         /// The pattern.
         pattern: String,
@@ -33,7 +33,7 @@ pub enum ScriptError {
         reason: String,
     },
     /// A rule could not answer.
-    #[error("{0} of the script has no steps")]
+    #[error("{0} has no steps")]
     NoSteps(String),
 }
 

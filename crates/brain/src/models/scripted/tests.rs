@@ -88,8 +88,10 @@ async fn the_built_in_script_says_what_it_is_and_streams() {
 fn a_script_of_another_form_is_refused_with_its_place() {
     #[track_caller]
     fn check(yaml: &str, expected: &str) {
-        let error = Scripted::parse(yaml).unwrap_err().to_string();
-        assert!(error.contains(expected), "{error}");
+        let error = Scripted::parse(yaml).unwrap_err();
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        let told = format!("{error}: {}", cause.unwrap_or_default());
+        assert!(told.contains(expected), "{told}");
     }
     check("rules: []", "default");
     check("default: {steps: []}", "no steps");
