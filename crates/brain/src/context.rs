@@ -3,6 +3,7 @@
 //! The same log gives the same bytes, and each request's tools, system and messages begin with those of the request
 //! before, apart from the cache marks that move along (invariant I6, runtime CC-5).
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use manyhands_hands::toolset;
@@ -11,7 +12,10 @@ use manyhands_protocol::model::EffortLevel;
 use serde_json::json;
 
 use crate::models::{Request, Resolved, Thinking};
-use crate::replay::{Json, Role, Transcript};
+use crate::replay::{Json, Role, Transcript, Turn};
+
+/// What begins a system message in a user's turn.
+const OPERATOR: &str = r#"{"type":"text","text":"The operator of this session says:"}"#;
 
 const MARK: &str = ",\"cache_control\":{\"type\":\"ephemeral\"}}";
 
@@ -85,7 +89,7 @@ pub(crate) fn build(agent: &Definition, model: &Resolved, transcript: &Transcrip
         }
     }
     body.push_str(",\"messages\":[");
-    push_messages(&mut body, transcript);
+    push_messages(&mut body, model.mid_conversation_system, transcript);
     body.push_str("]}");
     Request { body: body.into() }
 }
@@ -143,18 +147,30 @@ fn system(agent: &Definition) -> Vec<Json> {
 
 /// The conversation. Marks: the end of the last user turn, for the next request, and the end of the user turn before
 /// it, where this request finds what the last one left: a provider looks back only a few blocks from a mark.
-fn push_messages(body: &mut String, transcript: &Transcript) {
-    let turns = &transcript.turns;
-    let before = turns.iter().rposition(|turn| turn.role == Role::User);
+///
+/// For a model that takes no system turns (its entry was changed since they were sent), they are said in the user's.
+fn push_messages(body: &mut String, takes_system: bool, transcript: &Transcript) {
+    let tail: Vec<Turn> = transcript.tail().collect();
+    let turns: Vec<&Turn> = transcript.turns.iter().chain(&tail).collect();
+    let is = |index: usize, role| turns.get(index).is_some_and(|turn| turn.role == role);
+    let users = (0..turns.len())
+        .rev()
+        .filter(|index| is(*index, Role::User));
+    let marked: Vec<usize> = users.take(2).collect();
     for (index, turn) in turns.iter().enumerate() {
-        push_turn(body, turn.role, &turn.blocks, before == Some(index));
-        body.push(',');
-    }
-    for (index, turn) in transcript.tail().enumerate() {
+        if turn.role == Role::System && !takes_system {
+            continue;
+        }
         if index > 0 {
             body.push(',');
         }
-        push_turn(body, turn.role, &turn.blocks, turn.role == Role::User);
+        let mut blocks = Cow::Borrowed(&turn.blocks);
+        if is(index + 1, Role::System) && !takes_system {
+            let said = blocks.to_mut();
+            said.push(OPERATOR.into());
+            said.extend_from_slice(&turns[index + 1].blocks);
+        }
+        push_turn(body, turn.role, &blocks, marked.contains(&index));
     }
 }
 

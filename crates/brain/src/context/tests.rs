@@ -116,6 +116,58 @@ fn ag_10_tools_follow_the_snapshot() {
 }
 
 #[test]
+fn se_9_system_messages_are_turns_or_said_in_the_users() {
+    let log = Log::default()
+        .asked("a", "hi")
+        .system("s", "brief")
+        .processed("s")
+        .said("ok")
+        .asked("b", "more")
+        .system("t", "kind")
+        .processed("t");
+    let told = |takes: bool| {
+        let model = Resolved {
+            mid_conversation_system: takes,
+            ..model()
+        };
+        let request = request(&agent(), &model, &log);
+        let messages = request["messages"].as_array().unwrap().clone();
+        let told = messages.iter().map(|message| {
+            let blocks = message["content"].as_array().unwrap().iter();
+            let texts = blocks.map(|block| {
+                let mark = if block["cache_control"].is_null() {
+                    ""
+                } else {
+                    "*"
+                };
+                format!("{}{mark}", block["text"].as_str().unwrap())
+            });
+            let texts: Vec<String> = texts.collect();
+            format!("{}: {}", message["role"].as_str().unwrap(), texts.join("|"))
+        });
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        told(true),
+        [
+            "user: hi*",
+            "system: brief",
+            "assistant: ok",
+            "user: more*",
+            "system: kind"
+        ]
+    );
+    assert_eq!(
+        told(false),
+        [
+            "user: hi|The operator of this session says:|brief*",
+            "assistant: ok",
+            "user: more|The operator of this session says:|kind*",
+        ]
+    );
+}
+
+#[test]
 fn cc_5_four_marks_at_the_ends_that_stay() {
     let log = Log::default()
         .asked("a", "1")

@@ -227,6 +227,24 @@ async fn sq_13_a_dead_turn_flushes_queued_system_messages_only() {
     );
 }
 
+/// runtime SE-9: a message that the provider refuses takes no system message with it.
+#[tokio::test]
+async fn se_9_a_refused_message_takes_no_system_message_away() {
+    let bed = Bed::new([
+        Reply::bad_request("cannot read the image"),
+        Reply::text("ok"),
+    ])
+    .await;
+    bed.send(vec![message("refused"), system("Be brief.")])
+        .await;
+    bed.seen("session.status_idle", 1).await;
+    bed.turn("2").await;
+    assert_eq!(
+        conversation(&*bed.model.request(2).await),
+        ["user: 2", "system: Be brief."]
+    );
+}
+
 /// invariant I6, runtime SE-9: a restart builds the same requests.
 #[tokio::test]
 async fn i_6_system_turns_are_replayed_byte_for_byte() {
