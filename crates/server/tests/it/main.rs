@@ -15,6 +15,7 @@ mod judging;
 mod reconnects;
 mod rules_agents;
 mod rules_calls;
+mod rules_changes;
 mod rules_doors;
 mod rules_sessions;
 mod rules_streams;
