@@ -1,7 +1,7 @@
 //! What all model endpoints have in common over HTTP: one key, one kind of request, bounded reading, errors without
 //! the key. Redirects are never followed, and silence ends a request, never its length.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -21,7 +21,7 @@ const ERROR_BODY: usize = 64 << 10;
 /// How long silence may last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the request to the answer's headers: a long prompt is read before they come.
+    /// From the request to the answer's first byte: a long prompt is read before it comes.
     pub headers: Duration,
     /// Between two pieces of the answer; providers send pings far more often.
     pub between: Duration,
@@ -63,13 +63,21 @@ pub(super) struct Endpoint {
     pub(super) clock: SharedClock,
 }
 
+/// An answer whose body is not read yet.
+pub(super) struct Answer {
+    response: Response,
+    /// When it was asked for.
+    asked: Instant,
+}
+
 impl Endpoint {
     /// Posts JSON and returns the answer with status 200, its body unread; anything else is an error.
     pub(super) async fn post(
         &self,
         body: Bytes,
         extra: Option<(HeaderName, HeaderValue)>,
-    ) -> Result<Response, Error> {
+    ) -> Result<Answer, Error> {
+        let asked = Instant::now();
         let mut post = self
             .client
             .post(self.url.clone())
@@ -104,20 +112,24 @@ impl Endpoint {
             }
         };
         if response.status() == StatusCode::OK {
-            Ok(response)
+            Ok(Answer { response, asked })
         } else {
             Err(self.refused(response).await)
         }
     }
 
     /// The data of each event of an answer, bounded in size and silence (security MODEL-4).
+    ///
+    /// Some servers send the headers before they read the prompt: the first bytes may come as late as headers may.
     pub(super) fn events(
         &self,
-        response: Response,
+        answer: Answer,
     ) -> impl Stream<Item = Result<String, Error>> + Send {
+        let rest = self.timeouts.headers.saturating_sub(answer.asked.elapsed());
         let events = events(
-            response.bytes_stream(),
+            answer.response.bytes_stream(),
             Caps::default(),
+            rest.max(self.timeouts.between),
             self.timeouts.between,
         );
         events.map(|event| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use sse_stream::SseByteStream;
 
 /// How much of an answer is read before it counts as broken.
@@ -41,10 +41,12 @@ pub(super) enum ReadError {
     Broken(String),
 }
 
-/// The data of each event, in order. Events without data are left out; an unfinished last event is dropped.
+/// The data of each event, in order. Events without data are left out; an unfinished last event is dropped. The first
+/// bytes may take `first`, all others `idle`.
 pub(super) fn events<S, E>(
     bytes: S,
     caps: Caps,
+    first: Duration,
     idle: Duration,
 ) -> impl Stream<Item = Result<String, ReadError>> + Send
 where
@@ -52,12 +54,17 @@ where
     E: std::error::Error + 'static,
 {
     let mut meter = Meter::new(caps);
-    let timed = tokio_stream::StreamExt::timeout(bytes, idle);
-    let capped = timed.map(move |item| match item {
-        Err(_) => Err(ReadError::Silent(idle)),
-        Ok(Err(error)) => Err(ReadError::Broken(chain(&error))),
-        Ok(Ok(bytes)) => meter.admit(&bytes).map(|()| bytes),
+    let begin = Some((Box::pin(bytes), first));
+    let timed = stream::unfold(begin, move |state| async move {
+        let (mut bytes, limit) = state?;
+        match tokio::time::timeout(limit, bytes.next()).await {
+            Err(_) => Some((Err(ReadError::Silent(limit)), None)),
+            Ok(None) => None,
+            Ok(Some(Err(error))) => Some((Err(ReadError::Broken(chain(&error))), None)),
+            Ok(Some(Ok(piece))) => Some((Ok(piece), Some((bytes, idle)))),
+        }
     });
+    let capped = timed.map(move |item| item.and_then(|bytes| meter.admit(&bytes).map(|()| bytes)));
     SseByteStream::new(Box::pin(capped)).filter_map(|item| async {
         match item {
             Ok(event) => event.data.map(Ok),

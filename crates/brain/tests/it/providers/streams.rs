@@ -166,6 +166,27 @@ async fn model_4_silence_is_noticed_and_slowness_is_not() {
     .await;
 }
 
+/// security MODEL-4: a server that sends its headers first and reads the prompt then has as long as one that waits.
+#[tokio::test]
+async fn model_4_the_first_byte_may_take_as_long_as_the_headers() {
+    let timeouts = Timeouts {
+        headers: Duration::from_secs(20),
+        between: Duration::from_millis(100),
+    };
+    each(timeouts, async |stage| {
+        let gate = Gate::new();
+        let mut asking = std::pin::pin!(stage.ask(reply().hold_at(0, &gate)));
+        let early = tokio::time::timeout(Duration::from_millis(400), &mut asking).await;
+        assert!(
+            early.is_err(),
+            "it answered or gave up before the first byte"
+        );
+        gate.open();
+        assert_eq!(shown(&asking.await.0.unwrap()), SHOWN);
+    })
+    .await;
+}
+
 /// runtime IN-2: a request that is given up is cut off at once.
 #[tokio::test]
 async fn in_2_a_request_that_is_given_up_is_cut_off() {
