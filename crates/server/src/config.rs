@@ -263,7 +263,7 @@ fn spec(
         },
         None => Ok(None),
     };
-    let timeouts = Timeouts::default();
+    let timeouts = timeouts(&model, at)?;
     let provider = match model.provider {
         file::Provider::Scripted => ProviderSpec::Scripted {
             script: model.script.or_else(|| script.clone()),
@@ -292,6 +292,27 @@ fn spec(
         effort: model.effort.unwrap_or(knows_effort),
         prices: model.prices.map(|prices| prices.spec(at)).transpose()?,
         ..ModelSpec::new(model.id, provider)
+    })
+}
+
+/// How long an endpoint may be silent: at least a second, at most a day.
+fn timeouts(model: &file::Model, at: &str) -> Result<Timeouts, Error> {
+    let usual = Timeouts::default();
+    let seconds = |name: &str, seconds: Option<u64>, usual: Duration| match seconds {
+        None => Ok(usual),
+        Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+        Some(_) => Err(wrong(
+            format!("{at}.{name}"),
+            "must be from 1 to 86400 seconds",
+        )),
+    };
+    Ok(Timeouts {
+        headers: seconds(
+            "first_byte_seconds",
+            model.first_byte_seconds,
+            usual.headers,
+        )?,
+        between: seconds("silence_seconds", model.silence_seconds, usual.between)?,
     })
 }
 

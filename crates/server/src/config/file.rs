@@ -88,6 +88,8 @@ pub(super) struct Model {
     pub(super) mid_conversation_system: Option<bool>,
     pub(super) max_output: Option<u32>,
     pub(super) output_limit: Option<OutputLimit>,
+    pub(super) first_byte_seconds: Option<u64>,
+    pub(super) silence_seconds: Option<u64>,
     pub(super) thinking: Option<Thinking>,
     pub(super) effort: Option<bool>,
     pub(super) prices: Option<Prices>,

@@ -1,5 +1,7 @@
 //! The effective settings as `manyhands config` prints them: the form of the file, and no secret.
 
+use std::time::Duration;
+
 use manyhands_brain::models::{ModelSpec, OutputLimit, ProviderSpec, Thinking};
 use manyhands_store::Database;
 use secrecy::{ExposeSecret, SecretString};
@@ -107,6 +109,13 @@ fn model(spec: &ModelSpec) -> Value {
     };
     let text = |text: &Option<String>| text.clone().map(Value::from);
     set("id", Some(spec.id.clone().into()));
+    if let ProviderSpec::Anthropic { timeouts, .. } | ProviderSpec::OpenAi { timeouts, .. } =
+        &spec.provider
+    {
+        let seconds = |time: Duration| Some(number(time.as_secs()));
+        set("first_byte_seconds", seconds(timeouts.headers));
+        set("silence_seconds", seconds(timeouts.between));
+    }
     match &spec.provider {
         ProviderSpec::Anthropic { base_url, key, .. } => {
             set("provider", Some("anthropic".into()));

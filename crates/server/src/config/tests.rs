@@ -163,6 +163,7 @@ fn chat_completions_endpoints_are_models_too() {
         max_output = 4096
         output_limit = "max_completion_tokens"
         mid_conversation_system = false
+        first_byte_seconds = 1200
 
         [[models]]
         id = "open"
@@ -191,6 +192,8 @@ fn chat_completions_endpoints_are_models_too() {
         "base_url = \"http://127.0.0.1:8000/v1\"",
         "output_limit = \"max_completion_tokens\"",
         "mid_conversation_system = false",
+        "first_byte_seconds = 1200\nid = \"local\"",
+        "silence_seconds = 90",
         "key = \"(none)\"",
     ] {
         assert!(shown.contains(setting), "{setting}: {shown}");
@@ -301,6 +304,11 @@ fn settings_that_make_no_sense_are_refused_by_name() {
         &model("'scripted'\noutput_limit = 'max_tokens'"),
         &[],
         "models[0]: only a model of provider openai has an output_limit",
+    );
+    refused(
+        &model("'openai'\nbase_url = 'http://x'\nsilence_seconds = 0"),
+        &[],
+        "models[0].silence_seconds: must be from 1 to 86400 seconds",
     );
     refused(
         &model("'openai'\nbase_url = 'localhost:8000'"),
