@@ -8,7 +8,7 @@ use crate::world::Settings;
 /// So many cases of one part take all of them.
 pub(crate) const ENOUGH: u64 = 2_000;
 
-const ALWAYS: [&str; 80] = [
+const ALWAYS: [&str; 86] = [
     "answer: Answered",
     "answer: NotAsked",
     "answer: Open",
@@ -89,6 +89,12 @@ const ALWAYS: [&str; 80] = [
     "taken: user.tool_confirmation",
     "update: 200",
     "update: 400",
+    "why: asking_model",
+    "why: awaiting_answers",
+    "why: awaiting_budget",
+    "why: awaiting_message",
+    "why: ended",
+    "why: running_tools",
 ];
 
 /// The branches that were never taken.

@@ -179,8 +179,9 @@ pub(crate) enum Until {
 }
 
 /// The durable steps of a brain at which it may die.
-pub(crate) const POINTS: [&str; 20] = [
+pub(crate) const POINTS: [&str; 21] = [
     "brain::claimed",
+    "brain::begun",
     "brain::span_start",
     "brain::span_started",
     "brain::answer",

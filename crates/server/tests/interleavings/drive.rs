@@ -188,7 +188,25 @@ impl Life {
         self.until(over, "nothing happens").await?;
         let met = if reached(self) { "reached" } else { "in vain" };
         self.world.count(format!("wait: {met}"));
-        Ok(())
+        self.why().await.map(drop)
+    }
+
+    /// What the server says that the session waits for; empty when the session is gone.
+    async fn why(&self) -> Result<String, Problem> {
+        let path = format!("/v1/manyhands/sessions/{}/why", self.session);
+        let answer = self.world.get(&path).await;
+        if answer.status == StatusCode::NOT_FOUND && self.fate == Fate::Deleted {
+            return Ok(String::new());
+        }
+        let state = answer.body["state"].as_str().unwrap_or_default();
+        let sentence = answer.body["sentence"].as_str().unwrap_or_default();
+        if answer.status != StatusCode::OK || state.is_empty() || sentence.is_empty() {
+            return Err(format!(
+                "what the session waits for is answered with {answer:?}"
+            ));
+        }
+        self.world.count(format!("why: {state}"));
+        Ok(state.to_owned())
     }
 
     /// Waits until something is so; at most as long as nothing is heard for [`PATIENCE`].

@@ -24,6 +24,7 @@ impl Life {
             self.update(json!({"budget": null}), &[]).await?;
         }
         self.settle().await?;
+        self.explained().await?;
         if self.fate == Fate::Archived {
             return Ok(());
         }
@@ -39,10 +40,33 @@ impl Life {
         let after = at.and_then(|at| events.get(at..)).unwrap_or_default();
         let answered = after.iter().any(|event| event["type"] == "agent.message");
         let end = after.last().map(|event| &event["stop_reason"]["type"]);
+        self.explained().await?;
         if !answered || end != Some(&json!("end_turn")) {
             return Err("the last message is not answered".to_owned());
         }
         Ok(())
+    }
+
+    /// A session at rest waits for a message, or for nothing any more.
+    async fn explained(&self) -> Result<(), Problem> {
+        let expected = match self.fate {
+            Fate::Alive => "awaiting_message",
+            Fate::Archived | Fate::Deleted => "ended",
+        };
+        let mut count = self.heard.count.subscribe();
+        let begun = Instant::now();
+        loop {
+            let state = self.why().await?;
+            if state == expected {
+                return Ok(());
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("the session is at rest and said to be {state}"));
+            }
+            // A brain may just be finding out that there is nothing to do.
+            let heard = tokio::time::timeout(LOOK, count.changed());
+            drop(heard.await);
+        }
     }
 
     /// Until the session is at rest with nothing open; what it asks for, it gets.
