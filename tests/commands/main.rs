@@ -1,5 +1,8 @@
 //! The program's commands, run as a person runs them.
 
+mod answers;
+mod bed;
+mod endings;
 mod run;
 mod terminal;
 

@@ -1,11 +1,12 @@
 use std::convert::Infallible;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request as Incoming;
 use axum::http::HeaderMap;
-use serde_json::json;
+use bytes::Bytes;
+use manyhands_protocol::event::Preview;
 
 use super::*;
 
