@@ -1,6 +1,6 @@
 //! A session with a long log: pages of it at any depth, and waking it after a restart.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -42,9 +42,17 @@ pub(crate) async fn run(setup: &Setup, events: usize, wakes: usize) -> Result<Ve
     }
 
     let mut pages = vec![];
+    let mut ends = [0.0; 2];
     for order in ["asc", "desc"] {
-        let listed = walk(&mut chat, order, &mut pages).await?;
-        ensure!(listed >= events, "{listed} events listed, {order}");
+        let walked = walk(&mut chat, order, events).await?;
+        if order == "asc" {
+            let tens = [
+                &walked[..walked.len().min(10)],
+                &walked[walked.len().saturating_sub(10)..],
+            ];
+            ends = tens.map(|ten| Samples::new(ten.to_vec()).median());
+        }
+        pages.extend(walked);
     }
     let pages = Samples::new(pages);
 
@@ -67,9 +75,11 @@ pub(crate) async fn run(setup: &Setup, events: usize, wakes: usize) -> Result<Ve
         )
         .below(150.0)
         .note(format!(
-            "p50 {:.1} ms, slowest {:.1} ms; all pages, both ways; {:.0} events a second made them",
+            "p50 {:.1} ms, slowest {:.1} ms; first ten {:.1} ms, last ten {:.1} ms; all pages, both ways; {:.0} events a second made them",
             pages.median(),
             pages.percentile(100),
+            ends[0],
+            ends[1],
             events as f64 / made_in,
         )),
         Row::new(
@@ -86,20 +96,18 @@ pub(crate) async fn run(setup: &Setup, events: usize, wakes: usize) -> Result<Ve
     ])
 }
 
-/// Asks for all pages in this order; answers with how many events they had.
-async fn walk(
-    chat: &mut Chat,
-    order: &str,
-    samples: &mut Vec<std::time::Duration>,
-) -> Result<usize> {
-    let (mut listed, mut query) = (0, format!("limit={PAGE}&order={order}"));
+/// Asks for all pages in this order, which have so many events at least; answers with how long each took.
+async fn walk(chat: &mut Chat, order: &str, events: usize) -> Result<Vec<Duration>> {
+    let (mut samples, mut listed) = (vec![], 0);
+    let mut query = format!("limit={PAGE}&order={order}");
     loop {
         let started = Instant::now();
         let page = chat.page(&query).await?;
         samples.push(started.elapsed());
         listed += page.data.len();
         let Some(next) = page.next_page else {
-            return Ok(listed);
+            ensure!(listed >= events, "{listed} events listed, {order}");
+            return Ok(samples);
         };
         ensure!(page.data.len() == PAGE, "a page in the middle is not full");
         query = format!("limit={PAGE}&order={order}&page={next}");
