@@ -192,7 +192,7 @@ struct Stream {
 impl Stream {
     /// The next frames, as soon as there are some; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
-        while !self.ended {
+        while !self.ended && !self.follow.is_over() {
             if self.behind {
                 // Boxed, so that a stream that only listens stays small.
                 match Box::pin(self.catch_up()).await {

@@ -27,6 +27,8 @@ pub(super) struct Follow {
     legacy_names: bool,
     /// Announced events that may still get deltas (runtime ST-14: only those whose start was told here).
     started: HashSet<EventId>,
+    /// The end of the session was told.
+    over: bool,
 }
 
 impl Follow {
@@ -38,7 +40,13 @@ impl Follow {
             previews,
             legacy_names,
             started: HashSet::new(),
+            over: false,
         }
+    }
+
+    /// Whether the end of the session was told: no event follows it, and the stream closes (runtime ST-5).
+    pub(super) fn is_over(&self) -> bool {
+        self.over
     }
 
     /// All entries up to here were told.
@@ -95,8 +103,10 @@ impl Follow {
                 );
             }
             self.started.remove(&entry.event_id);
-            if &*entry.type_name == "span.model_request_end" {
-                self.started.clear();
+            match &*entry.type_name {
+                "span.model_request_end" => self.started.clear(),
+                "session.status_terminated" => self.over = true,
+                _ => {}
             }
         }
         self.position = entries
