@@ -54,9 +54,7 @@ pub(super) fn check_shown(life: &Life, rows: &[Row]) -> Result<(), Problem> {
             shown(row, &requests)?;
         }
     }
-    // What a provider refuses leaves the context with all that came with it.
-    let withheld = rows.iter().any(|row| row.kind() == "withheld");
-    if let (Some(last), Fate::Alive, false) = (requests.last(), life.fate, withheld) {
+    if let (Some(last), Fate::Alive) = (requests.last(), life.fate) {
         for row in of("system.message", EntryKind::Event) {
             if !flushed.contains(&row.id()) {
                 shown(row, std::slice::from_ref(last))
