@@ -1,10 +1,8 @@
 //! A case: what one session is made of and what befalls it, generated from a seed.
 
-use std::fmt;
+mod generate;
 
-use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
-use rand::{Rng, SeedableRng};
+use std::fmt;
 
 /// One session's life.
 #[derive(Clone, Debug)]
@@ -204,54 +202,6 @@ pub(crate) const POINTS: [&str; 21] = [
 ];
 
 impl Case {
-    /// The case of a seed: the same one each time.
-    pub(crate) fn generate(seed: u64) -> Self {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let replies = (0..rng.random_range(0..7)).map(|_| reply(&mut rng));
-        let replies = replies.collect();
-        let initial = if rng.random_ratio(1, 6) {
-            rng.random_range(1..4)
-        } else {
-            0
-        };
-        let budget = rng.random_ratio(1, 3).then(|| rng.random_range(1..6));
-        let mut steps = Vec::new();
-        if initial == 0 {
-            steps.push(Step::Send(vec![Input::Message]));
-        }
-        // Armed before anything happens, so that it is passed in most cases.
-        if rng.random_ratio(1, 5) {
-            steps.insert(0, death(&mut rng));
-        }
-        for _ in 0..rng.random_range(1..10) {
-            if rng.random_ratio(2, 3) {
-                steps.push(Step::Await(until(&mut rng)));
-            }
-            steps.push(match budget {
-                Some(_) if rng.random_ratio(1, 5) => budgeting(&mut rng),
-                _ => step(&mut rng),
-            });
-        }
-        if rng.random_ratio(1, 12) {
-            steps.push(Step::Await(Until::Rest));
-            steps.push(if rng.random() {
-                Step::Archive
-            } else {
-                Step::Delete
-            });
-            steps.push(Step::Send(vec![Input::Message]));
-        }
-        Self {
-            seed,
-            initial,
-            budget,
-            replies,
-            steps,
-        }
-    }
-}
-
-impl Case {
     /// Cases that are this one with something left out.
     pub(crate) fn smaller(&self) -> Vec<Self> {
         let without_step = (0..self.steps.len()).rev().map(|place| {
@@ -289,123 +239,5 @@ impl fmt::Display for Case {
             writeln!(formatter, "  {step:?}")?;
         }
         Ok(())
-    }
-}
-
-fn reply(rng: &mut StdRng) -> Reply {
-    const FAULTS: [Fault; 7] = [
-        Fault::Overloaded,
-        Fault::RateLimited,
-        Fault::Failed,
-        Fault::Overflow,
-        Fault::Refused,
-        Fault::Auth,
-        Fault::Billing,
-    ];
-    match rng.random_range(0..30) {
-        0..4 => Reply::Answer {
-            thinks: rng.random_ratio(1, 4),
-            speaks: true,
-            calls: Vec::new(),
-        },
-        4..18 => Reply::Answer {
-            thinks: rng.random_ratio(1, 4),
-            speaks: rng.random(),
-            calls: (0..rng.random_range(1..5)).map(|_| tool_use(rng)).collect(),
-        },
-        18 => Reply::MaxTokens {
-            speaks: rng.random(),
-        },
-        19 => Reply::Refusal,
-        20 => Reply::Nothing,
-        21 => Reply::Blank,
-        22..25 => Reply::Fails(*FAULTS.choose(rng).expect("some")),
-        25..27 => Reply::BreaksOff,
-        27..29 => Reply::FallsSilent,
-        _ => Reply::Slow,
-    }
-}
-
-fn tool_use(rng: &mut StdRng) -> Use {
-    const VERDICTS: [Verdict; 4] = [
-        Verdict::Allows,
-        Verdict::Denies,
-        Verdict::CannotTell,
-        Verdict::Fails,
-    ];
-    match rng.random_range(0..30) {
-        0..5 => Use::Runs,
-        5 => Use::Fails,
-        6 => Use::SaysNothing,
-        7..10 => Use::Hangs,
-        10 => Use::LosesSandbox,
-        11 => Use::Reads,
-        12 => Use::ReadsAndLosesSandbox,
-        13 => Use::Disabled,
-        14 => Use::Unknown,
-        15 => Use::BadInput,
-        16 => Use::NoObject,
-        17..20 => Use::Judged(*VERDICTS.choose(rng).expect("some")),
-        20..25 => Use::Asks,
-        _ => Use::Custom,
-    }
-}
-
-fn step(rng: &mut StdRng) -> Step {
-    match rng.random_range(0..40) {
-        0..20 => Step::Send(inputs(rng)),
-        20..24 => Step::SendBoth(inputs(rng), inputs(rng)),
-        24 => Step::Rename,
-        25..27 => Step::ChangeTools,
-        27 => Step::Archive,
-        28 => Step::Delete,
-        29 => Step::Restart,
-        30 => Step::Crash,
-        31..34 => death(rng),
-        34..36 => Step::LoseSandbox,
-        _ => Step::LetGo,
-    }
-}
-
-fn death(rng: &mut StdRng) -> Step {
-    Step::CrashAt(POINTS.choose(rng).expect("some"), rng.random_range(1..3))
-}
-
-fn budgeting(rng: &mut StdRng) -> Step {
-    match rng.random_range(0..5) {
-        0 => Step::RemoveBudget,
-        _ => Step::SetBudget(rng.random_range(1..12)),
-    }
-}
-
-/// What goes in one request: a message of the operator stands last (runtime SE-8).
-fn inputs(rng: &mut StdRng) -> Vec<Input> {
-    let mut inputs: Vec<Input> = (0..rng.random_range(1..4)).map(|_| input(rng)).collect();
-    if rng.random_ratio(1, 6) {
-        if rng.random_ratio(1, 3) {
-            inputs.clear();
-        }
-        inputs.push(Input::System);
-    }
-    inputs
-}
-
-fn input(rng: &mut StdRng) -> Input {
-    match rng.random_range(0..20) {
-        0..7 => Input::Message,
-        7..9 => Input::Interrupt,
-        9..16 => Input::Answer(Target::Open),
-        16..18 => Input::Answer(Target::Answered),
-        18 => Input::Answer(Target::NotAsked),
-        _ => Input::Answer(Target::Unknown),
-    }
-}
-
-fn until(rng: &mut StdRng) -> Until {
-    match rng.random_range(0..8) {
-        0..3 => Until::Events(rng.random_range(1..9)),
-        3..5 => Until::OpenCall,
-        5 => Until::Asked,
-        _ => Until::Rest,
     }
 }
