@@ -29,7 +29,10 @@ pub(super) async fn create(client: &Client, args: &Args, task: &str) -> Result<S
     };
     let agent = match &args.agent {
         Some(id) => id.to_string(),
-        None => own_agent(client).await?.id.to_string(),
+        None => own_agent(client, args.model.as_deref())
+            .await?
+            .id
+            .to_string(),
     };
     let title: String = task
         .lines()
@@ -65,7 +68,8 @@ fn agent_param(id: &str, model: Option<&str>, system: Option<&str>) -> Value {
     agent
 }
 
-async fn own_agent(client: &Client) -> Result<Agent, Error> {
+/// The agent that this command keeps. A new one gets the model that is asked for: a server may know no other.
+async fn own_agent(client: &Client, model: Option<&str>) -> Result<Agent, Error> {
     let (key, value) = MARK;
     let ours = |agent: &Agent| agent.metadata.get(key).is_some_and(|found| found == value);
     if let Some(agent) = client.find_agent(ours).await? {
@@ -73,7 +77,7 @@ async fn own_agent(client: &Client) -> Result<Agent, Error> {
     }
     let params = json!({
         "name": NAME,
-        "model": MODEL,
+        "model": model.unwrap_or(MODEL),
         "system": SYSTEM,
         "tools": [{"type": "agent_toolset_20260401"}],
         "metadata": {key: value},
