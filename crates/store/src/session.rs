@@ -131,6 +131,8 @@ pub struct SessionState {
     pub calls: Vec<OpenCall>,
     /// How many client events are queued and not processed.
     pub queued: u64,
+    /// Whether a brain is wanted or at work: an idle session may be about to go on.
+    pub wanted: bool,
     /// The store's time of this write.
     pub now: Timestamp,
 }

@@ -105,7 +105,7 @@ impl Wake {
             ids.into_iter()
                 .map(|event_id| NewEntry::Processed { event_id }),
         );
-        if idle && open.is_empty() {
+        if idle && open.is_empty() && !self.transcript.owes_answer {
             // Nothing was stopped: only the interrupt is marked as seen (runtime IN-8).
             self.append(Append {
                 entries,

@@ -419,3 +419,22 @@ async fn lc_2_a_message_during_a_resumption_says_once_that_the_session_runs() {
         ]
     );
 }
+
+/// runtime IN-2, BU-9: an interrupt that follows a raise at once stops the turn that was about to go on.
+#[tokio::test]
+async fn in_2_an_interrupt_right_behind_a_raise_stops_what_would_go_on() {
+    let mut bed = capped_asleep(10, [bash("toolu_1", 10), text("Hello.", 1)]).await;
+    let gate = Gate::new();
+    bed.config.probe = Some(hold_at("brain::resume", 1, &gate));
+    bed.wake();
+    bed.turn("Go").await;
+    bed.set_budget(Some(20)).await;
+    gate.reached().await;
+    bed.send(vec![interrupt()]).await;
+    gate.open();
+    bed.seen("session.status_idle", 2).await;
+    assert_eq!(ending(&bed).await[2], "session.status_idle: end_turn");
+    assert_eq!(bed.model.hits(), 1, "nothing was asked");
+    bed.turn("Hello").await;
+    bed.model.assert_done();
+}

@@ -211,7 +211,8 @@ impl Admission<'_> {
         let body = EventBody::UserInterrupt {
             session_thread_id: thread,
         };
-        if !self.idle || self.waiting {
+        // An idle session whose brain is wanted may be about to go on with a turn that a budget had stopped.
+        if !self.idle || self.waiting || self.state.wanted {
             self.taken.interrupts += 1;
             return Ok(self.queue(body));
         }

@@ -28,7 +28,8 @@ pub(super) async fn lock_state(
                 record_columns!(),
                 ", CASE WHEN s.holder IN (SELECT id FROM living) THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END,
                  (SELECT COUNT(*) FROM inbox i WHERE i.session_id = s.id),
-                 (SELECT COUNT(*) FROM calls c WHERE c.session_id = s.id AND c.answer IS NULL)
+                 (SELECT COUNT(*) FROM calls c WHERE c.session_id = s.id AND c.answer IS NULL),
+                 s.wants_brain
                  FROM ",
                 record_tables!(),
                 " WHERE s.id = $1 AND s.workspace = $2"
@@ -49,6 +50,7 @@ pub(super) async fn lock_state(
         record,
         calls,
         queued,
+        wanted: row.int(RECORD_COLUMNS + 3)? == 1,
         now,
     };
     Ok(Some((state, held)))

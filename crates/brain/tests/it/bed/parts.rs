@@ -75,7 +75,7 @@ pub(super) fn admit(
         let mut queued = body.is_queued_on_receipt();
         let mut confirmed = None;
         match &body {
-            EventBody::UserInterrupt { .. } if idle && !waiting => queued = false,
+            EventBody::UserInterrupt { .. } if idle && !waiting && !state.wanted => queued = false,
             EventBody::UserInterrupt { .. } => interrupts = true,
             EventBody::UserCustomToolResult {
                 custom_tool_use_id, ..

@@ -81,6 +81,7 @@ fn state(status: SessionStatus, calls: &[(&str, Option<&str>)]) -> SessionState 
         },
         calls: calls.iter().map(call).collect(),
         queued: 0,
+        wanted: false,
         now,
     }
 }
@@ -221,6 +222,18 @@ fn se_6_in_8_an_interrupt_is_queued_only_where_it_stops_something() {
         &["user.interrupt"],
         false,
         false,
+    );
+    // A raised budget is about to let a turn go on.
+    let resuming = SessionState {
+        wanted: true,
+        ..state(SessionStatus::Idle, &[])
+    };
+    check(
+        &resuming,
+        vec![interrupt()],
+        &["user.interrupt?"],
+        false,
+        true,
     );
     let waiting = state(SessionStatus::Idle, &[("sevt_1", None)]);
     check(

@@ -39,6 +39,7 @@ fn state(status: SessionStatus, budget: Option<u64>, token_cost: u64) -> Session
         },
         calls: Vec::new(),
         queued: 0,
+        wanted: false,
         now,
     }
 }
