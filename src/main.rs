@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use manyhands_server::Failure;
-use manyhands_server::commands::{config, doctor, keys, serve};
+use manyhands_server::commands::{config, doctor, keys, serve, verify};
 
 /// The open, self-hosted platform for managed agents.
 #[derive(Debug, Parser)]
@@ -30,6 +30,8 @@ enum Command {
     Config(config::Args),
     /// Make, list and revoke API keys.
     Keys(keys::Args),
+    /// Look for damage in everything that is stored.
+    Verify(verify::Args),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => return manyhands_cli::run::run(args).await,
+        Command::Verify(args) => return Ok(verify::run(args).await),
         Command::Quickstart(args) => manyhands_cli::quickstart::run(args).await,
         Command::Why(args) => manyhands_cli::why::run(args).await,
         Command::Serve(args) => serve::run(args).await,

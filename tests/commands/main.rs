@@ -5,6 +5,7 @@ mod bed;
 mod endings;
 mod run;
 mod terminal;
+mod verify;
 
 use std::path::Path;
 use std::process::Output;

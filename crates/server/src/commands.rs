@@ -4,3 +4,4 @@ pub mod config;
 pub mod doctor;
 pub mod keys;
 pub mod serve;
+pub mod verify;

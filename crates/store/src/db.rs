@@ -4,6 +4,7 @@
 //! transaction ([`Tx`]), runs to its end even when its caller has gone, and is acknowledged after the commit.
 
 mod postgres;
+mod reader;
 mod row;
 mod sqlite;
 mod tx;
@@ -17,6 +18,7 @@ use sqlx::error::ErrorKind;
 use tokio::sync::oneshot;
 
 pub(crate) use postgres::Postgres;
+pub(crate) use reader::{Beside, Reader};
 pub(crate) use row::{Row, Value, values};
 pub(crate) use sqlite::Sqlite;
 pub(crate) use tx::{Lock, Tx};

@@ -36,6 +36,8 @@ macro_rules! key_columns {
         "id, workspace, body, created_at, revoked_at"
     };
 }
+pub(crate) use key_columns;
+
 /// The part of a key's row that is text of people, as stored.
 #[derive(Serialize, Deserialize)]
 struct Body {
@@ -162,7 +164,8 @@ impl Store {
     }
 }
 
-fn key_of(row: &Row) -> Result<ApiKey, Error> {
+/// Reads a key from its columns.
+pub(crate) fn key_of(row: &Row) -> Result<ApiKey, Error> {
     let damaged = |reason: String| Error::Damaged {
         item: format!("key {}", row.text(0).unwrap_or("?")),
         reason,

@@ -21,6 +21,7 @@ pub mod session;
 mod store;
 mod strays;
 pub mod tail;
+pub mod verify;
 
 pub use entry::{Entry, EntryKind, NewEntry};
 pub use error::{AppendError, Error};

@@ -281,28 +281,29 @@ fn damaged(session: &SessionId, position: i64, reason: &str) -> Error {
 /// Reads an entry from its columns and verifies it.
 pub(crate) fn entry_of(session: &SessionId, row: &Row) -> Result<Entry, Error> {
     let position = row.int(0)?;
-    let read = || -> Result<(Entry, i64), Error> {
-        let wrong = |reason: String| damaged(session, position, &reason);
-        let kind = match row.int(1)? {
+    let read = || -> Result<(Entry, i64), String> {
+        let text = |column| row.text(column).map_err(|error| error.to_string());
+        let int = |column| row.int(column).map_err(|error| error.to_string());
+        let kind = match int(1)? {
             0 => EntryKind::Event,
             1 => EntryKind::Processed,
             2 => EntryKind::Private,
-            kind => return Err(wrong(format!("its kind is {kind}"))),
+            kind => return Err(format!("its kind is {kind}")),
         };
         let entry = Entry {
             position,
             kind,
-            event_id: EventId::parse(row.text(2)?).map_err(|error| wrong(error.to_string()))?,
-            type_name: row.text(3)?.into(),
-            thread_id: ThreadId::parse(row.text(4)?).map_err(|error| wrong(error.to_string()))?,
-            body: row.text(5)?.into(),
-            processed_at: row.optional_time(6)?,
-            created_at: row.time(7)?,
-            epoch: row.int(8)?,
+            event_id: EventId::parse(text(2)?).map_err(|error| error.to_string())?,
+            type_name: text(3)?.into(),
+            thread_id: ThreadId::parse(text(4)?).map_err(|error| error.to_string())?,
+            body: text(5)?.into(),
+            processed_at: row.optional_time(6).map_err(|error| error.to_string())?,
+            created_at: row.time(7).map_err(|error| error.to_string())?,
+            epoch: int(8)?,
         };
-        Ok((entry, row.int(9)?))
+        Ok((entry, int(9)?))
     };
-    let (entry, stored) = read().map_err(|error| damaged(session, position, &error.to_string()))?;
+    let (entry, stored) = read().map_err(|reason| damaged(session, position, &reason))?;
     if i64::from(checksum(session, &entry)) != stored {
         return Err(damaged(session, position, "its checksum does not match"));
     }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::NewEntry;
 
+pub(crate) use read::{record_columns, record_of, record_tables};
 pub(crate) use write::{transition, write_drafts};
 
 /// Tokens a session used in all; cumulative (runtime US-1).

@@ -19,7 +19,7 @@ use super::{Job, Row, Sql, Value, migration_error, sort_error};
 use crate::error::Error;
 use crate::failpoint::failpoint;
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
+pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
 
 const CONNECTIONS: u32 = 16;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);

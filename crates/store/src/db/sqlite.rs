@@ -26,13 +26,13 @@ pub(super) const FULL: u32 = 13;
 pub(super) const SHARED_MEMORY_SIZE: u32 = 4874;
 pub(super) const NOT_A_DATABASE: u32 = 26;
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
+pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// How many jobs may wait for the writer; more wait in their callers.
 const WAITING_JOBS: usize = 1024;
 const READERS: u32 = 4;
 /// Writer and readers wait so long for each other before a statement fails.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A SQLite database in a data directory that this process holds.
 pub(crate) struct Sqlite {

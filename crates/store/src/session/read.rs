@@ -23,7 +23,7 @@ macro_rules! record_columns {
          s.input_position, s.epoch"
     };
 }
-pub(super) use record_columns;
+pub(crate) use record_columns;
 
 /// How many they are.
 pub(super) const RECORD_COLUMNS: usize = 16;
@@ -34,7 +34,7 @@ macro_rules! record_tables {
         "sessions s JOIN session_profiles p ON p.session_id = s.id"
     };
 }
-pub(super) use record_tables;
+pub(crate) use record_tables;
 
 /// The part of a session that hardly changes, as stored.
 #[derive(Serialize, Deserialize)]
@@ -47,7 +47,7 @@ pub(super) struct Profile<'a> {
 }
 
 /// Reads a session from its columns.
-pub(super) fn record_of(row: &Row) -> Result<SessionRecord, Error> {
+pub(crate) fn record_of(row: &Row) -> Result<SessionRecord, Error> {
     let read = || -> Result<SessionRecord, String> {
         let text = |column| row.text(column).map_err(|error| error.to_string());
         let int = |column| row.int(column).map_err(|error| error.to_string());

@@ -31,3 +31,4 @@ mod resources;
 mod session;
 mod strays;
 mod tail;
+mod verify;

@@ -1,0 +1,154 @@
+//! What was configured: workspaces, keys, agents and environments, each read as the server would read it.
+
+use manyhands_protocol::agent::Agent;
+use manyhands_protocol::environment::Environment;
+use manyhands_protocol::{AgentId, WorkspaceId};
+
+use super::{PAGE, Verifier};
+use crate::db::{Row, Value, values};
+use crate::error::Error;
+use crate::key::{key_columns, key_of};
+
+/// A kind of resource: how its rows are read and judged. The first columns of a row are its key.
+struct Kind {
+    name: &'static str,
+    /// Takes the last row's key, and how many rows.
+    sql: &'static str,
+    /// What every key comes after.
+    start: fn() -> Vec<Value>,
+    key: fn(&Row) -> Result<Vec<Value>, Error>,
+    item: fn(&Row) -> Result<String, Error>,
+    judge: fn(&Row) -> Result<(), String>,
+}
+
+const KINDS: [Kind; 5] = [
+    Kind {
+        name: "workspaces",
+        sql: "SELECT id FROM workspaces WHERE id > $1 ORDER BY id LIMIT $2",
+        start: text_start,
+        key: text_key,
+        item: |row| Ok(format!("workspace {}", row.text(0)?)),
+        judge: |row| parsed(WorkspaceId::parse(text(row, 0)?)),
+    },
+    Kind {
+        name: "API keys",
+        sql: concat!(
+            "SELECT ",
+            key_columns!(),
+            ", CAST(LENGTH(hash) AS BIGINT) FROM api_keys WHERE id > $1 ORDER BY id LIMIT $2"
+        ),
+        start: text_start,
+        key: text_key,
+        item: |row| Ok(format!("key {}", row.text(0)?)),
+        judge: |row| {
+            key_of(row).map_err(|error| reason(&error))?;
+            match row.int(5) {
+                Ok(32) => Ok(()),
+                _ => Err("its hash is not one of 32 bytes".to_owned()),
+            }
+        },
+    },
+    Kind {
+        name: "agents",
+        sql: "SELECT a.id, a.version, v.version FROM agents a
+              LEFT JOIN agent_versions v ON v.agent_id = a.id AND v.version = a.version
+              WHERE a.id > $1 ORDER BY a.id LIMIT $2",
+        start: text_start,
+        key: text_key,
+        item: |row| Ok(format!("agent {}", row.text(0)?)),
+        judge: |row| {
+            parsed(AgentId::parse(text(row, 0)?))?;
+            match row.optional_int(2) {
+                Ok(Some(_)) => Ok(()),
+                _ => Err("its latest version is missing".to_owned()),
+            }
+        },
+    },
+    Kind {
+        name: "versions of agents",
+        sql: "SELECT v.agent_id, v.version, v.body, a.id FROM agent_versions v
+              LEFT JOIN agents a ON a.id = v.agent_id
+              WHERE (v.agent_id, v.version) > ($1, $2) ORDER BY v.agent_id, v.version LIMIT $3",
+        start: || values!["", i64::MIN],
+        key: |row| Ok(values![row.text(0)?, row.int(1)?]),
+        item: |row| Ok(format!("version {} of agent {}", row.int(1)?, row.text(0)?)),
+        judge: |row| {
+            let agent: Agent = parse(row, 2)?;
+            if agent.id.as_str() != text(row, 0)? || row.int(1) != Ok(i64::from(agent.version)) {
+                return Err("its body is that of another version".to_owned());
+            }
+            match row.optional_text(3) {
+                Ok(Some(_)) => Ok(()),
+                _ => Err("its agent is missing".to_owned()),
+            }
+        },
+    },
+    Kind {
+        name: "environments",
+        sql: "SELECT id, body FROM environments WHERE id > $1 ORDER BY id LIMIT $2",
+        start: text_start,
+        key: text_key,
+        item: |row| Ok(format!("environment {}", row.text(0)?)),
+        judge: |row| {
+            let environment: Environment = parse(row, 1)?;
+            if environment.id.as_str() == text(row, 0)? {
+                Ok(())
+            } else {
+                Err("its body is that of another environment".to_owned())
+            }
+        },
+    },
+];
+
+fn text_start() -> Vec<Value> {
+    values![""]
+}
+
+fn text_key(row: &Row) -> Result<Vec<Value>, Error> {
+    Ok(values![row.text(0)?])
+}
+
+fn text(row: &Row, column: usize) -> Result<&str, String> {
+    row.text(column).map_err(|error| error.to_string())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(row: &Row, column: usize) -> Result<T, String> {
+    serde_json::from_str(text(row, column)?).map_err(|error| error.to_string())
+}
+
+fn parsed<T, E: ToString>(parsed: Result<T, E>) -> Result<(), String> {
+    parsed.map(drop).map_err(|error| error.to_string())
+}
+
+/// An error's own words, without the item it names.
+pub(super) fn reason(error: &Error) -> String {
+    match error {
+        Error::Damaged { reason, .. } => reason.clone(),
+        error => error.to_string(),
+    }
+}
+
+/// Reads all resources.
+pub(super) async fn verify(verifier: &mut Verifier<'_>) -> Result<(), Error> {
+    for kind in &KINDS {
+        let mut after = (kind.start)();
+        loop {
+            let mut values = after.clone();
+            values.push(PAGE.into());
+            let rows = verifier.reader.all(kind.sql, values).await;
+            let Some(rows) = verifier.heed(kind.name, rows)? else {
+                break;
+            };
+            let Some(last) = rows.last() else { break };
+            after = (kind.key)(last)?;
+            for row in &rows {
+                verifier.counts.resources += 1;
+                if let Err(reason) = (kind.judge)(row) {
+                    verifier.damaged((kind.item)(row)?, reason);
+                }
+            }
+            verifier.progress();
+        }
+    }
+    Ok(())
+}
