@@ -1,0 +1,83 @@
+//! What SQLite did to the files of one directory, in order.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One file through all its life; a name that is removed and made again is another file.
+pub(crate) type FileId = usize;
+
+/// One thing that was done. A place in the journal is the number of things done before.
+#[derive(Debug)]
+pub(crate) enum Op {
+    /// A name was made for a new, empty file.
+    Create { name: String, file: FileId },
+    /// A name was removed.
+    Delete { name: String },
+    /// Bytes were written.
+    Write {
+        file: FileId,
+        offset: usize,
+        bytes: Box<[u8]>,
+    },
+    /// A file was cut to a length in bytes.
+    Truncate { file: FileId, length: usize },
+    /// All of a file that was done before the place `covers` is on the disk now.
+    Sync { file: FileId, covers: usize },
+    /// All names made or removed before the place `covers` are on the disk now.
+    SyncDirectory { covers: usize },
+}
+
+/// Takes the journal of one directory.
+#[derive(Default)]
+pub(crate) struct Recorder(Mutex<Journal>);
+
+#[derive(Default)]
+struct Journal {
+    ops: Vec<Op>,
+    names: HashMap<String, FileId>,
+    files: usize,
+}
+
+impl Recorder {
+    fn lock(&self) -> MutexGuard<'_, Journal> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How much was done by now.
+    pub(crate) fn place(&self) -> usize {
+        self.lock().ops.len()
+    }
+
+    /// A file was opened, and made if nobody knew it.
+    pub(crate) fn opened(&self, name: &str) -> FileId {
+        let mut journal = self.lock();
+        if let Some(file) = journal.names.get(name) {
+            return *file;
+        }
+        let file = journal.files;
+        journal.files += 1;
+        journal.names.insert(name.to_owned(), file);
+        let name = name.to_owned();
+        journal.ops.push(Op::Create { name, file });
+        file
+    }
+
+    /// A name was removed; nothing happens when it was not there.
+    pub(crate) fn deleted(&self, name: &str) {
+        let mut journal = self.lock();
+        if journal.names.remove(name).is_some() {
+            let name = name.to_owned();
+            journal.ops.push(Op::Delete { name });
+        }
+    }
+
+    /// Anything else happened.
+    pub(crate) fn did(&self, op: Op) {
+        self.lock().ops.push(op);
+    }
+
+    /// The journal up to now; the recorder starts again.
+    pub(crate) fn take(&self) -> Vec<Op> {
+        std::mem::take(&mut *self.lock()).ops
+    }
+}
