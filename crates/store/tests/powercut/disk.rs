@@ -78,6 +78,13 @@ pub(crate) fn image(ops: &[Op], cut: Cut, rng: &mut StdRng) -> Image {
             Op::Sync { file, covers } => {
                 files.entry(*file).or_default().sync(*covers, write);
             }
+            Op::FailedSync { file, covers } => {
+                let file = files.entry(*file).or_default();
+                let kept = file.since.partition_point(|(place, _)| place < covers);
+                for (_, op) in file.since.drain(..kept) {
+                    settle(&mut file.durable, op, cut.fate, rng);
+                }
+            }
             Op::SyncDirectory { covers } => names.sync(*covers, rename),
         }
     }
@@ -90,11 +97,7 @@ pub(crate) fn image(ops: &[Op], cut: Cut, rng: &mut StdRng) -> Image {
     for (name, file) in names.durable {
         let mut found = files.remove(&file).unwrap_or_default();
         for (_, op) in &found.since {
-            if cut.fate == Fate::Mixed && rng.random_bool(0.3) {
-                tear(&mut found.durable, op, rng);
-            } else if happens(cut.fate, rng) {
-                write(&mut found.durable, op);
-            }
+            settle(&mut found.durable, op, cut.fate, rng);
         }
         image.insert(name, found.durable);
     }
@@ -115,6 +118,15 @@ fn happens(fate: Fate, rng: &mut StdRng) -> bool {
         Fate::Lost => false,
         Fate::Kept => true,
         Fate::Mixed => rng.random_bool(0.5),
+    }
+}
+
+/// What was done and not synced meets its fate.
+fn settle(content: &mut Vec<u8>, op: &Op, fate: Fate, rng: &mut StdRng) {
+    if fate == Fate::Mixed && rng.random_bool(0.3) {
+        tear(content, op, rng);
+    } else if happens(fate, rng) {
+        write(content, op);
     }
 }
 
@@ -207,6 +219,25 @@ mod tests {
         );
         assert_eq!(after(6, Fate::Kept, 0), Image::new());
         assert_eq!(after(6, Fate::Lost, 0), synced);
+    }
+
+    #[test]
+    fn what_a_failed_sync_has_lost_no_later_one_brings_back() {
+        let mut ops = ops();
+        ops.truncate(5);
+        ops.push(Op::FailedSync { file: 0, covers: 5 });
+        ops.push(Op::Sync { file: 0, covers: 6 });
+        let after = |fate| {
+            let (at, lies_from) = (ops.len(), usize::MAX);
+            let cut = Cut {
+                at,
+                fate,
+                lies_from,
+            };
+            image(&ops, cut, &mut StdRng::seed_from_u64(0))["a"].len()
+        };
+        assert_eq!(after(Fate::Lost), 2 * SECTOR);
+        assert_eq!(after(Fate::Kept), 2 * SECTOR + 100);
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub(crate) enum Op {
     Truncate { file: FileId, length: usize },
     /// All of a file that was done before the place `covers` is on the disk now.
     Sync { file: FileId, covers: usize },
+    /// The disk has failed to keep what was done to a file before the place `covers`. The system counts it as written
+    /// all the same: a later sync of the file says nothing about it.
+    FailedSync { file: FileId, covers: usize },
     /// All names made or removed before the place `covers` are on the disk now.
     SyncDirectory { covers: usize },
 }
@@ -36,6 +39,8 @@ struct Journal {
     ops: Vec<Op>,
     names: HashMap<String, FileId>,
     files: usize,
+    /// The next sync of a file fails.
+    failing: bool,
 }
 
 impl Recorder {
@@ -74,6 +79,16 @@ impl Recorder {
     /// Anything else happened.
     pub(crate) fn did(&self, op: Op) {
         self.lock().ops.push(op);
+    }
+
+    /// Lets the next sync of a file fail.
+    pub(crate) fn fail_next_sync(&self) {
+        self.lock().failing = true;
+    }
+
+    /// Whether a sync that begins now fails, and the next one does not; afterwards nothing fails any more.
+    pub(crate) fn takes_failure(&self) -> bool {
+        std::mem::take(&mut self.lock().failing)
     }
 
     /// The journal up to now; the recorder starts again.

@@ -9,6 +9,7 @@
 
 mod check;
 mod disk;
+mod failing;
 mod fixtures;
 mod journal;
 mod ledger;
@@ -89,6 +90,25 @@ async fn log_1_a_disk_that_lies_about_syncing_is_found_out() {
     for choices in 0..5 {
         let mixed = outcome(&recording, cut(Fate::Mixed, at / 2), choices).await;
         assert!(mixed.is_err(), "choices {choices}");
+    }
+}
+
+/// Also LOG-1: what a failed sync has not kept is not acknowledged, and what is written after it stands without it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_2_a_failed_sync_refuses_its_write_and_takes_nothing_else_along() {
+    for seed in 0..4 {
+        let directory = directory();
+        let (recording, failures) = failing::record(directory.path(), seed).await;
+        assert!(failures > 0, "seed {seed}");
+        for choices in 0..5 {
+            let cut = Cut {
+                at: recording.ops.len(),
+                fate: [Fate::Lost, Fate::Kept, Fate::Mixed][choices.min(2)],
+                lies_from: usize::MAX,
+            };
+            let checked = outcome(&recording, cut, choices as u64).await;
+            assert_eq!(checked, Ok(()), "seed {seed}, {cut:?}, choices {choices}");
+        }
     }
 }
 

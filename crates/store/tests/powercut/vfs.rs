@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use libsqlite3_sys::{
-    SQLITE_IOERR, SQLITE_OK, SQLITE_OPEN_CREATE, SQLITE_OPEN_MAIN_JOURNAL,
+    SQLITE_IOERR, SQLITE_IOERR_FSYNC, SQLITE_OK, SQLITE_OPEN_CREATE, SQLITE_OPEN_MAIN_JOURNAL,
     SQLITE_OPEN_SUPER_JOURNAL, SQLITE_OPEN_WAL, sqlite3_file, sqlite3_filename, sqlite3_initialize,
     sqlite3_int64, sqlite3_io_methods, sqlite3_vfs, sqlite3_vfs_find, sqlite3_vfs_register,
 };
@@ -213,6 +213,14 @@ unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
         return SQLITE_IOERR;
     };
     let covers = known.recorder.place();
+    if known.recorder.takes_failure() {
+        let file_id = known.file;
+        known.recorder.did(Op::FailedSync {
+            file: file_id,
+            covers,
+        });
+        return SQLITE_IOERR_FSYNC;
+    }
     // SAFETY: the real method of this file, with SQLite's arguments.
     let result = unsafe { sync(file, flags) };
     if result == SQLITE_OK {

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use manyhands_protocol::session::SessionStatus;
 use manyhands_protocol::{EventId, SessionId, WorkspaceId};
 use manyhands_store::{
-    Append, AppendError, Change, Config, Database, Entry, NewEntry, NewSession, Store, UsageTotals,
+    Append, AppendError, Change, Config, Database, Entry, Error, NewEntry, NewSession, Store,
+    UsageTotals,
 };
 use manyhands_testkit::clock::TestClock;
 use rand::rngs::StdRng;
@@ -33,7 +34,7 @@ pub(crate) struct Recording {
 }
 
 /// Opens the store in a directory.
-pub(crate) async fn open(directory: &Path) -> Result<Store, manyhands_store::Error> {
+pub(crate) async fn open(directory: &Path) -> Result<Store, Error> {
     Store::open(Config {
         database: Database::Sqlite {
             directory: directory.to_owned(),
@@ -47,42 +48,13 @@ pub(crate) async fn open(directory: &Path) -> Result<Store, manyhands_store::Err
 pub(crate) async fn record(directory: &Path, seed: u64) -> Recording {
     let directory = directory.canonicalize().unwrap();
     let recorder = vfs::watch(&directory);
-    let timed = |asked| Span {
-        asked,
-        acknowledged: recorder.place(),
-    };
-
     let store = open(&directory).await.unwrap();
-    let asked = recorder.place();
-    let workspace = store.default_workspace().await.unwrap();
-    let workspace = (timed(asked), workspace);
-    let (agent, environment) = (agent(), environment());
-    let asked = recorder.place();
-    store.insert_agent(&workspace.1, &agent).await.unwrap();
-    let agent = (timed(asked), agent);
-    let asked = recorder.place();
-    store
-        .insert_environment(&workspace.1, &environment)
-        .await
-        .unwrap();
-    let environment = (timed(asked), environment);
-
+    let mut ledger = set_up(&store, &recorder).await;
     let mut lives = Vec::new();
     for number in 0..SESSIONS {
-        let life = Life {
-            store: store.clone(),
-            directory: directory.clone(),
-            recorder: Arc::clone(&recorder),
-            workspace: workspace.1.clone(),
-            history: Mutex::new(History {
-                id: SessionId::generate(),
-                steps: Vec::new(),
-                grants: Vec::new(),
-                deleted: None,
-            }),
-            seed: seed.wrapping_mul(1000).wrapping_add(number as u64),
-        };
-        let new = new_session(&workspace.1, &agent.1, &environment.1, life.id());
+        let seed = seed.wrapping_mul(1000).wrapping_add(number as u64);
+        let life = Life::new(&store, &directory, &recorder, &ledger, seed);
+        let new = first(&ledger, &life);
         lives.push((life, Some(new)));
     }
     lives = live(lives, 1).await;
@@ -98,20 +70,41 @@ pub(crate) async fn record(directory: &Path, seed: u64) -> Recording {
     store.close().await;
     vfs::forget(&directory);
 
-    let histories = lives.into_iter().map(|(life, _)| {
-        let mut history = life.history.into_inner().unwrap();
-        history.seal();
-        history
-    });
-    Recording {
-        ledger: Ledger {
-            workspace,
-            agent,
-            environment,
-            histories: histories.collect(),
-        },
-        ops: recorder.take(),
+    for (life, _) in lives {
+        ledger.histories.push(life.sealed());
     }
+    let ops = recorder.take();
+    Recording { ledger, ops }
+}
+
+/// What all sessions share, made in a new store.
+pub(crate) async fn set_up(store: &Store, recorder: &Recorder) -> Ledger {
+    let timed = |asked| Span {
+        asked,
+        acknowledged: recorder.place(),
+    };
+    let asked = recorder.place();
+    let workspace = store.default_workspace().await.unwrap();
+    let workspace = (timed(asked), workspace);
+    let (agent, environment) = (agent(), environment());
+    let asked = recorder.place();
+    store.insert_agent(&workspace.1, &agent).await.unwrap();
+    let agent = (timed(asked), agent);
+    let asked = recorder.place();
+    let inserted = store.insert_environment(&workspace.1, &environment).await;
+    inserted.unwrap();
+    Ledger {
+        environment: (timed(asked), environment),
+        workspace,
+        agent,
+        histories: Vec::new(),
+    }
+}
+
+/// A session's beginning.
+pub(crate) fn first(ledger: &Ledger, life: &Life) -> NewSession {
+    let (agent, environment) = (&ledger.agent.1, &ledger.environment.1);
+    new_session(&ledger.workspace.1, agent, environment, life.id())
 }
 
 /// All sessions at once.
@@ -146,7 +139,7 @@ async fn live(
 }
 
 /// One session, its clients and its brain.
-struct Life {
+pub(crate) struct Life {
     store: Store,
     directory: std::path::PathBuf,
     recorder: Arc<Recorder>,
@@ -156,7 +149,37 @@ struct Life {
 }
 
 impl Life {
-    fn with<T>(&self, look: impl FnOnce(&mut History) -> T) -> T {
+    /// A session that is not there yet.
+    pub(crate) fn new(
+        store: &Store,
+        directory: &Path,
+        recorder: &Arc<Recorder>,
+        ledger: &Ledger,
+        seed: u64,
+    ) -> Self {
+        Self {
+            store: store.clone(),
+            directory: directory.to_owned(),
+            recorder: Arc::clone(recorder),
+            workspace: ledger.workspace.1.clone(),
+            history: Mutex::new(History {
+                id: SessionId::generate(),
+                steps: Vec::new(),
+                grants: Vec::new(),
+                deleted: None,
+            }),
+            seed,
+        }
+    }
+
+    /// What became of it.
+    pub(crate) fn sealed(self) -> History {
+        let mut history = self.history.into_inner().unwrap();
+        history.seal();
+        history
+    }
+
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut History) -> T) -> T {
         look(&mut self.history.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -171,7 +194,8 @@ impl Life {
         }
     }
 
-    async fn create(&self, new: NewSession) {
+    /// The session comes to be.
+    pub(crate) async fn create(&self, new: NewSession) {
         let asked = self.recorder.place();
         assert!(self.store.create_session(new).await.unwrap());
         let span = self.since(asked);
@@ -185,16 +209,19 @@ impl Life {
     }
 
     async fn change(&self, change: Change) -> (Span, Vec<Entry>) {
+        self.try_change(change).await.unwrap()
+    }
+
+    /// A client's write, and when it was in the store's hands.
+    pub(crate) async fn try_change(&self, change: Change) -> Result<(Span, Vec<Entry>), Error> {
         let asked = self.recorder.place();
+        let decide = move |_: &_| Ok::<_, std::convert::Infallible>((change, ()));
         let changed = self
             .store
-            .change(&self.workspace, &self.id(), &[], move |_| {
-                Ok::<_, std::convert::Infallible>((change, ()))
-            })
-            .await
-            .unwrap();
+            .change(&self.workspace, &self.id(), &[], decide)
+            .await?;
         let Ok((entries, ())) = changed.expect("the session is there");
-        (self.since(asked), entries)
+        Ok((self.since(asked), entries))
     }
 
     async fn delete(&self) {
@@ -330,17 +357,21 @@ impl Life {
         }
     }
 
-    /// Moves the log of SQLite into the database beside the writer, as the writer does when the log is long.
     async fn checkpoint(&self, rng: &mut StdRng) {
-        let sql = match rng.random_range(0..4) {
-            0 => "PRAGMA wal_checkpoint(TRUNCATE)",
-            1 => "PRAGMA wal_checkpoint(RESTART)",
-            _ => "PRAGMA wal_checkpoint(PASSIVE)",
-        };
-        let file = self.directory.join("manyhands.db");
-        let options = SqliteConnectOptions::new().filename(file);
-        let mut connection = options.connect().await.unwrap();
-        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
+        checkpoint(&self.directory, rng).await.unwrap();
     }
+}
+
+/// Moves the log of SQLite into the database beside the writer, as the writer does when the log is long.
+pub(crate) async fn checkpoint(directory: &Path, rng: &mut StdRng) -> Result<(), sqlx::Error> {
+    let sql = match rng.random_range(0..4) {
+        0 => "PRAGMA wal_checkpoint(TRUNCATE)",
+        1 => "PRAGMA wal_checkpoint(RESTART)",
+        _ => "PRAGMA wal_checkpoint(PASSIVE)",
+    };
+    let options = SqliteConnectOptions::new().filename(directory.join("manyhands.db"));
+    let mut connection = options.connect().await?;
+    let moved = sqlx::raw_sql(sql).execute(&mut connection).await;
+    connection.close().await?;
+    moved.map(drop)
 }
