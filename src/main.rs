@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use manyhands_server::Failure;
-use manyhands_server::commands::{config, doctor, keys, serve, verify};
+use manyhands_server::commands::{backup, config, doctor, keys, serve, verify};
 
 /// The open, self-hosted platform for managed agents.
 #[derive(Debug, Parser)]
@@ -32,6 +32,10 @@ enum Command {
     Keys(keys::Args),
     /// Look for damage in everything that is stored.
     Verify(verify::Args),
+    /// Copy everything that is stored to a file, while the server runs.
+    Backup(backup::BackupArgs),
+    /// Put a backup into a new data directory.
+    Restore(backup::RestoreArgs),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +61,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => return manyhands_cli::run::run(args).await,
         Command::Verify(args) => return Ok(verify::run(args).await),
+        Command::Backup(args) => return backup::backup(args).await,
+        Command::Restore(args) => return backup::restore(args).await,
         Command::Quickstart(args) => manyhands_cli::quickstart::run(args).await,
         Command::Why(args) => manyhands_cli::why::run(args).await,
         Command::Serve(args) => serve::run(args).await,

@@ -1,6 +1,7 @@
 //! The program's commands, run as a person runs them.
 
 mod answers;
+mod backup;
 mod bed;
 mod endings;
 mod run;

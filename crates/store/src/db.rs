@@ -18,9 +18,9 @@ use sqlx::error::ErrorKind;
 use tokio::sync::oneshot;
 
 pub(crate) use postgres::Postgres;
-pub(crate) use reader::{Beside, Reader};
+pub(crate) use reader::{Beside, Reader, Schema};
 pub(crate) use row::{Row, Value, values};
-pub(crate) use sqlite::Sqlite;
+pub(crate) use sqlite::{Held, Sqlite};
 pub(crate) use tx::{Lock, Tx};
 
 use crate::error::Error;

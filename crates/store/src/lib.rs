@@ -6,6 +6,7 @@
 //! clients write) and [`Store::append`] (how a brain writes).
 
 mod agent;
+pub mod backup;
 mod db;
 pub mod entry;
 mod environment;

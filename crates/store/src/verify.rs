@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::db::{Beside, Reader};
+use crate::db::{Beside, Reader, Schema};
 use crate::error::Error;
 use crate::store::Database;
 
@@ -62,13 +62,14 @@ pub enum Told {
 /// # Errors
 /// When the store cannot be read to its end: it is absent, of another schema, or out of reach.
 pub async fn verify(source: &Source, tell: &mut (dyn FnMut(Told) + Send)) -> Result<Counts, Error> {
-    let reader = match source {
+    let mut reader = match source {
         Source::Database(Database::Sqlite { directory }) => {
             Reader::sqlite(&directory.join("manyhands.db"), Beside::Writers).await?
         }
         Source::Database(Database::Postgres { url }) => Reader::postgres(url).await?,
         Source::File(file) => Reader::sqlite(file, Beside::Nobody).await?,
     };
+    reader.require(Schema::Same).await?;
     let mut verifier = Verifier {
         reader,
         counts: Counts::default(),

@@ -1,5 +1,6 @@
 //! A reader beside a running server: one connection that writes nothing, migrates nothing and takes no lock.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::str::FromStr as _;
 
@@ -11,7 +12,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Sq
 
 use super::sqlite::BUSY_TIMEOUT;
 use super::tx::{fetch_postgres, fetch_sqlite};
-use super::{Row, Sql, Value, postgres, sort_error, sqlite};
+use super::{Row, Sql, Value, postgres, sort_error, sqlite, values};
 use crate::error::Error;
 
 /// One connection for reading.
@@ -33,8 +34,17 @@ pub(crate) enum Beside {
     Nobody,
 }
 
+/// Which schema is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Schema {
+    /// This program's.
+    Same,
+    /// One that this program can bring up to date.
+    SameOrOlder,
+}
+
 impl Reader {
-    /// Opens a SQLite file whose schema is this program's.
+    /// Opens a SQLite file, of whatever schema.
     pub(crate) async fn sqlite(file: &Path, beside: Beside) -> Result<Self, Error> {
         if !file.exists() {
             return Err(setup(format!("there is no {}", file.display())));
@@ -55,10 +65,12 @@ impl Reader {
             .connect()
             .await
             .map_err(|error| sort_error("opening the database for reading", &error))?;
-        Self::checked(Connection::Sqlite(connection), &sqlite::MIGRATIONS).await
+        Ok(Self {
+            connection: Connection::Sqlite(connection),
+        })
     }
 
-    /// Connects to a PostgreSQL database whose schema is this program's.
+    /// Connects to a PostgreSQL database, of whatever schema.
     pub(crate) async fn postgres(url: &SecretString) -> Result<Self, Error> {
         let options = PgConnectOptions::from_str(url.expose_secret()).map_err(|_| {
             setup(
@@ -71,16 +83,18 @@ impl Reader {
             .connect()
             .await
             .map_err(|error| setup(error.to_string()))?;
-        Self::checked(Connection::Postgres(connection), &postgres::MIGRATIONS).await
+        Ok(Self {
+            connection: Connection::Postgres(connection),
+        })
     }
 
-    /// Security STORE-5: what this program does not know it cannot judge.
-    async fn checked(
-        connection: Connection,
-        known: &sqlx::migrate::Migrator,
-    ) -> Result<Self, Error> {
-        let mut reader = Self { connection };
-        let found = reader
+    /// Security STORE-5: what this program does not know it does not touch.
+    pub(crate) async fn require(&mut self, schema: Schema) -> Result<(), Error> {
+        let known = match &self.connection {
+            Connection::Sqlite(_) => &sqlite::MIGRATIONS,
+            Connection::Postgres(_) => &postgres::MIGRATIONS,
+        };
+        let found = self
             .all("SELECT MAX(version) FROM _sqlx_migrations", Vec::new())
             .await;
         let found = match found {
@@ -92,13 +106,12 @@ impl Reader {
         };
         let found = found.flatten().unwrap_or(0);
         let known = known.iter().map(|step| step.version).max().unwrap_or(0);
-        if found == known {
-            return Ok(reader);
-        }
-        let advice = if found > known {
-            "use a newer program"
-        } else {
-            "start the server on it once, which brings it up to date"
+        let advice = match (found.cmp(&known), schema) {
+            (Ordering::Equal, _) | (Ordering::Less, Schema::SameOrOlder) => return Ok(()),
+            (Ordering::Greater, _) => "use a newer program",
+            (Ordering::Less, Schema::Same) => {
+                "use the program that wrote it; the next start of the server, or a restore, brings it up to date"
+            }
         };
         Err(setup(format!(
             "its schema has version {found}, this program's has {known}; {advice}"
@@ -162,6 +175,20 @@ impl Reader {
             }
         }
         Ok(found)
+    }
+
+    /// Writes what is committed now to another SQLite file, which is empty. Not forced to the disk yet.
+    pub(crate) async fn copy_into(&mut self, path: &str) -> Result<(), Error> {
+        let Connection::Sqlite(connection) = &mut self.connection else {
+            return Err(Error::Invalid {
+                operation: "copying the database",
+                reason: "PostgreSQL is copied by its own programs".to_owned(),
+            });
+        };
+        fetch_sqlite(connection, "VACUUM INTO $1".into(), values![path])
+            .await
+            .map(drop)
+            .map_err(|error| sort_error("copying the database", &error))
     }
 
     /// Closes the connection.

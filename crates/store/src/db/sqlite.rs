@@ -133,6 +133,38 @@ impl Sqlite {
     }
 }
 
+/// A data directory that this process holds, without a database that is open.
+pub(crate) struct Held {
+    _lock: File,
+}
+
+impl Held {
+    /// Makes the directory when there is none, and takes its lock.
+    pub(crate) fn take(directory: &Path) -> Result<Self, Error> {
+        let _lock = take_lock(directory, LEFT_BEHIND)?;
+        Ok(Self { _lock })
+    }
+
+    /// Brings the schema of a file, which no server has opened, up to date.
+    pub(crate) async fn migrate(&self, file: &Path) -> Result<(), Error> {
+        let mut connection = SqliteConnectOptions::new()
+            .filename(file)
+            .synchronous(SqliteSynchronous::Full)
+            .disable_statement_logging()
+            .connect()
+            .await
+            .map_err(|error| sort_error("opening the database", &error))?;
+        MIGRATIONS
+            .run(&mut connection)
+            .await
+            .map_err(migration_error)?;
+        connection
+            .close()
+            .await
+            .map_err(|error| sort_error("closing the database", &error))
+    }
+}
+
 /// Opens the database for writing and verifies that it keeps what it acknowledges (security STORE-1).
 pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, Error> {
     let mut connection = options

@@ -18,6 +18,7 @@ macro_rules! contract {
     };
 }
 
+mod backup;
 mod bed;
 mod crash;
 mod full_disk;

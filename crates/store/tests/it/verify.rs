@@ -344,7 +344,7 @@ async fn store_5_what_has_another_schema_is_not_judged(bed: Bed) {
         .sql("DELETE FROM _sqlx_migrations WHERE version > 2")
         .await;
     let error = look(&world.bed.database).await.unwrap_err().to_string();
-    assert!(error.contains("start the server"), "{error}");
+    assert!(error.contains("brings it up to date"), "{error}");
     world.bed.sql("DROP TABLE _sqlx_migrations").await;
     let error = look(&world.bed.database).await.unwrap_err().to_string();
     assert!(error.contains("no database of Manyhands"), "{error}");
