@@ -1,23 +1,22 @@
 //! A disk whose syncs fail now and then, while the store is at work on it.
 
-use std::path::Path;
-
 use manyhands_store::{Append, Change, NewEntry};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use tempfile::TempDir;
 
 use crate::fixtures::{said, text};
 use crate::ledger::Step;
 use crate::vfs;
-use crate::workload::{Life, Recording, checkpoint, first, open, set_up};
+use crate::workload::{Life, Recording, checkpoint, data_directory, first, open, set_up};
 
 /// Writes that are tried.
 const WRITES: usize = 60;
 
 /// Records a store that writes one entry after the other. Each write whose sync fails must be refused, and the next one
 /// must succeed without a restart. The journal ends with an acknowledged write. Also says how many writes failed.
-pub(crate) async fn record(directory: &Path, seed: u64) -> (Recording, usize) {
-    let directory = directory.canonicalize().unwrap();
+pub(crate) async fn record(home: TempDir, seed: u64) -> (Recording, usize) {
+    let directory = data_directory(&home);
     let recorder = vfs::watch(&directory);
     let mut rng = StdRng::seed_from_u64(seed);
     let store = open(&directory).await.unwrap();
@@ -61,5 +60,5 @@ pub(crate) async fn record(directory: &Path, seed: u64) -> (Recording, usize) {
     store.close().await;
     vfs::forget(&directory);
     ledger.histories.push(life.sealed());
-    (Recording { ledger, ops }, failures)
+    (Recording { ledger, ops, home }, failures)
 }

@@ -97,8 +97,7 @@ async fn log_1_a_disk_that_lies_about_syncing_is_found_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn store_2_a_failed_sync_refuses_its_write_and_takes_nothing_else_along() {
     for seed in 0..4 {
-        let directory = directory();
-        let (recording, failures) = failing::record(directory.path(), seed).await;
+        let (recording, failures) = failing::record(home(), seed).await;
         assert!(failures > 0, "seed {seed}");
         for choices in 0..5 {
             let cut = Cut {
@@ -177,15 +176,14 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// A directory in memory where there is such a thing: the disk is simulated anyway.
-fn directory() -> tempfile::TempDir {
+fn home() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap()
 }
 
 async fn recording(seed: u64) -> Recording {
-    let directory = directory();
-    workload::record(directory.path(), seed).await
+    workload::record(home(), seed).await
 }
 
 /// Where to cut: half of them beside a sync, as many different ones as there are; each with its own choices.
@@ -233,7 +231,8 @@ async fn outcome(recording: &Recording, cut: Cut, choices: u64) -> Result<(), St
 }
 
 async fn laid(recording: &Recording, cut: Cut, image: &Image) -> Result<(), String> {
-    let directory = directory();
+    let directory =
+        tempfile::tempdir_in(recording.home.path()).map_err(|error| error.to_string())?;
     disk::lay(image, directory.path()).map_err(|error| error.to_string())?;
     check(&recording.ledger, cut.at, directory.path()).await
 }

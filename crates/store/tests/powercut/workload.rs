@@ -1,7 +1,7 @@
 //! A busy store whose every answer is written down: clients and brains of several sessions at once, checkpoints, a
 //! restart in the middle, deletions.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use manyhands_protocol::session::SessionStatus;
@@ -15,6 +15,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
+use tempfile::TempDir;
 
 use crate::fixtures::{
     agent, answered, call_body, environment, new_session, queued, result_of, said, text,
@@ -31,6 +32,8 @@ const ROUNDS: usize = 3;
 pub(crate) struct Recording {
     pub(crate) ledger: Ledger,
     pub(crate) ops: Vec<Op>,
+    /// Where it was taken and the disks are laid; removed with the recording.
+    pub(crate) home: TempDir,
 }
 
 /// Opens the store in a directory.
@@ -44,9 +47,9 @@ pub(crate) async fn open(directory: &Path) -> Result<Store, Error> {
     .await
 }
 
-/// Lets a store in an empty directory work, and records it.
-pub(crate) async fn record(directory: &Path, seed: u64) -> Recording {
-    let directory = directory.canonicalize().unwrap();
+/// Lets a store in a new directory work, and records it.
+pub(crate) async fn record(home: TempDir, seed: u64) -> Recording {
+    let directory = data_directory(&home);
     let recorder = vfs::watch(&directory);
     let store = open(&directory).await.unwrap();
     let mut ledger = set_up(&store, &recorder).await;
@@ -74,7 +77,14 @@ pub(crate) async fn record(directory: &Path, seed: u64) -> Recording {
         ledger.histories.push(life.sealed());
     }
     let ops = recorder.take();
-    Recording { ledger, ops }
+    Recording { ledger, ops, home }
+}
+
+/// A directory for the store that is recorded, under the path by which SQLite will know it.
+pub(crate) fn data_directory(home: &TempDir) -> PathBuf {
+    let directory = home.path().canonicalize().unwrap().join("recorded");
+    std::fs::create_dir(&directory).unwrap();
+    directory
 }
 
 /// What all sessions share, made in a new store.
@@ -141,7 +151,7 @@ async fn live(
 /// One session, its clients and its brain.
 pub(crate) struct Life {
     store: Store,
-    directory: std::path::PathBuf,
+    directory: PathBuf,
     recorder: Arc<Recorder>,
     workspace: WorkspaceId,
     history: Mutex<History>,
