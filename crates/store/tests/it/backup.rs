@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use manyhands_store::key::ApiKey;
 use manyhands_store::verify::{self, Counts, Source};
 use manyhands_store::{Database, Entry, Error};
 use manyhands_testkit::clock::TestClock;
+use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
 
 use crate::bed::*;
@@ -301,4 +303,94 @@ async fn store_5_an_older_backup_is_brought_up_to_date_and_a_newer_one_refused()
     let refused = restore(&old, &target).await.unwrap_err().to_string();
     assert!(refused.contains("newer program"), "{refused}");
     assert!(!target.exists());
+}
+
+/// The procedure of docs/src/operations.md.
+#[tokio::test]
+async fn store_5_what_pg_dump_wrote_is_restored_by_pg_restore_and_verifies() {
+    let world = World::new(Bed::postgres().await).await;
+    let (id, _) = world.leased().await;
+    let stored = world.change(&id, notes(&["one", "two \u{1}"])).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("manyhands.dump");
+    let Database::Postgres { url } = &world.bed.database else {
+        panic!("it is PostgreSQL");
+    };
+    let mut dump = tokio::process::Command::new("pg_dump");
+    dump.args(["--format=custom", "--file"]).arg(&file);
+    succeeds(dump.arg(url.expose_secret())).await;
+    let bed = Bed::postgres().await;
+    let Database::Postgres { url } = &bed.database else {
+        panic!("it is PostgreSQL");
+    };
+    let mut restore = tokio::process::Command::new("pg_restore");
+    restore.args(["--exit-on-error", "--no-owner", "--dbname"]);
+    succeeds(restore.arg(url.expose_secret()).arg(&file)).await;
+    let source = Source::Database(bed.database.clone());
+    let counts = verify::verify(&source, &mut drop).await.unwrap();
+    let found = (counts.sessions, counts.entries, counts.damaged);
+    assert_eq!(found, (1, 3, 0));
+    let store = bed.open().await;
+    assert_eq!(store.read(&id, 1, 9).await.unwrap(), stored);
+    store.close().await;
+}
+
+async fn succeeds(command: &mut tokio::process::Command) {
+    let output = soon(command.output()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+}
+
+/// In the child: the failpoint, and the folder to work in.
+const POINT: &str = "MANYHANDS_STORE_BACKUP_POINT";
+const PLACE: &str = "MANYHANDS_STORE_BACKUP_PLACE";
+
+#[test]
+fn store_5_a_crash_at_any_step_leaves_a_whole_copy_or_none() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    if let Some(point) = std::env::var_os(POINT) {
+        let place = PathBuf::from(std::env::var_os(PLACE).unwrap());
+        return runtime.block_on(crash(point.to_str().unwrap(), &place));
+    }
+    for (point, named) in [
+        ("store::backup::copied", false),
+        ("store::backup::before_rename", false),
+        ("store::backup::after_rename", true),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg("backup::store_5_a_crash_at_any_step_leaves_a_whole_copy_or_none")
+            .env(POINT, point)
+            .env(PLACE, folder.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stderr);
+        assert_eq!(child.status.signal(), Some(6), "{point} is reached: {said}");
+        let file = folder.path().join("backup");
+        assert_eq!(file.exists(), named, "{point}");
+        // What is left under another name is in nobody's way.
+        runtime.block_on(async {
+            if !named {
+                let from = folder.path().join("data");
+                let made = backup::backup(&from, &file, &mut drop).await.unwrap();
+                assert_eq!(made.damaged, 0);
+            }
+            let counts = restore(&file, &folder.path().join("restored")).await;
+            assert_eq!(counts.unwrap().entries, 2, "{point}");
+        });
+    }
+}
+
+async fn crash(point: &str, place: &Path) {
+    let core = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Core, core).unwrap();
+    let world = World::new(bed_on(&place.join("data"))).await;
+    world.session_with(notes(&["one", "two"])).await;
+    fail::cfg_callback(point, || std::process::abort()).unwrap();
+    let made = back_up(&world, &place.join("backup")).await;
+    panic!("it came to its end: {made:?}");
 }
