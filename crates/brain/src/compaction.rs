@@ -113,9 +113,10 @@ pub(crate) fn due(transcript: &Transcript, room: Option<Room>, in_a_row: u32) ->
     })
 }
 
-/// Whether a summary is what a request that is too long calls for: only once, and not of nothing (security MODEL-4).
+/// Whether a summary is what a request that is too long calls for: only once, and not of nothing (security MODEL-4). Behind
+/// a summary there are no turns before the model has answered.
 pub(crate) fn answers_overflow(transcript: &Transcript) -> bool {
-    transcript.compactions == 0 && !transcript.turns.is_empty()
+    !transcript.turns.is_empty()
 }
 
 /// Whether there is something that a summary could shorten: turns, or a summary that is itself most of what is left.
