@@ -311,6 +311,29 @@ mod tests {
     }
 
     #[test]
+    fn st_11_a_preview_that_lost_a_fragment_stays_silent_behind_later_events() {
+        let mut follow = listener(0);
+        check(
+            &mut follow,
+            &entries(&[(1, START)]),
+            &[&format!("{START} 1")],
+        );
+        check(
+            &mut follow,
+            &start("sevt_9", PreviewKind::AgentMessage),
+            &["event_start"],
+        );
+        assert_eq!(follow.hear(&TailItem::Lagged), Heard::Gap);
+        assert_eq!(follow.read(&[]), "");
+        check(
+            &mut follow,
+            &entries(&[(2, "user.message")]),
+            &["user.message 2"],
+        );
+        check(&mut follow, &delta("sevt_9"), &[]);
+    }
+
+    #[test]
     fn st_11_st_16_a_listener_that_lagged_gets_every_event_and_no_more_of_a_broken_preview() {
         let mut follow = listener(0);
         check(
