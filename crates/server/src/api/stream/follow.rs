@@ -247,6 +247,22 @@ mod tests {
         }
     }
 
+    /// A listener that was told of a request and of the start of this message.
+    fn previewing(event: &str) -> Follow {
+        let mut follow = listener(0);
+        check(
+            &mut follow,
+            &entries(&[(1, START)]),
+            &[&format!("{START} 1")],
+        );
+        check(
+            &mut follow,
+            &start(event, PreviewKind::AgentMessage),
+            &["event_start"],
+        );
+        follow
+    }
+
     #[test]
     fn st_3_frames_are_named_by_type_and_carry_their_position() {
         let frames = match listener(0).hear(&entries(&[(1, START)])) {
@@ -312,17 +328,7 @@ mod tests {
 
     #[test]
     fn st_11_a_preview_that_lost_a_fragment_stays_silent_behind_later_events() {
-        let mut follow = listener(0);
-        check(
-            &mut follow,
-            &entries(&[(1, START)]),
-            &[&format!("{START} 1")],
-        );
-        check(
-            &mut follow,
-            &start("sevt_9", PreviewKind::AgentMessage),
-            &["event_start"],
-        );
+        let mut follow = previewing("sevt_9");
         assert_eq!(follow.hear(&TailItem::Lagged), Heard::Gap);
         assert_eq!(follow.read(&[]), "");
         check(
@@ -335,17 +341,7 @@ mod tests {
 
     #[test]
     fn st_11_st_16_a_listener_that_lagged_gets_every_event_and_no_more_of_a_broken_preview() {
-        let mut follow = listener(0);
-        check(
-            &mut follow,
-            &entries(&[(1, START)]),
-            &[&format!("{START} 1")],
-        );
-        check(
-            &mut follow,
-            &start("sevt_2", PreviewKind::AgentMessage),
-            &["event_start"],
-        );
+        let mut follow = previewing("sevt_2");
         assert_eq!(follow.hear(&TailItem::Lagged), Heard::Gap);
         assert_eq!(follow.read(&[]), "");
         check(&mut follow, &delta("sevt_2"), &[]);
