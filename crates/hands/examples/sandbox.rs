@@ -10,7 +10,7 @@
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-use manyhands_hands::provider::namespace::{Config, Namespace};
+use manyhands_hands::provider::namespace::{Config, Namespace, ReadOnly};
 use manyhands_hands::{Block, Call, Output, Provider, Recipe};
 use serde_json::json;
 
@@ -28,9 +28,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let value = given.next().ok_or("an option needs a value")?;
         match option.as_str() {
             "--repeat" => repeat = value.parse()?,
-            "--bind" => config
-                .read_only
-                .push((value.into(), "/mnt/bound".to_owned())),
+            "--bind" => config.read_only.push(ReadOnly {
+                from: value.into(),
+                to: "/mnt/bound".to_owned(),
+            }),
             "--sandboxd" => config.sandboxd = Some(value.into()),
             "--hold" => hold = true,
             "--destroy" => destroy = true,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use manyhands_brain::models::{self, ModelSpec, ProviderSpec, Timeouts};
+use manyhands_hands::provider::namespace::ReadOnly;
 use manyhands_store::Database;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -74,6 +75,8 @@ pub struct Sandbox {
     pub first_uid: u32,
     /// How many there are.
     pub uids: u32,
+    /// What of the host every sandbox sees, and where.
+    pub read_only: Vec<ReadOnly>,
 }
 
 impl Default for Sandbox {
@@ -82,6 +85,7 @@ impl Default for Sandbox {
             idle: Duration::from_secs(300),
             first_uid: 2_000_000,
             uids: 1_000_000,
+            read_only: Vec::new(),
         }
     }
 }
@@ -160,13 +164,14 @@ impl Config {
             },
             Some(url) => postgres(url)?,
         };
+        let sandbox = file.sandbox.effective(&data_dir)?;
         Ok(Self {
             listen,
             data_dir,
             database,
             models: model_specs(file.models, flags.script.or(file.script), environment)?,
             legacy_event_names: file.stream.legacy_event_names,
-            sandbox: file.sandbox.effective()?,
+            sandbox,
             limits: file.limits.effective()?,
             judge: file.permissions.judge,
         })

@@ -295,6 +295,7 @@ pub(crate) fn namespace(config: &Config) -> Namespace {
         first_uid: config.sandbox.first_uid,
         uids: config.sandbox.uids,
         idle: config.sandbox.idle,
+        read_only: config.sandbox.read_only.clone(),
         ..namespace::Config::new(&config.data_dir)
     })
 }

@@ -6,6 +6,7 @@
 
 mod base;
 mod binary;
+mod bound;
 mod cgroup;
 mod files;
 mod launch;
@@ -29,6 +30,7 @@ use tokio::sync::OnceCell;
 use crate::Error;
 use crate::failpoint::failpoint;
 use crate::provider::{Helper, Holds, Limit, Missing, Probe, Provider, Recipe, Sandbox, Strength};
+pub use bound::ReadOnly;
 use cgroup::Cgroups;
 use live::Live;
 
@@ -53,9 +55,8 @@ pub struct Config {
     pub bwrap: Option<PathBuf>,
     /// A `sandboxd` other than the built-in one or the one beside this program.
     pub sandboxd: Option<PathBuf>,
-    /// Files and folders of the host that every sandbox sees read-only, and where. No place may lie below a folder
-    /// that sandboxes write.
-    pub read_only: Vec<(PathBuf, String)>,
+    /// Files and folders of the host that every sandbox sees read-only, as [`ReadOnly::check`] allows.
+    pub read_only: Vec<ReadOnly>,
 }
 
 impl Config {

@@ -9,10 +9,17 @@ use std::path::Path;
 use std::process::Command;
 
 use manyhands_hands::provider::Strength;
-use manyhands_hands::provider::namespace::{Config, Namespace};
+use manyhands_hands::provider::namespace::{Config, Namespace, ReadOnly};
 use manyhands_hands::{Error, Provider, Recipe};
 
 use crate::host::{Host, program, run, text};
+
+fn bound(from: &Path, to: &str) -> ReadOnly {
+    ReadOnly {
+        from: from.to_owned(),
+        to: to.to_owned(),
+    }
+}
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -300,11 +307,7 @@ async fn what_agents_need_runs() {
 
 #[tokio::test]
 async fn a_file_of_the_hosts_root_is_unreadable_to_a_root_server() {
-    let host = Host::with(|config| {
-        config
-            .read_only
-            .push(("/etc".into(), "/mnt/bound".to_owned()))
-    });
+    let host = Host::with(|config| config.read_only.push(bound("/etc".as_ref(), "/mnt/bound")));
     let sandbox = host.sandbox("sesn_a").await;
     assert!(
         !run(&sandbox, "cat /mnt/bound/passwd").await.is_error,
@@ -315,6 +318,58 @@ async fn a_file_of_the_hosts_root_is_unreadable_to_a_root_server() {
         shadow.is_error && text(&shadow).contains("Permission denied"),
         "{shadow:?}"
     );
+}
+
+/// A socket that is shown is a door: the words of a program inside reach the host through it, alone or in a folder, and
+/// nothing of it can be changed from inside. One that is closed to others on the host stays closed.
+#[tokio::test]
+async fn sbx_1_a_socket_shown_read_only_can_be_connected_to_from_inside() {
+    let room = tempfile::tempdir().unwrap();
+    fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let door = |name: &str, mode: u32| {
+        let path = room.path().join(name);
+        let listener = UnixListener::bind(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        listener
+    };
+    let (open, _closed) = (door("open", 0o666), door("closed", 0o600));
+    let heard = std::thread::spawn(move || {
+        let hear = |_| {
+            let mut words = String::new();
+            let (mut stream, _) = open.accept().unwrap();
+            std::io::Read::read_to_string(&mut stream, &mut words).unwrap();
+            words
+        };
+        (0..2).map(hear).collect::<Vec<String>>()
+    });
+    let socket = room.path().join("open");
+    let host = Host::with(|config| {
+        config.read_only.push(bound(room.path(), "/run/doors"));
+        config.read_only.push(bound(&socket, "/opt/door"));
+    });
+    let sandbox = host.sandbox("sesn_a").await;
+    let say = |path: &str, words: &str| {
+        format!(
+            "python3 -c 'import socket\ns = socket.socket(socket.AF_UNIX)\ns.connect(\"{path}\")\ns.sendall(b\"{words}\")'"
+        )
+    };
+    for (path, words) in [("/run/doors/open", "in a folder"), ("/opt/door", "alone")] {
+        let said = run(&sandbox, &say(path, words)).await;
+        assert!(!said.is_error, "{path}: {said:?}");
+    }
+    assert_eq!(heard.join().unwrap(), ["in a folder", "alone"]);
+    let removed = run(&sandbox, "rm /run/doors/open").await;
+    assert!(
+        removed.is_error && text(&removed).contains("Read-only file system"),
+        "{removed:?}"
+    );
+    if is_root() {
+        let closed = run(&sandbox, &say("/run/doors/closed", "no")).await;
+        assert!(
+            closed.is_error && text(&closed).contains("Permission denied"),
+            "{closed:?}"
+        );
+    }
 }
 
 /// Only root can plant such a file and become an ordinary user; what an ordinary user's server does is what all the

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use manyhands_brain::models;
+use manyhands_hands::provider::namespace::ReadOnly;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -49,10 +50,19 @@ pub(super) struct SandboxSection {
     idle_seconds: Option<u64>,
     first_uid: Option<u32>,
     uids: Option<u32>,
+    read_only: Vec<ReadOnlyEntry>,
+}
+
+/// One `[[sandbox.read_only]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReadOnlyEntry {
+    from: PathBuf,
+    to: String,
 }
 
 impl SandboxSection {
-    pub(super) fn effective(self) -> Result<Sandbox, Error> {
+    pub(super) fn effective(self, data_dir: &Path) -> Result<Sandbox, Error> {
         let default = Sandbox::default();
         if self.idle_seconds == Some(0) {
             return Err(wrong("sandbox.idle_seconds", "must be at least 1"));
@@ -66,10 +76,19 @@ impl SandboxSection {
         if uids == 0 || first_uid.checked_add(uids).is_none() {
             return Err(wrong("sandbox.uids", "is not a range of user ids"));
         }
+        let mut read_only: Vec<ReadOnly> = Vec::new();
+        for (index, ReadOnlyEntry { from, to }) in self.read_only.into_iter().enumerate() {
+            let entry = ReadOnly { from, to };
+            entry.check(data_dir, &read_only).map_err(|(member, why)| {
+                wrong(format!("sandbox.read_only[{index}].{member}"), why)
+            })?;
+            read_only.push(entry);
+        }
         Ok(Sandbox {
             idle: self.idle_seconds.map_or(default.idle, Duration::from_secs),
             first_uid,
             uids,
+            read_only,
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use manyhands_brain::models::{ModelSpec, OutputLimit, ProviderSpec, Thinking};
+use manyhands_hands::provider::namespace::ReadOnly;
 use manyhands_store::Database;
 use secrecy::{ExposeSecret, SecretString};
 use toml::{Table, Value};
@@ -33,6 +34,10 @@ pub(crate) fn show(config: &Config) -> String {
             ("idle_seconds", number(config.sandbox.idle.as_secs())),
             ("first_uid", number(u64::from(config.sandbox.first_uid))),
             ("uids", number(u64::from(config.sandbox.uids))),
+            (
+                "read_only",
+                Value::Array(config.sandbox.read_only.iter().map(read_only).collect()),
+            ),
         ]),
     );
     set("limits", limits(&config.limits));
@@ -40,6 +45,11 @@ pub(crate) fn show(config: &Config) -> String {
         set("permissions", table([("judge", judge.as_str().into())]));
     }
     all.to_string()
+}
+
+fn read_only(entry: &ReadOnly) -> Value {
+    let from = entry.from.display().to_string();
+    table([("from", from.into()), ("to", entry.to.as_str().into())])
 }
 
 fn limits(limits: &Limits) -> Value {

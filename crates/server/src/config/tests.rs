@@ -63,6 +63,42 @@ fn flags_win_over_the_file() {
 }
 
 #[test]
+fn what_sandboxes_see_of_the_host_is_checked_and_shown() {
+    let room = tempfile::tempdir().expect("a directory");
+    let tools = room.path().display();
+    let entry = |from: &str, to: &str| {
+        format!("data_dir = '{tools}/data'\n[[sandbox.read_only]]\nfrom = '{from}'\nto = '{to}'\n")
+    };
+    let fine = room.path().join("tools");
+    fs::create_dir(&fine).expect("made");
+    let fine = fine.display().to_string();
+    let config = plain(&entry(&fine, "/opt/tools"), &[]);
+    let shown = show(&config);
+    assert!(
+        shown.contains("[[sandbox.read_only]]") && shown.contains("to = \"/opt/tools\""),
+        "{shown}"
+    );
+    refused(
+        &entry("tools", "/opt/tools"),
+        &[],
+        "sandbox.read_only[0].from: tools is not an absolute path",
+    );
+    refused(
+        &entry(&tools.to_string(), "/opt/tools"),
+        &[],
+        "would show the data directory",
+    );
+    refused(
+        &entry(&fine, "/workspace/tools"),
+        &[],
+        "sandbox.read_only[0].to: \"/workspace/tools\" overlaps /workspace",
+    );
+    let twice = entry(&fine, "/opt/tools")
+        + &format!("[[sandbox.read_only]]\nfrom = '{fine}'\nto = '/opt'\n");
+    refused(&twice, &[], "sandbox.read_only[1].to");
+}
+
+#[test]
 fn without_models_in_the_file_the_environment_says_who_serves_claude() {
     #[track_caller]
     fn check(environment: &[(&str, &str)], expected: Option<(Option<&str>, Option<&str>)>) {

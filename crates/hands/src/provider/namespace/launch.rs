@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 use tokio::process::{Child, Command};
 
 use super::at;
+use super::bound::ReadOnly;
 use super::process::{Preparation, Stage, User, prepare};
 use crate::Error;
 use crate::provider::{Limits, Missing};
@@ -21,15 +22,15 @@ use crate::provider::{Limits, Missing};
 const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where `sandboxd` is inside.
-const SANDBOXD: &str = "/run/manyhands/sandboxd";
+pub(super) const SANDBOXD: &str = "/run/manyhands/sandboxd";
 
 /// The directories of the host that a sandbox sees, read-only; links among them are made anew.
-const SYSTEM: [&str; 7] = [
+pub(super) const SYSTEM: [&str; 7] = [
     "/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32",
 ];
 
 /// Places below `/usr` where package managers keep their configuration, which may hold credentials.
-const HIDDEN: [&str; 2] = ["/usr/etc", "/usr/local/etc"];
+pub(super) const HIDDEN: [&str; 2] = ["/usr/etc", "/usr/local/etc"];
 
 /// The environment of everything inside. Packages go to the home, the one place a sandbox's user may install to.
 const ENVIRONMENT: [(&str, &str); 11] = [
@@ -64,7 +65,7 @@ pub(super) struct Launch<'a> {
     pub(super) sandboxd: &'a Path,
     pub(super) base: &'a Path,
     pub(super) filters: &'a [Vec<u8>],
-    pub(super) read_only: &'a [(PathBuf, String)],
+    pub(super) read_only: &'a [ReadOnly],
     /// The session's folder, which holds [`FOLDERS`] and where the socket goes.
     pub(super) folder: &'a OwnedFd,
     pub(super) instance: &'a str,
@@ -337,8 +338,13 @@ impl Arguments {
             self.bind(open(launch.folder, Path::new(name))?, inside, Access::Write)?;
         }
         self.add(&["--dir", "/var", "--symlink", "../tmp", "/var/tmp"]);
-        for (path, inside) in launch.read_only {
-            self.bind(open(CWD, path)?, inside, Access::Read)?;
+        for ReadOnly { from, to } in launch.read_only {
+            let shown = std::fs::canonicalize(from).and_then(|path| open(CWD, &path));
+            let shown = shown.map_err(|error| {
+                let doing = format!("show {}: {error}", from.display());
+                io::Error::new(error.kind(), doing)
+            })?;
+            self.bind(shown, to, Access::Read)?;
         }
         self.bind(open(CWD, launch.sandboxd)?, SANDBOXD, Access::Read)?;
         self.add(&["--remount-ro", "/", "--chdir", "/workspace"]);
