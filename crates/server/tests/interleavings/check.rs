@@ -99,7 +99,7 @@ pub(crate) async fn dump(life: &Life) -> String {
         let Entry {
             position, epoch, ..
         } = row.entry;
-        let body: String = row.entry.body.chars().take(300).collect();
+        let body: String = row.entry.body.chars().take(160).collect();
         format!(
             "{position:>4} e{epoch} {}{mark} {} {body}",
             row.kind(),

@@ -14,6 +14,7 @@ use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Registry};
 use manyhands_brain::{Probe, Retries};
 use manyhands_hands::provider::fake::Fake;
 use manyhands_server::{Config, Flags, Overrides, Server};
+use manyhands_store::verify::{Damage, Source, Told, verify};
 use manyhands_store::{Database, Store};
 use manyhands_testkit::postgres;
 use secrecy::{ExposeSecret, SecretString};
@@ -219,10 +220,7 @@ impl World {
             ..Overrides::default()
         };
         let mut config = Config::load(flags).expect("settings");
-        if let Some(database) = &self.database {
-            let url = SecretString::from(database.url());
-            config.database = Database::Postgres { url };
-        }
+        config.database = self.place();
         let server = Server::start(config, overrides).await;
         let server = server.expect("the server starts");
         let router = server.router();
@@ -238,10 +236,30 @@ impl World {
         granted.await.expect("the world is kept");
     }
 
-    /// Ends the server for good.
-    pub(crate) async fn end(&self) {
+    /// Ends the server for good. What is damaged in all that it has left, found by a reader of its own.
+    pub(crate) async fn end(&self) -> Vec<Damage> {
         if let Some(Running { server, .. }) = self.running.write().await.take() {
             server.stop().await;
+        }
+        let mut damage = Vec::new();
+        let mut tell = |told| {
+            if let Told::Damage(found) = told {
+                damage.push(found);
+            }
+        };
+        let read = verify(&Source::Database(self.place()), &mut tell).await;
+        read.expect("the store can be read");
+        damage
+    }
+
+    fn place(&self) -> Database {
+        match &self.database {
+            Some(database) => Database::Postgres {
+                url: SecretString::from(database.url()),
+            },
+            None => Database::Sqlite {
+                directory: self.directory.path().to_owned(),
+            },
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::send::{Request, message};
 use super::{Fate, Life, PATIENCE, Problem};
@@ -76,10 +76,6 @@ impl Life {
         loop {
             count.mark_unchanged();
             let status = self.status().await?;
-            let calls = self.heard.calls().into_iter();
-            let open: Vec<_> = calls
-                .filter(|call| call.kind != Asks::Nothing && !call.answered)
-                .collect();
             if status == "terminated" {
                 if self.fate != Fate::Archived {
                     return Err("the session ended by itself".to_owned());
@@ -89,15 +85,21 @@ impl Life {
                 };
                 return self.until(told, "the end is not told").await;
             }
-            if status == "idle" && !open.is_empty() {
-                self.said += 1;
-                let answers = open.iter().map(|call| self.answer(&call.id, call.kind));
-                self.post(vec![Request::of(answers.collect())]).await?;
-                quiet = Instant::now();
-                continue;
-            }
-            if status == "idle" && self.rests().await? {
-                return Ok(());
+            let listed = self.events().await?;
+            // What is open is known from what was heard: not before all of it was.
+            if status == "idle" && self.told(&listed) {
+                let mut open = self.heard.calls();
+                open.retain(|call| call.kind != Asks::Nothing && !call.answered);
+                if !open.is_empty() {
+                    self.said += 1;
+                    let answers = open.iter().map(|call| self.answer(&call.id, call.kind));
+                    self.post(vec![Request::of(answers.collect())]).await?;
+                    quiet = Instant::now();
+                    continue;
+                }
+                if rests(&listed) {
+                    return Ok(());
+                }
             }
             let heard = tokio::time::timeout(LOOK, count.changed()).await;
             if heard.is_ok() {
@@ -121,20 +123,12 @@ impl Life {
             .to_owned())
     }
 
-    /// Whether nothing is queued, the log ends with an idle, and all of it was heard.
-    async fn rests(&self) -> Result<bool, Problem> {
-        let events = self.events().await?;
-        let queued = events.iter().any(|event| event["processed_at"].is_null());
-        let last = events.iter().rev();
-        let last = last.map(|event| event["type"].as_str().unwrap_or_default());
-        let last = last
-            .filter(|kind| kind.starts_with("session.status_"))
-            .find(|_| true);
-        let told = events.iter().all(|event| {
+    /// Whether all that is listed was heard.
+    fn told(&self, listed: &[Value]) -> bool {
+        listed.iter().all(|event| {
             let id = event["id"].as_str().unwrap_or_default();
             self.heard.has(id)
-        });
-        Ok(!queued && told && last.is_none_or(|kind| kind == "session.status_idle"))
+        })
     }
 
     /// A deleted session is not found, and its stream said so last.
@@ -146,4 +140,18 @@ impl Life {
         }
         self.until(|_| false, "the deletion is not told").await
     }
+}
+
+/// Whether nothing is queued, and the last word on the session's status is that it is idle.
+fn rests(listed: &[Value]) -> bool {
+    let queued = listed.iter().any(|event| event["processed_at"].is_null());
+    let kinds = listed
+        .iter()
+        .rev()
+        .filter_map(|event| event["type"].as_str());
+    let mut statuses = kinds.filter(|kind| kind.starts_with("session.status_"));
+    !queued
+        && statuses
+            .next()
+            .is_none_or(|kind| kind == "session.status_idle")
 }
