@@ -3,6 +3,8 @@
 //! SQL is written once: both take `$1`, text and 64-bit integers. A write is a *job*: a function that gets a
 //! transaction ([`Tx`]), runs to its end even when its caller has gone, and is acknowledged after the commit.
 
+mod direct;
+mod memory;
 mod postgres;
 mod reader;
 mod row;
@@ -17,6 +19,9 @@ use futures::future::BoxFuture;
 use sqlx::error::ErrorKind;
 use tokio::sync::oneshot;
 
+pub use memory::{Conduct, Outcome, SharedMemory, Use};
+
+pub(crate) use memory::Memory;
 pub(crate) use postgres::Postgres;
 pub(crate) use reader::{Beside, Reader, Schema};
 pub(crate) use row::{Row, Value, values};
@@ -106,6 +111,7 @@ where
 
 /// The database.
 pub(crate) enum Db {
+    Memory(Memory),
     Sqlite(Sqlite),
     Postgres(Postgres),
 }
@@ -130,6 +136,7 @@ impl Db {
             caller,
         });
         match self {
+            Self::Memory(memory) => memory.submit(job).await?,
             Self::Sqlite(sqlite) => sqlite.submit(job).await?,
             Self::Postgres(postgres) => postgres.submit(job)?,
         }
@@ -149,6 +156,7 @@ impl Db {
         values: Vec<Value>,
     ) -> Result<Vec<Row>, Error> {
         match self {
+            Self::Memory(memory) => memory.read(sql.into(), values).await,
             Self::Sqlite(sqlite) => sqlite.read(sql.into(), values).await,
             Self::Postgres(postgres) => postgres.read(sql.into(), values).await,
         }
@@ -163,9 +171,23 @@ impl Db {
         Ok(self.read(sql, values).await?.into_iter().next())
     }
 
+    /// Whether other processes may use the same database at the same time.
+    pub(crate) fn is_shared(&self) -> bool {
+        !matches!(self, Self::Sqlite(_))
+    }
+
+    /// The database's clock, in microseconds since the Unix epoch, as a piece of SQL. For a database that is shared.
+    pub(crate) fn clock_sql(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT",
+            Self::Memory(_) | Self::Sqlite(_) => "database_now()",
+        }
+    }
+
     /// Finishes pending writes and closes.
     pub(crate) async fn close(&self) {
         match self {
+            Self::Memory(memory) => memory.close(),
             Self::Sqlite(sqlite) => sqlite.close().await,
             Self::Postgres(postgres) => postgres.close().await,
         }

@@ -24,6 +24,7 @@ mod strays;
 pub mod tail;
 pub mod verify;
 
+pub use db::{Conduct, Outcome, SharedMemory, Use};
 pub use entry::{Entry, EntryKind, NewEntry};
 pub use error::{AppendError, Error};
 pub use lease::{Lease, Nudge};

@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-use crate::db::{Db, Postgres, Scope, Sqlite, values};
+use crate::db::{Db, Memory, Postgres, Scope, SharedMemory, Sqlite, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::lease::Nudge;
@@ -32,6 +32,8 @@ pub enum Database {
         /// Its URL, which may hold a password.
         url: SecretString,
     },
+    /// In memory and on the calling thread, for tests and simulations only. Several stores may share it.
+    Memory(SharedMemory),
 }
 
 /// How to open a store.
@@ -82,10 +84,12 @@ impl Store {
     /// Opens the database, checks its durability settings (security STORE-1) and brings its schema up to date
     /// (security STORE-5). On SQLite it takes the data directory's lock and voids all older leases.
     pub async fn open(config: Config) -> Result<Self, Error> {
-        let (db, postgres) = match &config.database {
-            Database::Sqlite { directory } => (Db::Sqlite(Sqlite::open(directory).await?), false),
-            Database::Postgres { url } => (Db::Postgres(Postgres::open(url).await?), true),
+        let db = match &config.database {
+            Database::Sqlite { directory } => Db::Sqlite(Sqlite::open(directory).await?),
+            Database::Postgres { url } => Db::Postgres(Postgres::open(url).await?),
+            Database::Memory(shared) => Db::Memory(Memory::open(shared)),
         };
+        let shared = db.is_shared();
         let (sender, receiver) = mpsc::channel(NUDGES);
         let store = Self {
             inner: Arc::new(Inner {
@@ -102,7 +106,7 @@ impl Store {
                 chores: Mutex::default(),
             }),
         };
-        if postgres {
+        if shared {
             store.inner.renew().await?;
             let task = tokio::spawn(renew_while_open(Arc::downgrade(&store.inner)));
             lock(&store.inner.chores).push(task);
@@ -196,16 +200,18 @@ impl Inner {
             .await
     }
 
-    /// Says to the other PostgreSQL instances that this one lives, by the database's clock (security LEASE-1).
+    /// Says to the other instances that this one lives, by the database's clock (security LEASE-1).
     async fn renew(&self) -> Result<(), Error> {
         let instance = Arc::clone(&self.services.instance);
+        let now = self.db.clock_sql();
         self.db
             .write(Scope::default(), move |tx| {
                 Box::pin(async move {
                     tx.run(
-                        "INSERT INTO instances (id, expires_at)
-                         VALUES ($1, (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT + 10000000)
-                         ON CONFLICT (id) DO UPDATE SET expires_at = EXCLUDED.expires_at",
+                        format!(
+                            "INSERT INTO instances (id, expires_at) VALUES ($1, {now} + 10000000)
+                             ON CONFLICT (id) DO UPDATE SET expires_at = EXCLUDED.expires_at"
+                        ),
                         values![instance.as_str()],
                     )
                     .await?;

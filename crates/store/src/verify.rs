@@ -67,6 +67,7 @@ pub async fn verify(source: &Source, tell: &mut (dyn FnMut(Told) + Send)) -> Res
             Reader::sqlite(&directory.join("manyhands.db"), Beside::Writers).await?
         }
         Source::Database(Database::Postgres { url }) => Reader::postgres(url).await?,
+        Source::Database(Database::Memory(shared)) => Reader::memory(shared),
         Source::File(file) => Reader::sqlite(file, Beside::Nobody).await?,
     };
     reader.require(Schema::Same).await?;

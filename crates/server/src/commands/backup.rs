@@ -112,6 +112,10 @@ fn sqlite_only(database: &Database, instead: &str) -> anyhow::Result<()> {
             "PostgreSQL is backed up and restored by its own programs",
             format!("use {instead}"),
         )),
+        Database::Memory(_) => bail!(Failure::new(
+            "a database in memory has no file",
+            "use a data directory",
+        )),
     }
 }
 

@@ -86,6 +86,7 @@ fn number(value: u64) -> Value {
 pub(crate) fn database(database: &Database) -> String {
     match database {
         Database::Sqlite { directory } => format!("sqlite (in {})", directory.display()),
+        Database::Memory(_) => "in memory".to_owned(),
         Database::Postgres { url } => match url::Url::parse(url.expose_secret()) {
             Ok(url) => format!(
                 "postgres://{}{}{}{}",

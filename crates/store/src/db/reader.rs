@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Sq
 
 use super::sqlite::BUSY_TIMEOUT;
 use super::tx::{fetch_postgres, fetch_sqlite};
-use super::{Row, Sql, Value, postgres, sort_error, sqlite, values};
+use super::{Row, SharedMemory, Sql, Value, postgres, sort_error, sqlite, values};
 use crate::error::Error;
 
 /// One connection for reading.
@@ -21,6 +21,7 @@ pub(crate) struct Reader {
 }
 
 enum Connection {
+    Memory(SharedMemory),
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
@@ -88,9 +89,18 @@ impl Reader {
         })
     }
 
+    /// Reads a database in memory, past what it was told to do to its stores.
+    pub(crate) fn memory(shared: &SharedMemory) -> Self {
+        Self {
+            connection: Connection::Memory(shared.clone()),
+        }
+    }
+
     /// Security STORE-5: what this program does not know it does not touch.
     pub(crate) async fn require(&mut self, schema: Schema) -> Result<(), Error> {
         let known = match &self.connection {
+            // It was made by this program.
+            Connection::Memory(_) => return Ok(()),
             Connection::Sqlite(_) => &sqlite::MIGRATIONS,
             Connection::Postgres(_) => &postgres::MIGRATIONS,
         };
@@ -125,6 +135,7 @@ impl Reader {
         values: Vec<Value>,
     ) -> Result<Vec<Row>, Error> {
         let rows = match &mut self.connection {
+            Connection::Memory(shared) => return shared.look(&sql.into(), &values),
             Connection::Sqlite(connection) => fetch_sqlite(connection, sql.into(), values).await,
             Connection::Postgres(connection) => {
                 fetch_postgres(connection, sql.into(), values).await
@@ -142,7 +153,8 @@ impl Reader {
         Ok(self.all(sql, values).await?.into_iter().next())
     }
 
-    /// From here to [`thaw`](Self::thaw) all statements see one state, whatever others write.
+    /// From here to [`thaw`](Self::thaw) all statements see one state, whatever others write. In memory nobody writes
+    /// between statements that do not wait, unless on another thread.
     pub(crate) async fn freeze(&mut self) -> Result<(), Error> {
         self.control("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             .await
@@ -155,6 +167,7 @@ impl Reader {
 
     async fn control(&mut self, sqlite: &'static str, postgres: &'static str) -> Result<(), Error> {
         let done = match &mut self.connection {
+            Connection::Memory(_) => return Ok(()),
             Connection::Sqlite(connection) => connection.execute(sqlite).await.map(drop),
             Connection::Postgres(connection) => connection.execute(postgres).await.map(drop),
         };
@@ -182,7 +195,8 @@ impl Reader {
         let Connection::Sqlite(connection) = &mut self.connection else {
             return Err(Error::Invalid {
                 operation: "copying the database",
-                reason: "PostgreSQL is copied by its own programs".to_owned(),
+                reason: "only SQLite's files are copied here; PostgreSQL has programs of its own"
+                    .to_owned(),
             });
         };
         fetch_sqlite(connection, "VACUUM INTO $1".into(), values![path])
@@ -194,6 +208,7 @@ impl Reader {
     /// Closes the connection.
     pub(crate) async fn close(self) -> Result<(), Error> {
         let closed = match self.connection {
+            Connection::Memory(_) => return Ok(()),
             Connection::Sqlite(connection) => connection.close().await,
             Connection::Postgres(connection) => connection.close().await,
         };

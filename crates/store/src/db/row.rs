@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use manyhands_protocol::Timestamp;
+use rusqlite::types::{Value as Cell, ValueRef};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
@@ -120,42 +121,51 @@ pub(super) fn bind_postgres(
 
 /// A row. Columns are taken by their place in the statement.
 pub(crate) enum Row {
+    Direct(Box<[Cell]>),
     Sqlite(SqliteRow),
     Postgres(PgRow),
 }
 
 macro_rules! get {
-    ($row:expr, $type:ty, $column:expr) => {
+    ($row:expr, $type:ty, $cell:ident, $column:expr) => {
         match $row {
-            Row::Sqlite(row) => row.try_get::<$type, usize>($column),
-            Row::Postgres(row) => row.try_get::<$type, usize>($column),
+            Row::Direct(cells) => cell(cells, $column).$cell().map_err(damaged),
+            Row::Sqlite(row) => row.try_get::<$type, usize>($column).map_err(damaged),
+            Row::Postgres(row) => row.try_get::<$type, usize>($column).map_err(damaged),
         }
-        .map_err(|error| Error::Damaged {
-            item: "a stored row".to_owned(),
-            reason: error.to_string(),
-        })
     };
+}
+
+fn cell(cells: &[Cell], column: usize) -> ValueRef<'_> {
+    cells.get(column).map_or(ValueRef::Null, ValueRef::from)
+}
+
+fn damaged(error: impl std::fmt::Display) -> Error {
+    Error::Damaged {
+        item: "a stored row".to_owned(),
+        reason: error.to_string(),
+    }
 }
 
 impl Row {
     /// A text that is not null.
     pub(crate) fn text(&self, column: usize) -> Result<&str, Error> {
-        get!(self, &str, column)
+        get!(self, &str, as_str, column)
     }
 
     /// A text or null.
     pub(crate) fn optional_text(&self, column: usize) -> Result<Option<&str>, Error> {
-        get!(self, Option<&str>, column)
+        get!(self, Option<&str>, as_str_or_null, column)
     }
 
     /// A number that is not null.
     pub(crate) fn int(&self, column: usize) -> Result<i64, Error> {
-        get!(self, i64, column)
+        get!(self, i64, as_i64, column)
     }
 
     /// A number or null.
     pub(crate) fn optional_int(&self, column: usize) -> Result<Option<i64>, Error> {
-        get!(self, Option<i64>, column)
+        get!(self, Option<i64>, as_i64_or_null, column)
     }
 
     /// An instant that is not null.

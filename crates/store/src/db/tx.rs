@@ -2,6 +2,7 @@
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqliteConnection};
 
+use super::direct::{self, Direct};
 use super::row::{bind_postgres, bind_sqlite};
 use super::{Row, Sql, Value, is_fatal, sort_error};
 use crate::error::Error;
@@ -29,6 +30,7 @@ pub(crate) struct Tx {
 }
 
 pub(super) enum Connection {
+    Direct(Direct),
     Sqlite(SqliteConnection),
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
 }
@@ -54,15 +56,24 @@ impl Tx {
             sql = format!("{prefix}{sql}").into();
         }
         let result = match &mut self.connection {
-            Connection::Sqlite(connection) => fetch_sqlite(connection, sql, values).await,
-            Connection::Postgres(transaction) => fetch_postgres(transaction, sql, values).await,
-        };
-        result.map_err(|error| {
-            let sorted = sort_error("writing", &error);
-            if is_fatal(&error, &sorted) && self.fault.is_none() {
-                self.fault = Some(sorted.clone());
+            Connection::Direct(connection) => connection.fetch(&sql, &values).map_err(|error| {
+                (
+                    direct::is_fatal(&error),
+                    direct::sort_error("writing", &error),
+                )
+            }),
+            Connection::Sqlite(connection) => {
+                fetch_sqlite(connection, sql, values).await.map_err(sorted)
             }
-            sorted
+            Connection::Postgres(transaction) => fetch_postgres(transaction, sql, values)
+                .await
+                .map_err(sorted),
+        };
+        result.map_err(|(fatal, error)| {
+            if fatal && self.fault.is_none() {
+                self.fault = Some(error.clone());
+            }
+            error
         })
     }
 
@@ -91,15 +102,12 @@ impl Tx {
         sql: &'static str,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, Error> {
-        match (&self.connection, lock) {
-            (Connection::Sqlite(_), _) => self.all(sql, values).await,
-            (Connection::Postgres(_), Lock::Update) => {
-                self.all(format!("{sql} FOR UPDATE"), values).await
-            }
-            (Connection::Postgres(_), Lock::Share) => {
-                self.all(format!("{sql} FOR SHARE"), values).await
-            }
-        }
+        let sql: Sql = match (self.needs_row_locks(), lock) {
+            (false, _) => sql.into(),
+            (true, Lock::Update) => format!("{sql} FOR UPDATE").into(),
+            (true, Lock::Share) => format!("{sql} FOR SHARE").into(),
+        };
+        self.all(sql, values).await
     }
 
     /// Whether readers before this statement could have seen an older state than readers after a lock.
@@ -107,10 +115,27 @@ impl Tx {
         matches!(self.connection, Connection::Postgres(_))
     }
 
+    /// The connection, when it is SQLite's and on this thread.
+    pub(super) fn direct(&self) -> Result<&Direct, Error> {
+        match &self.connection {
+            Connection::Direct(connection) => Ok(connection),
+            _ => Err(Error::Invalid {
+                operation: "writing",
+                reason: "a transaction of another database".to_owned(),
+            }),
+        }
+    }
+
     /// Does something once the job's writes are durable, in commit order of the job's key. Must not block.
     pub(crate) fn after_commit(&mut self, effect: impl FnOnce() + Send + 'static) {
         self.effects.push(Box::new(effect));
     }
+}
+
+/// Whether the error ends the connection, and what it means.
+fn sorted(error: sqlx::Error) -> (bool, Error) {
+    let sorted = sort_error("writing", &error);
+    (is_fatal(&error, &sorted), sorted)
 }
 
 pub(super) async fn fetch_sqlite(

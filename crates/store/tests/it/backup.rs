@@ -23,7 +23,7 @@ use crate::bed::*;
 fn directory(bed: &Bed) -> PathBuf {
     match &bed.database {
         Database::Sqlite { directory } => directory.clone(),
-        Database::Postgres { .. } => panic!("it is SQLite"),
+        _ => panic!("it is SQLite on a disk"),
     }
 }
 

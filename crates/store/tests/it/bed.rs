@@ -12,7 +12,8 @@ use manyhands_protocol::{
     AgentId, EnvironmentId, EventId, SessionId, ThreadId, Timestamp, WorkspaceId,
 };
 use manyhands_store::{
-    Append, Change, Config, Database, Entry, Lease, NewEntry, NewSession, SessionRecord, Store,
+    Append, Change, Config, Database, Entry, Lease, NewEntry, NewSession, SessionRecord,
+    SharedMemory, Store,
 };
 use manyhands_testkit::clock::TestClock;
 use manyhands_testkit::postgres;
@@ -60,6 +61,12 @@ impl Bed {
         }
     }
 
+    /// In memory. Its own clock stands still, so instances live until [`expire_instances`](Self::expire_instances).
+    pub(crate) async fn memory() -> Self {
+        let database = SharedMemory::new(Arc::new(TestClock::default())).unwrap();
+        Self::on(Database::Memory(database), TestClock::default())
+    }
+
     /// Runs SQL behind the store's back.
     pub(crate) async fn sql(&self, sql: &'static str) {
         match &self.database {
@@ -76,21 +83,26 @@ impl Bed {
                 sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
                 connection.close().await.unwrap();
             }
+            Database::Memory(shared) => shared.execute(sql).unwrap(),
         }
     }
 
-    /// Runs out the time to live of all PostgreSQL instances of now, for good: whatever they renew fails.
+    /// Runs out the time to live of all instances of now, for good: whatever they renew fails.
     pub(crate) async fn expire_instances(&self) {
-        self.sql(
-            "CREATE TABLE stopped (id TEXT);
-             CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        self.sql("CREATE TABLE stopped (id TEXT)").await;
+        self.sql(if matches!(self.database, Database::Memory(_)) {
+            "CREATE TRIGGER stop BEFORE UPDATE ON instances
+             WHEN NEW.expires_at <> 0 AND NEW.id IN (SELECT id FROM stopped)
+             BEGIN SELECT RAISE(ABORT, 'this instance is stopped by the test'); END"
+        } else {
+            "CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
                  IF EXISTS (SELECT 1 FROM stopped WHERE id = NEW.id AND NEW.expires_at <> 0) THEN
                      RAISE EXCEPTION 'this instance is stopped by the test';
                  END IF;
                  RETURN NEW;
              END $$;
-             CREATE TRIGGER stop BEFORE INSERT OR UPDATE ON instances FOR EACH ROW EXECUTE FUNCTION stop()",
-        )
+             CREATE TRIGGER stop BEFORE INSERT OR UPDATE ON instances FOR EACH ROW EXECUTE FUNCTION stop()"
+        })
         .await;
         self.sql(
             "UPDATE instances SET expires_at = 0;

@@ -103,6 +103,7 @@ fn crash_and_recover(name: &str, database: Database, directory: &Path, point: &s
     let place = match &database {
         Database::Sqlite { directory } => directory.to_str().unwrap().to_owned(),
         Database::Postgres { url } => url.expose_secret().to_owned(),
+        Database::Memory(_) => panic!("memory ends with its process"),
     };
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])

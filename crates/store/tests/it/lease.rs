@@ -10,8 +10,6 @@ use crate::bed::*;
 
 contract!(
     lease_1_an_older_epoch_is_refused,
-    lease_1_a_stale_epoch_fails_only_itself_among_others,
-    i_1_a_write_that_fails_half_way_leaves_nothing_and_fails_alone,
     lease_1_closing_gives_leases_back,
     lease_1_opening_again_voids_what_a_crash_left,
     i_5_of_many_claims_one_wins,
@@ -21,7 +19,10 @@ contract!(
     released_sessions_still_want_a_brain,
     wanting_shows_the_oldest_wish_first,
     an_archived_session_is_gone_for_its_brain,
-    a_deleted_session_is_gone_for_its_brain,
+    a_deleted_session_is_gone_for_its_brain;
+    on_disks:
+    lease_1_a_stale_epoch_fails_only_itself_among_others,
+    i_1_a_write_that_fails_half_way_leaves_nothing_and_fails_alone,
     a_panicking_decision_fails_alone,
 );
 
@@ -168,8 +169,8 @@ async fn lease_1_closing_gives_leases_back(bed: Bed) {
     assert!(next.epoch > lease.epoch);
 }
 
-/// Ends a store as a crash does, as far as one process can play it: nothing is given back. On PostgreSQL its time
-/// to live is run out by hand.
+/// Ends a store as a crash does, as far as one process can play it: nothing is given back. Where other
+/// instances may live, its time to live is run out by hand.
 async fn crash(bed: &Bed, store: Store) {
     match &bed.database {
         Database::Sqlite { directory } => {
@@ -179,7 +180,7 @@ async fn crash(bed: &Bed, store: Store) {
             let free = tokio::task::spawn_blocking(move || lock.lock());
             soon(free).await.unwrap().unwrap();
         }
-        Database::Postgres { .. } => {
+        Database::Postgres { .. } | Database::Memory(_) => {
             drop(store);
             bed.expire_instances().await;
         }
@@ -384,11 +385,17 @@ async fn a_panicking_decision_fails_alone(bed: Bed) {
     assert_eq!(world.change(&id, notes(&["goes on"])).await.len(), 1);
 }
 
-/// A PostgreSQL instance whose renewal fails past its time to live may not write with its leases any more, and
-/// another one may take them.
+/// An instance whose renewal fails past its time to live may not write with its leases any more, and another one may
+/// take them.
 #[tokio::test(flavor = "multi_thread")]
 async fn lease_1_an_expired_instance_is_refused_by_the_database_clock() {
-    let world = World::new(Bed::postgres().await).await;
+    for bed in [Bed::postgres().await, Bed::memory().await] {
+        an_expired_instance_is_refused(bed).await;
+    }
+}
+
+async fn an_expired_instance_is_refused(bed: Bed) {
+    let world = World::new(bed).await;
     let (id, lease) = world.leased().await;
     let second = world.bed.open().await;
     let held = second.claim(&world.workspace, &id).await.unwrap();

@@ -324,3 +324,10 @@ fn i_2_random_histories_match_the_model_on_postgres() {
     let world = runtime.block_on(async { World::new(Bed::postgres().await).await });
     i_2_random_histories_match_the_model(&runtime, &world);
 }
+
+#[test]
+fn i_2_random_histories_match_the_model_in_memory() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let world = runtime.block_on(async { World::new(Bed::memory().await).await });
+    i_2_random_histories_match_the_model(&runtime, &world);
+}

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::bed::*;
 
-contract!(
+contract!(;
+    on_disks:
     store_5_an_older_program_refuses_a_newer_schema,
     store_5_a_changed_migration_is_refused,
 );

@@ -16,7 +16,8 @@ contract!(
     previews_are_heard_and_never_stored,
     a_deleted_session_ends_with_its_deletion,
     closing_the_store_ends_subscriptions,
-    a_channel_goes_with_its_last_listener,
+    a_channel_goes_with_its_last_listener;
+    on_disks:
     a_caller_that_goes_away_disturbs_no_write,
 );
 

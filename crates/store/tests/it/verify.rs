@@ -12,7 +12,8 @@ contract!(
     store_3_damage_of_every_kind_is_found_and_named,
     store_3_damage_in_one_session_does_not_hide_anothers,
     store_3_what_belongs_to_no_session_is_damage_unless_it_is_being_removed,
-    store_3_damaged_resources_are_named,
+    store_3_damaged_resources_are_named;
+    on_disks:
     store_3_no_write_of_a_server_looks_like_damage,
     store_5_what_has_another_schema_is_not_judged,
 );
