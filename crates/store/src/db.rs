@@ -7,6 +7,7 @@ mod direct;
 mod memory;
 mod postgres;
 mod reader;
+mod readers;
 mod row;
 mod sqlite;
 mod tx;

@@ -7,15 +7,15 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rusqlite::OpenFlags;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, test_kill_process};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, watch};
 
-use super::tx::{Connection, Tx, fetch_sqlite};
+use super::direct::{self, Direct};
+use super::readers::Readers;
 use super::{Job, Row, Sql, Value, migration_error, sort_error, writer};
 use crate::error::Error;
 use crate::failpoint::failpoint;
@@ -30,7 +30,6 @@ pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migratio
 
 /// How many jobs may wait for the writer; more wait in their callers.
 const WAITING_JOBS: usize = 1024;
-const READERS: u32 = 4;
 /// Writer and readers wait so long for each other before a statement fails.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -40,49 +39,36 @@ pub(crate) struct Sqlite {
     jobs: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
     /// Turns true when the writer has ended.
     ended: watch::Receiver<bool>,
-    readers: SqlitePool,
+    readers: Readers,
 }
 
 impl Sqlite {
     /// Takes the directory's lock, opens or creates the database, verifies its settings and migrates it.
     pub(crate) async fn open(directory: &Path) -> Result<Self, Error> {
         let lock = take_lock(directory, LEFT_BEHIND)?;
+        let file = directory.join("manyhands.db");
         let options = SqliteConnectOptions::new()
-            .filename(directory.join("manyhands.db"))
+            .filename(&file)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
-            .foreign_keys(true)
-            .statement_cache_capacity(256)
-            // One checkpoint for some 16 MB of log pages, and a log file that shrinks back after a burst.
-            .pragma("wal_autocheckpoint", "4000")
-            .pragma("journal_size_limit", "67108864")
-            .disable_statement_logging();
-        let mut connection = connect(&options).await?;
-        failpoint!("store::migrate::before");
-        MIGRATIONS
-            .run(&mut connection)
-            .await
-            .map_err(migration_error)?;
-        failpoint!("store::migrate::after");
+            .foreign_keys(true);
+        let migrated = migrate(options).await?;
+        // The writer's connection comes before the other goes, which else would be the last and move the whole log.
+        let connection = connect(&file);
+        close(migrated).await?;
+        let connection = connection?;
 
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .min_connections(1)
-            .test_before_acquire(false)
-            .connect_with(options.clone().pragma("query_only", "ON"))
-            .await
-            .map_err(|error| sort_error("opening the database for reading", &error))?;
-
+        let readers = Readers::new(file.clone());
         let (sender, receiver) = mpsc::channel(WAITING_JOBS);
         let (end, ended) = watch::channel(false);
         let runtime = tokio::runtime::Handle::current();
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || {
+                // What happens after a commit may start tasks.
                 let _runtime = runtime.enter();
-                futures::executor::block_on(writer::run(receiver, options, connection));
+                writer::run(receiver, &file, connection);
                 drop(lock);
                 let _ = end.send(true);
             })
@@ -112,14 +98,12 @@ impl Sqlite {
     }
 
     pub(super) async fn read(&self, sql: Sql, values: Vec<Value>) -> Result<Vec<Row>, Error> {
-        let read = async {
-            let mut connection = self.readers.acquire().await?;
-            fetch_sqlite(&mut connection, sql, values).await
-        };
-        read.await.map_err(|error| sort_error("reading", &error))
+        self.readers.read(sql, values).await
     }
 
     pub(super) async fn close(&self) {
+        // Readers first: the last connection moves the log into the database, and it shall be the lock's holder.
+        self.readers.close().await;
         drop(
             self.jobs
                 .lock()
@@ -129,7 +113,6 @@ impl Sqlite {
         let mut ended = self.ended.clone();
         // An error means the writer is gone, which is what is waited for.
         let _ = ended.wait_for(|ended| *ended).await;
-        self.readers.close().await;
     }
 }
 
@@ -147,35 +130,49 @@ impl Held {
 
     /// Brings the schema of a file, which no server has opened, up to date.
     pub(crate) async fn migrate(&self, file: &Path) -> Result<(), Error> {
-        let mut connection = SqliteConnectOptions::new()
-            .filename(file)
-            .synchronous(SqliteSynchronous::Full)
-            .disable_statement_logging()
-            .connect()
-            .await
-            .map_err(|error| sort_error("opening the database", &error))?;
-        MIGRATIONS
-            .run(&mut connection)
-            .await
-            .map_err(migration_error)?;
-        connection
-            .close()
-            .await
-            .map_err(|error| sort_error("closing the database", &error))
+        close(migrate(SqliteConnectOptions::new().filename(file)).await?).await
     }
 }
 
-/// Opens the database for writing and verifies that it keeps what it acknowledges (security STORE-1).
-pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, Error> {
+/// Brings the schema up to date. Returns the connection that did it, still open.
+async fn migrate(options: SqliteConnectOptions) -> Result<SqliteConnection, Error> {
     let mut connection = options
+        .synchronous(SqliteSynchronous::Full)
+        .disable_statement_logging()
         .connect()
         .await
         .map_err(|error| sort_error("opening the database", &error))?;
+    failpoint!("store::migrate::before");
+    MIGRATIONS
+        .run(&mut connection)
+        .await
+        .map_err(migration_error)?;
+    failpoint!("store::migrate::after");
+    Ok(connection)
+}
+
+async fn close(connection: SqliteConnection) -> Result<(), Error> {
+    connection
+        .close()
+        .await
+        .map_err(|error| sort_error("closing the database", &error))
+}
+
+/// One checkpoint for some 16 MB of log pages, and a log file that shrinks back after a burst.
+const SETTINGS: &str = "PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = FULL;
+    PRAGMA foreign_keys = ON;
+    PRAGMA wal_autocheckpoint = 4000;
+    PRAGMA journal_size_limit = 67108864";
+
+/// Opens a database that exists for writing, and verifies that it keeps what it acknowledges (security STORE-1).
+pub(super) fn connect(file: &Path) -> Result<Direct, Error> {
+    let connection = open(file, SETTINGS)?;
     for (pragma, wanted) in [("journal_mode", "wal"), ("synchronous", "2")] {
         let sql = format!("SELECT CAST({pragma} AS TEXT) FROM pragma_{pragma}");
-        let rows = fetch_sqlite(&mut connection, sql.into(), Vec::new())
-            .await
-            .map_err(|error| sort_error("reading the durability settings", &error))?;
+        let rows = connection
+            .fetch(&sql, &[])
+            .map_err(|error| direct::sort_error("reading the durability settings", &error))?;
         let found = rows.first().map_or(Ok(""), |row| row.text(0))?;
         if found != wanted {
             return Err(Error::Setup {
@@ -189,11 +186,22 @@ pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConn
     Ok(connection)
 }
 
-/// Closes a connection whose last write failed; what its end says no longer matters.
-pub(super) async fn abandon(connection: SqliteConnection) {
-    if let Err(error) = connection.close().await {
-        tracing::debug!(%error, "closing the database writer after a failure");
-    }
+/// Opens a database that exists for reading beside the writer.
+pub(super) fn connect_reader(file: &Path) -> Result<Direct, Error> {
+    open(file, "PRAGMA query_only = ON")
+}
+
+fn open(file: &Path, settings: &str) -> Result<Direct, Error> {
+    let open = || {
+        // Not created: a file that has vanished under a running server is no empty store.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = rusqlite::Connection::open_with_flags(file, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let connection = Direct::new(connection);
+        connection.batch(settings)?;
+        Ok(connection)
+    };
+    open().map_err(|error| direct::sort_error("opening the database", &error))
 }
 
 /// How long a child of a killed server may still hold the lock: it does so from its fork to its exec.
@@ -248,18 +256,6 @@ fn take_lock(directory: &Path, patience: Duration) -> Result<File, Error> {
     file.set_len(0).map_err(setup)?;
     writeln!(file, "{}", std::process::id()).map_err(setup)?;
     Ok(file)
-}
-
-impl Tx {
-    pub(super) fn on_sqlite(connection: SqliteConnection) -> Self {
-        Self::new(Connection::Sqlite(connection))
-    }
-
-    pub(super) async fn abandon_sqlite(self) {
-        if let Connection::Sqlite(connection) = self.connection {
-            abandon(connection).await;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -22,8 +22,6 @@ pub(crate) enum Lock {
 /// A transaction, shared with no other job while it is lent to one.
 pub(crate) struct Tx {
     pub(super) connection: Connection,
-    /// Runs in front of the next statement, in the same trip to the database.
-    pub(super) prefix: Option<&'static str>,
     pub(super) effects: Vec<Effect>,
     /// The first error after which the connection must not be written to any more (security STORE-2).
     pub(super) fault: Option<Error>,
@@ -31,7 +29,6 @@ pub(crate) struct Tx {
 
 pub(super) enum Connection {
     Direct(Direct),
-    Sqlite(SqliteConnection),
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
 }
 
@@ -39,7 +36,6 @@ impl Tx {
     pub(super) fn new(connection: Connection) -> Self {
         Self {
             connection,
-            prefix: None,
             effects: Vec::new(),
             fault: None,
         }
@@ -51,10 +47,7 @@ impl Tx {
         sql: impl Into<Sql>,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, Error> {
-        let mut sql = sql.into();
-        if let Some(prefix) = self.prefix.take() {
-            sql = format!("{prefix}{sql}").into();
-        }
+        let sql = sql.into();
         let result = match &mut self.connection {
             Connection::Direct(connection) => connection.fetch(&sql, &values).map_err(|error| {
                 (
@@ -62,9 +55,6 @@ impl Tx {
                     direct::sort_error("writing", &error),
                 )
             }),
-            Connection::Sqlite(connection) => {
-                fetch_sqlite(connection, sql, values).await.map_err(sorted)
-            }
             Connection::Postgres(transaction) => fetch_postgres(transaction, sql, values)
                 .await
                 .map_err(sorted),

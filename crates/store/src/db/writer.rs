@@ -3,14 +3,13 @@
 //! Each job of a group keeps or loses its own writes: a savepoint stands around it. A failed write or commit fails
 //! all members and ends the connection; the next group gets a new one (security STORE-2).
 
-use std::panic::AssertUnwindSafe;
+use std::path::Path;
 
-use futures::FutureExt as _;
-use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteConnectOptions;
 use tokio::sync::mpsc;
 
+use super::direct::{self, Direct};
 use super::sqlite::connect;
+use super::tx::Connection;
 use super::{Job, Tx};
 use crate::error::Error;
 use crate::failpoint::failpoint;
@@ -20,35 +19,27 @@ const GROUP_JOBS: usize = 256;
 /// … and no more are added once they carry so many bytes.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// Statements in front of a job's first one, in the same trip to the database.
-const BEGIN: &str = "BEGIN IMMEDIATE; ";
-const BEGIN_AND_MARK: &str = "BEGIN IMMEDIATE; SAVEPOINT job; ";
-const KEEP_AND_MARK: &str = "RELEASE job; SAVEPOINT job; ";
-
-/// Runs until all senders are gone and the last job is done.
-pub(super) async fn run(
-    mut jobs: mpsc::Receiver<Box<dyn Job>>,
-    options: SqliteConnectOptions,
-    connection: SqliteConnection,
-) {
-    let mut writer = Some(Tx::on_sqlite(connection));
-    while let Some(first) = jobs.recv().await {
+/// Runs on a thread of its own until all senders are gone and the last job is done.
+pub(super) fn run(mut jobs: mpsc::Receiver<Box<dyn Job>>, file: &Path, connection: Direct) {
+    let mut writer = Some(on(connection));
+    while let Some(first) = jobs.blocking_recv() {
         let group = gather(first, &mut jobs);
         let tx = match writer.take() {
             Some(tx) => Ok(tx),
-            None => connect(&options).await.map(Tx::on_sqlite),
+            None => connect(file).map(on),
         };
         writer = match tx {
-            Ok(tx) => write_group(tx, group).await,
+            Ok(tx) => write_group(tx, group),
             Err(error) => {
                 finish(group, &Err(error));
                 None
             }
         };
     }
-    if let Some(tx) = writer {
-        tx.abandon_sqlite().await;
-    }
+}
+
+fn on(connection: Direct) -> Tx {
+    Tx::new(Connection::Direct(connection))
 }
 
 fn gather(first: Box<dyn Job>, jobs: &mut mpsc::Receiver<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
@@ -63,12 +54,9 @@ fn gather(first: Box<dyn Job>, jobs: &mut mpsc::Receiver<Box<dyn Job>>) -> Vec<B
 }
 
 /// Writes a group; gives the connection back when it can be used again.
-async fn write_group(mut tx: Tx, mut group: Vec<Box<dyn Job>>) -> Option<Tx> {
+fn write_group(mut tx: Tx, mut group: Vec<Box<dyn Job>>) -> Option<Tx> {
     failpoint!("store::group::before_begin");
-    let result = match run_jobs(&mut tx, &mut group).await {
-        Ok(()) => commit(&mut tx).await,
-        Err(error) => Err(error),
-    };
+    let result = run_jobs(&mut tx, &mut group).and_then(|()| commit(&tx));
     let usable = match &result {
         Ok(()) => {
             failpoint!("store::group::before_publish");
@@ -80,7 +68,7 @@ async fn write_group(mut tx: Tx, mut group: Vec<Box<dyn Job>>) -> Option<Tx> {
         Err(error) => {
             tracing::error!(%error, jobs = group.len(), "a group of writes failed; opening the database again");
             // Closing rolls back what is left of the transaction.
-            tx.abandon_sqlite().await;
+            drop(tx);
             None
         }
     };
@@ -89,48 +77,45 @@ async fn write_group(mut tx: Tx, mut group: Vec<Box<dyn Job>>) -> Option<Tx> {
     usable
 }
 
-async fn run_jobs(tx: &mut Tx, group: &mut [Box<dyn Job>]) -> Result<(), Error> {
+fn run_jobs(tx: &mut Tx, group: &mut [Box<dyn Job>]) -> Result<(), Error> {
+    tx.direct()?.control("BEGIN IMMEDIATE")?;
     let alone = group.len() == 1;
-    tx.prefix = Some(if alone { BEGIN } else { BEGIN_AND_MARK });
     for job in group {
-        let untouched = tx.prefix;
+        if !alone {
+            tx.direct()?.control("SAVEPOINT job")?;
+        }
         let effects = tx.effects.len();
-        let stays = AssertUnwindSafe(job.run(tx))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| {
-                tracing::error!("a write panicked and is rolled back");
-                false
-            });
+        let ran = direct::run(job.as_mut(), tx);
         failpoint!("store::group::after_job");
         if let Some(fault) = tx.fault.take() {
             return Err(fault);
         }
-        let wrote_nothing = untouched.is_some() && tx.prefix.is_some();
+        let stays = ran?;
         if !stays {
             tx.effects.truncate(effects);
         }
-        match (stays, wrote_nothing) {
-            (_, true) => {}
-            (true, false) => tx.prefix = (!alone).then_some(KEEP_AND_MARK),
-            (false, false) if alone => {
-                tx.run("ROLLBACK", Vec::new()).await?;
-                tx.prefix = Some(BEGIN);
+        let connection = tx.direct()?;
+        match (stays, alone) {
+            (true, true) => {}
+            (false, true) => connection.control("ROLLBACK")?,
+            (true, false) => connection.control("RELEASE job")?,
+            (false, false) => {
+                connection.control("ROLLBACK TO job")?;
+                connection.control("RELEASE job")?;
             }
-            // The savepoint stays where it was: the next job needs no new one.
-            (false, false) => tx.run("ROLLBACK TO job", Vec::new()).await?,
         }
     }
     Ok(())
 }
 
-async fn commit(tx: &mut Tx) -> Result<(), Error> {
-    if let Some(BEGIN | BEGIN_AND_MARK) = tx.prefix.take() {
-        // No statement ran.
+fn commit(tx: &Tx) -> Result<(), Error> {
+    let connection = tx.direct()?;
+    if connection.is_at_rest() {
+        // The one job was refused.
         return Ok(());
     }
     failpoint!("store::group::before_commit");
-    tx.run("COMMIT", Vec::new()).await?;
+    connection.control("COMMIT")?;
     failpoint!("store::group::after_commit");
     Ok(())
 }
