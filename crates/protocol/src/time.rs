@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
@@ -28,6 +29,12 @@ impl Timestamp {
     /// Milliseconds from `earlier` to this instant; zero when `earlier` is later.
     pub fn millis_since(self, earlier: Self) -> i64 {
         (self.0.saturating_sub(earlier.0) / 1000).max(0)
+    }
+
+    /// The instant so much later, the last one that can be told at most.
+    pub fn after(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self::from_micros(self.0.saturating_add(micros))
     }
 
     /// Reads an RFC 3339 text with any offset. The error says what is wrong with it.

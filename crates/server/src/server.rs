@@ -169,7 +169,7 @@ impl Server {
     /// Ends as a crash does, for tests: wakes stop where they are and give nothing back.
     #[cfg(feature = "failpoints")]
     pub async fn crash(self) {
-        drop(self.brain);
+        self.brain.crashed().await;
         self.shutdown.cancel();
         if let Err(error) = self.accepting.await {
             tracing::error!(%error, "the listener failed");
@@ -210,12 +210,8 @@ pub(crate) fn address_file(data_dir: &Path) -> PathBuf {
 }
 
 fn make_data_dir(path: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path);
-    made.with_context(|| format!("the data directory {} cannot be made", path.display()))
+    manyhands_store::make_folder(path)
+        .with_context(|| format!("the data directory {} cannot be made", path.display()))
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {

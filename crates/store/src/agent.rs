@@ -3,6 +3,7 @@
 use manyhands_protocol::agent::Agent;
 use manyhands_protocol::{AgentId, Timestamp, WorkspaceId};
 
+use crate::body;
 use crate::db::{Lock, Row, Scope, Tx, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
@@ -47,7 +48,7 @@ impl Store {
             .inner
             .db
             .read_one(
-                "SELECT v.body, a.archived_at, a.id FROM agents a
+                "SELECT v.body, a.archived_at, a.id, v.checksum, v.version FROM agents a
                  JOIN agent_versions v ON v.agent_id = a.id AND v.version = COALESCE($3, a.version)
                  WHERE a.id = $1 AND a.workspace = $2",
                 values![id.as_str(), workspace.as_str(), version.map(i64::from)],
@@ -94,7 +95,7 @@ impl Store {
         range: &Range,
     ) -> Result<Vec<Agent>, Error> {
         let mut query = Query::new(
-            "SELECT v.body, a.archived_at, a.id FROM agents a
+            "SELECT v.body, a.archived_at, a.id, v.checksum, v.version FROM agents a
              JOIN agent_versions v ON v.agent_id = a.id AND v.version = a.version
              WHERE a.workspace = ",
         );
@@ -125,7 +126,7 @@ impl Store {
             .inner
             .db
             .read(
-                "SELECT v.body, a.archived_at, a.id FROM agents a
+                "SELECT v.body, a.archived_at, a.id, v.checksum, v.version FROM agents a
                  JOIN agent_versions v ON v.agent_id = a.id AND v.version < $3
                  WHERE a.id = $1 AND a.workspace = $2
                  ORDER BY v.version DESC LIMIT $4",
@@ -143,9 +144,15 @@ impl Store {
 
 fn agent_of(row: &Row) -> Result<Agent, Error> {
     let archived_at: Option<Timestamp> = row.optional_time(1)?;
-    let agent: Agent = serde_json::from_str(row.text(0)?).map_err(|error| Error::Damaged {
-        item: format!("agent {}", row.text(2).unwrap_or("?")),
-        reason: error.to_string(),
+    let id = row.text(2)?;
+    let read = || -> Result<Agent, String> {
+        let version = row.int(4).map_err(|error| error.to_string())?;
+        let text = body::intact(row, &body::version_of(id, version), 0, 3)?;
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    };
+    let agent = read().map_err(|reason| Error::Damaged {
+        item: format!("agent {id}"),
+        reason,
     })?;
     Ok(Agent {
         archived_at,
@@ -170,7 +177,7 @@ async fn lock_agent(
     }
     let row = tx
         .one(
-            "SELECT v.body, a.archived_at, a.id FROM agents a
+            "SELECT v.body, a.archived_at, a.id, v.checksum, v.version FROM agents a
              JOIN agent_versions v ON v.agent_id = a.id AND v.version = a.version WHERE a.id = $1",
             values![id.as_str()],
         )
@@ -193,22 +200,32 @@ async fn replace(
     if new.version > old.version {
         insert_version(tx, workspace, new).await
     } else {
+        let body = json(new)?;
+        let owner = body::version_of(old.id.as_str(), i64::from(old.version));
         tx.run(
-            "UPDATE agent_versions SET body = $3 WHERE agent_id = $1 AND version = $2",
-            values![old.id.as_str(), old.version, json(new)?],
+            "UPDATE agent_versions SET body = $3, checksum = $4 WHERE agent_id = $1 AND version = $2",
+            values![
+                old.id.as_str(),
+                old.version,
+                body.as_str(),
+                body::checksum(&owner, &body),
+            ],
         )
         .await
     }
 }
 
 async fn insert_version(tx: &mut Tx, workspace: &WorkspaceId, agent: &Agent) -> Result<(), Error> {
+    let body = json(agent)?;
+    let owner = body::version_of(agent.id.as_str(), i64::from(agent.version));
     tx.run(
-        "INSERT INTO agent_versions (agent_id, version, workspace, body) VALUES ($1, $2, $3, $4)",
+        "INSERT INTO agent_versions (agent_id, version, workspace, body, checksum) VALUES ($1, $2, $3, $4, $5)",
         values![
             agent.id.as_str(),
             agent.version,
             workspace.as_str(),
-            json(agent)?,
+            body.as_str(),
+            body::checksum(&owner, &body),
         ],
     )
     .await

@@ -3,6 +3,7 @@
 use manyhands_protocol::environment::Environment;
 use manyhands_protocol::{EnvironmentId, WorkspaceId};
 
+use crate::body;
 use crate::db::{Lock, Row, Scope, Tx, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
@@ -22,15 +23,17 @@ impl Store {
             .db
             .write(Scope::of(environment.id.as_str()), move |tx| {
                 Box::pin(async move {
+                    let body = json(&environment)?;
                     tx.run(
-                        "INSERT INTO environments (id, workspace, body, created_at, archived_at)
-                         VALUES ($1, $2, $3, $4, $5)",
+                        "INSERT INTO environments (id, workspace, body, created_at, archived_at, checksum)
+                         VALUES ($1, $2, $3, $4, $5, $6)",
                         values![
                             environment.id.as_str(),
                             workspace.as_str(),
-                            json(&environment)?,
+                            body.as_str(),
                             environment.created_at,
                             environment.archived_at,
+                            body::checksum(environment.id.as_str(), &body),
                         ],
                     )
                     .await
@@ -73,9 +76,15 @@ impl Store {
                         Ok(None) => return Ok(Some(Ok(environment))),
                         Err(refusal) => return Ok(Some(Err(refusal))),
                     };
+                    let body = json(&new)?;
                     tx.run(
-                        "UPDATE environments SET body = $2, archived_at = $3 WHERE id = $1",
-                        values![id.as_str(), json(&new)?, new.archived_at],
+                        "UPDATE environments SET body = $2, archived_at = $3, checksum = $4 WHERE id = $1",
+                        values![
+                            id.as_str(),
+                            body.as_str(),
+                            new.archived_at,
+                            body::checksum(id.as_str(), &body),
+                        ],
                     )
                     .await?;
                     failpoint!("store::environment::updated");
@@ -128,7 +137,7 @@ impl Store {
         include_archived: bool,
         range: &Range,
     ) -> Result<Vec<Environment>, Error> {
-        let mut query = Query::new("SELECT body, id FROM environments WHERE workspace = ");
+        let mut query = Query::new("SELECT body, id, checksum FROM environments WHERE workspace = ");
         query.bind(workspace.as_str());
         if !include_archived {
             query.push(" AND archived_at IS NULL");
@@ -139,12 +148,17 @@ impl Store {
     }
 }
 
-const SELECT_ONE: &str = "SELECT body, id FROM environments WHERE id = $1 AND workspace = $2";
+const SELECT_ONE: &str = "SELECT body, id, checksum FROM environments WHERE id = $1 AND workspace = $2";
 
 fn environment_of(row: &Row) -> Result<Environment, Error> {
-    serde_json::from_str(row.text(0)?).map_err(|error| Error::Damaged {
-        item: format!("environment {}", row.text(1).unwrap_or("?")),
-        reason: error.to_string(),
+    let id = row.text(1)?;
+    let read = || -> Result<Environment, String> {
+        let text = body::intact(row, id, 0, 2)?;
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    };
+    read().map_err(|reason| Error::Damaged {
+        item: format!("environment {id}"),
+        reason,
     })
 }
 

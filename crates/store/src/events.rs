@@ -6,11 +6,12 @@ use crate::db::{Sql, Value, values};
 use crate::entry::{Entry, EntryKind};
 use crate::error::Error;
 use crate::listing::{EventKey, EventRange};
-use crate::log::{entry_columns, entry_of, entry_tables};
+use crate::log::{ENTRY_COLUMNS, damaged, entry_columns, entry_of, entry_tables};
 use crate::store::Store;
 
 impl Store {
-    /// Entries after a position (private ones included), oldest first.
+    /// Entries after a position (private ones included), oldest first and without a gap (security I2). One that the
+    /// session's row counts and that is not there is damage (security STORE-3). Nothing when there is no such session.
     pub async fn read(
         &self,
         session: &SessionId,
@@ -20,12 +21,41 @@ impl Store {
         let sql = concat!(
             "SELECT ",
             entry_columns!(),
-            " FROM ",
+            ", (SELECT last_position FROM sessions WHERE id = $1) FROM ",
             entry_tables!(),
             " WHERE l.session_id = $1 AND l.position > $2 ORDER BY l.position LIMIT $3"
         );
-        self.entries(session, sql, values![session.as_str(), after, limit])
-            .await
+        let values = values![session.as_str(), after, limit];
+        let rows = self.inner.db.read(sql, values).await?;
+        let Some(row) = rows.last() else {
+            return match self.ends_before(session, after).await? {
+                true => Err(damaged(session, after.max(0) + 1, "it is missing")),
+                false => Ok(Vec::new()),
+            };
+        };
+        // The log of a session that was deleted goes in pieces.
+        let Some(last) = row.optional_int(ENTRY_COLUMNS)? else {
+            return Ok(Vec::new());
+        };
+        let mut expected = after.max(0);
+        for row in &rows {
+            expected += 1;
+            if row.int(0)? != expected {
+                return Err(damaged(session, expected, "it is missing"));
+            }
+        }
+        if rows.len() < limit as usize && expected < last {
+            return Err(damaged(session, expected + 1, "it is missing"));
+        }
+        rows.iter().map(|row| entry_of(session, row)).collect()
+    }
+
+    /// Whether a session's row counts entries after a position and there are none.
+    async fn ends_before(&self, session: &SessionId, position: i64) -> Result<bool, Error> {
+        let sql = "SELECT id FROM sessions WHERE id = $1 AND last_position > $2
+                   AND NOT EXISTS (SELECT 1 FROM log WHERE session_id = $1 AND position > $2)";
+        let values = values![session.as_str(), position];
+        Ok(self.inner.db.read_one(sql, values).await?.is_some())
     }
 
     /// The last entry of a private type, if any: where replay starts (a compaction), or an intent.

@@ -7,12 +7,14 @@
 
 mod agent;
 pub mod backup;
+mod body;
 mod db;
 pub mod entry;
 mod environment;
 pub mod error;
 mod events;
 mod failpoint;
+mod folder;
 pub mod key;
 pub mod lease;
 pub mod listing;
@@ -27,7 +29,10 @@ pub mod verify;
 pub use db::{Conduct, Outcome, SharedMemory, Use};
 pub use entry::{Entry, EntryKind, NewEntry};
 pub use error::{AppendError, Error};
+pub use folder::make_folder;
 pub use lease::{Lease, Nudge};
-pub use session::{Append, Change, NewSession, OpenCall, SessionRecord, SessionState, UsageTotals};
+pub use session::{
+    Append, Change, NewSession, OpenCall, SessionRecord, SessionState, UsageTotals, running_millis,
+};
 pub use store::{Config, Database, Store};
 pub use tail::{Subscription, TailItem};

@@ -19,6 +19,9 @@ macro_rules! entry_columns {
 }
 pub(crate) use entry_columns;
 
+/// How many they are.
+pub(crate) const ENTRY_COLUMNS: usize = 10;
+
 /// Where the columns come from.
 macro_rules! entry_tables {
     () => {
@@ -271,7 +274,8 @@ fn checksum(session: &SessionId, entry: &Entry) -> u32 {
     hasher.finalize()
 }
 
-fn damaged(session: &SessionId, position: i64, reason: &str) -> Error {
+/// An entry that is not as it was written.
+pub(crate) fn damaged(session: &SessionId, position: i64, reason: &str) -> Error {
     Error::Damaged {
         item: format!("entry {position} of {session}"),
         reason: reason.to_owned(),

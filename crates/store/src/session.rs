@@ -72,9 +72,9 @@ pub struct SessionRecord {
     pub budget: Option<Budget>,
     /// Tokens used.
     pub usage: UsageTotals,
-    /// Milliseconds it was running, without the present stretch (runtime US-4).
+    /// Milliseconds it was running, without the time after its last write (runtime US-4).
     pub active_millis: i64,
-    /// Since when it is running; `None` in any other status.
+    /// Up to when its running is counted; `None` in any other status.
     pub running_since: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
@@ -92,13 +92,28 @@ pub struct SessionRecord {
     pub epoch: i64,
 }
 
+/// The longest time between two writes of a running session that counts as running, in microseconds: an hour, beyond
+/// all limits of requests and calls. Longer ones are a clock that was set forward, or a server that was down.
+macro_rules! longest_stretch {
+    () => {
+        3_600_000_000
+    };
+}
+pub(crate) use longest_stretch;
+
+/// Milliseconds that count as running between two writes of a running session: none when the clock was set back in
+/// between, an hour at most (runtime US-4).
+pub fn running_millis(since: Timestamp, now: Timestamp) -> i64 {
+    now.millis_since(since).min(longest_stretch!() / 1000)
+}
+
 impl SessionRecord {
     /// Milliseconds it was running until `now`, the present stretch included.
     pub fn active_millis_at(&self, now: Timestamp) -> i64 {
         self.active_millis
             + self
                 .running_since
-                .map_or(0, |since| now.millis_since(since))
+                .map_or(0, |since| running_millis(since, now))
     }
 
     /// What it consumed until `now`, the present stretch included (runtime BU-3).

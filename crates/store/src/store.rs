@@ -106,12 +106,19 @@ impl Store {
                 chores: Mutex::default(),
             }),
         };
+        let begun = if shared {
+            store.inner.renew().await
+        } else {
+            store.inner.void_older_leases().await
+        };
+        if let Err(error) = begun {
+            // Who tries again finds nobody in the data directory.
+            store.inner.db.close().await;
+            return Err(error);
+        }
         if shared {
-            store.inner.renew().await?;
             let task = tokio::spawn(renew_while_open(Arc::downgrade(&store.inner)));
             lock(&store.inner.chores).push(task);
-        } else {
-            store.inner.void_older_leases().await?;
         }
         let task = tokio::spawn(purge_while_open(Arc::downgrade(&store.inner)));
         lock(&store.inner.chores).push(task);

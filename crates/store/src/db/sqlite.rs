@@ -1,8 +1,8 @@
 //! SQLite: one writer that commits waiting jobs together, readers beside it, one process per data directory.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use super::readers::Readers;
 use super::{Job, Row, Sql, Value, migration_error, sort_error, writer};
 use crate::error::Error;
 use crate::failpoint::failpoint;
+use crate::folder::make_folder;
 
 pub(super) const CORRUPT: u32 = 11;
 pub(super) const FULL: u32 = 13;
@@ -183,7 +184,24 @@ pub(super) fn connect(file: &Path) -> Result<Direct, Error> {
             });
         }
     }
+    begin_anew(&connection)?;
     Ok(connection)
+}
+
+/// Moves all that SQLite's log holds into the database, so that the log begins anew.
+///
+/// What a sync has failed to keep, the system shows all the same until it forgets it, and no later sync speaks of it. An
+/// opening may have taken such writes for committed, and what is written behind them would be lost with them. In the
+/// database they are written and synced once more (security STORE-2).
+fn begin_anew(connection: &Direct) -> Result<(), Error> {
+    let rows = connection
+        .fetch("PRAGMA wal_checkpoint(TRUNCATE)", &[])
+        .map_err(|error| direct::sort_error("moving SQLite's log into the database", &error))?;
+    if rows.first().map_or(Ok(0), |row| row.int(0))? != 0 {
+        // Whoever reads it has had it open all along: nothing was taken for committed just now.
+        tracing::debug!("a reader keeps SQLite's log from beginning anew");
+    }
+    Ok(())
 }
 
 /// Opens a database that exists for reading beside the writer.
@@ -220,11 +238,7 @@ fn take_lock(directory: &Path, patience: Duration) -> Result<File, Error> {
         operation: "opening the data directory",
         reason: format!("{}: {error}", directory.display()),
     };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(setup)?;
+    make_folder(directory).map_err(setup)?;
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)

@@ -9,6 +9,7 @@ use manyhands_protocol::{EnvironmentId, Metadata, SessionId, ThreadId, Timestamp
 use serde::{Deserialize, Serialize};
 
 use super::SessionRecord;
+use crate::body;
 use crate::db::{Row, values};
 use crate::error::Error;
 use crate::lease::Lease;
@@ -20,13 +21,13 @@ macro_rules! record_columns {
     () => {
         "s.workspace, s.id, s.thread_id, s.environment_id, p.body, s.status, s.usage, s.active_millis,
          s.running_since, s.created_at, s.updated_at, s.archived_at, s.terminated_at, s.last_position,
-         s.input_position, s.epoch"
+         s.input_position, s.epoch, p.checksum"
     };
 }
 pub(crate) use record_columns;
 
 /// How many they are.
-pub(super) const RECORD_COLUMNS: usize = 16;
+pub(super) const RECORD_COLUMNS: usize = 17;
 
 /// Where they come from.
 macro_rules! record_tables {
@@ -55,8 +56,9 @@ pub(crate) fn record_of(row: &Row) -> Result<SessionRecord, Error> {
         let optional_time = |column| -> Result<Option<Timestamp>, String> {
             row.optional_time(column).map_err(|error| error.to_string())
         };
+        let profile = body::intact(row, text(1)?, 4, 16)?;
         let profile: Profile<'_> =
-            serde_json::from_str(text(4)?).map_err(|error| error.to_string())?;
+            serde_json::from_str(profile).map_err(|error| error.to_string())?;
         Ok(SessionRecord {
             workspace: WorkspaceId::parse(text(0)?).map_err(|error| error.to_string())?,
             id: SessionId::parse(text(1)?).map_err(|error| error.to_string())?,

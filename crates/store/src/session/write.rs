@@ -10,6 +10,7 @@ use tokio::sync::mpsc::OwnedPermit;
 use super::read::Profile;
 use super::state::lock_state;
 use super::{Change, NewSession, SessionRecord, SessionState, UsageTotals};
+use crate::body;
 use crate::db::{Lock, Scope, Tx, values};
 use crate::entry::Entry;
 use crate::error::Error;
@@ -21,20 +22,31 @@ use crate::store::{Services, Store};
 use crate::tail::TailItem;
 
 /// How an append moves a session's row: $1 is the session, $2 the number of entries, $3 the time, $4 the new status
-/// or null, $5 the new usage or null. Only `running` is counted, to the millisecond (runtime US-4).
+/// or null, $5 the new usage or null; where many are moved at once, columns take their places. Only `running` is
+/// counted, to the millisecond and from write to write (runtime US-4, [`running_millis`](super::running_millis)).
 macro_rules! transition {
     () => {
-        "last_position = last_position + $2,
-         updated_at = $3,
-         active_millis = active_millis + CASE
-             WHEN $4 <> 'running' AND running_since < $3 THEN ($3 - running_since) / 1000 ELSE 0 END,
-         running_since = CASE
-             WHEN $4 = 'running' THEN COALESCE(running_since, $3)
-             WHEN $4 IS NULL THEN running_since END,
-         terminated_at = CASE
-             WHEN $4 = 'terminated' THEN COALESCE(terminated_at, $3) ELSE terminated_at END,
-         status = COALESCE($4, status),
-         usage = COALESCE($5, usage)"
+        transition!("$2", "$3", "$4", "$5")
+    };
+    ($count:literal, $now:literal, $status:literal, $usage:literal) => {
+        concat!(
+            "last_position = last_position + ", $count, ",
+             updated_at = ", $now, ",
+             active_millis = active_millis + CASE
+                 WHEN running_since IS NULL OR running_since >= ", $now, " THEN 0
+                 WHEN ", $now, " - running_since > ", $crate::session::longest_stretch!(), " THEN ", $crate::session::longest_stretch!(), " / 1000
+                 ELSE (", $now, " - running_since) / 1000 END,
+             running_since = CASE
+                 WHEN ", $status, " <> 'running' OR ", $status, " IS NULL AND running_since IS NULL THEN NULL
+                 WHEN running_since < ", $now, " AND ", $now, " - running_since <= ", $crate::session::longest_stretch!(), "
+                 THEN ", $now, " - (", $now, " - running_since) % 1000
+                 ELSE ", $now, " END,
+             terminated_at = CASE
+                 WHEN ", $status, " = 'terminated' THEN COALESCE(terminated_at, ", $now, ")
+                 ELSE terminated_at END,
+             status = COALESCE(", $status, ", status),
+             usage = COALESCE(", $usage, ", usage)"
+        )
     };
 }
 pub(crate) use transition;
@@ -161,17 +173,19 @@ async fn create(
         ],
     )
     .await?;
+    let body = json(&Profile {
+        agent: Cow::Borrowed(&record.agent),
+        title: Cow::Borrowed(&record.title),
+        metadata: Cow::Borrowed(&record.metadata),
+        budget: record.budget,
+    })?;
     tx.run(
-        "INSERT INTO session_profiles (session_id, workspace, body) VALUES ($1, $2, $3)",
+        "INSERT INTO session_profiles (session_id, workspace, body, checksum) VALUES ($1, $2, $3, $4)",
         values![
             record.id.as_str(),
             record.workspace.as_str(),
-            json(&Profile {
-                agent: Cow::Borrowed(&record.agent),
-                title: Cow::Borrowed(&record.title),
-                metadata: Cow::Borrowed(&record.metadata),
-                budget: record.budget,
-            })?,
+            body.as_str(),
+            body::checksum(record.id.as_str(), &body),
         ],
     )
     .await?;
@@ -196,8 +210,12 @@ async fn write_profile(tx: &mut Tx, record: &SessionRecord, change: &Change) -> 
         budget: change.budget.unwrap_or(record.budget),
     })?;
     tx.run(
-        "UPDATE session_profiles SET body = $2 WHERE session_id = $1",
-        values![record.id.as_str(), body],
+        "UPDATE session_profiles SET body = $2, checksum = $3 WHERE session_id = $1",
+        values![
+            record.id.as_str(),
+            body.as_str(),
+            body::checksum(record.id.as_str(), &body),
+        ],
     )
     .await
 }
@@ -315,15 +333,26 @@ pub(crate) async fn write_drafts(
         )
         .await?;
     }
-    if !entries.is_empty() {
-        let hub = services.hub.clone();
-        let session = stamp.session.clone();
-        let published = entries.clone();
-        tx.after_commit(move || {
-            hub.publish(&session, || TailItem::Entries(published.into()));
-        });
-    }
+    publish_later(tx, services, stamp.session, &entries);
     Ok(entries)
+}
+
+/// Shows entries to the session's listeners once they are durable.
+pub(crate) fn publish_later(
+    tx: &mut Tx,
+    services: &Services,
+    session: &SessionId,
+    entries: &[Entry],
+) {
+    if entries.is_empty() {
+        return;
+    }
+    let hub = services.hub.clone();
+    let session = session.clone();
+    let published = entries.to_vec();
+    tx.after_commit(move || {
+        hub.publish(&session, || TailItem::Entries(published.into()));
+    });
 }
 
 async fn delete(

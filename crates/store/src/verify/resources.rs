@@ -5,6 +5,7 @@ use manyhands_protocol::environment::Environment;
 use manyhands_protocol::{AgentId, WorkspaceId};
 
 use super::{PAGE, Verifier};
+use crate::body;
 use crate::db::{Row, Value, values};
 use crate::error::Error;
 use crate::key::{key_columns, key_of};
@@ -66,14 +67,16 @@ const KINDS: [Kind; 5] = [
     },
     Kind {
         name: "versions of agents",
-        sql: "SELECT v.agent_id, v.version, v.body, a.id FROM agent_versions v
+        sql: "SELECT v.agent_id, v.version, v.body, a.id, v.checksum FROM agent_versions v
               LEFT JOIN agents a ON a.id = v.agent_id
               WHERE (v.agent_id, v.version) > ($1, $2) ORDER BY v.agent_id, v.version LIMIT $3",
         start: || values!["", i64::MIN],
         key: |row| Ok(values![row.text(0)?, row.int(1)?]),
         item: |row| Ok(format!("version {} of agent {}", row.int(1)?, row.text(0)?)),
         judge: |row| {
-            let agent: Agent = parse(row, 2)?;
+            let version = row.int(1).map_err(|error| reason(&error))?;
+            let owner = body::version_of(text(row, 0)?, version);
+            let agent: Agent = parse(row, &owner, 2, 4)?;
             if agent.id.as_str() != text(row, 0)? || row.int(1) != Ok(i64::from(agent.version)) {
                 return Err("its body is that of another version".to_owned());
             }
@@ -85,12 +88,12 @@ const KINDS: [Kind; 5] = [
     },
     Kind {
         name: "environments",
-        sql: "SELECT id, body FROM environments WHERE id > $1 ORDER BY id LIMIT $2",
+        sql: "SELECT id, body, checksum FROM environments WHERE id > $1 ORDER BY id LIMIT $2",
         start: text_start,
         key: text_key,
         item: |row| Ok(format!("environment {}", row.text(0)?)),
         judge: |row| {
-            let environment: Environment = parse(row, 1)?;
+            let environment: Environment = parse(row, text(row, 0)?, 1, 2)?;
             if environment.id.as_str() == text(row, 0)? {
                 Ok(())
             } else {
@@ -112,8 +115,14 @@ fn text(row: &Row, column: usize) -> Result<&str, String> {
     row.text(column).map_err(|error| error.to_string())
 }
 
-fn parse<T: serde::de::DeserializeOwned>(row: &Row, column: usize) -> Result<T, String> {
-    serde_json::from_str(text(row, column)?).map_err(|error| error.to_string())
+fn parse<T: serde::de::DeserializeOwned>(
+    row: &Row,
+    owner: &str,
+    body: usize,
+    checksum: usize,
+) -> Result<T, String> {
+    let text = body::intact(row, owner, body, checksum)?;
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 fn parsed<T, E: ToString>(parsed: Result<T, E>) -> Result<(), String> {

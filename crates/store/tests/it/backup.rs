@@ -286,8 +286,11 @@ async fn store_5_an_older_backup_is_brought_up_to_date_and_a_newer_one_refused()
     let old = copy.join("manyhands.db");
     fs::copy(&file, &old).unwrap();
     let bed = bed_on(&copy);
-    bed.sql("DROP TABLE remains; DELETE FROM _sqlx_migrations WHERE version = 3")
-        .await;
+    bed.sql(
+        "ALTER TABLE agent_versions DROP COLUMN checksum; ALTER TABLE environments DROP COLUMN checksum;
+         ALTER TABLE session_profiles DROP COLUMN checksum; DELETE FROM _sqlx_migrations WHERE version = 5",
+    )
+    .await;
     let target = folder.path().join("restored");
     restore(&old, &target).await.unwrap();
     let store = bed_on(&target).open().await;

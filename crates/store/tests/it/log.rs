@@ -14,6 +14,7 @@ contract!(
     log_1_what_was_acknowledged_is_there_after_reopening,
     store_3_a_damaged_body_is_reported_for_its_entry_alone,
     store_3_a_moved_entry_is_damage,
+    store_3_a_missing_entry_is_damage_until_its_session_is_deleted,
     store_3_a_vanished_event_damages_its_second_appearance,
     bodies_are_kept_byte_for_byte,
     last_private_is_the_last_of_its_type,
@@ -141,6 +142,35 @@ async fn store_3_a_moved_entry_is_damage(bed: Bed) {
         world.store.read(&id, 0, 9).await,
         Err(Error::Damaged { .. })
     ));
+}
+
+/// Also I2: a log is read without gaps, to the end that its session's row counts.
+async fn store_3_a_missing_entry_is_damage_until_its_session_is_deleted(bed: Bed) {
+    let world = World::new(bed).await;
+    let id = world.session().await;
+    let stored = world
+        .change(&id, notes(&["one", "two", "three", "four"]))
+        .await;
+    world
+        .bed
+        .sql("DELETE FROM log WHERE position IN (2, 4)")
+        .await;
+    // (after, limit, the entry that is missing)
+    for (after, limit, missing) in [(0, 9, 2), (0, 2, 2), (1, 1, 2), (2, 9, 4), (3, 9, 4)] {
+        let error = world.store.read(&id, after, limit).await.unwrap_err();
+        let Error::Damaged { item, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(item, &format!("entry {missing} of {id}"), "after {after}");
+    }
+    assert_eq!(world.store.read(&id, 0, 1).await.unwrap(), stored[..1]);
+    assert_eq!(world.store.read(&id, 2, 1).await.unwrap(), stored[2..3]);
+    assert!(world.store.read(&id, 4, 9).await.unwrap().is_empty());
+    world
+        .bed
+        .sql("DELETE FROM sessions; DELETE FROM session_profiles")
+        .await;
+    assert!(world.store.read(&id, 0, 9).await.unwrap().is_empty());
 }
 
 async fn store_3_a_vanished_event_damages_its_second_appearance(bed: Bed) {

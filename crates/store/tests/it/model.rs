@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use manyhands_protocol::session::SessionStatus;
+use manyhands_protocol::time::Clock as _;
 use manyhands_protocol::{EventId, SessionId};
 use manyhands_store::listing::{EventKey, EventRange};
 use manyhands_store::{
@@ -260,7 +261,9 @@ async fn compare(world: &World, id: &SessionId, model: &Model) {
     let record = world.record(id).await;
     assert_eq!(record.last_position, log.len() as i64);
     assert_eq!(record.input_position, model.input);
-    assert_eq!(record.active_millis, model.active_millis);
+    let running = i64::try_from(model.running_micros.unwrap_or(0) / 1000).unwrap();
+    let found = record.active_millis_at(world.bed.clock.now());
+    assert_eq!(found, model.active_millis + running);
     assert_eq!(record.usage.output_tokens, model.outputs);
     assert_eq!(record.status, model.status.unwrap_or(SessionStatus::Idle));
 

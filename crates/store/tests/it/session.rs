@@ -116,7 +116,7 @@ async fn us_4_only_running_counts_to_the_millisecond(bed: Bed) {
     // (after so many microseconds, to this status, millis then counted, whether it runs, whether it ended)
     let steps = [
         (5_000_000, Running, 0, true, false),
-        (1_234_000, Running, 0, true, false),
+        (1_234_000, Running, 1_234, true, false),
         (1_000, Idle, 1_235, false, false),
         (9_000_000, Rescheduling, 1_235, false, false),
         (9_000_000, Running, 1_235, true, false),
@@ -157,6 +157,29 @@ async fn us_4_only_running_counts_to_the_millisecond(bed: Bed) {
         world.record(&id).await.active_millis,
         7,
         "a clock that is set back takes nothing away"
+    );
+
+    world.change(&id, status(Running)).await;
+    world.bed.clock.advance(Duration::from_secs(365 * 86_400));
+    let hour = 3_600_000;
+    let record = world.record(&id).await;
+    assert_eq!(record.active_millis_at(world.bed.clock.now()), 7 + hour);
+    let title = Some(Some("a year on".to_owned()));
+    world
+        .change(
+            &id,
+            Change {
+                title,
+                ..Change::default()
+            },
+        )
+        .await;
+    world.bed.clock.advance(Duration::from_secs(1));
+    world.change(&id, status(Idle)).await;
+    assert_eq!(
+        world.record(&id).await.active_millis,
+        7 + hour + 1_000,
+        "a clock that is set forward adds an hour at most, and the time after it counts"
     );
 }
 

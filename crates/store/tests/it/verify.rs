@@ -178,8 +178,12 @@ async fn store_3_damage_of_every_kind_is_found_and_named(bed: Bed) {
             "session S: its profile is missing",
         ),
         (
-            "UPDATE session_profiles SET body = '{'",
+            "UPDATE session_profiles SET body = '{', checksum = NULL",
             "session S: EOF while parsing an object at line 1 column 1",
+        ),
+        (
+            "UPDATE session_profiles SET body = REPLACE(body, 'helper', 'hepler')",
+            "session S: its checksum does not match",
         ),
         (
             "UPDATE sessions SET status = 'asleep'",
@@ -270,12 +274,22 @@ async fn store_3_damaged_resources_are_named(bed: Bed) {
             "UPDATE agents SET version = 1",
         ),
         (
+            "UPDATE environments SET body = REPLACE(body, 'plain', 'plane')",
+            format!("environment {environment}: its checksum does not match"),
+            "UPDATE environments SET body = REPLACE(body, 'plane', 'plain')",
+        ),
+        (
+            "UPDATE agent_versions SET body = REPLACE(body, 'helper', 'hepler')",
+            format!("version 1 of agent {agent}: its checksum does not match"),
+            "UPDATE agent_versions SET body = REPLACE(body, 'hepler', 'helper')",
+        ),
+        (
             "UPDATE agent_versions SET body = '[]'",
             format!("version 1 of agent {agent}: "),
             "DELETE FROM agent_versions; DELETE FROM agents",
         ),
         (
-            "UPDATE environments SET id = 'env_other'",
+            "UPDATE environments SET id = 'env_other', checksum = NULL",
             "environment env_other: its body is that of another environment".to_owned(),
             "DELETE FROM environments",
         ),

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use crate::journal::{FileId, Op};
 
 /// A disk writes a sector whole or not at all, bytes.
-const SECTOR: usize = 512;
+pub(crate) const SECTOR: usize = 512;
 
 /// What becomes of what was done and not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,8 @@ pub(crate) enum Fate {
     Lost,
     /// All of it is there.
     Kept,
-    /// Each write is there, lost, or torn into sectors; each name is made or removed, or not.
+    /// Each write is there, lost, or torn into sectors that are there, not there, or garbage; each name is made or
+    /// removed, or not.
     Mixed,
 }
 
@@ -146,7 +147,8 @@ fn write(content: &mut Vec<u8>, op: &Op) {
     }
 }
 
-/// Each sector of a write is there or not. A truncation has no sectors.
+/// Each sector of a write is there, or not, or what was to be written to it has become garbage. What stood beside it in
+/// the same sector stays, as SQLite expects of disks ("powersafe overwrite"). A truncation has no sectors.
 fn tear(content: &mut Vec<u8>, op: &Op, rng: &mut StdRng) {
     let Op::Write { offset, bytes, .. } = op else {
         return;
@@ -154,8 +156,14 @@ fn tear(content: &mut Vec<u8>, op: &Op, rng: &mut StdRng) {
     let mut at = 0;
     while at < bytes.len() {
         let end = (at + SECTOR - (offset + at) % SECTOR).min(bytes.len());
-        if rng.random_bool(0.5) {
-            put(content, offset + at, &bytes[at..end]);
+        match rng.random_range(0..20) {
+            0..=8 => put(content, offset + at, &bytes[at..end]),
+            9..=17 => {}
+            _ => {
+                let mut garbage = vec![0; end - at];
+                rng.fill(&mut garbage[..]);
+                put(content, offset + at, &garbage);
+            }
         }
         at = end;
     }
@@ -247,13 +255,24 @@ mod tests {
             let content = after(5, Fate::Mixed, seed).remove("a").unwrap();
             let part = |from: usize, to: usize| {
                 let bytes = content.get(from..to.min(content.len())).unwrap_or_default();
-                assert!(bytes.windows(2).all(|pair| pair[0] == pair[1]), "{seed}");
-                bytes.first() == Some(&2)
+                if bytes.windows(2).all(|pair| pair[0] == pair[1]) {
+                    if bytes.first() == Some(&2) {
+                        "there"
+                    } else {
+                        "not there"
+                    }
+                } else {
+                    "garbage"
+                }
             };
             assert!(content[..100].iter().all(|byte| *byte == 1));
             let last = part(2 * SECTOR, 2 * SECTOR + 100);
             seen.insert((part(100, SECTOR), part(SECTOR, 2 * SECTOR), last));
         }
-        assert_eq!(seen.len(), 8, "every combination of three sectors");
+        let whole = seen
+            .iter()
+            .filter(|(a, b, c)| ![a, b, c].contains(&&"garbage"));
+        assert_eq!(whole.count(), 8, "every combination of three sectors");
+        assert!(seen.iter().any(|(_, middle, _)| *middle == "garbage"));
     }
 }

@@ -6,6 +6,7 @@ use rand::{Rng as _, SeedableRng as _};
 use tempfile::TempDir;
 
 use crate::fixtures::{said, text};
+use crate::journal::{Call, Fault};
 use crate::ledger::Step;
 use crate::vfs;
 use crate::workload::{Life, Recording, checkpoint, data_directory, first, open, set_up};
@@ -27,7 +28,7 @@ pub(crate) async fn record(home: TempDir, seed: u64) -> (Recording, usize) {
     for write in 1..=WRITES {
         let fails = write < WRITES && rng.random_bool(0.3);
         if fails {
-            recorder.fail_next_sync();
+            recorder.arm(Fault::next(Call::Sync));
         }
         let change = Change {
             append: Append {
@@ -36,7 +37,9 @@ pub(crate) async fn record(home: TempDir, seed: u64) -> (Recording, usize) {
             },
             ..Change::default()
         };
-        match (life.try_change(change).await, fails) {
+        let changed = life.try_change(change).await;
+        assert_eq!(recorder.lift() > 0, fails, "write {write} syncs");
+        match (changed, fails) {
             (Ok((span, entries)), false) => {
                 life.with(|history| history.steps.push(Step::of(span, entries)));
             }
@@ -44,15 +47,14 @@ pub(crate) async fn record(home: TempDir, seed: u64) -> (Recording, usize) {
             (Ok(_), true) => panic!("write {write} is acknowledged and its sync has failed"),
             (Err(error), false) => panic!("write {write} after a failure: {error}"),
         }
-        assert!(!recorder.takes_failure(), "write {write} syncs");
         if write < WRITES && rng.random_bool(0.2) {
             let fails = rng.random_bool(0.5);
             if fails {
-                recorder.fail_next_sync();
+                recorder.arm(Fault::next(Call::Sync));
             }
             let moved = checkpoint(&directory, &mut rng).await;
             // One that finds nothing to move does not sync.
-            let met = fails && !recorder.takes_failure();
+            let met = recorder.lift() > 0;
             assert_eq!(moved.is_err(), met, "{moved:?}");
         }
     }

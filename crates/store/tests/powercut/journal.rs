@@ -39,8 +39,52 @@ struct Journal {
     ops: Vec<Op>,
     names: HashMap<String, FileId>,
     files: usize,
-    /// The next sync of a file fails.
-    failing: bool,
+    /// What fails, until it is lifted.
+    fault: Option<Fault>,
+    /// How many calls have failed since the fault was armed.
+    struck: usize,
+}
+
+/// A way to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Open,
+    Read,
+    Write,
+    Truncate,
+    Sync,
+}
+
+/// What the disk says when it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// EIO.
+    Broken,
+    /// ENOSPC.
+    Full,
+}
+
+/// A disk that fails.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault {
+    pub(crate) call: Call,
+    pub(crate) failure: Failure,
+    /// So many calls still succeed before one fails.
+    pub(crate) after: usize,
+    /// Whether all calls behind that one fail too.
+    pub(crate) lasts: bool,
+}
+
+impl Fault {
+    /// The next call fails, once.
+    pub(crate) fn next(call: Call) -> Self {
+        Self {
+            call,
+            failure: Failure::Broken,
+            after: 0,
+            lasts: false,
+        }
+    }
 }
 
 impl Recorder {
@@ -81,14 +125,34 @@ impl Recorder {
         self.lock().ops.push(op);
     }
 
-    /// Lets the next sync of a file fail.
-    pub(crate) fn fail_next_sync(&self) {
-        self.lock().failing = true;
+    /// Lets calls fail from now on.
+    pub(crate) fn arm(&self, fault: Fault) {
+        let mut journal = self.lock();
+        journal.fault = Some(fault);
+        journal.struck = 0;
     }
 
-    /// Whether a sync that begins now fails, and the next one does not; afterwards nothing fails any more.
-    pub(crate) fn takes_failure(&self) -> bool {
-        std::mem::take(&mut self.lock().failing)
+    /// Lets nothing fail any more; says how many calls have failed.
+    pub(crate) fn lift(&self) -> usize {
+        let mut journal = self.lock();
+        journal.fault = None;
+        std::mem::take(&mut journal.struck)
+    }
+
+    /// How a call that begins now fails, if it does.
+    pub(crate) fn strikes(&self, call: Call) -> Option<Failure> {
+        let mut journal = self.lock();
+        let fault = journal.fault.as_mut().filter(|fault| fault.call == call)?;
+        if fault.after > 0 {
+            fault.after -= 1;
+            return None;
+        }
+        let (failure, lasts) = (fault.failure, fault.lasts);
+        journal.struck += 1;
+        if !lasts {
+            journal.fault = None;
+        }
+        Some(failure)
     }
 
     /// The journal up to now; the recorder starts again.

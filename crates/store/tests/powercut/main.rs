@@ -4,15 +4,19 @@
 //! is cut at many places of the journal: a disk is put together that the cut could have left ([`disk`]), the store is
 //! opened on it and compared with what it had acknowledged by then ([`ledger`], [`check`]).
 //!
-//! `MANYHANDS_POWER_CUTS` says how many, `MANYHANDS_POWER_CUT_SEED` repeats the choices of a run. How writes of several
+//! `MANYHANDS_POWER_CUTS` says how many (`MANYHANDS_FAILING_DISKS` and `MANYHANDS_DAMAGED_SECTORS` do for the other
+//! tests), `MANYHANDS_POWER_CUT_SEED` repeats the choices of a run. How writes of several
 //! sessions meet in one commit is the machine's choice, so the disk of a failed cut is kept, and its place is printed.
 
 mod check;
+mod damage;
 mod disk;
 mod failing;
+mod faults;
 mod fixtures;
 mod journal;
 mod ledger;
+mod names;
 mod vfs;
 mod workload;
 
@@ -36,6 +40,11 @@ use crate::workload::Recording;
 const CUTS: usize = 500;
 /// Cuts of one recording.
 const EACH: usize = 125;
+/// Disks of which one sector has changed.
+const DAMAGED: u64 = 60;
+/// Disks that fail, and how often the power of each is cut.
+const DISKS: u64 = 12;
+const CUTS_OF_A_DISK: usize = 8;
 /// Disks that are looked at side by side.
 const SIDE_BY_SIDE: usize = 2;
 
@@ -111,6 +120,60 @@ async fn store_2_a_failed_sync_refuses_its_write_and_takes_nothing_else_along() 
     }
 }
 
+/// Also STORE-1: a new data directory is found again, because the name of each new folder is synced.
+#[tokio::test]
+async fn log_1_the_way_to_a_new_data_directory_is_synced() {
+    // Not one in memory: only names on a disk can be lost.
+    let home = tempfile::tempdir().unwrap();
+    let place = home.path().canonicalize().unwrap();
+    let directory = place.join("new/data");
+    assert!(!names::are_synced(&place));
+    workload::open(&directory).await.unwrap().close().await;
+    for folder in [place.clone(), place.join("new"), directory] {
+        assert!(names::are_synced(&folder), "{}", folder.display());
+    }
+}
+
+/// Also STORE-4, LOG-1: calls to the disk fail at the n-th time, once or until the disk is mended, and the disk is full.
+/// What was acknowledged is there then, what is refused is refused with a reason, and the store goes on without a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_2_a_failing_disk_loses_nothing_acknowledged() {
+    let seed = number("MANYHANDS_POWER_CUT_SEED").unwrap_or_else(rand::random);
+    println!("failing disks, MANYHANDS_POWER_CUT_SEED={seed}");
+    let began = Instant::now();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut tally = faults::Tally::default();
+    let disks = number("MANYHANDS_FAILING_DISKS").unwrap_or(DISKS);
+    for _ in 0..disks {
+        let (recording, mut places) = faults::record(home(), rng.random(), &mut tally).await;
+        let end = recording.ops.len();
+        places.shuffle(&mut rng);
+        places.truncate(CUTS_OF_A_DISK);
+        for at in places.into_iter().chain([end]) {
+            let fate = [Fate::Lost, Fate::Kept, Fate::Mixed][rng.random_range(0..3)];
+            let cut = Cut {
+                at,
+                fate,
+                lies_from: usize::MAX,
+            };
+            let choices = rng.random();
+            let checked = one(&recording, cut, choices).await;
+            assert_eq!(checked, Ok(()), "seed {seed}");
+        }
+    }
+    println!(
+        "{disks} failing disks in {:.1?}: {tally:#?}",
+        began.elapsed()
+    );
+    let refused = [
+        tally.no_space,
+        tally.unavailable,
+        tally.reads_refused,
+        tally.openings_refused,
+    ];
+    assert!(refused.iter().all(|count| *count > 0), "{tally:?}");
+}
+
 /// Also I1: a byte that has changed on the disk is found by the same check.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn store_3_a_changed_byte_is_found_out() {
@@ -139,6 +202,33 @@ async fn store_3_a_changed_byte_is_found_out() {
     }
     let error = laid(&recording, cut, &image).await.unwrap_err();
     assert!(error.contains("checksum"), "{error}");
+}
+
+/// Also I1: sectors that were synced have changed. Each item is served as it was written or said to be damaged, and
+/// `verify` finds what readers find.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_3_damaged_sectors_are_never_served_as_valid() {
+    let seed = number("MANYHANDS_POWER_CUT_SEED").unwrap_or_else(rand::random);
+    println!("damaged sectors, MANYHANDS_POWER_CUT_SEED={seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let recording = recording(rng.random()).await;
+    let cut = Cut {
+        at: recording.ops.len(),
+        fate: Fate::Kept,
+        lies_from: usize::MAX,
+    };
+    let whole = disk::image(&recording.ops, cut, &mut rng);
+    let mut tally = damage::Tally::default();
+    for _ in 0..number("MANYHANDS_DAMAGED_SECTORS").unwrap_or(DAMAGED) {
+        let mut image = whole.clone();
+        damage::harm(image.get_mut("manyhands.db").unwrap(), &mut rng);
+        let directory = tempfile::tempdir_in(recording.home.path()).unwrap();
+        disk::lay(&image, directory.path()).unwrap();
+        let checked = damage::check(&recording.ledger, directory.path(), &mut tally).await;
+        assert_eq!(checked, Ok(()), "seed {seed}: {tally:?}");
+    }
+    println!("{tally:?}");
+    assert!(tally.found > 0 && tally.as_written > 0, "{tally:?}");
 }
 
 /// What was looked at.

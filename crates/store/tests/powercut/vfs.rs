@@ -1,8 +1,8 @@
 //! SQLite's way to the disk with a recorder beside it.
 //!
 //! The process's default file system of SQLite is a copy of the real one in which opening and deleting are ours. A file
-//! of a watched directory gets a copy of its real methods in which writing, cutting, syncing and closing are ours: they
-//! call the real ones and tell the recorder. All else is the real thing, called directly.
+//! of a watched directory gets a copy of its real methods in which reading, writing, cutting, syncing and closing are
+//! ours: they call the real ones and tell the recorder, unless it says that the disk fails. All else is the real thing, called directly.
 #![expect(
     unsafe_code,
     reason = "SQLite asks for its file system by function pointers"
@@ -15,12 +15,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use libsqlite3_sys::{
-    SQLITE_IOERR, SQLITE_IOERR_FSYNC, SQLITE_OK, SQLITE_OPEN_CREATE, SQLITE_OPEN_MAIN_JOURNAL,
-    SQLITE_OPEN_SUPER_JOURNAL, SQLITE_OPEN_WAL, sqlite3_file, sqlite3_filename, sqlite3_initialize,
-    sqlite3_int64, sqlite3_io_methods, sqlite3_vfs, sqlite3_vfs_find, sqlite3_vfs_register,
+    SQLITE_CANTOPEN, SQLITE_FULL, SQLITE_IOERR, SQLITE_IOERR_FSYNC, SQLITE_IOERR_READ,
+    SQLITE_IOERR_TRUNCATE, SQLITE_IOERR_WRITE, SQLITE_OK, SQLITE_OPEN_CREATE,
+    SQLITE_OPEN_MAIN_JOURNAL, SQLITE_OPEN_SUPER_JOURNAL, SQLITE_OPEN_WAL, sqlite3_file,
+    sqlite3_filename, sqlite3_initialize, sqlite3_int64, sqlite3_io_methods, sqlite3_vfs,
+    sqlite3_vfs_find, sqlite3_vfs_register,
 };
 
-use crate::journal::{FileId, Op, Recorder};
+use crate::journal::{Call, Failure, FileId, Op, Recorder};
 
 /// SQLite's own file system.
 struct Real(*mut sqlite3_vfs);
@@ -102,6 +104,7 @@ fn table(real: &'static sqlite3_io_methods) -> &'static sqlite3_io_methods {
     let address = std::ptr::from_ref(real).addr();
     lock(&TABLES).entry(address).or_insert_with(|| {
         let mut ours = *real;
+        ours.xRead = Some(read);
         ours.xWrite = Some(write);
         ours.xTruncate = Some(truncate);
         ours.xSync = Some(sync);
@@ -123,9 +126,17 @@ unsafe extern "C" fn open(
     }) else {
         return SQLITE_IOERR;
     };
+    let watched = watched(name);
+    if let Some((recorder, _)) = &watched
+        && recorder.strikes(Call::Open).is_some()
+    {
+        // SAFETY: the file object is SQLite's and ours alone; without methods it counts as not opened.
+        unsafe { (*file).pMethods = std::ptr::null() };
+        return SQLITE_CANTOPEN;
+    }
     // SAFETY: SQLite's arguments are handed on as they are; our table of sizes is a copy of the real one's.
     let result = unsafe { open(real, name, file, flags, out) };
-    if let (SQLITE_OK, Some((recorder, name))) = (result, watched(name)) {
+    if let (SQLITE_OK, Some((recorder, name))) = (result, watched) {
         let journals = SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_SUPER_JOURNAL | SQLITE_OPEN_WAL;
         // SAFETY: a file that was opened has a table of methods, which is a static of SQLite.
         let methods: &'static sqlite3_io_methods = unsafe { &*(*file).pMethods };
@@ -161,6 +172,25 @@ unsafe extern "C" fn delete(_: *mut sqlite3_vfs, name: *const c_char, sync: c_in
     result
 }
 
+unsafe extern "C" fn read(
+    file: *mut sqlite3_file,
+    bytes: *mut c_void,
+    length: c_int,
+    offset: sqlite3_int64,
+) -> c_int {
+    let Some(known) = opened(file) else {
+        return SQLITE_IOERR;
+    };
+    let Some(read) = known.methods.xRead else {
+        return SQLITE_IOERR;
+    };
+    if known.recorder.strikes(Call::Read).is_some() {
+        return SQLITE_IOERR_READ;
+    }
+    // SAFETY: the real method of this file, with SQLite's arguments.
+    unsafe { read(file, bytes, length, offset) }
+}
+
 unsafe extern "C" fn write(
     file: *mut sqlite3_file,
     bytes: *const c_void,
@@ -177,16 +207,27 @@ unsafe extern "C" fn write(
     ) else {
         return SQLITE_IOERR;
     };
+    let failure = known.recorder.strikes(Call::Write);
+    // A write that fails may have done its first part.
+    let (size, length) = match failure {
+        Some(_) => (size / 2, length / 2),
+        None => (size, length),
+    };
     // Told before it is done: it may reach the disk at any time from now on.
-    // SAFETY: SQLite gives so many bytes to be written.
+    // SAFETY: SQLite gives at least so many bytes to be written.
     let copy = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), size) };
     known.recorder.did(Op::Write {
         file: known.file,
         offset: at,
         bytes: copy.into(),
     });
-    // SAFETY: the real method of this file, with SQLite's arguments.
-    unsafe { write(file, bytes, length, offset) }
+    // SAFETY: the real method of this file, with SQLite's arguments or fewer bytes.
+    let result = unsafe { write(file, bytes, length, offset) };
+    match failure {
+        None => result,
+        Some(Failure::Broken) => SQLITE_IOERR_WRITE,
+        Some(Failure::Full) => SQLITE_FULL,
+    }
 }
 
 unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: sqlite3_int64) -> c_int {
@@ -196,6 +237,9 @@ unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: sqlite3_int64) -> c
     let (Some(truncate), Ok(length)) = (known.methods.xTruncate, usize::try_from(size)) else {
         return SQLITE_IOERR;
     };
+    if known.recorder.strikes(Call::Truncate).is_some() {
+        return SQLITE_IOERR_TRUNCATE;
+    }
     let file_id = known.file;
     known.recorder.did(Op::Truncate {
         file: file_id,
@@ -213,7 +257,7 @@ unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
         return SQLITE_IOERR;
     };
     let covers = known.recorder.place();
-    if known.recorder.takes_failure() {
+    if known.recorder.strikes(Call::Sync).is_some() {
         let file_id = known.file;
         known.recorder.did(Op::FailedSync {
             file: file_id,

@@ -64,7 +64,7 @@ pub(crate) async fn record(home: TempDir, seed: u64) -> Recording {
     store.close().await;
     let store = open(&directory).await.unwrap();
     for (life, _) in &mut lives {
-        life.store = store.clone();
+        life.moved_to(&store);
     }
     lives = live(lives, 2).await;
     for (life, _) in lives.iter().take(2) {
@@ -182,6 +182,11 @@ impl Life {
         }
     }
 
+    /// The server has begun anew.
+    pub(crate) fn moved_to(&mut self, store: &Store) {
+        self.store = store.clone();
+    }
+
     /// What became of it.
     pub(crate) fn sealed(self) -> History {
         let mut history = self.history.into_inner().unwrap();
@@ -193,11 +198,11 @@ impl Life {
         look(&mut self.history.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn id(&self) -> SessionId {
+    pub(crate) fn id(&self) -> SessionId {
         self.with(|history| history.id.clone())
     }
 
-    fn since(&self, asked: usize) -> Span {
+    pub(crate) fn since(&self, asked: usize) -> Span {
         Span {
             asked,
             acknowledged: self.recorder.place(),
