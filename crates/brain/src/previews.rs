@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use manyhands_protocol::content::ContentBlock;
 use manyhands_protocol::event::{Preview, PreviewDelta, PreviewKind, PreviewedEvent};
 use manyhands_protocol::{EventId, SessionId};
 use manyhands_store::Store;
+use tokio::time::Instant;
 
 use crate::activity::Activity;
 use crate::models::{BlockKind, Delta, Sink, Usage};
@@ -84,6 +85,11 @@ impl Previews {
     /// The ids that were announced.
     pub(crate) fn announced(&self) -> Announced {
         self.lock().announced.clone()
+    }
+
+    /// How long ago the model was asked.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.lock().asked.elapsed()
     }
 
     /// What the request used so far.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use std::time::Duration;
+
 use manyhands_protocol::agent::SessionAgent;
 use manyhands_protocol::{EventId, Timestamp};
 use manyhands_store::NewEntry;
@@ -112,16 +114,26 @@ pub(crate) struct ToolStarted {
 pub(crate) struct Retry {
     /// How many requests of this turn have failed in a row.
     pub(crate) attempt: u32,
-    /// When the first of them failed, in microseconds since the epoch.
-    pub(crate) first_at: i64,
     /// When to ask again, in microseconds since the epoch.
     pub(crate) until: i64,
+    /// How long to wait before that, in microseconds.
+    #[serde(default)]
+    pub(crate) wait: i64,
+    /// How long requests and waits have taken since the first of them failed, in microseconds.
+    #[serde(default)]
+    pub(crate) spent: i64,
 }
 
 impl Retry {
     /// When to ask again.
     pub(crate) fn until(self) -> Timestamp {
         Timestamp::from_micros(self.until)
+    }
+
+    /// How long to wait from `now` on. A clock that was set back since does not make it longer.
+    pub(crate) fn left(self, now: Timestamp) -> Duration {
+        let left = self.until.saturating_sub(now.as_micros()).min(self.wait);
+        Duration::from_micros(u64::try_from(left).unwrap_or(0))
     }
 }
 

@@ -33,6 +33,7 @@ use crate::decide::{Limits, Step, decide};
 use crate::failpoint;
 use crate::history;
 use crate::models::Registry;
+use crate::record::Retry;
 use crate::replay::{self, Transcript};
 
 use active::Active;
@@ -69,7 +70,7 @@ struct Wake {
     transcript: Transcript,
     usage: UsageTotals,
     active: Active,
-    /// Up to when a retry's wait has been slept through.
+    /// The retry whose wait has been slept through, by the time it was for. The wall clock may not have got there.
     waited: Option<Timestamp>,
     sandbox: Option<Arc<dyn Sandbox>>,
     activity: Arc<Activity>,
@@ -89,7 +90,11 @@ pub(crate) async fn run(
         wake.working();
         wake.hear().await?;
         let now = wake.shared.clock.now();
-        let now = wake.waited.map_or(now, |waited| waited.max(now));
+        let retry = wake.transcript.retry.map(Retry::until);
+        let now = match wake.waited {
+            Some(waited) if retry == Some(waited) => waited.max(now),
+            _ => now,
+        };
         let flow = match decide(&wake.transcript, wake.limits(), now) {
             Step::Interrupt { ids } => wake.interrupt(ids).await?,
             Step::Execute { calls } => wake.execute(calls).await?,
@@ -219,13 +224,11 @@ impl Wake {
             self.usage = usage;
         }
         self.activity.progress();
-        let Some(first) = entries.first() else {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
             return Ok(());
         };
-        if let Some(status) = status {
-            self.active.enter(status, first.created_at);
-        }
         if first.position == self.transcript.position + 1 {
+            self.active.wrote(status, last);
             self.fold(entries)
         } else {
             self.catch_up().await
@@ -280,8 +283,9 @@ impl Wake {
     /// Sleeps until a retry is due, or until a client sends something. Others may use the place meanwhile.
     async fn wait(&mut self, until: Timestamp) -> Result<Flow, Stop> {
         self.permit = None;
-        let left = until.as_micros() - self.shared.clock.now().as_micros();
-        let left = Duration::from_micros(u64::try_from(left).unwrap_or(0));
+        let now = self.shared.clock.now();
+        let left = self.transcript.retry.map(|retry| retry.left(now));
+        let left = left.unwrap_or_default();
         self.enter(
             Doing::Waiting { until },
             left + self.shared.config.watchdog.grace,

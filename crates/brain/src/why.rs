@@ -220,10 +220,7 @@ fn at_work(facts: &Facts<'_>, look: &Look) -> Why {
         Doing::Running(calls) => facts.running(|id, _| calls.contains(id)),
         Doing::Waiting { until } => facts.retrying(*until),
     };
-    let until = look.left.map(|left| {
-        let micros = i64::try_from(left.as_micros()).unwrap_or(i64::MAX);
-        Timestamp::from_micros(facts.now.as_micros().saturating_add(micros))
-    });
+    let until = look.left.map(|left| facts.now.after(left));
     Why {
         since: look.since,
         until: answer.until.or(until),
@@ -312,12 +309,12 @@ impl Facts<'_> {
             Some(1) | None => "The last request to the model failed".to_owned(),
             Some(times) => format!("The last {times} requests to the model failed"),
         };
-        let left = until
-            .as_micros()
-            .saturating_sub(self.now.as_micros())
-            .max(0);
+        let left = self.transcript.retry.map(|retry| retry.left(self.now));
+        let left = left.unwrap_or_default();
+        // A clock that was set back does not put it off.
+        let until = until.min(self.now.after(left));
         // Rounded up: it is not tried sooner than said.
-        let seconds = (left + 999_999) / 1_000_000;
+        let seconds = left.as_nanos().div_ceil(1_000_000_000);
         let sentence = format!("{failed}; the next try is in {seconds} s.");
         let mut answer = self.answer(State::AwaitingRetry, Party::Server, sentence);
         answer.until = Some(until);

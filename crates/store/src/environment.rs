@@ -137,7 +137,8 @@ impl Store {
         include_archived: bool,
         range: &Range,
     ) -> Result<Vec<Environment>, Error> {
-        let mut query = Query::new("SELECT body, id, checksum FROM environments WHERE workspace = ");
+        let mut query =
+            Query::new("SELECT body, id, checksum FROM environments WHERE workspace = ");
         query.bind(workspace.as_str());
         if !include_archived {
             query.push(" AND archived_at IS NULL");
@@ -148,7 +149,8 @@ impl Store {
     }
 }
 
-const SELECT_ONE: &str = "SELECT body, id, checksum FROM environments WHERE id = $1 AND workspace = $2";
+const SELECT_ONE: &str =
+    "SELECT body, id, checksum FROM environments WHERE id = $1 AND workspace = $2";
 
 fn environment_of(row: &Row) -> Result<Environment, Error> {
     let id = row.text(1)?;

@@ -309,7 +309,7 @@ fn i_6_a_fold_from_the_summary_equals_the_fold_of_all() {
             .running()
             .processed("n")
             .span("span4")
-            .private("retry", json!({"attempt": 1, "first_at": 1, "until": 2}))
+            .private("retry", json!({"attempt": 1, "wait": 1, "until": 2}))
             .event("r", "session.status_rescheduled", json!({}))
             .private(OVERFLOW, json!({}))
             .said("two")

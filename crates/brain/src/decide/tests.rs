@@ -193,10 +193,7 @@ fn bu_4_at_the_cap_nothing_is_asked_and_it_is_said_once() {
     let rest = Step::Rest(Rest::RequiresAction { ids: ids(&["x"]) });
     check(custom, rest);
     let failed = asked()
-        .private(
-            "retry",
-            json!({"attempt": 1, "first_at": 1, "until": 1_000}),
-        )
+        .private("retry", json!({"attempt": 1, "wait": 1, "until": 1_000}))
         .event("r", "session.status_rescheduled", json!({}));
     check(failed, pause());
     let cut = asked().response("max_tokens", json!([{"type": "text", "text": "x"}]), &[]);
@@ -279,10 +276,7 @@ fn sq_12_a_retry_waits_its_time() {
     let failed = |until: i64| {
         asked()
             .event("end", "span.model_request_end", json!({}))
-            .private(
-                "retry",
-                json!({"attempt": 1, "first_at": 1, "until": until}),
-            )
+            .private("retry", json!({"attempt": 1, "wait": 1, "until": until}))
             .event("re", "session.status_rescheduled", json!({}))
     };
     let until = Timestamp::from_micros(11);
@@ -298,10 +292,7 @@ fn sq_12_a_retry_waits_its_time() {
         Log::default()
             .message("a", "hi")
             .running()
-            .private(
-                "retry",
-                json!({"attempt": 1, "first_at": 1, "until": until}),
-            )
+            .private("retry", json!({"attempt": 1, "wait": 1, "until": until}))
             .event("re", "session.status_rescheduled", json!({}))
     };
     check(unasked(11), Step::Wait { until });

@@ -191,7 +191,7 @@ fn sq_12_a_retry_counts_until_an_answer_or_the_end_of_the_turn() {
     let failed = || {
         Log::default()
             .asked("a", "hi")
-            .private("retry", json!({"attempt": 2, "first_at": 1, "until": 2}))
+            .private("retry", json!({"attempt": 2, "wait": 1, "until": 2}))
     };
     assert_eq!(failed().fold().retry.map(|retry| retry.attempt), Some(2));
     assert_eq!(failed().said("ok").fold().retry, None);

@@ -2,7 +2,7 @@
 
 use manyhands_protocol::Timestamp;
 use manyhands_protocol::session::SessionStatus;
-use manyhands_store::{Entry, EntryKind, SessionRecord};
+use manyhands_store::{Entry, EntryKind, SessionRecord, running_millis};
 
 /// The active time.
 #[derive(Clone, Copy, Debug)]
@@ -25,31 +25,86 @@ impl Active {
 
     /// Milliseconds until `now`.
     pub(super) fn until(self, now: Timestamp) -> i64 {
-        self.millis + self.since.map_or(0, |since| now.millis_since(since))
+        self.millis + self.since.map_or(0, |since| running_millis(since, now))
     }
 
-    /// The session has this status from now on.
-    pub(super) fn enter(&mut self, status: SessionStatus, now: Timestamp) {
-        if status == SessionStatus::Running {
-            self.since.get_or_insert(now);
-        } else {
-            self.millis = self.until(now);
-            self.since = None;
-        }
+    /// Something was written at `now`; the session has this status from then on, when it is another one.
+    fn write(&mut self, status: Option<SessionStatus>, now: Timestamp) {
+        self.millis = self.until(now);
+        self.since = match status {
+            Some(SessionStatus::Running) => Some(now),
+            Some(_) => None,
+            None => self.since.map(|_| now),
+        };
+    }
+
+    /// The wake wrote, up to this entry.
+    pub(super) fn wrote(&mut self, status: Option<SessionStatus>, last: &Entry) {
+        self.position = last.position;
+        self.write(status, last.created_at);
     }
 
     /// Takes an entry of the log: a client may have started a turn beside the wake.
     pub(super) fn hear(&mut self, entry: &Entry) {
-        if entry.position <= self.position || entry.kind != EntryKind::Event {
+        if entry.position <= self.position {
             return;
         }
-        let status = match &*entry.type_name {
-            "session.status_running" => SessionStatus::Running,
-            "session.status_idle" => SessionStatus::Idle,
-            "session.status_rescheduled" => SessionStatus::Rescheduling,
-            "session.status_terminated" => SessionStatus::Terminated,
-            _ => return,
+        self.position = entry.position;
+        let status = match (entry.kind, &*entry.type_name) {
+            (EntryKind::Event, "session.status_running") => Some(SessionStatus::Running),
+            (EntryKind::Event, "session.status_idle") => Some(SessionStatus::Idle),
+            (EntryKind::Event, "session.status_rescheduled") => Some(SessionStatus::Rescheduling),
+            (EntryKind::Event, "session.status_terminated") => Some(SessionStatus::Terminated),
+            _ => None,
         };
-        self.enter(status, entry.created_at);
+        self.write(status, entry.created_at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn us_4_running_time_is_neither_negative_nor_a_year_whatever_the_clock_does() {
+        const SECOND: i64 = 1_000_000;
+        const DAY: i64 = 86_400 * SECOND;
+        let at = |micros: i64| Timestamp::from_micros(100 * DAY + micros);
+        #[track_caller]
+        fn check(writes: &[(i64, Option<SessionStatus>)], now: i64, millis: i64) {
+            let at = |micros: i64| Timestamp::from_micros(100 * DAY + micros);
+            let mut active = Active {
+                millis: 0,
+                since: None,
+                position: 0,
+            };
+            for (micros, status) in writes {
+                active.write(*status, at(*micros));
+            }
+            assert_eq!(active.until(at(now)), millis);
+        }
+        let (runs, rests) = (Some(SessionStatus::Running), Some(SessionStatus::Idle));
+        check(&[(0, runs)], 3 * SECOND, 3_000);
+        check(
+            &[(0, runs), (SECOND, None), (2 * SECOND, rests)],
+            DAY,
+            2_000,
+        );
+        check(&[(0, runs), (SECOND, runs)], 2 * SECOND, 2_000);
+        check(&[(0, rests), (SECOND, None)], 2 * SECOND, 0);
+        // Set back by a day, and the turn goes on.
+        check(
+            &[(0, runs), (SECOND, None), (SECOND - DAY, None)],
+            3 * SECOND - DAY,
+            3_000,
+        );
+        check(&[(0, runs), (-DAY, rests)], SECOND, 0);
+        // Set forward by a year: an hour at most is counted in its place.
+        check(
+            &[(0, runs), (SECOND, None), (365 * DAY, None)],
+            365 * DAY + SECOND,
+            3_602_000,
+        );
+        assert_eq!(running_millis(at(0), at(365 * DAY)), 3_600_000);
     }
 }

@@ -256,6 +256,7 @@ impl Wake {
                 retry::next(
                     self.transcript.retry,
                     now,
+                    previews.elapsed(),
                     error.after,
                     retries,
                     rand::random(),

@@ -207,7 +207,7 @@ fn sq_12_a_retry_says_when_and_which() {
         asked()
             .private(
                 "retry",
-                json!({"attempt": attempt, "first_at": 1, "until": until * 1_000_000}),
+                json!({"attempt": attempt, "until": until * 1_000_000, "wait": 70_000_000}),
             )
             .event("re", "session.status_rescheduled", json!({}))
     };
@@ -233,6 +233,15 @@ fn sq_12_a_retry_says_when_and_which() {
         50,
         Some(160),
         "The last 3 requests to the model failed; the next try is in 60 s.",
+    );
+    // The clock was set back by hours: the wait is what it was.
+    check(
+        case(SessionStatus::Rescheduling, retry(1, 9_000)),
+        State::AwaitingRetry,
+        Party::Server,
+        5,
+        Some(170),
+        "The last request to the model failed; the next try is in 70 s.",
     );
     let due = case(SessionStatus::Rescheduling, retry(1, 90));
     assert_eq!(explained(&due).state, State::AwaitingBrain);
