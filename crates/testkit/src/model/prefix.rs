@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The conversations seen so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Prefixes {
     heads: Vec<Vec<String>>,
 }
@@ -50,6 +50,15 @@ impl Prefixes {
                 Ok(())
             }
         }
+    }
+
+    /// Takes the raw body of a request that leaves its conversation, as the head of another one.
+    ///
+    /// # Errors
+    /// Says that it is not JSON.
+    pub fn branch(&mut self, raw: &[u8]) -> Result<(), String> {
+        self.heads.push(Request::parse(raw)?.pieces);
+        Ok(())
     }
 }
 
@@ -176,6 +185,18 @@ mod tests {
         );
         check(&[&plain, SECOND], Ok(()));
         check(&[FIRST, &FIRST.replace("hi", "ho"), SECOND], Ok(()));
+    }
+
+    #[test]
+    fn i6_a_branch_goes_on_beside_what_it_left() {
+        let mut prefixes = Prefixes::default();
+        let other = SECOND.replace("toolu", "other").replace("\"x\"", "\"y\"");
+        prefixes.extend(FIRST.as_bytes()).unwrap();
+        prefixes.extend(SECOND.as_bytes()).unwrap();
+        assert!(prefixes.extend(other.as_bytes()).is_err());
+        prefixes.branch(other.as_bytes()).unwrap();
+        prefixes.extend(other.as_bytes()).unwrap();
+        prefixes.extend(SECOND.as_bytes()).unwrap();
     }
 
     #[test]

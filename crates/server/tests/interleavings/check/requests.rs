@@ -84,13 +84,24 @@ pub(super) fn check_prefixes(life: &Life, rows: &[Row]) -> Result<(), Problem> {
         "requests: extend each other"
     });
     for request in &*lock(&life.script.requests) {
-        if system {
-            prefixes.extend(&without_system_turns(request)?)?;
+        let request = if system {
+            without_system_turns(request)?.into()
         } else {
-            prefixes.extend(request)?;
+            request.clone()
+        };
+        if asks_for_summary(&request) {
+            // It extends the conversation, which goes on without it when no summary came of it.
+            prefixes.clone().extend(&request)?;
+        } else {
+            prefixes.extend(&request)?;
         }
     }
     Ok(())
+}
+
+fn asks_for_summary(request: &[u8]) -> bool {
+    let wish = b"This conversation is about to pass the limit of what you can read at once.";
+    request.windows(wish.len()).any(|window| window == wish)
 }
 
 /// A request without the operator's turns: those behind a request that got no answer move behind what joins the next.
