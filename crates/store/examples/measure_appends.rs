@@ -32,6 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = Store::open(Config {
         database,
         clock: Arc::new(SystemClock),
+        replica: Default::default(),
     })
     .await?;
     let workspace = store.default_workspace().await?;

@@ -15,6 +15,7 @@ mod writer;
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use sqlx::error::ErrorKind;
@@ -23,13 +24,14 @@ use tokio::sync::oneshot;
 pub use memory::{Conduct, Outcome, SharedMemory, Use};
 
 pub(crate) use memory::Memory;
-pub(crate) use postgres::Postgres;
+pub(crate) use postgres::{Groups, Line, Note, Postgres, Together};
 pub(crate) use reader::{Beside, Reader, Schema};
 pub(crate) use row::{Row, Value, values};
 pub(crate) use sqlite::{Held, Sqlite};
 pub(crate) use tx::{Lock, Tx};
 
 use crate::error::Error;
+use crate::together::PlainAppend;
 
 /// SQL text, fixed or put together from fixed parts. Values never become part of it.
 pub(crate) type Sql = Cow<'static, str>;
@@ -182,6 +184,22 @@ impl Db {
         match self {
             Self::Postgres(_) => "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT",
             Self::Memory(_) | Self::Sqlite(_) => "database_now()",
+        }
+    }
+
+    /// The way of appends that share their statements with others, where there is one.
+    pub(crate) fn together(&self) -> Option<&Groups<PlainAppend>> {
+        match self {
+            Self::Postgres(postgres) => Some(postgres.appends()),
+            Self::Memory(_) | Self::Sqlite(_) => None,
+        }
+    }
+
+    /// PostgreSQL's connections for what instances tell each other.
+    pub(crate) fn line(&self) -> Option<Arc<Line>> {
+        match self {
+            Self::Postgres(postgres) => Some(postgres.line()),
+            Self::Memory(_) | Self::Sqlite(_) => None,
         }
     }
 

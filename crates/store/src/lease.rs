@@ -1,15 +1,19 @@
 //! Who may wake a session now, proved by a fencing epoch (security LEASE-1).
 
-use manyhands_protocol::{SessionId, ThreadId, WorkspaceId};
+use std::sync::Arc;
 
-use crate::db::{Scope, Tx, values};
+use std::sync::OnceLock;
+
+use manyhands_protocol::{SessionId, ThreadId, Timestamp, WorkspaceId};
+
+use crate::db::{Scope, Tx, Value, values};
 use crate::entry::Entry;
 use crate::error::{AppendError, Error};
 use crate::failpoint::failpoint;
 use crate::log::{Draft, Stamp, json};
 use crate::session::{Append, transition, write_drafts};
 use crate::store::{Services, Store};
-use crate::strays::place_of;
+use crate::together::PlainAppend;
 
 /// The right to write to a session as its brain. Every append carries the epoch; an older one is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,65 +38,6 @@ pub struct Nudge {
 }
 
 impl Store {
-    /// Sessions that want a brain and that no living instance holds, oldest wish first. The timer behind lost nudges.
-    pub async fn wanting(&self, limit: u32) -> Result<Vec<Nudge>, Error> {
-        let rows = self
-            .inner
-            .db
-            .read(
-                "SELECT workspace, id FROM sessions
-                 WHERE wants_brain = 1 AND archived_at IS NULL
-                   AND (holder IS NULL OR holder NOT IN (SELECT id FROM living))
-                 ORDER BY wanted_since, id LIMIT $1",
-                values![limit],
-            )
-            .await?;
-        rows.iter()
-            .map(|row| {
-                let (workspace, session) = place_of(row)?;
-                Ok(Nudge {
-                    workspace,
-                    session,
-                    lease: None,
-                })
-            })
-            .collect()
-    }
-
-    /// Takes the lease of a session that wants a brain; `None` when a living instance (this one included) holds it or
-    /// nothing is wanted.
-    pub async fn claim(
-        &self,
-        workspace: &WorkspaceId,
-        session: &SessionId,
-    ) -> Result<Option<Lease>, Error> {
-        let instance = self.inner.services.instance.clone();
-        let (workspace, session) = (workspace.clone(), session.clone());
-        self.inner
-            .db
-            .write(Scope::of(session.as_str()), move |tx| {
-                Box::pin(async move {
-                    let row = tx
-                        .one(
-                            "UPDATE sessions SET epoch = epoch + 1, holder = $3
-                             WHERE id = $1 AND workspace = $2 AND wants_brain = 1 AND archived_at IS NULL
-                               AND (holder IS NULL OR holder NOT IN (SELECT id FROM living))
-                             RETURNING epoch",
-                            values![session.as_str(), workspace.as_str(), instance.as_str()],
-                        )
-                        .await?;
-                    failpoint!("store::lease::claimed");
-                    let Some(row) = row else { return Ok(None) };
-                    Ok(Some(Lease {
-                        epoch: row.int(0)?,
-                        workspace,
-                        session,
-                    }))
-                })
-            })
-            .await
-    }
-
     /// A brain's append. Refused when the epoch is not the current one.
     pub async fn append(&self, lease: &Lease, append: Append) -> Result<Vec<Entry>, AppendError> {
         self.append_guarded(lease, append, Guard::Epoch).await
@@ -155,6 +100,21 @@ impl Store {
             read_to: guard.read_to(),
             last: guard.last(),
         };
+        if let Some(together) = self.inner.db.together()
+            && append.opened.is_empty()
+            && append.answered.is_empty()
+            && drafts.iter().all(Draft::is_plain)
+        {
+            return together
+                .write(PlainAppend {
+                    services,
+                    lease,
+                    guarded,
+                    drafts,
+                    believed: OnceLock::new(),
+                })
+                .await;
+        }
         let bytes = drafts.iter().map(Draft::bytes).sum();
         let scope = Scope::of(lease.session.as_str()).with_bytes(bytes);
         self.inner
@@ -162,24 +122,8 @@ impl Store {
             .write(scope, move |tx| {
                 Box::pin(async move {
                     let now = services.clock.now();
-                    let row = tx
-                        .one(
-                            GUARDED_UPDATE,
-                            values![
-                                lease.session.as_str(),
-                                guarded.count,
-                                now,
-                                guarded.status,
-                                guarded.usage.as_deref(),
-                                lease.workspace.as_str(),
-                                lease.epoch,
-                                services.instance.as_str(),
-                                guarded.rests,
-                                guarded.read_to,
-                                guarded.last,
-                            ],
-                        )
-                        .await?;
+                    let values = guarded.values(&lease, &services, now);
+                    let row = tx.one(GUARDED_UPDATE, values).await?;
                     failpoint!("store::lease::guarded");
                     let Some(row) = row else {
                         return Err(refusal(tx, &services, &lease).await?);
@@ -212,6 +156,7 @@ impl Store {
     /// happens when the lease is no longer valid.
     pub async fn release(&self, lease: &Lease) -> Result<(), Error> {
         let instance = self.inner.services.instance.clone();
+        let peers = Arc::clone(&self.inner.services.peers);
         let lease = lease.clone();
         self.inner
             .db
@@ -229,6 +174,9 @@ impl Store {
                     )
                     .await?;
                     failpoint!("store::lease::released");
+                    tx.after_commit(move || {
+                        peers.wish(&lease.workspace, &lease.session, None, None);
+                    });
                     Ok(())
                 })
             })
@@ -237,13 +185,32 @@ impl Store {
 }
 
 /// What a brain's append does to the session's row.
-struct Guarded {
-    count: i64,
+pub(crate) struct Guarded {
+    pub(crate) count: i64,
     status: Option<&'static str>,
     usage: Option<String>,
-    rests: bool,
+    pub(crate) rests: bool,
     read_to: i64,
     last: i64,
+}
+
+impl Guarded {
+    /// What [`GUARDED_UPDATE`] takes.
+    pub(crate) fn values(&self, lease: &Lease, services: &Services, now: Timestamp) -> Vec<Value> {
+        values![
+            lease.session.as_str(),
+            self.count,
+            now,
+            self.status,
+            self.usage.as_deref(),
+            lease.workspace.as_str(),
+            lease.epoch,
+            services.instance.as_str(),
+            self.rests,
+            self.read_to,
+            self.last,
+        ]
+    }
 }
 
 /// What a brain's append depends on, beside the epoch.
@@ -275,20 +242,72 @@ impl Guard {
     }
 }
 
-/// Guard, positions, status and the end of the lease in one statement: either all of it applies or no row does.
-const GUARDED_UPDATE: &str = concat!(
-    "UPDATE sessions SET ",
-    transition!(),
-    ", wants_brain = CASE WHEN $9 = 1 THEN 0 ELSE wants_brain END,
-     holder = CASE WHEN $9 = 1 THEN NULL ELSE holder END
-     WHERE id = $1 AND workspace = $6 AND epoch = $7 AND archived_at IS NULL
-       AND holder = $8 AND holder IN (SELECT id FROM living) AND input_position <= $10
-       AND last_position <= $11
-     RETURNING last_position, thread_id"
+/// Guard, positions, status and the end of the lease in one statement: either all of it applies or no row does. The
+/// names stand for what [`GUARDED_UPDATE`] takes, in its order.
+macro_rules! guarded_update {
+    ($from:literal, $id:literal, $count:literal, $now:literal, $status:literal, $usage:literal, $workspace:literal,
+     $epoch:literal, $holder:literal, $rests:literal, $read_to:literal, $last:literal, $also:literal) => {
+        concat!(
+            "UPDATE sessions SET ",
+            transition!($count, $now, $status, $usage),
+            ", wants_brain = CASE WHEN ",
+            $rests,
+            " = 1 THEN 0 ELSE wants_brain END,
+             holder = CASE WHEN ",
+            $rests,
+            " = 1 THEN NULL ELSE holder END ",
+            $from,
+            " WHERE id = ",
+            $id,
+            " AND workspace = ",
+            $workspace,
+            " AND epoch = ",
+            $epoch,
+            "
+               AND archived_at IS NULL AND holder = ",
+            $holder,
+            " AND holder IN (SELECT id FROM living)
+               AND input_position <= ",
+            $read_to,
+            " AND last_position <= ",
+            $last,
+            "
+             RETURNING last_position, thread_id",
+            $also
+        )
+    };
+}
+const GUARDED_UPDATE: &str = guarded_update!(
+    "", "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", ""
 );
+/// The same for many sessions, taken from arrays; each row that comes back names its place in them.
+macro_rules! guarded_updates {
+    ($from:literal, $at_most:literal) => {
+        guarded_update!(
+            $from,
+            "w.session",
+            "w.entries",
+            "w.moment",
+            "w.next_status",
+            "w.next_usage",
+            "w.room",
+            "w.grant_epoch",
+            "w.owner",
+            "w.rests",
+            "w.read_to",
+            $at_most,
+            ", w.place"
+        )
+    };
+}
+pub(crate) use {guarded_update, guarded_updates};
 
 /// Why the guarded update met no row.
-async fn refusal(tx: &mut Tx, services: &Services, lease: &Lease) -> Result<AppendError, Error> {
+pub(crate) async fn refusal(
+    tx: &mut Tx,
+    services: &Services,
+    lease: &Lease,
+) -> Result<AppendError, Error> {
     let row = tx
         .one(
             "SELECT archived_at, epoch, holder, (SELECT COUNT(*) FROM living l WHERE l.id = holder)

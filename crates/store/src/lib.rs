@@ -8,6 +8,7 @@
 mod agent;
 pub mod backup;
 mod body;
+mod claim;
 mod db;
 pub mod entry;
 mod environment;
@@ -20,10 +21,12 @@ pub mod lease;
 pub mod listing;
 mod log;
 mod remains;
+pub mod replica;
 pub mod session;
 mod store;
 mod strays;
 pub mod tail;
+mod together;
 pub mod verify;
 
 pub use db::{Conduct, Outcome, SharedMemory, Use};
@@ -31,6 +34,7 @@ pub use entry::{Entry, EntryKind, NewEntry};
 pub use error::{AppendError, Error};
 pub use folder::make_folder;
 pub use lease::{Lease, Nudge};
+pub use replica::{Place, Replica, Role};
 pub use session::{
     Append, Change, NewSession, OpenCall, SessionRecord, SessionState, UsageTotals, running_millis,
 };

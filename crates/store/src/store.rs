@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use manyhands_protocol::SessionId;
@@ -12,12 +12,16 @@ use secrecy::SecretString;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-use crate::db::{Db, Memory, Postgres, Scope, SharedMemory, Sqlite, values};
+use crate::db::{Db, Memory, Postgres, Scope, SharedMemory, Sqlite};
 use crate::error::Error;
-use crate::failpoint::failpoint;
 use crate::lease::Nudge;
 use crate::remains::purge_while_open;
-use crate::tail::{Hub, Subscription, TailItem};
+use crate::replica::{
+    Home, Outbox, Patience, Peers, Place, Renewals, Replica, Role, Teller, join, listen,
+    renew_while_open, void_dead_neighbours, watch_while_open,
+};
+use crate::tail::{Hub, Subscription};
+use crate::together::Ends;
 
 /// Which database.
 #[derive(Clone, Debug)]
@@ -43,12 +47,27 @@ pub struct Config {
     pub database: Database,
     /// Where the time comes from.
     pub clock: SharedClock,
+    /// What this store is to others on the same database.
+    pub replica: Replica,
+}
+
+impl Config {
+    /// A store that is alone at its place and does everything.
+    pub fn new(database: Database, clock: SharedClock) -> Self {
+        Self {
+            database,
+            clock,
+            replica: Replica::default(),
+        }
+    }
 }
 
 /// How many nudges may wait for the dispatcher. Beyond that sessions wait for its timer.
 const NUDGES: usize = 1024;
-/// How often a PostgreSQL instance says that it lives; it is believed for 10 s (architecture "Wakes").
-const RENEWAL: Duration = Duration::from_secs(3);
+/// How long a store that opens waits until it hears the others.
+const HEARING: Duration = Duration::from_secs(4);
+/// How long a store that closes waits until its last messages to other instances are sent.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The store. Cheap to clone.
 #[derive(Clone)]
@@ -64,9 +83,19 @@ pub(crate) struct Inner {
     /// The receiving end, until it is taken.
     untaken: Mutex<Option<mpsc::Receiver<Nudge>>>,
     /// Whether somebody acts on leases that are granted with a write.
-    taken: AtomicBool,
-    /// Chores that end with the store: renewing this instance, removing what deletions leave.
+    pub(crate) taken: AtomicBool,
+    pub(crate) role: Role,
+    /// Where this instance is, and its lock there.
+    pub(crate) home: Home,
+    pub(crate) renewals: Renewals,
+    pub(crate) patience: Patience,
+    /// Chores that end with the store: renewing this instance, listening to others, removing what deletions leave.
     chores: Mutex<Vec<JoinHandle<()>>>,
+    /// The task that tells the others, and how it is ended.
+    teller: Mutex<Option<JoinHandle<()>>>,
+    closing: Arc<Notify>,
+    /// Told when the other instances are heard.
+    pub(crate) hears: Notify,
 }
 
 /// What a write needs besides its transaction.
@@ -74,16 +103,35 @@ pub(crate) struct Inner {
 pub(crate) struct Services {
     pub(crate) clock: SharedClock,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) peers: Arc<Peers>,
     /// Who holds the leases that this store grants.
     pub(crate) instance: Arc<String>,
     /// A deletion has left something to remove.
     pub(crate) purge: Arc<Notify>,
+    /// Where the logs of sessions end that are written here.
+    pub(crate) ends: Arc<Ends>,
 }
 
 impl Store {
     /// Opens the database, checks its durability settings (security STORE-1) and brings its schema up to date
-    /// (security STORE-5). On SQLite it takes the data directory's lock and voids all older leases.
+    /// (security STORE-5). On SQLite it takes the data directory's lock and voids all older leases; in a data directory
+    /// that is shared by instances on PostgreSQL it voids those of the dead.
     pub async fn open(config: Config) -> Result<Self, Error> {
+        let Replica {
+            place,
+            role,
+            instance,
+            exchange,
+            uptime,
+            look,
+        } = config.replica;
+        let instance = instance.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+        let place = match &config.database {
+            // The directory's lock says more.
+            Database::Sqlite { .. } => Place::Alone,
+            Database::Postgres { .. } | Database::Memory(_) => place,
+        };
+        let home = Home::take(&place, &instance)?;
         let db = match &config.database {
             Database::Sqlite { directory } => Db::Sqlite(Sqlite::open(directory).await?),
             Database::Postgres { url } => Db::Postgres(Postgres::open(url).await?),
@@ -91,37 +139,76 @@ impl Store {
         };
         let shared = db.is_shared();
         let (sender, receiver) = mpsc::channel(NUDGES);
-        let store = Self {
-            inner: Arc::new(Inner {
-                db,
-                services: Services {
-                    clock: config.clock,
-                    hub: Arc::default(),
-                    instance: Arc::new(format!("{:032x}", rand::random::<u128>())),
-                    purge: Arc::default(),
-                },
-                nudges: sender,
-                untaken: Mutex::new(Some(receiver)),
-                taken: AtomicBool::new(false),
-                chores: Mutex::default(),
-            }),
+        let (outbox, wire) = match (&exchange, db.line()) {
+            (Some(exchange), _) => (Outbox::Exchange(exchange.clone()), None),
+            (None, Some(line)) => {
+                let (outbox, messages, lost) = Outbox::queue();
+                (outbox, Some((line, messages, lost)))
+            }
+            (None, None) => (Outbox::Nobody, None),
         };
-        let begun = if shared {
-            store.inner.renew().await
-        } else {
-            store.inner.void_older_leases().await
-        };
-        if let Err(error) = begun {
-            // Who tries again finds nobody in the data directory.
-            store.inner.db.close().await;
+        let peers = Arc::new(Peers::new(instance.clone(), home.name().to_owned(), outbox));
+        let inner = Arc::new_cyclic(|inner| Inner {
+            db,
+            services: Services {
+                clock: config.clock,
+                hub: Arc::new(Hub::new(Arc::clone(&peers), inner.clone())),
+                peers,
+                instance: Arc::new(instance.clone()),
+                purge: Arc::default(),
+                ends: Arc::default(),
+            },
+            nudges: sender,
+            untaken: Mutex::new(Some(receiver)),
+            taken: AtomicBool::new(false),
+            role,
+            home,
+            renewals: Renewals::new(uptime),
+            patience: Patience::default(),
+            chores: Mutex::default(),
+            teller: Mutex::default(),
+            closing: Arc::default(),
+            hears: Notify::new(),
+        });
+        let store = Self { inner };
+        let inner = &store.inner;
+        if shared {
+            inner.renew().await?;
+            store.void_dead_neighbours().await?;
+            inner.keep(renew_while_open(Arc::downgrade(inner)));
+            inner.keep(watch_while_open(Arc::downgrade(inner), look));
+        } else if let Err(error) = inner.void_older_leases().await {
+            // Whoever tries again finds nobody in the data directory.
+            inner.db.close().await;
             return Err(error);
         }
-        if shared {
-            let task = tokio::spawn(renew_while_open(Arc::downgrade(&store.inner)));
-            lock(&store.inner.chores).push(task);
+        if inner.home.neighbours().is_some() {
+            inner.keep(void_dead_neighbours(Arc::downgrade(inner)));
         }
-        let task = tokio::spawn(purge_while_open(Arc::downgrade(&store.inner)));
-        lock(&store.inner.chores).push(task);
+        if let Some(exchange) = &exchange {
+            inner.keep(join(exchange, &instance, Arc::downgrade(inner)));
+        }
+        if let Some((line, messages, lost)) = wire {
+            inner.keep(listen(Arc::clone(&line), Arc::downgrade(inner)));
+            let inner = Arc::downgrade(inner);
+            let teller = Teller {
+                line,
+                messages,
+                lost,
+                inner,
+            };
+            let task = tokio::spawn(teller.run(Arc::clone(&store.inner.closing)));
+            *lock(&store.inner.teller) = Some(task);
+            if tokio::time::timeout(HEARING, store.inner.hears.notified())
+                .await
+                .is_err()
+            {
+                tracing::warn!(
+                    "other instances are not heard yet; their sessions and streams wait for timers"
+                );
+            }
+        }
+        inner.keep(purge_while_open(Arc::downgrade(inner)));
         Ok(store)
     }
 
@@ -134,7 +221,15 @@ impl Store {
             // Restarting, or their time running out, ends them as well.
             tracing::warn!(%error, "leases could not be given back");
         }
+        self.inner.closing.notify_one();
+        let teller = lock(&self.inner.teller).take();
+        if let Some(mut teller) = teller
+            && tokio::time::timeout(LAST_WORDS, &mut teller).await.is_err()
+        {
+            teller.abort();
+        }
         self.inner.db.close().await;
+        self.inner.home.leave();
         self.inner.services.hub.close();
     }
 
@@ -149,22 +244,31 @@ impl Store {
             .await
     }
 
+    /// The id of this instance, unlike all others on the database.
+    pub fn instance(&self) -> &str {
+        self.inner.services.peers.instance()
+    }
+
+    /// Whether all others must still believe that this instance lives, by its own clock, which goes on while it is stopped
+    /// or the machine sleeps: to be asked before its brain does something that the database cannot refuse (security
+    /// LEASE-1). On a database that admits one process it does not depend on being believed.
+    pub fn fresh(&self) -> bool {
+        !self.inner.db.is_shared() || self.inner.renewals.is_fresh()
+    }
+
     /// Listens to a session. Attached when it returns.
     pub fn subscribe(&self, session: &SessionId) -> Subscription {
         self.inner.services.hub.subscribe(session)
     }
 
-    /// Whether a session has listeners, to save work on previews nobody sees.
+    /// Whether a session has listeners, here or elsewhere, to save work on previews nobody sees.
     pub fn has_listeners(&self, session: &SessionId) -> bool {
         self.inner.services.hub.has_listeners(session)
     }
 
     /// Shows a preview to the session's listeners. Never stored.
     pub fn preview(&self, session: &SessionId, preview: Preview) {
-        self.inner
-            .services
-            .hub
-            .publish(session, || TailItem::Preview(Arc::new(preview)));
+        self.inner.services.hub.preview(session, preview);
     }
 
     /// The receiving end of nudges; can be taken once per store. While it is taken, writes that want a brain grant the
@@ -185,68 +289,28 @@ impl Store {
 }
 
 impl Inner {
-    /// The data directory's lock says that no other process lives: whatever was leased, no brain holds it now.
-    async fn void_older_leases(&self) -> Result<(), Error> {
-        let instance = Arc::clone(&self.services.instance);
-        self.db
-            .write(Scope::default(), move |tx| {
-                Box::pin(async move {
-                    tx.run(
-                        "UPDATE sessions SET epoch = epoch + 1, holder = NULL WHERE holder IS NOT NULL",
-                        Vec::new(),
-                    )
-                    .await?;
-                    tx.run("DELETE FROM instances", Vec::new()).await?;
-                    tx.run(
-                        "INSERT INTO instances (id, expires_at) VALUES ($1, $2)",
-                        values![instance.as_str(), i64::MAX],
-                    )
-                    .await
-                })
-            })
-            .await
+    /// Tells this process's brain of a session, if there is one and it has room: its timer finds it as well.
+    pub(crate) fn nudge(&self, nudge: Nudge) {
+        if self.taken.load(Ordering::Acquire) {
+            // Without room the timer does it.
+            let _ = self.nudges.try_send(nudge);
+        }
     }
 
-    /// Says to the other instances that this one lives, by the database's clock (security LEASE-1).
-    async fn renew(&self) -> Result<(), Error> {
-        let instance = Arc::clone(&self.services.instance);
-        let now = self.db.clock_sql();
-        self.db
-            .write(Scope::default(), move |tx| {
-                Box::pin(async move {
-                    tx.run(
-                        format!(
-                            "INSERT INTO instances (id, expires_at) VALUES ($1, {now} + 10000000)
-                             ON CONFLICT (id) DO UPDATE SET expires_at = EXCLUDED.expires_at"
-                        ),
-                        values![instance.as_str()],
-                    )
-                    .await?;
-                    failpoint!("store::lease::renewed");
-                    Ok(())
-                })
-            })
-            .await
+    /// Tells whichever brain may have a session: this process's, or else the others.
+    pub(crate) fn call(&self, nudge: Nudge) {
+        if self.taken.load(Ordering::Acquire) {
+            self.nudge(nudge);
+        } else {
+            let Nudge {
+                workspace, session, ..
+            } = nudge;
+            self.services.peers.wish(&workspace, &session, None, None);
+        }
     }
 
-    async fn release_all(&self) -> Result<(), Error> {
-        let instance = Arc::clone(&self.services.instance);
-        self.db
-            .write(Scope::default(), move |tx| {
-                Box::pin(async move {
-                    tx.run(
-                        "UPDATE sessions SET holder = NULL WHERE holder = $1",
-                        values![instance.as_str()],
-                    )
-                    .await?;
-                    tx.run(
-                        "DELETE FROM instances WHERE id = $1",
-                        values![instance.as_str()],
-                    )
-                    .await
-                })
-            })
-            .await
+    fn keep(&self, chore: impl Future<Output = ()> + Send + 'static) {
+        lock(&self.chores).push(tokio::spawn(chore));
     }
 }
 
@@ -254,20 +318,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // A chore that waits finds that the store is gone.
         self.services.purge.notify_one();
-    }
-}
-
-async fn renew_while_open(inner: Weak<Inner>) {
-    let first = tokio::time::Instant::now() + RENEWAL;
-    let mut ticks = tokio::time::interval_at(first, RENEWAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let Some(inner) = inner.upgrade() else { return };
-        if let Err(error) = inner.renew().await {
-            // Past the time to live, this instance's own appends are refused by their guard.
-            tracing::warn!(%error, "this instance could not be renewed");
-        }
     }
 }
 

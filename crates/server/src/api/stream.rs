@@ -142,6 +142,7 @@ async fn open(
         return Err(ApiError::not_found("thread"));
     }
     let end = record.last_position;
+    subscription.has_read(end);
     if options.after.is_some_and(|after| after > end) {
         return Err(ApiError::field(
             "Last-Event-ID",
@@ -312,6 +313,7 @@ mod tests {
                 directory: directory.path().to_owned(),
             },
             clock: std::sync::Arc::new(manyhands_protocol::time::SystemClock),
+            replica: Default::default(),
         };
         let store = Store::open(config).await.expect("a store");
         let session = SessionId::generate();

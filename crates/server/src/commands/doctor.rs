@@ -8,13 +8,13 @@ use anyhow::bail;
 use manyhands_hands::Provider;
 use manyhands_hands::provider::Holds;
 use manyhands_protocol::time::{SharedClock, SystemClock};
-use manyhands_store::{Database, Error, Store};
+use manyhands_store::{Database, Error, Replica, Role, Store};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
 use super::keys::Remote;
 use crate::config::{Config, Flags};
-use crate::{keys, server};
+use crate::{keys, parts};
 
 /// What `manyhands doctor` is told.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -143,6 +143,10 @@ async fn store(config: &Config) -> Vec<Check> {
     let opened = Store::open(manyhands_store::Config {
         database: config.database.clone(),
         clock,
+        replica: Replica {
+            role: Role::Api,
+            ..Replica::default()
+        },
     })
     .await;
     let store = match opened {
@@ -216,7 +220,7 @@ async fn key(config: &Config, store: &Store) -> Check {
 }
 
 async fn sandbox(config: &Config) -> Vec<Check> {
-    let probe = server::namespace(config).probe().await;
+    let probe = parts::namespace(config).probe().await;
     let mut checks: Vec<Check> = probe
         .missing
         .iter()

@@ -8,14 +8,23 @@ use crate::db::{Lock, Tx, values};
 use crate::error::Error;
 use crate::listing::Query;
 
-/// Reads all that a client's write is decided on, under the session's lock, and whether a living instance holds it.
+/// Who may wake a session, as its row says.
+#[derive(Debug, Default)]
+pub(super) struct Owner {
+    /// The living instance that holds it.
+    pub(super) holder: Option<String>,
+    /// The place where its sandbox is, when a brain lives there.
+    pub(super) place: Option<String>,
+}
+
+/// Reads all that a client's write is decided on, under the session's lock, and who may wake it.
 pub(super) async fn lock_state(
     tx: &mut Tx,
     workspace: &WorkspaceId,
     id: &SessionId,
     referenced: &[EventId],
     now: Timestamp,
-) -> Result<Option<(SessionState, bool)>, Error> {
+) -> Result<Option<(SessionState, Owner)>, Error> {
     if tx.needs_row_locks() {
         // A statement of its own: the ones after it see what was committed while it waited.
         let sql = "SELECT id FROM sessions WHERE id = $1";
@@ -26,7 +35,8 @@ pub(super) async fn lock_state(
             concat!(
                 "SELECT ",
                 record_columns!(),
-                ", CASE WHEN s.holder IN (SELECT id FROM living) THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END,
+                ", CASE WHEN s.holder IN (SELECT id FROM living) THEN s.holder END,
+                 CASE WHEN s.place IN (SELECT place FROM brains) THEN s.place END,
                  (SELECT COUNT(*) FROM inbox i WHERE i.session_id = s.id),
                  (SELECT COUNT(*) FROM calls c WHERE c.session_id = s.id AND c.answer IS NULL),
                  s.wants_brain
@@ -39,9 +49,12 @@ pub(super) async fn lock_state(
         .await?;
     let Some(row) = row else { return Ok(None) };
     let record = record_of(&row)?;
-    let held = row.int(RECORD_COLUMNS)? == 1;
-    let queued = u64::try_from(row.int(RECORD_COLUMNS + 1)?).unwrap_or(0);
-    let calls = if row.int(RECORD_COLUMNS + 2)? > 0 || !referenced.is_empty() {
+    let owner = Owner {
+        holder: row.optional_text(RECORD_COLUMNS)?.map(str::to_owned),
+        place: row.optional_text(RECORD_COLUMNS + 1)?.map(str::to_owned),
+    };
+    let queued = u64::try_from(row.int(RECORD_COLUMNS + 2)?).unwrap_or(0);
+    let calls = if row.int(RECORD_COLUMNS + 3)? > 0 || !referenced.is_empty() {
         calls(tx, id, referenced).await?
     } else {
         Vec::new()
@@ -50,10 +63,10 @@ pub(super) async fn lock_state(
         record,
         calls,
         queued,
-        wanted: row.int(RECORD_COLUMNS + 3)? == 1,
+        wanted: row.int(RECORD_COLUMNS + 4)? == 1,
         now,
     };
-    Ok(Some((state, held)))
+    Ok(Some((state, owner)))
 }
 
 async fn calls(

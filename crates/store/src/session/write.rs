@@ -8,7 +8,7 @@ use manyhands_protocol::{EventId, SessionId, Timestamp, WorkspaceId};
 use tokio::sync::mpsc::OwnedPermit;
 
 use super::read::Profile;
-use super::state::lock_state;
+use super::state::{Owner, lock_state};
 use super::{Change, NewSession, SessionRecord, SessionState, UsageTotals};
 use crate::body;
 use crate::db::{Lock, Scope, Tx, values};
@@ -19,7 +19,6 @@ use crate::lease::{Lease, Nudge};
 use crate::log::{self, Draft, Stamp, json};
 use crate::remains;
 use crate::store::{Services, Store};
-use crate::tail::TailItem;
 
 /// How an append moves a session's row: $1 is the session, $2 the number of entries, $3 the time, $4 the new status
 /// or null, $5 the new usage or null; where many are moved at once, columns take their places. Only `running` is
@@ -30,22 +29,60 @@ macro_rules! transition {
     };
     ($count:literal, $now:literal, $status:literal, $usage:literal) => {
         concat!(
-            "last_position = last_position + ", $count, ",
-             updated_at = ", $now, ",
+            "last_position = last_position + ",
+            $count,
+            ",
+             updated_at = ",
+            $now,
+            ",
              active_millis = active_millis + CASE
-                 WHEN running_since IS NULL OR running_since >= ", $now, " THEN 0
-                 WHEN ", $now, " - running_since > ", $crate::session::longest_stretch!(), " THEN ", $crate::session::longest_stretch!(), " / 1000
-                 ELSE (", $now, " - running_since) / 1000 END,
+                 WHEN running_since IS NULL OR running_since >= ",
+            $now,
+            " THEN 0
+                 WHEN ",
+            $now,
+            " - running_since > ",
+            $crate::session::longest_stretch!(),
+            " THEN ",
+            $crate::session::longest_stretch!(),
+            " / 1000
+                 ELSE (",
+            $now,
+            " - running_since) / 1000 END,
              running_since = CASE
-                 WHEN ", $status, " <> 'running' OR ", $status, " IS NULL AND running_since IS NULL THEN NULL
-                 WHEN running_since < ", $now, " AND ", $now, " - running_since <= ", $crate::session::longest_stretch!(), "
-                 THEN ", $now, " - (", $now, " - running_since) % 1000
-                 ELSE ", $now, " END,
+                 WHEN ",
+            $status,
+            " <> 'running' OR ",
+            $status,
+            " IS NULL AND running_since IS NULL THEN NULL
+                 WHEN running_since < ",
+            $now,
+            " AND ",
+            $now,
+            " - running_since <= ",
+            $crate::session::longest_stretch!(),
+            "
+                 THEN ",
+            $now,
+            " - (",
+            $now,
+            " - running_since) % 1000
+                 ELSE ",
+            $now,
+            " END,
              terminated_at = CASE
-                 WHEN ", $status, " = 'terminated' THEN COALESCE(terminated_at, ", $now, ")
+                 WHEN ",
+            $status,
+            " = 'terminated' THEN COALESCE(terminated_at, ",
+            $now,
+            ")
                  ELSE terminated_at END,
-             status = COALESCE(", $status, ", status),
-             usage = COALESCE(", $usage, ", usage)"
+             status = COALESCE(",
+            $status,
+            ", status),
+             usage = COALESCE(",
+            $usage,
+            ", usage)"
         )
     };
 }
@@ -87,7 +124,7 @@ impl Store {
             .write(scope, move |tx| {
                 Box::pin(async move {
                     let now = services.clock.now();
-                    let Some((state, held)) =
+                    let Some((state, owner)) =
                         lock_state(tx, &workspace, &id, &referenced, now).await?
                     else {
                         return Ok(None);
@@ -101,8 +138,7 @@ impl Store {
                         Vec::new()
                     } else {
                         write_profile(tx, &state.record, &change).await?;
-                        let permit = permit.map(|permit| (permit, held));
-                        apply(tx, &services, permit, &state.record, change, now).await?
+                        apply(tx, &services, permit, owner, &state.record, change, now).await?
                     };
                     Ok(Some(Ok((entries, value))))
                 })
@@ -190,8 +226,8 @@ async fn create(
     )
     .await?;
     failpoint!("store::session::created");
-    let permit = permit.map(|permit| (permit, false));
-    apply(tx, &services, permit, &record, session.change, now).await?;
+    let owner = Owner::default();
+    apply(tx, &services, permit, owner, &record, session.change, now).await?;
     Ok(true)
 }
 
@@ -220,12 +256,13 @@ async fn write_profile(tx: &mut Tx, record: &SessionRecord, change: &Change) -> 
     .await
 }
 
-/// Writes everything of a change but the profile. With a permit for a nudge and nobody holding the session, the
-/// lease is granted along with the wish for a brain.
+/// Writes everything of a change but the profile. With a permit for a nudge, nobody holding the session and no other
+/// place going first, the lease is granted along with the wish for a brain.
 async fn apply(
     tx: &mut Tx,
     services: &Services,
-    permit: Option<(OwnedPermit<Nudge>, bool)>,
+    permit: Option<OwnedPermit<Nudge>>,
+    owner: Owner,
     record: &SessionRecord,
     change: Change,
     now: Timestamp,
@@ -234,7 +271,12 @@ async fn apply(
         return Ok(Vec::new());
     }
     let wants = change.wants_brain && !change.archive && record.archived_at.is_none();
-    let grant = wants && permit.as_ref().is_some_and(|(_, held)| !held);
+    let peers = &services.peers;
+    let here = owner
+        .place
+        .as_deref()
+        .is_none_or(|place| place == peers.place());
+    let grant = wants && permit.is_some() && owner.holder.is_none() && here;
     let append = change.append;
     let updated = tx
         .one(
@@ -248,6 +290,7 @@ async fn apply(
                  archived_at = CASE WHEN $7 = 1 THEN COALESCE(archived_at, $3) ELSE archived_at END,
                  epoch = CASE WHEN $7 = 1 OR $8 IS NOT NULL THEN epoch + 1 ELSE epoch END,
                  holder = CASE WHEN $7 = 1 THEN NULL ELSE COALESCE($8, holder) END,
+                 place = CASE WHEN $8 IS NOT NULL THEN $10 ELSE place END,
                  agent_version = COALESCE($9, agent_version)
                  WHERE id = $1 RETURNING last_position, epoch"
             ),
@@ -261,6 +304,7 @@ async fn apply(
                 change.archive,
                 grant.then(|| services.instance.as_str()),
                 change.agent.as_ref().map(|agent| i64::from(agent.version)),
+                peers.place(),
             ],
         )
         .await?;
@@ -287,21 +331,41 @@ async fn apply(
         .collect::<Result<Vec<Draft>, Error>>()?;
     let (opened, answered) = (append.opened, append.answered);
     let entries = write_drafts(tx, services, &stamp, drafts, opened, answered).await?;
-    if let (true, Some((permit, _))) = (wants, permit) {
-        let nudge = Nudge {
+    if wants {
+        let lease = grant.then(|| Lease {
             workspace: record.workspace.clone(),
             session: record.id.clone(),
-            lease: grant.then(|| Lease {
-                workspace: record.workspace.clone(),
-                session: record.id.clone(),
-                epoch,
-            }),
-        };
-        tx.after_commit(move || {
-            permit.send(nudge);
+            epoch,
         });
+        ask_for_brain(tx, services, permit, owner, record, lease);
     }
     Ok(entries)
+}
+
+/// After the commit: nudges the brain of this process, or tells the others.
+fn ask_for_brain(
+    tx: &mut Tx,
+    services: &Services,
+    permit: Option<OwnedPermit<Nudge>>,
+    owner: Owner,
+    record: &SessionRecord,
+    lease: Option<Lease>,
+) {
+    let (workspace, session) = (record.workspace.clone(), record.id.clone());
+    let own = owner.holder.as_deref() == Some(services.peers.instance());
+    match permit {
+        Some(permit) if own || lease.is_some() => tx.after_commit(move || {
+            permit.send(Nudge {
+                workspace,
+                session,
+                lease,
+            });
+        }),
+        _ => {
+            let peers = services.peers.clone();
+            tx.after_commit(move || peers.wish(&workspace, &session, owner.place, owner.holder));
+        }
+    }
 }
 
 /// Writes the log part of a write whose place is counted already, and publishes it after the commit.
@@ -347,11 +411,12 @@ pub(crate) fn publish_later(
     if entries.is_empty() {
         return;
     }
-    let hub = services.hub.clone();
+    let (hub, ends) = (services.hub.clone(), services.ends.clone());
     let session = session.clone();
     let published = entries.to_vec();
     tx.after_commit(move || {
-        hub.publish(&session, || TailItem::Entries(published.into()));
+        ends.moved(&session, &published);
+        hub.committed(&session, published);
     });
 }
 
@@ -376,11 +441,12 @@ async fn delete(
         body: EventBody::SessionDeleted {},
         processed_at: Some(now),
     })?;
-    let hub = services.hub.clone();
+    let (hub, peers) = (services.hub.clone(), services.peers.clone());
     let session = record.id.clone();
     let purge = services.purge.clone();
     tx.after_commit(move || {
-        hub.publish(&session, || TailItem::Deleted(event.into()));
+        peers.deleted(&session, &event);
+        hub.deleted(&session, &event);
         if left {
             purge.notify_one();
         }

@@ -104,6 +104,11 @@ impl<T: Clone> Ring<T> {
         self.closed = true;
     }
 
+    /// Whether anybody reads.
+    pub(super) fn has_readers(&self) -> bool {
+        self.readers > 0
+    }
+
     fn end(&self) -> u64 {
         self.first + self.items.len() as u64
     }

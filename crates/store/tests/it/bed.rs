@@ -12,7 +12,7 @@ use manyhands_protocol::{
     AgentId, EnvironmentId, EventId, SessionId, ThreadId, Timestamp, WorkspaceId,
 };
 use manyhands_store::{
-    Append, Change, Config, Database, Entry, Lease, NewEntry, NewSession, SessionRecord,
+    Append, Change, Config, Database, Entry, Lease, NewEntry, NewSession, Replica, SessionRecord,
     SharedMemory, Store,
 };
 use manyhands_testkit::clock::TestClock;
@@ -115,11 +115,21 @@ impl Bed {
         Config {
             database: self.database.clone(),
             clock: Arc::new(self.clock.clone()),
+            replica: Default::default(),
         }
     }
 
     pub(crate) async fn open(&self) -> Store {
-        Store::open(self.config()).await.unwrap()
+        self.open_as(Replica::default()).await
+    }
+
+    /// Opens it as one of several instances.
+    pub(crate) async fn open_as(&self, replica: Replica) -> Store {
+        let config = Config {
+            replica,
+            ..self.config()
+        };
+        Store::open(config).await.unwrap()
     }
 }
 
@@ -134,7 +144,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(bed: Bed) -> Self {
-        let store = bed.open().await;
+        Self::new_as(bed, Replica::default()).await
+    }
+
+    /// With a store that is one of several instances.
+    pub(crate) async fn new_as(bed: Bed, replica: Replica) -> Self {
+        let store = bed.open_as(replica).await;
         let workspace = store.default_workspace().await.unwrap();
         let agent = agent("helper", bed.clock.now());
         let environment = environment("plain", bed.clock.now());

@@ -33,6 +33,7 @@ mod memory;
 mod model;
 mod opening;
 mod remains;
+mod replicas;
 mod resources;
 mod session;
 mod strays;

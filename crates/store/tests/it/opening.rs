@@ -96,6 +96,7 @@ async fn open_postgres(url: &str) -> Result<Store, Error> {
     Store::open(Config {
         database: Database::Postgres { url: url.into() },
         clock: Arc::new(SystemClock),
+        replica: Default::default(),
     })
     .await
 }

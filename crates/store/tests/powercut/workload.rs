@@ -43,6 +43,7 @@ pub(crate) async fn open(directory: &Path) -> Result<Store, Error> {
             directory: directory.to_owned(),
         },
         clock: Arc::new(TestClock::default()),
+        replica: Default::default(),
     })
     .await
 }

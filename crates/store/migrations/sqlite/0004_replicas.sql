@@ -1,0 +1,7 @@
+-- In step with migrations/postgres/0004_replicas.sql. Where an instance's sandboxes are, and whether it wakes sessions.
+ALTER TABLE instances ADD COLUMN place TEXT NOT NULL DEFAULT '';
+ALTER TABLE instances ADD COLUMN role TEXT NOT NULL DEFAULT 'all';
+CREATE VIEW brains AS
+    SELECT i.id AS id, i.place AS place FROM instances i JOIN living l ON l.id = i.id WHERE i.role IN ('all', 'brain');
+-- Where its brain was last.
+ALTER TABLE sessions ADD COLUMN place TEXT;
