@@ -15,9 +15,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::activity::{Activities, Activity};
+use crate::activity::{Activities, Activity, Doing};
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::fence::Fenced;
 use crate::models::Registry;
 use crate::quarantine;
 use crate::wake::{self, Shared, Stop};
@@ -25,12 +26,16 @@ use crate::wake::{self, Shared, Stop};
 /// Sessions that one look of the timer takes on.
 const BATCH: u32 = 256;
 
+/// When the timer, which comes every second, was away for so long, this process did not run.
+const PAUSED: Duration = Duration::from_secs(5);
+
 /// The longest pause of a session whose wakes fail.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The running brain. Dropping it ends all wakes where they are, as a crash would.
 pub struct Brain {
     task: JoinHandle<()>,
+    killed: CancellationToken,
     activities: Activities,
 }
 
@@ -52,23 +57,34 @@ impl Brain {
             cache: Cache::new(config.transcript_cache),
             permits: Arc::new(Semaphore::new(config.wakes.max(1))),
             config,
+            hands: Arc::new(Fenced::new(store.clone(), hands)),
             store,
-            hands,
             models,
             clock,
         });
-        let dispatcher = Dispatcher {
+        let mut dispatcher = Dispatcher {
             shared,
             cancel,
             running: HashMap::new(),
             by_task: HashMap::new(),
             pauses: HashMap::new(),
             unattended: HashMap::new(),
+            owed: Vec::new(),
+            looked: Instant::now(),
             activities: activities.clone(),
             tasks: JoinSet::new(),
         };
+        let killed = CancellationToken::new();
+        let kill = killed.clone();
+        let task = async move {
+            let ran = kill.run_until_cancelled(dispatcher.run(nudges)).await;
+            if ran.is_none() {
+                dispatcher.tasks.shutdown().await;
+            }
+        };
         Self {
-            task: tokio::spawn(dispatcher.run(nudges)),
+            task: tokio::spawn(task),
+            killed,
             activities,
         }
     }
@@ -76,6 +92,16 @@ impl Brain {
     /// What this brain's wakes are doing, for [`why`](crate::why).
     pub fn activities(&self) -> Activities {
         self.activities.clone()
+    }
+
+    /// Ends all wakes where they are, as a crash would. Returns when none of them runs any more: one that was only told
+    /// to end may still be on its way to its next await point, and act beside its successor.
+    pub async fn crashed(mut self) {
+        self.killed.cancel();
+        let ended = (&mut self.task).await;
+        if ended.is_err_and(|error| error.is_panic()) {
+            tracing::error!("the dispatcher panicked");
+        }
     }
 
     /// Returns when all wakes have stopped after a cancellation.
@@ -104,6 +130,10 @@ struct Dispatcher {
     pauses: HashMap<SessionId, (u32, Instant)>,
     /// Leases that had no wake at the last look, and the epoch of each.
     unattended: HashMap<SessionId, i64>,
+    /// Leases of wakes that ended before their rest, to be given back as soon as the store can be told.
+    owed: Vec<Lease>,
+    /// When the timer came last.
+    looked: Instant,
     activities: Activities,
     tasks: JoinSet<Result<(), Stop>>,
 }
@@ -119,7 +149,7 @@ struct Running {
 }
 
 impl Dispatcher {
-    async fn run(mut self, nudges: Option<mpsc::Receiver<Nudge>>) {
+    async fn run(&mut self, nudges: Option<mpsc::Receiver<Nudge>>) {
         let mut nudges = nudges;
         if nudges.is_none() {
             tracing::error!("the store's nudges are taken: sessions are found by the timer alone");
@@ -136,6 +166,8 @@ impl Dispatcher {
                 // The timers before the nudges, which may come without a break.
                 _ = tick.tick() => {
                     self.end_stalled();
+                    self.count();
+                    self.give_back().await;
                     self.look().await;
                 }
                 _ = strays.tick() => self.look_for_strays().await,
@@ -207,8 +239,37 @@ impl Dispatcher {
         }
     }
 
+    /// Gives leases back that have no wake any more. One that is not ours any more is left alone by the store.
+    async fn give_back(&mut self) {
+        while let Some(lease) = self.owed.last() {
+            if let Err(error) = self.shared.store.release(lease).await {
+                tracing::warn!(%error, leases = self.owed.len(), "leases cannot be given back yet");
+                return;
+            }
+            self.owed.pop();
+        }
+    }
+
+    /// The figures of what is at work (security OPS-1).
+    fn count(&self) {
+        let queued = self.running.values();
+        let queued =
+            queued.filter(|running| matches!(running.activity.look().doing, Doing::Queueing));
+        metrics::gauge!("manyhands_wakes").set(self.running.len() as f64);
+        metrics::gauge!("manyhands_wakes_queued").set(queued.count() as f64);
+    }
+
     /// The watchdog: ends wakes that do not get on, by progress and not by time alone.
-    fn end_stalled(&self) {
+    fn end_stalled(&mut self) {
+        let since = std::mem::replace(&mut self.looked, Instant::now()).elapsed();
+        if since > PAUSED.max(self.shared.config.tick * 3) {
+            // Nobody got on, because this process was stopped: that is no failure of a session (LOG-4).
+            tracing::warn!(?since, "this server did not run for a while");
+            for running in self.running.values() {
+                running.activity.progress();
+            }
+            return;
+        }
         for (session, running) in &self.running {
             let look = running.activity.look();
             if look.left != Some(Duration::ZERO) || running.stalled.is_cancelled() {
@@ -325,8 +386,15 @@ impl Dispatcher {
         let running = self.running.remove(&session);
         self.activities.remove(&session);
         match outcome {
-            Ok(()) | Err(Stop::Lost) => {
+            Ok(()) => {
                 self.pauses.remove(&session);
+            }
+            Err(Stop::Lost) => {
+                metrics::counter!("manyhands_leases_lost_total").increment(1);
+                self.pauses.remove(&session);
+                // It may be ours still: then it was this server that stopped believing in itself.
+                self.owed
+                    .extend(running.as_ref().map(|running| running.lease.clone()));
             }
             Err(Stop::Store(_) | Stop::Faulty(_) | Stop::Stalled(_)) => {
                 let failures = self
@@ -341,6 +409,8 @@ impl Dispatcher {
                     .min(LONGEST_PAUSE);
                 self.pauses
                     .insert(session.clone(), (failures + 1, Instant::now() + pause));
+                self.owed
+                    .extend(running.as_ref().map(|running| running.lease.clone()));
             }
         }
         if let Some(lease) = running.and_then(|running| running.next)

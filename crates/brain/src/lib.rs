@@ -14,6 +14,7 @@ mod context;
 mod decide;
 mod dispatcher;
 mod failpoint;
+mod fence;
 mod history;
 mod judge;
 pub mod models;

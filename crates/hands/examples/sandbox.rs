@@ -45,7 +45,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let provider = Namespace::new(config);
     provider.prepare().await?;
     let started = Instant::now();
-    let sandbox = provider.provision(&Recipe::new(session.as_str())).await?;
+    let sandbox = provider
+        .provision(&Recipe::new(session.as_str(), 1))
+        .await?;
     eprintln!(
         "instance {} after {:?}",
         sandbox.instance(),

@@ -31,6 +31,10 @@ pub enum Error {
         /// The highest epoch the sandbox has seen.
         seen: i64,
     },
+    /// This server could not say for a while that it lives, so that another may own the session by now: it must stop
+    /// (security LEASE-1).
+    #[error("this server may not own its sessions any more")]
+    Fenced,
     /// The request makes no sense, and will not when repeated.
     #[error("the sandbox refused: {0}")]
     Refused(String),
@@ -71,7 +75,7 @@ impl Error {
             | Self::Lost { .. }
             | Self::Refused(_)
             | Self::NoSpace { .. } => Advice::TellModel,
-            Self::StaleEpoch { .. } => Advice::Stop,
+            Self::StaleEpoch { .. } | Self::Fenced => Advice::Stop,
         }
     }
 
@@ -89,7 +93,7 @@ impl Error {
             Self::Lost { .. } => "The sandbox was lost while the tool ran: whether it took effect is unknown. \
                  Processes are gone; the next call gets a working sandbox. Check the state before you repeat the call."
                 .to_owned(),
-            Self::StaleEpoch { .. } => "The call was handed to another worker.".to_owned(),
+            Self::StaleEpoch { .. } | Self::Fenced => "The call was handed to another worker.".to_owned(),
             Self::Refused(reason) => format!("The sandbox refused the call: {reason}."),
             Self::NoSpace { .. } => "No disk space is left for the sandbox, so the tool did not run.".to_owned(),
             Self::Io { .. } => "The sandbox could not be reached, so the tool did not run.".to_owned(),
@@ -139,6 +143,7 @@ mod tests {
             false,
             "another worker",
         );
+        check(Error::Fenced, Advice::Stop, false, "another worker");
         let lost = Error::Lost {
             session: "sesn_1".into(),
             why: "it ended".into(),

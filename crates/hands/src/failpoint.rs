@@ -2,6 +2,7 @@
 
 /// Every failpoint of this room, in the order of a sandbox's life.
 pub const FAILPOINTS: &[&str] = &[
+    "hands::after_folders",
     "hands::before_record",
     "hands::after_record",
     "hands::after_spawn",

@@ -18,15 +18,19 @@ pub use manyhands_sandboxd::output::{Block, Output, Source};
 pub struct Recipe {
     /// The session, `sesn_…`: one sandbox each (security SBX-1).
     pub session: String,
+    /// The epoch of the lease that the caller holds: one lower than a session's sandbox has had is refused (security
+    /// LEASE-1).
+    pub epoch: i64,
     /// What the sandbox may use.
     pub limits: Limits,
 }
 
 impl Recipe {
-    /// The recipe of a session with the default limits.
-    pub fn new(session: impl Into<String>) -> Self {
+    /// The recipe of a session for the owner with this epoch, with the default limits.
+    pub fn new(session: impl Into<String>, epoch: i64) -> Self {
         Self {
             session: session.into(),
+            epoch,
             limits: Limits::default(),
         }
     }
@@ -65,17 +69,19 @@ pub trait Provider: Send + Sync + 'static {
     /// What this host can give: strength, helper versions, which limits hold, what is missing (security SBX-2).
     async fn probe(&self) -> Probe;
 
-    /// The session's live sandbox, started if there is none. Idempotent, single-flight per session.
+    /// The session's live sandbox, started if there is none. Idempotent, single-flight per session, also among the
+    /// processes that share what the provider keeps. From then on owners with a lower epoch are refused.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] names what is missing; there is no fallback to less isolation.
+    /// [`Error::Unavailable`] names what is missing; there is no fallback to less isolation. [`Error::StaleEpoch`] when a
+    /// newer owner has been here.
     async fn provision(&self, recipe: &Recipe) -> Result<Arc<dyn Sandbox>, Error>;
 
-    /// The session's live sandbox, never started: for recovery.
+    /// The session's live sandbox, never started: for recovery. From then on owners with a lower epoch are refused.
     ///
     /// # Errors
-    /// Only when it cannot be told whether there is one.
-    async fn find(&self, session: &str) -> Result<Option<Arc<dyn Sandbox>>, Error>;
+    /// When it cannot be told whether there is one, and [`Error::StaleEpoch`] as in `provision`.
+    async fn find(&self, session: &str, epoch: i64) -> Result<Option<Arc<dyn Sandbox>>, Error>;
 
     /// Ends the processes, keeps the writable layer (idle). Nothing to end is fine.
     ///

@@ -10,7 +10,7 @@ use manyhands_brain::models::Registry;
 use manyhands_hands::{Probe, Provider};
 use manyhands_protocol::time::SharedClock;
 use manyhands_protocol::{Timestamp, WorkspaceId};
-use manyhands_store::Store;
+use manyhands_store::{Role, Store};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -34,8 +34,10 @@ pub(crate) struct Parts {
     pub(crate) models: Arc<Registry>,
     /// What the wakes of this process are doing.
     pub(crate) activities: Activities,
-    /// Where sandboxes come from.
-    pub(crate) hands: Arc<dyn Provider>,
+    /// Where sandboxes come from; `None` where no session is woken.
+    pub(crate) hands: Option<Arc<dyn Provider>>,
+    /// What this server does.
+    pub(crate) role: Role,
     /// Where the time comes from.
     pub(crate) clock: SharedClock,
     /// The one workspace of this installation.
@@ -44,6 +46,8 @@ pub(crate) struct Parts {
     pub(crate) organization: HeaderValue,
     /// Whether all stream frames are named `message` (runtime ST-4).
     pub(crate) legacy_event_names: bool,
+    /// Cancelled when the server is told to stop: it is not ready any more, and clients leave their connections.
+    pub(crate) draining: CancellationToken,
     /// Cancelled when the server stops: streams end.
     pub(crate) shutdown: CancellationToken,
     /// What the sandbox provider said last, and when.
@@ -66,15 +70,16 @@ impl App {
         &*self.0.models
     }
 
-    /// What this host can give in sandboxes, as of some seconds ago.
-    pub(crate) async fn probe(&self) -> Probe {
+    /// What this host can give in sandboxes, as of some seconds ago; `None` when this server makes none.
+    pub(crate) async fn probe(&self) -> Option<Probe> {
+        let hands = self.hands.as_ref()?;
         let mut probed = self.probed.lock().await;
         match &*probed {
-            Some((at, probe)) if at.elapsed() < PROBE => probe.clone(),
+            Some((at, probe)) if at.elapsed() < PROBE => Some(probe.clone()),
             _ => {
-                let probe = self.hands.probe().await;
+                let probe = hands.probe().await;
                 *probed = Some((Instant::now(), probe.clone()));
-                probe
+                Some(probe)
             }
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use manyhands_brain::models::{self, ModelSpec, ProviderSpec, Timeouts};
 use manyhands_hands::provider::namespace::ReadOnly;
-use manyhands_store::Database;
+use manyhands_store::{Database, Role};
 use secrecy::{ExposeSecret, SecretString};
 
 pub use limits::Limits;
@@ -19,6 +19,8 @@ pub use limits::Limits;
 const LISTEN: &str = "127.0.0.1:8787";
 const DATA_DIR: &str = "./manyhands-data";
 const FILE: &str = "manyhands.toml";
+/// The longest time between the order to stop and the closing of the port, in seconds.
+const LONGEST_DRAIN: u64 = 3600;
 
 /// The settings that flags and the environment can give. A flag wins over its variable, both over the file.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -40,6 +42,9 @@ pub struct Flags {
         hide_env_values = true
     )]
     pub database_url: Option<SecretString>,
+    /// What this server does: all, api (requests and streams) or brain (sessions' work) [default: all].
+    #[arg(long, env = "MANYHANDS_ROLE", value_name = "ROLE", value_parser = role)]
+    pub role: Option<Role>,
     /// A script for the scripted model [default: the built-in one].
     #[arg(long, env = "MANYHANDS_SCRIPT", value_name = "FILE")]
     pub script: Option<PathBuf>,
@@ -54,6 +59,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Which database.
     pub database: Database,
+    /// What this server does.
+    pub role: Role,
+    /// For how long requests are still served after the order to stop, while balancers see that this server is not ready.
+    pub drain: Duration,
     /// Which models, and who serves them.
     pub models: Vec<ModelSpec>,
     /// Whether all stream frames are named `message`, for old clients (runtime ST-4).
@@ -164,11 +173,31 @@ impl Config {
             },
             Some(url) => postgres(url)?,
         };
+        let role = match (flags.role, file.server.role) {
+            (Some(role), _) => role,
+            (None, Some(text)) => role(&text).map_err(|why| wrong("server.role", why))?,
+            (None, None) => Role::All,
+        };
+        if role != Role::All && matches!(database, Database::Sqlite { .. }) {
+            let problem = format!(
+                "{} is one of several servers' roles, and SQLite serves one: set database.url to a PostgreSQL URL, or take \
+                 the role all",
+                role.as_str()
+            );
+            return Err(wrong("server.role", problem));
+        }
+        let drain = file.server.drain_seconds.unwrap_or(0);
+        if drain > LONGEST_DRAIN {
+            let problem = format!("must be at most {LONGEST_DRAIN}");
+            return Err(wrong("server.drain_seconds", problem));
+        }
         let sandbox = file.sandbox.effective(&data_dir)?;
         Ok(Self {
             listen,
             data_dir,
             database,
+            role,
+            drain: Duration::from_secs(drain),
             models: model_specs(file.models, flags.script.or(file.script), environment)?,
             legacy_event_names: file.stream.legacy_event_names,
             sandbox,
@@ -176,6 +205,11 @@ impl Config {
             judge: file.permissions.judge,
         })
     }
+}
+
+/// A role by its name.
+fn role(text: &str) -> Result<Role, String> {
+    Role::parse(text).ok_or_else(|| format!("{text:?} is none of all, api and brain"))
 }
 
 fn postgres(url: SecretString) -> Result<Database, Error> {

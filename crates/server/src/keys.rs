@@ -81,12 +81,8 @@ pub(crate) async fn ensure_first(
 
 /// Writes a file that only its owner can read, whole or not at all.
 pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let new = path.with_extension("new");
-    // A file left over by a crash may have other permissions.
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    // A name of its own: other servers of the data directory may write the same file.
+    let new = path.with_extension(format!("{:016x}.new", rand::random::<u64>()));
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -95,6 +91,7 @@ pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()?;
+    failpoint!("server::file_synced");
     fs::rename(&new, path)
 }
 
@@ -133,7 +130,6 @@ mod tests {
     fn a_key_file_is_private_whatever_was_there() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = path(dir.path());
-        fs::write(path.with_extension("new"), "left over").expect("written");
         fs::write(&path, "old").expect("written");
         write_private(&path, "mh_key_x").expect("written");
         assert_eq!(read(dir.path()).expect("read").expose_secret(), "mh_key_x");

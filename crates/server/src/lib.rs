@@ -14,9 +14,12 @@ mod failpoint;
 mod failure;
 mod keys;
 mod listener;
+mod parts;
 mod routes;
 mod server;
+pub mod service;
 mod telemetry;
+mod tidy;
 
 pub use config::{Config, Error as ConfigError, Flags, Limits, Sandbox};
 pub use failure::Failure;

@@ -9,6 +9,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
+use futures::FutureExt;
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -35,6 +37,8 @@ pub(crate) struct Patience {
     /// How long sent bytes may go unread before the connection is closed. With a ping every 12 s, a dead peer of a
     /// stream is gone within 60 s (security STREAM-1).
     pub(crate) unread: Duration,
+    /// How long a connection without an open answer stays at shutdown, for a request that is on its way.
+    pub(crate) linger: Duration,
     /// How long open answers may take to end at shutdown. Streams end at once.
     pub(crate) grace: Duration,
 }
@@ -43,40 +47,46 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             unread: Duration::from_secs(30),
+            linger: Duration::from_millis(100),
             grace: Duration::from_secs(1),
         }
     }
 }
 
-/// Serves until `shutdown`, then lets open answers end for a while and cuts what is left.
+/// Serves until `shutdown`, then lets open answers end for a while and cuts what is left. From `draining` on, clients are told
+/// to leave their connections.
 pub(crate) async fn accept(
     listener: TcpListener,
     router: Router,
+    draining: CancellationToken,
     shutdown: CancellationToken,
     patience: Patience,
 ) {
     let connections = TaskTracker::new();
-    let cut = CancellationToken::new();
+    let ends = Ends {
+        draining,
+        shutdown,
+        cut: CancellationToken::new(),
+    };
+    let serve = |stream| {
+        connections.spawn(serve(stream, router.clone(), ends.clone(), patience));
+    };
     loop {
         let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
+            () = ends.shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                connections.spawn(serve(
-                    stream,
-                    router.clone(),
-                    shutdown.clone(),
-                    cut.clone(),
-                    patience.unread,
-                ));
-            }
+            Ok((stream, _)) => serve(stream),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+    // Clients that were connected by the kernel meanwhile have perhaps sent something already.
+    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+        serve(stream);
     }
     drop(listener);
     connections.close();
@@ -84,29 +94,34 @@ pub(crate) async fn accept(
         .await
         .is_err()
     {
-        cut.cancel();
+        ends.cut.cancel();
         connections.wait().await;
     }
 }
 
-async fn serve(
-    stream: TcpStream,
-    router: Router,
+/// What ends connections, one after the other.
+#[derive(Clone)]
+struct Ends {
+    /// Each ends with its next answer.
+    draining: CancellationToken,
+    /// Those without an open answer end.
     shutdown: CancellationToken,
+    /// All end.
     cut: CancellationToken,
-    unread: Duration,
-) {
-    if let Err(error) = prepare(&stream, unread) {
+}
+
+async fn serve(stream: TcpStream, router: Router, ends: Ends, patience: Patience) {
+    if let Err(error) = prepare(&stream, patience.unread) {
         tracing::debug!(%error, "a connection could not be prepared");
         return;
     }
     // Boxed, so that a connection that has become a stream keeps nothing of what it was before.
-    let Some((stream, chunks)) = Box::pin(answer(stream, router, shutdown, &cut)).await else {
+    let Some((stream, chunks)) = Box::pin(answer(stream, router, &ends, patience)).await else {
         return;
     };
     let ended = tokio::select! {
         ended = Box::pin(endless::send(stream, chunks)) => ended,
-        () = cut.cancelled() => return,
+        () = ends.cut.cancelled() => return,
     };
     if let Err(error) = ended {
         tracing::trace!(%error, "a stream ended");
@@ -117,15 +132,20 @@ async fn serve(
 async fn answer(
     stream: TcpStream,
     router: Router,
-    shutdown: CancellationToken,
-    cut: &CancellationToken,
+    ends: &Ends,
+    patience: Patience,
 ) -> Option<(TcpStream, Chunks)> {
     let slot = Slot::default();
     let service = service_fn(|request: Request<Incoming>| {
         let chunked = request.version() == Version::HTTP_11;
         let (answer, slot) = (router.clone().oneshot(request), slot.clone());
+        let draining = ends.draining.clone();
         async move {
             let mut response = answer.await?;
+            if draining.is_cancelled() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
             if chunked {
                 slot.want(&mut response);
             }
@@ -146,6 +166,12 @@ async fn answer(
             },
             service,
         );
+    // A request that was sent before the client could know is on its way for a moment.
+    let lingered = async {
+        ends.shutdown.cancelled().await;
+        tokio::time::sleep(patience.linger).await;
+    };
+    tokio::pin!(lingered);
     let mut stopping = false;
     let ended = loop {
         let step = poll_fn(|context| match Pin::new(&mut connection).poll(context) {
@@ -161,11 +187,11 @@ async fn answer(
                     return Some((connection.into_parts().io.io.into_inner(), chunks));
                 }
             },
-            () = shutdown.cancelled(), if !stopping => {
+            () = &mut lingered, if !stopping => {
                 stopping = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
-            () = cut.cancelled() => return None,
+            () = ends.cut.cancelled() => return None,
         }
     };
     if let Err(error) = ended {

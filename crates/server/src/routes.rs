@@ -11,6 +11,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use manyhands_protocol::id::RequestId;
+use manyhands_store::Role;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::api::auth::{self, Principal};
@@ -106,7 +107,7 @@ pub(crate) fn table() -> Vec<Route> {
     ]
 }
 
-/// The whole service.
+/// The whole service, or the part of it that the server's role has.
 pub(crate) fn router(app: App) -> Router {
     let mut router = Router::new();
     for Route {
@@ -117,6 +118,10 @@ pub(crate) fn router(app: App) -> Router {
         method,
     } in table()
     {
+        // A brain's port is for its operator alone.
+        if app.role == Role::Brain && access != Open {
+            continue;
+        }
         let door = Door {
             app: app.clone(),
             access,

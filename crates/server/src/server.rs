@@ -1,6 +1,5 @@
 //! A running server: the parts built, the port open, and all of it ended again.
 
-use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,16 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use manyhands_brain::models::Registry;
-use manyhands_brain::{Brain, Judge, ModelJudge};
-use manyhands_egress::Timeouts;
+use manyhands_brain::{Activities, Brain};
 use manyhands_hands::Provider;
-use manyhands_hands::provider::namespace::{self, Namespace};
-use manyhands_protocol::page::Order;
-use manyhands_protocol::session::SessionFilter;
 use manyhands_protocol::time::{SharedClock, SystemClock};
-use manyhands_protocol::{SessionId, WorkspaceId};
-use manyhands_store::listing::{Key, Range};
-use manyhands_store::{Database, Store};
+use manyhands_store::{Database, Role, Store};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
@@ -26,9 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::auth::KnownKeys;
 use crate::app::{App, Parts, organization};
-use crate::config::{Config, show};
+use crate::config::Config;
+use crate::failpoint::failpoint;
 use crate::failure::Failure;
 use crate::listener::Patience;
+use crate::parts::{judge_of, namespace, open_store, registry};
+use crate::tidy::tidy;
 use crate::{keys, listener, routes, telemetry};
 
 /// How long the brain may take to let go of its sessions.
@@ -53,7 +49,10 @@ pub struct Server {
     first_key: Option<SecretString>,
     scripted: bool,
     app: App,
-    brain: Brain,
+    /// Absent where no session is woken.
+    brain: Option<Brain>,
+    /// Cancelled when wakes shall end.
+    waking: CancellationToken,
     shutdown: CancellationToken,
     accepting: tokio::task::JoinHandle<()>,
     address_file: PathBuf,
@@ -73,46 +72,58 @@ impl Server {
         let clock = overrides.clock.unwrap_or_else(|| Arc::new(SystemClock));
         let store = open_store(&config, &clock).await?;
         let workspace = store.default_workspace().await?;
-        let first_key =
-            keys::ensure_first(&store, &workspace, &config.data_dir, clock.now()).await?;
+        let first_key = match config.role {
+            // It has no use for one.
+            Role::Brain => None,
+            Role::All | Role::Api => {
+                keys::ensure_first(&store, &workspace, &config.data_dir, clock.now()).await?
+            }
+        };
         let models = match overrides.models {
             Some(models) => models,
             None => Arc::new(registry(&config, &clock)?),
         };
         let scripted = models.claude_is_scripted();
-        let hands: Arc<dyn Provider> = match overrides.hands {
-            Some(hands) => hands,
-            None => {
-                let hands = namespace(&config);
-                tokio::spawn(tidy(hands.clone(), store.clone(), workspace.clone()));
-                Arc::new(hands)
-            }
-        };
-        let shutdown = CancellationToken::new();
+        let (waking, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let judge = config.judge.as_deref();
         let judge = judge.map(|id| judge_of(&models, id)).transpose()?;
         let brain_config = overrides.brain.unwrap_or_else(|| manyhands_brain::Config {
             judge,
             ..config.limits.brain()
         });
-        let brain = Brain::start(
-            brain_config,
-            store.clone(),
-            Arc::clone(&hands),
-            Arc::clone(&models),
-            Arc::clone(&clock),
-            shutdown.child_token(),
-        );
+        let hands: Option<Arc<dyn Provider>> = match overrides.hands {
+            _ if !config.role.wakes() => None,
+            Some(hands) => Some(hands),
+            None => {
+                let hands = namespace(&config);
+                tokio::spawn(tidy(hands.clone(), store.clone(), waking.clone()));
+                Some(Arc::new(hands))
+            }
+        };
+        let brain = hands.as_ref().map(|hands| {
+            Brain::start(
+                brain_config,
+                store.clone(),
+                Arc::clone(hands),
+                Arc::clone(&models),
+                Arc::clone(&clock),
+                waking.clone(),
+            )
+        });
         let app = App::new(Parts {
             organization: organization(&workspace),
             keys: KnownKeys::new(matches!(config.database, Database::Sqlite { .. })),
             store,
             models,
-            activities: brain.activities(),
+            activities: brain
+                .as_ref()
+                .map_or_else(Activities::default, Brain::activities),
             hands,
+            role: config.role,
             clock,
             workspace,
             legacy_event_names: config.legacy_event_names,
+            draining: CancellationToken::new(),
             shutdown: shutdown.clone(),
             probed: Mutex::new(None),
         });
@@ -120,6 +131,7 @@ impl Server {
         let accepting = tokio::spawn(listener::accept(
             listener,
             router,
+            app.draining.clone(),
             shutdown.clone(),
             Patience::default(),
         ));
@@ -127,14 +139,16 @@ impl Server {
         let probing = app.clone();
         tokio::spawn(async move { warn_of_missing(&probing).await });
         let address_file = address_file(&config.data_dir);
-        keys::write_private(&address_file, &format!("http://{address}"))
+        keys::write_private(&address_file, &url(address))
             .with_context(|| format!("{} cannot be written", address_file.display()))?;
+        failpoint!("server::address_written");
         Ok(Self {
             address,
             first_key,
             scripted,
             app,
             brain,
+            waking,
             shutdown,
             accepting,
             address_file,
@@ -169,7 +183,10 @@ impl Server {
     /// Ends as a crash does, for tests: wakes stop where they are and give nothing back.
     #[cfg(feature = "failpoints")]
     pub async fn crash(self) {
-        self.brain.crashed().await;
+        if let Some(brain) = self.brain {
+            brain.crashed().await;
+        }
+        self.waking.cancel();
         self.shutdown.cancel();
         if let Err(error) = self.accepting.await {
             tracing::error!(%error, "the listener failed");
@@ -177,29 +194,51 @@ impl Server {
         self.app.store.close().await;
     }
 
-    /// Ends streams, lets open answers end, gives sessions back. Running tool calls go on in their sandboxes.
+    /// Says that this server is about to stop: it is not ready from now on, so that balancers send nothing new, and clients
+    /// are told to leave their connections. Requests are answered as before.
+    pub fn drain(&self) {
+        self.app.draining.cancel();
+    }
+
+    /// Gives sessions back, then closes the port, lets open answers end, and ends streams. Running tool calls go on in
+    /// their sandboxes.
     pub async fn stop(self) {
-        self.shutdown.cancel();
-        let stopped = async {
-            let accepted = self.accepting.await;
-            if accepted.is_err_and(|error| error.is_panic()) {
-                tracing::error!("the listener panicked");
-            }
-            if tokio::time::timeout(BRAIN, self.brain.stopped())
-                .await
-                .is_err()
-            {
+        self.drain();
+        if let Some(brain) = self.brain {
+            // Other servers take over from here on, while this one still answers.
+            let given_back = async {
+                if let Err(error) = self.app.store.stop_waking().await {
+                    tracing::warn!(%error, "the other servers were not told that this one stops");
+                }
+                self.waking.cancel();
+                brain.stopped().await;
+            };
+            if tokio::time::timeout(BRAIN, given_back).await.is_err() {
                 tracing::warn!("sessions were still held when the server stopped");
             }
-        };
-        stopped.await;
+        }
+        self.waking.cancel();
+        self.shutdown.cancel();
+        let accepted = self.accepting.await;
+        if accepted.is_err_and(|error| error.is_panic()) {
+            tracing::error!("the listener panicked");
+        }
         self.app.store.close().await;
-        remove_address(&self.address_file);
+        remove_address(&self.address_file, &url(self.address));
     }
 }
 
-fn remove_address(path: &Path) {
-    if let Err(error) = std::fs::remove_file(path) {
+fn url(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+/// Removes the address file, unless another server of the data directory has written its own since.
+fn remove_address(path: &Path, own: &str) {
+    let removed = std::fs::read_to_string(path).and_then(|text| match text.trim() == own {
+        true => std::fs::remove_file(path),
+        false => Ok(()),
+    });
+    if let Err(error) = removed {
         tracing::debug!(%error, path = %path.display(), "the address file could not be removed");
     }
 }
@@ -232,115 +271,9 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
         })
 }
 
-/// Opens the store, with a hint for each way it may not open.
-pub(crate) async fn open_store(config: &Config, clock: &SharedClock) -> anyhow::Result<Store> {
-    let opened = Store::open(manyhands_store::Config {
-        database: config.database.clone(),
-        clock: Arc::clone(clock),
-    })
-    .await;
-    opened.map_err(|error| {
-        use manyhands_store::Error;
-        let hint = match &error {
-            Error::InUse { .. } => {
-                "stop that server, or give this one another --data-dir".to_owned()
-            }
-            Error::NoSpace { .. } => "free some disk space".to_owned(),
-            Error::Unavailable { .. } => {
-                format!(
-                    "check that {} is up and reachable, then start again",
-                    show::database(&config.database)
-                )
-            }
-            Error::Setup { .. } | Error::Damaged { .. } | Error::Invalid { .. } => {
-                format!(
-                    "the database is {}; see the message for what to change",
-                    show::database(&config.database)
-                )
-            }
-        };
-        Failure::new(error.to_string(), hint).into()
-    })
-}
-
-/// The judge that asks this model.
-fn judge_of(models: &Arc<Registry>, id: &str) -> anyhow::Result<Arc<dyn Judge>> {
-    anyhow::ensure!(
-        models.resolve(id).is_some(),
-        "permissions.judge: no model is configured for the id {id:?}"
-    );
-    Ok(Arc::new(ModelJudge::new(Arc::clone(models), id)))
-}
-
-/// The models of the configuration.
-pub(crate) fn registry(config: &Config, clock: &SharedClock) -> anyhow::Result<Registry> {
-    let client = manyhands_egress::client(Timeouts::default())?;
-    Registry::new(config.models.clone(), &client, clock).map_err(|error| {
-        let message = format!("{:#}", anyhow::Error::new(error));
-        Failure::new(
-            message,
-            "correct the model's entry in the configuration, or the script",
-        )
-        .into()
-    })
-}
-
-/// The sandbox provider of the configuration. Nothing is looked at before it is needed.
-pub(crate) fn namespace(config: &Config) -> Namespace {
-    Namespace::new(namespace::Config {
-        first_uid: config.sandbox.first_uid,
-        uids: config.sandbox.uids,
-        idle: config.sandbox.idle,
-        read_only: config.sandbox.read_only.clone(),
-        ..namespace::Config::new(&config.data_dir)
-    })
-}
-
-/// Makes the first sandbox start fast, and removes what deleted sessions left behind (security SBX-8).
-async fn tidy(hands: Namespace, store: Store, workspace: WorkspaceId) {
-    // Ids are in order of time: later sessions are not in the list below, and are kept.
-    let horizon = SessionId::generate();
-    if let Err(error) = hands.prepare().await {
-        tracing::debug!(%error, "sandboxes cannot be prepared");
-    }
-    let swept = async {
-        let known = all_sessions(&store, &workspace).await?;
-        let keep = |id: &str| id >= horizon.as_str() || known.contains(id);
-        anyhow::Ok(hands.sweep(keep).await?)
-    };
-    if let Err(error) = swept.await {
-        tracing::warn!("what deleted sessions left behind stays: {error:#}");
-    }
-}
-
-async fn all_sessions(store: &Store, workspace: &WorkspaceId) -> anyhow::Result<HashSet<String>> {
-    const PAGE: u32 = 500;
-    let filter = SessionFilter {
-        include_archived: true,
-        ..SessionFilter::default()
-    };
-    let mut range = Range {
-        after: None,
-        order: Order::Asc,
-        limit: PAGE,
-    };
-    let mut known = HashSet::new();
-    loop {
-        let page = store.list_sessions(workspace, &filter, &range).await?;
-        range.after = page.last().map(|last| Key {
-            created_at: last.created_at,
-            id: last.id.to_string(),
-        });
-        let last = page.len() < PAGE as usize;
-        known.extend(page.into_iter().map(|record| record.id.to_string()));
-        if last {
-            return Ok(known);
-        }
-    }
-}
-
 async fn warn_of_missing(app: &App) {
-    for missing in app.probe().await.missing {
+    let missing = app.probe().await.map(|probe| probe.missing);
+    for missing in missing.into_iter().flatten() {
         tracing::warn!(
             "no sandbox can be made, so tools will not run: {} ({}); {}",
             missing.what,

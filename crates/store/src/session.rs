@@ -1,5 +1,6 @@
 //! A session's row, and what a write to a session consists of.
 
+mod absent;
 mod read;
 mod state;
 mod write;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::entry::NewEntry;
 
 pub(crate) use read::{record_columns, record_of, record_tables};
-pub(crate) use write::{transition, write_drafts};
+pub(crate) use write::{publish_later, transition, write_drafts};
 
 /// Tokens a session used in all; cumulative (runtime US-1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -82,16 +82,22 @@ class Program:
 class Server:
     """`manyhands serve` on a data directory, which outlives the process: it can be killed and started again."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], beside: Server | None = None) -> None:
+        """A server with a data directory of its own, or in that of another one."""
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="manyhands-sdk-"))
-        self.data_dir = self.folder / "data"
+        self.data_dir = beside.data_dir if beside else self.folder / "data"
         self.environment = environment
         self.log = self.folder / "server.log"
         self.start()
 
-    def start(self) -> None:
-        arguments = [program("MANYHANDS_BIN", "manyhands"), "serve", "--listen", "127.0.0.1:0"]
+    def start(self, port: int = 0) -> None:
+        """Starts it, on a port of its own choice or on this one."""
+        arguments = [program("MANYHANDS_BIN", "manyhands"), "serve", "--listen", f"127.0.0.1:{port}"]
         self.running = Program([*arguments, "--data-dir", str(self.data_dir)], self.environment, self.log)
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
 
     @property
     def url(self) -> str:

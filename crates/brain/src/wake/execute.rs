@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
 use futures::{FutureExt, Stream};
-use manyhands_hands::{Recipe, Sandbox};
+use manyhands_hands::{Advice, Recipe, Sandbox};
 use manyhands_protocol::EventId;
 use manyhands_store::{Append, NewEntry};
 
@@ -33,7 +33,7 @@ impl Wake {
         let intended = |id: &EventId| self.transcript.calls.get(id)?.started.as_ref();
         if self.sandbox.is_none() && calls.iter().any(|id| intended(id).is_some()) {
             metrics::counter!("manyhands_recoveries_total", "of" => "tool_call").increment(1);
-            self.sandbox = self.find_sandbox().await;
+            self.sandbox = self.find_sandbox().await?;
         }
         let sorted = self.sort(&calls);
         if !sorted.unknown.is_empty() {
@@ -97,13 +97,14 @@ impl Wake {
     }
 
     /// The session's live sandbox, never started. One that cannot be asked for counts as none.
-    pub(super) async fn find_sandbox(&self) -> Option<Arc<dyn Sandbox>> {
+    pub(super) async fn find_sandbox(&self) -> Result<Option<Arc<dyn Sandbox>>, Stop> {
         let session = self.lease.session.as_str();
-        match self.shared.hands.find(session).await {
-            Ok(found) => found,
+        match self.shared.hands.find(session, self.lease.epoch).await {
+            Ok(found) => Ok(found),
+            Err(error) if error.advice() == Advice::Stop => Err(Stop::Lost),
             Err(error) => {
                 tracing::warn!(session.id = session, %error, "the sandbox cannot be looked up");
-                None
+                Ok(None)
             }
         }
     }
@@ -135,7 +136,7 @@ impl Wake {
         let limit = self.shared.config.watchdog.provision;
         self.enter(Doing::Provisioning, limit);
         let hands = Arc::clone(&self.shared.hands);
-        let recipe = Recipe::new(self.lease.session.as_str());
+        let recipe = Recipe::new(self.lease.session.as_str(), self.lease.epoch);
         let session = self.lease.session.clone();
         let provision = async move { tools::provision(&*hands, &recipe).await };
         tokio::pin!(provision);
@@ -143,12 +144,15 @@ impl Wake {
             tokio::select! {
                 biased;
                 sandbox = &mut provision => {
-                    let sandbox = sandbox.map_err(|error| {
-                        tracing::warn!(session.id = %session, %error, "no sandbox");
-                        error.for_model()
-                    });
                     self.working();
-                    return Ok(Some(sandbox));
+                    return match sandbox {
+                        Ok(sandbox) => Ok(Some(Ok(sandbox))),
+                        Err(error) if error.advice() == Advice::Stop => Err(Stop::Lost),
+                        Err(error) => {
+                            tracing::warn!(session.id = %session, %error, "no sandbox");
+                            Ok(Some(Err(error.for_model())))
+                        }
+                    };
                 }
                 () = heard(&mut self.signal, self.shared.config.tick) => {
                     self.catch_up().await?;

@@ -131,6 +131,7 @@ impl Wake {
     ) -> Result<Flow, Stop> {
         let usage = self.usage;
         metrics::counter!("manyhands_turns_total", "ending" => "retries_exhausted").increment(1);
+        self.pass("brain::give_up").await;
         loop {
             let mut entries = entries.clone();
             entries.extend(self.close_span().filter(|_| entries.is_empty()));
@@ -212,7 +213,8 @@ impl Wake {
         if started.is_empty() {
             return;
         }
-        let Some(sandbox) = self.find_sandbox().await else {
+        // What an interrupt writes is refused as well when another brain has the session.
+        let Ok(Some(sandbox)) = self.find_sandbox().await else {
             return;
         };
         let kills = started

@@ -111,6 +111,7 @@ impl Wake {
         previews: &Previews,
     ) -> Result<Flow, Stop> {
         count("interrupted");
+        self.pass("brain::cut_off").await;
         let usage = previews.usage();
         let entries = vec![span_end(span, false, usage.for_span())];
         self.append(Append {
@@ -190,7 +191,7 @@ impl Wake {
         let usage = self.counted(response.usage, Some(&response.model));
         let ends_turn = answer.ends_turn;
         if !answer.sandbox.is_empty() {
-            self.sandbox = self.find_sandbox().await;
+            self.sandbox = self.find_sandbox().await?;
         }
         let instance = self.sandbox.as_deref().map(Sandbox::instance);
         let opened = answer.opened.clone();
@@ -252,14 +253,15 @@ impl Wake {
         let now = self.shared.clock.now();
         let again = (error.advice() == Advice::Retry)
             .then(|| {
-                let retries = self.shared.config.retries;
+                let config = &self.shared.config;
+                let jitter = (config.jitter)();
                 retry::next(
                     self.transcript.retry,
                     now,
                     previews.elapsed(),
                     error.after,
-                    retries,
-                    rand::random(),
+                    config.retries,
+                    jitter,
                 )
             })
             .flatten();

@@ -150,7 +150,7 @@ async fn lost(another: bool) {
     bed.crash().await;
     bed.hands.lose(bed.session.as_str());
     if another {
-        let recipe = Recipe::new(bed.session.as_str());
+        let recipe = Recipe::new(bed.session.as_str(), 1);
         bed.hands.provision(&recipe).await.unwrap();
     }
     bed.config.probe = None;

@@ -172,9 +172,13 @@ impl Provider for HangingHands {
         self.inner.provision(recipe).await
     }
 
-    async fn find(&self, session: &str) -> Result<Option<Arc<dyn Sandbox>>, HandsError> {
+    async fn find(
+        &self,
+        session: &str,
+        epoch: i64,
+    ) -> Result<Option<Arc<dyn Sandbox>>, HandsError> {
         self.pass("find").await;
-        self.inner.find(session).await
+        self.inner.find(session, epoch).await
     }
 
     async fn release(&self, session: &str) -> Result<(), HandsError> {

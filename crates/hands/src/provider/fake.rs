@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, SetOnce};
 
 use crate::Error;
 use crate::provider::{Call, Output, Probe, Provider, Recipe, Sandbox, Strength};
@@ -27,6 +27,8 @@ pub struct Fake {
 struct Shared {
     tools: Mutex<HashMap<String, Tool>>,
     live: Mutex<HashMap<String, Arc<Instance>>>,
+    /// The highest epoch that has owned each session's sandboxes.
+    owners: Mutex<HashMap<String, i64>>,
     starts: Mutex<Vec<(String, String)>>,
     started: AtomicU64,
 }
@@ -36,7 +38,7 @@ struct Instance {
     name: String,
     shared: Arc<Shared>,
     state: Mutex<State>,
-    gone: watch::Sender<bool>,
+    gone: Arc<SetOnce<()>>,
 }
 
 #[derive(Default)]
@@ -47,7 +49,7 @@ struct State {
 
 enum Entry {
     Known {
-        result: watch::Receiver<Option<Output>>,
+        result: Arc<SetOnce<Output>>,
         kill: Arc<Notify>,
     },
     Forgotten,
@@ -73,13 +75,29 @@ impl Fake {
     /// Loses the session's sandbox: its running calls end in [`Error::Lost`], the next provision makes a new one.
     pub fn lose(&self, session: &str) {
         if let Some(instance) = lock(&self.shared.live).remove(session) {
-            instance.gone.send_replace(true);
+            // It is taken out of the map once, so nobody has set it before.
+            let _ = instance.gone.set(());
         }
     }
 
     /// Every start of a tool so far, as (session, call id), in order: the ledger that at-most-once is checked with.
     pub fn starts(&self) -> Vec<(String, String)> {
         lock(&self.shared.starts).clone()
+    }
+
+    /// Makes `epoch` the owner, unless a newer one has been.
+    fn own(&self, session: &str, epoch: i64) -> Result<(), Error> {
+        let mut owners = lock(&self.shared.owners);
+        let seen = owners.entry(session.to_owned()).or_insert(epoch);
+        if *seen > epoch {
+            return Err(Error::StaleEpoch { epoch, seen: *seen });
+        }
+        *seen = epoch;
+        if let Some(instance) = lock(&self.shared.live).get(session) {
+            let mut state = lock(&instance.state);
+            state.epoch = state.epoch.max(epoch);
+        }
+        Ok(())
     }
 
     /// How many sandboxes were started so far.
@@ -106,6 +124,7 @@ impl Provider for Fake {
     }
 
     async fn provision(&self, recipe: &Recipe) -> Result<Arc<dyn Sandbox>, Error> {
+        self.own(&recipe.session, recipe.epoch)?;
         let mut live = lock(&self.shared.live);
         let instance = live.entry(recipe.session.clone()).or_insert_with(|| {
             let number = self.shared.started.fetch_add(1, Ordering::SeqCst);
@@ -114,13 +133,14 @@ impl Provider for Fake {
                 name: format!("fake-{number}"),
                 shared: Arc::clone(&self.shared),
                 state: Mutex::default(),
-                gone: watch::Sender::new(false),
+                gone: Arc::default(),
             })
         });
         Ok(Arc::clone(instance) as Arc<dyn Sandbox>)
     }
 
-    async fn find(&self, session: &str) -> Result<Option<Arc<dyn Sandbox>>, Error> {
+    async fn find(&self, session: &str, epoch: i64) -> Result<Option<Arc<dyn Sandbox>>, Error> {
+        self.own(session, epoch)?;
         let found = lock(&self.shared.live).get(session).cloned();
         Ok(found.map(|instance| instance as Arc<dyn Sandbox>))
     }
@@ -132,6 +152,7 @@ impl Provider for Fake {
 
     async fn destroy(&self, session: &str) -> Result<(), Error> {
         self.lose(session);
+        lock(&self.shared.owners).remove(session);
         Ok(())
     }
 }
@@ -143,15 +164,11 @@ impl Sandbox for Instance {
     }
 
     async fn execute(&self, call: &Call) -> Result<Output, Error> {
-        let mut gone = self.gone.subscribe();
-        let mut result = self.begin(call)?;
+        let result = self.begin(call)?;
         tokio::select! {
             biased;
-            _ = gone.wait_for(|gone| *gone) => Err(self.lost()),
-            found = result.wait_for(Option::is_some) => match found {
-                Ok(output) => output.clone().ok_or_else(|| self.lost()),
-                Err(_) => Err(self.lost()),
-            },
+            _ = self.gone.wait() => Err(self.lost()),
+            output = result.wait() => Ok(output.clone()),
         }
     }
 
@@ -166,7 +183,7 @@ impl Sandbox for Instance {
     async fn forget(&self, call_ids: &[String], epoch: i64) -> Result<(), Error> {
         let mut state = self.enter(epoch)?;
         for id in call_ids {
-            let finished = |entry: &Entry| matches!(entry, Entry::Known { result, .. } if result.borrow().is_some());
+            let finished = |entry: &Entry| matches!(entry, Entry::Known { result, .. } if result.initialized());
             if let Some(entry) = state.journal.get_mut(id).filter(|entry| finished(entry)) {
                 *entry = Entry::Forgotten;
             }
@@ -178,7 +195,7 @@ impl Sandbox for Instance {
 impl Instance {
     /// The way in for every operation: alive, and not from an older owner.
     fn enter(&self, epoch: i64) -> Result<MutexGuard<'_, State>, Error> {
-        if *self.gone.borrow() {
+        if self.gone.initialized() {
             return Err(self.lost());
         }
         let mut state = lock(&self.state);
@@ -192,10 +209,10 @@ impl Instance {
         Ok(state)
     }
 
-    fn begin(&self, call: &Call) -> Result<watch::Receiver<Option<Output>>, Error> {
+    fn begin(&self, call: &Call) -> Result<Arc<SetOnce<Output>>, Error> {
         let mut state = self.enter(call.epoch)?;
         match state.journal.get(&call.call_id) {
-            Some(Entry::Known { result, .. }) => return Ok(result.clone()),
+            Some(Entry::Known { result, .. }) => return Ok(Arc::clone(result)),
             Some(Entry::Forgotten) => {
                 return Err(Error::Refused(format!(
                     "call {} was forgotten",
@@ -204,12 +221,12 @@ impl Instance {
             }
             None => {}
         }
-        let (done, result) = watch::channel(None);
+        let result = Arc::<SetOnce<Output>>::default();
         let kill = Arc::new(Notify::new());
         state.journal.insert(
             call.call_id.clone(),
             Entry::Known {
-                result: result.clone(),
+                result: Arc::clone(&result),
                 kill: Arc::clone(&kill),
             },
         );
@@ -223,17 +240,19 @@ impl Instance {
             }
         };
         // In a task of its own: the run outlives the caller, as a sandbox outlives its server.
-        let (call, mut gone) = (call.clone(), self.gone.subscribe());
+        let (call, gone) = (call.clone(), Arc::clone(&self.gone));
+        let done = Arc::clone(&result);
         tokio::spawn(async move {
             let output = tokio::select! {
                 biased;
-                _ = gone.wait_for(|gone| *gone) => return,
+                _ = gone.wait() => return,
                 () = kill.notified() => Output::error(format!("tool '{}' was interrupted", call.name)),
                 ended = tokio::time::timeout(call.deadline, run) => {
                     ended.unwrap_or_else(|_| Output::error(format!("tool '{}' timed out", call.name)))
                 }
             };
-            done.send_replace(Some(output));
+            // This run alone sets it.
+            let _ = done.set(output);
         });
         Ok(result)
     }

@@ -76,6 +76,7 @@ contract!(
     i4_a_call_outlives_whoever_asked,
     i4_a_forgotten_call_never_runs_again,
     lease_1_an_older_epoch_is_refused,
+    lease_1_an_older_owner_gets_no_sandbox,
     tool_1_a_kill_ends_the_call_and_the_next_one_works,
     tool_3_a_lost_sandbox_is_an_unknown_outcome_and_the_next_call_gets_another,
     tl_20_a_call_ends_at_its_deadline,
@@ -85,8 +86,8 @@ contract!(
 );
 
 async fn provision_is_single_flight_and_find_never_starts(Subject { provider, .. }: Subject) {
-    let recipe = Recipe::new("sesn_a");
-    assert!(provider.find("sesn_a").await.unwrap().is_none());
+    let recipe = Recipe::new("sesn_a", 1);
+    assert!(provider.find("sesn_a", 1).await.unwrap().is_none());
     let all = futures::future::join_all((0..5).map(|_| provider.provision(&recipe))).await;
     let instances: Vec<_> = all
         .into_iter()
@@ -97,24 +98,61 @@ async fn provision_is_single_flight_and_find_never_starts(Subject { provider, ..
         "{instances:?}"
     );
     assert_eq!(
-        provider.find("sesn_a").await.unwrap().unwrap().instance(),
+        provider
+            .find("sesn_a", 1)
+            .await
+            .unwrap()
+            .unwrap()
+            .instance(),
         instances[0]
     );
-    assert!(provider.find("sesn_b").await.unwrap().is_none());
-    let other = provider.provision(&Recipe::new("sesn_b")).await.unwrap();
+    assert!(provider.find("sesn_b", 1).await.unwrap().is_none());
+    let other = provider.provision(&Recipe::new("sesn_b", 1)).await.unwrap();
     assert_ne!(other.instance(), instances[0], "a session has its own");
+}
+
+/// security I5 as well
+async fn lease_1_an_older_owner_gets_no_sandbox(Subject { provider, .. }: Subject) {
+    let recipe = |epoch| Recipe::new("sesn_a", epoch);
+    let first = provider.provision(&recipe(2)).await.unwrap();
+    let refused = async || {
+        let stale = |error: Error| matches!(error, Error::StaleEpoch { epoch: 1, .. });
+        assert!(stale(provider.provision(&recipe(1)).await.err().unwrap()));
+        assert!(stale(provider.find("sesn_a", 1).await.err().unwrap()));
+    };
+    refused().await;
+    // Also when there is nothing to find any more: an older owner starts nothing.
+    provider.release("sesn_a").await.unwrap();
+    refused().await;
+    let next = provider.provision(&recipe(3)).await.unwrap();
+    assert_ne!(next.instance(), first.instance());
+    let found = provider.find("sesn_a", 4).await.unwrap().unwrap();
+    assert_eq!(found.instance(), next.instance());
+    let old = next
+        .execute(&Call {
+            epoch: 3,
+            ..call("old", SAY)
+        })
+        .await;
+    assert!(
+        matches!(old, Err(Error::StaleEpoch { epoch: 3, seen: 4 })),
+        "{old:?}"
+    );
+    // A session that is gone leaves nothing behind, its epochs neither.
+    provider.destroy("sesn_a").await.unwrap();
+    provider.provision(&recipe(1)).await.unwrap();
 }
 
 /// runtime AR-4 (as all of this suite); security I4
 async fn i4_a_call_id_runs_once(Subject { provider, .. }: Subject) {
-    let sandbox = provider.provision(&Recipe::new("sesn_a")).await.unwrap();
+    let sandbox = provider.provision(&Recipe::new("sesn_a", 1)).await.unwrap();
     let first = call("call", COUNT);
     let (a, b) = tokio::join!(sandbox.execute(&first), sandbox.execute(&first));
     assert_eq!(
         (a.unwrap(), b.unwrap()),
         (Output::text("1"), Output::text("1"))
     );
-    let again = provider.find("sesn_a").await.unwrap().unwrap();
+    let again = provider.find("sesn_a", 1).await.unwrap().unwrap();
     assert_eq!(
         again.execute(&Call { epoch: 2, ..first }).await.unwrap(),
         Output::text("1")
@@ -132,7 +170,7 @@ async fn i4_a_call_id_runs_once(Subject { provider, .. }: Subject) {
 }
 
 async fn i4_a_call_outlives_whoever_asked(Subject { provider, .. }: Subject) {
-    let sandbox = provider.provision(&Recipe::new("sesn_a")).await.unwrap();
+    let sandbox = provider.provision(&Recipe::new("sesn_a", 1)).await.unwrap();
     let hanging = call("hanging", HANG);
     let asked = tokio::time::timeout(Duration::from_millis(200), sandbox.execute(&hanging)).await;
     assert!(asked.is_err(), "it hangs");
@@ -146,7 +184,7 @@ async fn i4_a_call_outlives_whoever_asked(Subject { provider, .. }: Subject) {
 }
 
 async fn i4_a_forgotten_call_never_runs_again(Subject { provider, .. }: Subject) {
-    let sandbox = provider.provision(&Recipe::new("sesn_a")).await.unwrap();
+    let sandbox = provider.provision(&Recipe::new("sesn_a", 1)).await.unwrap();
     sandbox.execute(&call("call", COUNT)).await.unwrap();
     sandbox
         .forget(&["call".to_owned(), "unknown".to_owned()], 1)
@@ -169,7 +207,7 @@ async fn lease_1_an_older_epoch_is_refused(Subject { provider, .. }: Subject) {
         );
         assert_eq!(error.advice(), Advice::Stop);
     }
-    let sandbox = provider.provision(&Recipe::new("sesn_a")).await.unwrap();
+    let sandbox = provider.provision(&Recipe::new("sesn_a", 1)).await.unwrap();
     sandbox
         .execute(&Call {
             epoch: 5,
@@ -200,7 +238,7 @@ async fn lease_1_an_older_epoch_is_refused(Subject { provider, .. }: Subject) {
 }
 
 async fn tool_1_a_kill_ends_the_call_and_the_next_one_works(Subject { provider, .. }: Subject) {
-    let sandbox = provider.provision(&Recipe::new("sesn_a")).await.unwrap();
+    let sandbox = provider.provision(&Recipe::new("sesn_a", 1)).await.unwrap();
     let hanging = call("hanging", HANG);
     let mut running = std::pin::pin!(sandbox.execute(&hanging));
     // A kill that comes before the start does nothing, so it is asked for until it has worked.
@@ -226,7 +264,7 @@ async fn tool_3_a_lost_sandbox_is_an_unknown_outcome_and_the_next_call_gets_anot
     subject: Subject,
 ) {
     let Subject { provider, lose } = subject;
-    let sandbox = provider.provision(&Recipe::new("sesn_a")).await.unwrap();
+    let sandbox = provider.provision(&Recipe::new("sesn_a", 1)).await.unwrap();
     sandbox.execute(&call("before", SAY)).await.unwrap();
     let hanging = call("hanging", HANG);
     let mut running = std::pin::pin!(sandbox.execute(&hanging));
@@ -240,8 +278,8 @@ async fn tool_3_a_lost_sandbox_is_an_unknown_outcome_and_the_next_call_gets_anot
         sandbox.execute(&call("on-the-lost", SAY)).await,
         Err(Error::Lost { .. })
     ));
-    assert!(provider.find("sesn_a").await.unwrap().is_none());
-    let next = provider.provision(&Recipe::new("sesn_a")).await.unwrap();
+    assert!(provider.find("sesn_a", 1).await.unwrap().is_none());
+    let next = provider.provision(&Recipe::new("sesn_a", 1)).await.unwrap();
     assert_ne!(next.instance(), sandbox.instance());
     assert_eq!(
         next.execute(&call("next", SAY)).await.unwrap(),
@@ -250,7 +288,7 @@ async fn tool_3_a_lost_sandbox_is_an_unknown_outcome_and_the_next_call_gets_anot
 }
 
 async fn tl_20_a_call_ends_at_its_deadline(Subject { provider, .. }: Subject) {
-    let sandbox = provider.provision(&Recipe::new("sesn_a")).await.unwrap();
+    let sandbox = provider.provision(&Recipe::new("sesn_a", 1)).await.unwrap();
     let short = Call {
         deadline: Duration::from_millis(200),
         ..call("short", HANG)
@@ -264,10 +302,10 @@ async fn tl_20_a_call_ends_at_its_deadline(Subject { provider, .. }: Subject) {
 async fn release_and_destroy_end_it_and_can_be_repeated(Subject { provider, .. }: Subject) {
     provider.release("sesn_a").await.unwrap();
     provider.destroy("sesn_a").await.unwrap();
-    let recipe = Recipe::new("sesn_a");
+    let recipe = Recipe::new("sesn_a", 1);
     let first = provider.provision(&recipe).await.unwrap();
     provider.release("sesn_a").await.unwrap();
-    assert!(provider.find("sesn_a").await.unwrap().is_none());
+    assert!(provider.find("sesn_a", 1).await.unwrap().is_none());
     assert!(matches!(
         first.execute(&call("call", SAY)).await,
         Err(Error::Lost { .. })
@@ -276,11 +314,11 @@ async fn release_and_destroy_end_it_and_can_be_repeated(Subject { provider, .. }
     assert_ne!(first.instance(), second.instance());
     provider.destroy("sesn_a").await.unwrap();
     provider.destroy("sesn_a").await.unwrap();
-    assert!(provider.find("sesn_a").await.unwrap().is_none());
+    assert!(provider.find("sesn_a", 1).await.unwrap().is_none());
 }
 
 async fn a_tool_that_does_not_exist_is_an_error_result(Subject { provider, .. }: Subject) {
-    let sandbox = provider.provision(&Recipe::new("sesn_a")).await.unwrap();
+    let sandbox = provider.provision(&Recipe::new("sesn_a", 1)).await.unwrap();
     let unknown = Call {
         name: "web_search".to_owned(),
         input: json!({}),

@@ -26,6 +26,7 @@ fn stop_at(host: &Host, point: &str, destroy: bool) {
 #[tokio::test]
 async fn log_3_a_start_that_was_cut_short_anywhere_is_picked_up() {
     for point in [
+        "hands::after_folders",
         "hands::before_record",
         "hands::after_record",
         "hands::after_spawn",
@@ -38,11 +39,11 @@ async fn log_3_a_start_that_was_cut_short_anywhere_is_picked_up() {
         let started = matches!(point, "hands::after_spawn" | "hands::after_attach");
         assert_eq!(left.is_some(), started, "{point}");
         // What was started is found and not started again.
-        let found = host.provider.find("sesn_a").await.unwrap();
+        let found = host.provider.find("sesn_a", 1).await.unwrap();
         assert_eq!(found.is_some(), started, "{point}");
         let sandbox = host
             .provider
-            .provision(&Recipe::new("sesn_a"))
+            .provision(&Recipe::new("sesn_a", 1))
             .await
             .unwrap();
         assert!(
@@ -69,7 +70,9 @@ async fn log_3_a_removal_that_was_cut_short_anywhere_is_finished() {
         stop_at(&host, point, true);
         let left = host.process("sesn_a");
         assert_eq!(left.is_some(), point == "hands::before_end", "{point}");
-        host.provider.sweep(|_| false).await.unwrap();
+        let gone = host.provider.sessions().await.unwrap();
+        assert_eq!(gone.is_empty(), point == "hands::after_discard", "{point}");
+        host.provider.sweep(&gone).await.unwrap();
         left.into_iter().for_each(until_gone);
         for entry in std::fs::read_dir(host.data.path().join("sandboxes"))
             .unwrap()

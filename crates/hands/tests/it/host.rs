@@ -40,7 +40,7 @@ impl Host {
 
     pub(crate) async fn sandbox(&self, session: &str) -> Arc<dyn Sandbox> {
         self.provider
-            .provision(&Recipe::new(session))
+            .provision(&Recipe::new(session, 1))
             .await
             .unwrap()
     }

@@ -417,7 +417,8 @@ async fn a_planted_file_of_the_hosts_root_is_unreadable_as_root_and_as_an_ordina
             "{said}"
         );
         let server = Namespace::new(Config::new(&data));
-        server.sweep(|_| false).await.unwrap();
+        let gone = server.sessions().await.unwrap();
+        server.sweep(&gone).await.unwrap();
     };
     // The owner of the file may read it, unless that is root.
     check(ask(Command::new(&example), "sesn_own"), !is_root()).await;
@@ -445,7 +446,7 @@ async fn sbx_2_without_its_helpers_nothing_is_started() {
         );
         let error = host
             .provider
-            .provision(&Recipe::new("sesn_a"))
+            .provision(&Recipe::new("sesn_a", 1))
             .await
             .err()
             .unwrap();
@@ -483,7 +484,7 @@ async fn a_session_id_is_one_plain_segment() {
     ] {
         let error = host
             .provider
-            .provision(&Recipe::new(session))
+            .provision(&Recipe::new(session, 1))
             .await
             .err()
             .unwrap();

@@ -122,8 +122,12 @@ async fn sbx_8_a_sweep_removes_what_belongs_to_no_session() {
     let trash = host.data.path().join("sandboxes/.trash/left");
     fs::create_dir_all(&trash).unwrap();
     symlink("/etc", trash.join("link")).unwrap();
+    assert_eq!(
+        host.provider.sessions().await.unwrap(),
+        ["sesn_gone", "sesn_kept"]
+    );
     host.provider
-        .sweep(|session| session == "sesn_kept")
+        .sweep(&["sesn_gone".to_owned()])
         .await
         .unwrap();
     until_gone(gone_pid);
@@ -144,7 +148,7 @@ async fn en_2_sessions_share_nothing() {
     let provider = &host.provider;
     let started = sessions.iter().map(|session| async move {
         let sandbox = provider
-            .provision(&Recipe::new(session.as_str()))
+            .provision(&Recipe::new(session.as_str(), 1))
             .await
             .unwrap();
         run(

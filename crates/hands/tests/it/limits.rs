@@ -10,6 +10,7 @@ use crate::host::{Host, call_with, program, run, text};
 async fn limited(host: &Host, limits: Limits) -> std::sync::Arc<dyn manyhands_hands::Sandbox> {
     host.provider
         .provision(&Recipe {
+            epoch: 1,
             session: "sesn_a".to_owned(),
             limits,
         })

@@ -1,12 +1,13 @@
-//! A sandbox outlives the server that started it, and its calls do.
+//! A sandbox outlives the server that started it, and its calls do; servers that share a data directory share its sandboxes.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use manyhands_hands::provider::namespace::{Config, Namespace};
-use manyhands_hands::{Call, Output, Provider};
+use manyhands_hands::{Call, Error, Output, Provider, Recipe};
 
-use crate::host::{Host, call, program, run, until_gone};
+use crate::host::{Host, call, program, run, text, until_gone};
 
 /// Another process that starts a call in a sandbox of `host` and stays until it is killed; with its instance.
 fn server(host: &Host, session: &str, call_id: &str, command: &str) -> (Child, String) {
@@ -43,7 +44,7 @@ async fn i4_a_call_survives_kill_9_of_the_server_and_runs_once() {
 
     let sandbox = host
         .provider
-        .find("sesn_a")
+        .find("sesn_a", 2)
         .await
         .unwrap()
         .expect("the sandbox lives");
@@ -56,7 +57,7 @@ async fn i4_a_call_survives_kill_9_of_the_server_and_runs_once() {
     // A third server gets the stored result.
     let third = Namespace::new(Config::new(host.data.path()));
     let sandbox = third
-        .find("sesn_a")
+        .find("sesn_a", 3)
         .await
         .unwrap()
         .expect("the sandbox lives");
@@ -88,9 +89,137 @@ async fn a_record_of_another_start_is_not_taken_for_this_one() {
     let record = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, record.replace(first.instance(), "another")).unwrap();
     let later = Namespace::new(Config::new(host.data.path()));
-    assert!(later.find("sesn_a").await.unwrap().is_none());
+    assert!(later.find("sesn_a", 1).await.unwrap().is_none());
     until_gone(pid);
     let next = host.sandbox("sesn_a").await;
     assert_ne!(next.instance(), first.instance());
     assert_eq!(run(&next, "echo fine").await, Output::text("fine"));
+}
+
+/// A second server of the same data directory.
+fn beside(host: &Host) -> Namespace {
+    Namespace::new(Config::new(host.data.path()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sbx_1_servers_side_by_side_start_one_sandbox_for_a_session() {
+    let host = Host::new();
+    let servers: Vec<Namespace> = (0..4).map(|_| beside(&host)).collect();
+    let recipe = Recipe::new("sesn_a", 1);
+    let all = servers.iter().map(|server| server.provision(&recipe));
+    let mut instances: Vec<String> = futures::future::join_all(all)
+        .await
+        .into_iter()
+        .map(|sandbox| sandbox.unwrap().instance().to_owned())
+        .collect();
+    instances.dedup();
+    assert_eq!(instances.len(), 1, "{instances:?}");
+    // Ended by one, it is ended for all; started again by one, it is there for all.
+    servers[0].release("sesn_a").await.unwrap();
+    let next = servers[1].provision(&recipe).await.unwrap();
+    assert_ne!(next.instance(), instances[0]);
+    let found = servers[2].provision(&recipe).await.unwrap();
+    assert_eq!(found.instance(), next.instance());
+    assert_eq!(run(&found, "echo fine").await, Output::text("fine"));
+}
+
+/// security I5: an owner that was paused, and replaced by a server beside it, drives nothing and starts nothing.
+#[tokio::test]
+async fn lease_1_a_replaced_owner_drives_no_sandbox_and_starts_none() {
+    let host = Host::new();
+    let old = host.sandbox("sesn_a").await;
+    let next = beside(&host);
+    let new = next.find("sesn_a", 2).await.unwrap().expect("a sandbox");
+    assert_eq!(new.instance(), old.instance());
+    let stale = |refused: Result<Output, Error>| {
+        assert!(
+            matches!(refused, Err(Error::StaleEpoch { epoch: 1, seen: 2 })),
+            "{refused:?}"
+        );
+    };
+    // Before the new owner has asked for anything.
+    stale(old.execute(&call("late", "touch /workspace/late")).await);
+    assert!(old.kill("late", 1).await.is_err());
+    assert_eq!(
+        text(
+            &new.execute(&Call {
+                epoch: 2,
+                ..call("look", "ls /workspace")
+            })
+            .await
+            .unwrap()
+        ),
+        "(no output)"
+    );
+    let pid = host.process("sesn_a").unwrap();
+    next.release("sesn_a").await.unwrap();
+    until_gone(pid);
+    stale(
+        host.provider
+            .provision(&Recipe::new("sesn_a", 1))
+            .await
+            .map(|_| Output::text("started")),
+    );
+    assert_eq!(host.process("sesn_a"), None);
+}
+
+/// An owner's clock goes on without it: what it does when it finds itself late must not hurt its successor.
+#[tokio::test]
+async fn lease_1_a_replaced_owner_ends_nothing_when_its_own_time_is_up() {
+    let host = Host::with(|config| {
+        config.idle = Duration::from_millis(500);
+        config.grace = Duration::from_millis(100);
+    });
+    let old = host.sandbox("sesn_a").await;
+    let next = beside(&host);
+    let new = next.find("sesn_a", 2).await.unwrap().expect("a sandbox");
+    let pid = host.process("sesn_a").unwrap();
+    // It does not answer, and the call's time is over: a server that owns the sandbox ends it then.
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let late = Call {
+        deadline: Duration::ZERO,
+        ..call("late", "true")
+    };
+    let late = old.execute(&late).await;
+    assert!(
+        matches!(late, Err(Error::StaleEpoch { epoch: 1, seen: 2 })),
+        "{late:?}"
+    );
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    // Idle for the old owner, whose time for that is short: it forgets the sandbox, and the new one's call goes on.
+    let busy = Call {
+        epoch: 2,
+        ..call("busy", "sleep 1; echo done")
+    };
+    assert_eq!(new.execute(&busy).await.unwrap(), Output::text("done"));
+    assert_eq!(host.process("sesn_a"), Some(pid));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sbx_8_servers_side_by_side_sweep_at_the_same_time() {
+    let host = Host::new();
+    let gone: Vec<String> = (0..4).map(|number| format!("sesn_{number}")).collect();
+    for session in &gone {
+        let sandbox = host.sandbox(session).await;
+        run(&sandbox, "mkdir -p a/b/c/d; touch a/b/file a/b/c/d/file").await;
+    }
+    let (first, second) = (beside(&host), beside(&host));
+    let (one, other) = tokio::join!(first.sweep(&gone), second.sweep(&gone));
+    one.unwrap();
+    other.unwrap();
+    assert_eq!(
+        host.provider.sessions().await.unwrap(),
+        Vec::<String>::new()
+    );
+    for entry in std::fs::read_dir(host.data.path().join("sandboxes"))
+        .unwrap()
+        .flatten()
+    {
+        assert_eq!(
+            std::fs::read_dir(entry.path()).unwrap().count(),
+            0,
+            "{:?}",
+            entry.path()
+        );
+    }
 }

@@ -239,6 +239,15 @@ impl From<manyhands_store::Error> for ApiError {
                     Duration::from_secs(1),
                 )
             }
+            Store::Unknown { .. } => {
+                tracing::error!(%error, "the database went away during a commit");
+                Self {
+                    should_retry: Some(false),
+                    message: "the database went away while it kept this: it may be there or not; look before you repeat it"
+                        .to_owned(),
+                    ..Self::internal()
+                }
+            }
             Store::Damaged { item, .. } => {
                 tracing::error!(%error, "a stored item is damaged");
                 Self {

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use manyhands_store::Role;
 use serde_json::json;
 
 use crate::app::App;
@@ -14,14 +15,18 @@ pub(crate) async fn healthz() -> Response {
     Reply(json!({"status": "ok"})).into_response()
 }
 
-/// `GET /readyz`: the store answers, a key opens it, and a sandbox can be made.
+/// `GET /readyz`: not on its way out, the store answers, and what the server's role needs is there: a key that opens it,
+/// a sandbox that can be made.
 pub(crate) async fn readyz(State(app): State<App>) -> Response {
-    let checks = [
-        ("store", store(&app).await),
-        ("key", key(&app).await),
-        ("sandbox", sandbox(&app).await),
-    ];
-    let ready = checks.iter().all(|(_, check)| check.is_ok());
+    let mut checks = vec![("store", store(&app).await)];
+    if app.role != Role::Brain {
+        checks.push(("key", key(&app).await));
+    }
+    if app.role.wakes() {
+        checks.push(("sandbox", sandbox(&app).await));
+    }
+    let draining = app.draining.is_cancelled();
+    let ready = !draining && checks.iter().all(|(_, check)| check.is_ok());
     let shown = checks.into_iter().map(|(name, check)| {
         (
             name.to_owned(),
@@ -34,8 +39,13 @@ pub(crate) async fn readyz(State(app): State<App>) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let word = if ready { "ready" } else { "not_ready" };
-    (status, Reply(json!({"status": word, "checks": shown}))).into_response()
+    let word = match (ready, draining) {
+        (true, _) => "ready",
+        (false, true) => "stopping",
+        (false, false) => "not_ready",
+    };
+    let body = json!({"status": word, "role": app.role.as_str(), "checks": shown});
+    (status, Reply(body)).into_response()
 }
 
 async fn store(app: &App) -> Result<(), String> {
@@ -59,7 +69,7 @@ async fn key(app: &App) -> Result<(), String> {
 
 async fn sandbox(app: &App) -> Result<(), String> {
     let probe = app.probe().await;
-    match probe.missing.first() {
+    match probe.as_ref().and_then(|probe| probe.missing.first()) {
         None => Ok(()),
         Some(missing) => Err(format!("{}; {}", missing.what, missing.install)),
     }

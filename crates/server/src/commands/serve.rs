@@ -25,15 +25,14 @@ pub struct Args {
 /// When the server cannot start; see [`Server::start`].
 pub async fn run(args: Args) -> anyhow::Result<()> {
     telemetry::log();
-    // The variable FAILPOINTS says where the process is to stop.
     #[cfg(feature = "failpoints")]
-    let _scenario = fail::FailScenario::setup();
+    let _armed = crate::failpoint::arm()?;
     // Both are heard from here on: a stop during the start is not lost.
     let mut interrupt = signal(SignalKind::interrupt()).context("Ctrl-C cannot be heard")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be heard")?;
     allow_many_files();
     let config = Config::load(args.flags)?;
-    let (listen, data_dir) = (config.listen, config.data_dir.clone());
+    let (listen, data_dir, drain) = (config.listen, config.data_dir.clone(), config.drain);
     let server = tokio::select! {
         started = Server::start(config, Overrides::default()) => started?,
         _ = interrupt.recv() => return Ok(()),
@@ -56,7 +55,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
     }
     tracing::info!("stopping");
-    server.stop().await;
+    let stopped = async {
+        server.drain();
+        tokio::time::sleep(drain).await;
+        server.stop().await;
+    };
+    tokio::select! {
+        () = stopped => {}
+        _ = interrupt.recv() => tracing::warn!("told to stop again: ending at once"),
+        _ = terminate.recv() => tracing::warn!("told to stop again: ending at once"),
+    }
     Ok(())
 }
 

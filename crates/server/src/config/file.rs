@@ -18,12 +18,20 @@ pub(super) struct File {
     pub(super) listen: Option<String>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) script: Option<PathBuf>,
+    pub(super) server: ServerSection,
     pub(super) database: DatabaseSection,
     pub(super) models: Vec<Model>,
     pub(super) stream: StreamSection,
     pub(super) sandbox: SandboxSection,
     pub(super) limits: LimitsSection,
     pub(super) permissions: PermissionsSection,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ServerSection {
+    pub(super) role: Option<String>,
+    pub(super) drain_seconds: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -17,6 +17,13 @@ pub(crate) fn show(config: &Config) -> String {
     set("listen", config.listen.to_string().into());
     set("data_dir", config.data_dir.display().to_string().into());
     set(
+        "server",
+        table([
+            ("role", config.role.as_str().into()),
+            ("drain_seconds", number(config.drain.as_secs())),
+        ]),
+    );
+    set(
         "database",
         table([("url", database(&config.database).into())]),
     );

@@ -63,6 +63,43 @@ fn flags_win_over_the_file() {
 }
 
 #[test]
+fn a_server_has_a_role_and_alone_it_has_all_of_them() {
+    let postgres = "[database]\nurl = 'postgres://file/db'\n[server]\n";
+    let config = plain("", &[]);
+    assert_eq!((config.role, config.drain), (Role::All, Duration::ZERO));
+    let config = plain(&format!("{postgres}role = 'brain'\ndrain_seconds = 5"), &[]);
+    assert_eq!(
+        (config.role, config.drain),
+        (Role::Brain, Duration::from_secs(5))
+    );
+    assert!(show(&config).contains("[server]\ndrain_seconds = 5\nrole = \"brain\""));
+    let flags = Flags {
+        role: Some(Role::Api),
+        ..Flags::default()
+    };
+    let config = merge(flags, &format!("{postgres}role = 'brain'"), &[]).expect("accepted");
+    assert_eq!(config.role, Role::Api, "the flag wins");
+    refused(
+        &format!("{postgres}role = 'worker'"),
+        &[],
+        "none of all, api and brain",
+    );
+    refused(
+        &format!("{postgres}drain_seconds = 3601"),
+        &[],
+        "must be at most 3600",
+    );
+    for alone in ["api", "brain"] {
+        refused(
+            &format!("[server]\nrole = '{alone}'"),
+            &[],
+            "SQLite serves one",
+        );
+    }
+    plain("[server]\nrole = 'all'", &[]);
+}
+
+#[test]
 fn what_sandboxes_see_of_the_host_is_checked_and_shown() {
     let room = tempfile::tempdir().expect("a directory");
     let tools = room.path().display();

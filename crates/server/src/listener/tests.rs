@@ -1,5 +1,7 @@
 //! Connections as a client sees them, down to the bytes.
 
+use std::io::Write as _;
+
 use axum::body::Body;
 use axum::response::Response;
 use axum::routing::get;
@@ -28,6 +30,7 @@ impl Drop for Told {
 struct Bed {
     address: std::net::SocketAddr,
     over: mpsc::UnboundedReceiver<()>,
+    draining: CancellationToken,
     shutdown: CancellationToken,
 }
 
@@ -60,15 +63,18 @@ impl Bed {
         let router = Router::new()
             .route("/flood", get(flood))
             .route("/quiet", get(quiet))
+            .route("/word", get(async || "word"))
             .route("/finite", get(finite))
             .route("/large", get(async || Body::from(vec![b'x'; LARGE])));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let shutdown = CancellationToken::new();
-        tokio::spawn(accept(listener, router, shutdown.clone(), patience));
+        let (draining, shutdown) = (CancellationToken::new(), CancellationToken::new());
+        let ends = (draining.clone(), shutdown.clone());
+        tokio::spawn(accept(listener, router, ends.0, ends.1, patience));
         Self {
             address,
             over,
+            draining,
             shutdown,
         }
     }
@@ -139,6 +145,81 @@ async fn an_answer_that_does_not_end_is_cut_at_shutdown() {
         bed.shutdown.cancel();
         bed.told().await;
     }
+}
+
+/// Reads one answer of `/word`.
+async fn word(client: &mut TcpStream) -> String {
+    let mut seen = vec![];
+    while !seen.ends_with(b"\r\n\r\nword") {
+        let read = tokio::time::timeout(LIMIT, client.read_buf(&mut seen)).await;
+        let read = read.expect("in time").expect("read");
+        assert!(read > 0, "closed after {}", seen.escape_ascii());
+    }
+    String::from_utf8(seen).expect("text")
+}
+
+#[tokio::test]
+async fn a_draining_server_answers_and_asks_clients_to_leave() {
+    let bed = Bed::new(Patience::default()).await;
+    let mut client = bed.send(&request("/word", VERSIONS[0])).await;
+    assert!(!word(&mut client).await.contains("connection: close"));
+    bed.draining.cancel();
+    let again = request("/word", VERSIONS[0]);
+    client.write_all(again.as_bytes()).await.expect("sent");
+    assert!(
+        word(&mut client)
+            .await
+            .contains("\r\nconnection: close\r\n")
+    );
+    assert_eq!(all_of(&mut client).await, b"", "and it ends");
+    let mut later = bed.send(&again).await;
+    assert!(word(&mut later).await.contains("\r\nconnection: close\r\n"));
+}
+
+/// A request that was sent when the server was told to stop is answered: on a connection that rested, and on one that the
+/// server had not heard of.
+#[tokio::test]
+async fn a_request_that_was_sent_is_answered_at_shutdown() {
+    let patience = Patience {
+        linger: Duration::from_secs(5),
+        grace: Duration::from_secs(10),
+        ..Patience::default()
+    };
+    let bed = Bed::new(patience).await;
+    let mut rested = bed.send(&request("/word", VERSIONS[0])).await;
+    word(&mut rested).await;
+    // On this thread nothing of the server runs before the next wait.
+    bed.draining.cancel();
+    bed.shutdown.cancel();
+    let text = request("/word", VERSIONS[0]);
+    let sent = |stream: &std::net::TcpStream| (&*stream).write_all(text.as_bytes());
+    let new = std::net::TcpStream::connect(bed.address).expect("connected");
+    sent(&new).expect("sent");
+    let old = rested.into_std().expect("a socket");
+    sent(&old).expect("sent");
+    for stream in [new, old] {
+        stream.set_nonblocking(true).expect("set");
+        let mut client = TcpStream::from_std(stream).expect("a socket");
+        assert!(
+            word(&mut client)
+                .await
+                .contains("\r\nconnection: close\r\n")
+        );
+        assert_eq!(all_of(&mut client).await, b"");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_rests_ends_at_shutdown() {
+    let patience = Patience {
+        linger: Duration::from_millis(10),
+        ..Patience::default()
+    };
+    let bed = Bed::new(patience).await;
+    let mut client = bed.send(&request("/word", VERSIONS[0])).await;
+    word(&mut client).await;
+    bed.shutdown.cancel();
+    assert_eq!(all_of(&mut client).await, b"");
 }
 
 #[tokio::test]

@@ -1,12 +1,13 @@
 //! The server under test: real but for the model, which is scripted, and the hands, which are fake.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Timeouts};
 use manyhands_hands::Output;
 use manyhands_hands::provider::fake::Fake;
 use manyhands_server::{Config, Limits, Overrides, Sandbox, Server};
-use manyhands_store::Database;
+use manyhands_store::{Database, Role};
 use manyhands_testkit::events::{Event, EventStream};
 use manyhands_testkit::http::Client;
 use manyhands_testkit::model::ModelServer;
@@ -74,6 +75,8 @@ pub(crate) fn config(dir: &TempDir, database: Database, model: &ModelServer) -> 
         listen: "127.0.0.1:0".parse().expect("an address"),
         data_dir: dir.path().to_owned(),
         database,
+        role: Role::All,
+        drain: Duration::ZERO,
         models: vec![ModelSpec::new("claude-*", anthropic), plain, priced],
         legacy_event_names: false,
         sandbox: Sandbox::default(),

@@ -168,7 +168,7 @@ impl Provider for Bare {
         Err(self.probe().await.missing.remove(0).into())
     }
 
-    async fn find(&self, _: &str) -> Result<Option<Arc<dyn Sandbox>>, Error> {
+    async fn find(&self, _: &str, _: i64) -> Result<Option<Arc<dyn Sandbox>>, Error> {
         Ok(None)
     }
 

@@ -222,7 +222,7 @@ async fn sq_20_deleting_ends_streams_and_removes_the_sandbox(app: &TestApp) {
         .post(&format!("{path}/events"), &events)
         .await
         .error(404, "not_found_error");
-    let gone = manyhands_hands::Provider::find(&app.hands, &session)
+    let gone = manyhands_hands::Provider::find(&app.hands, &session, 1)
         .await
         .expect("an answer");
     assert!(gone.is_none(), "its sandbox is gone");

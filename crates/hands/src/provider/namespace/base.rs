@@ -86,12 +86,11 @@ pub(super) fn ensure(etc: &Path, directory: &Path) -> io::Result<PathBuf> {
         return Ok(path);
     }
     files::private_directory(directory)?;
-    let aside = directory.join(format!(".{name}-{}", std::process::id()));
+    let aside = directory.join(files::unique());
     let trash = directory.join(".trash");
-    files::discard(&aside, &trash)?;
     build(etc, &aside)?;
     match fs::rename(&aside, &path) {
-        // Another thread was faster with the same content.
+        // Another server of the data directory was faster with the same content.
         Err(error) if path.is_dir() => {
             tracing::debug!(%error, "the base of sandboxes was made twice");
             files::discard(&aside, &trash)?;

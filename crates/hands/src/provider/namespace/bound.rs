@@ -220,9 +220,14 @@ mod tests {
             to: "/opt/tools".to_owned(),
         };
         let taken = Some(("to", "which another entry shows"));
-        check(&tools, "/opt/tools", &[other.clone()], taken);
-        check(&tools, "/opt/tools/more", &[other.clone()], taken);
-        check(&tools, "/opt", &[other.clone()], taken);
+        check(&tools, "/opt/tools", std::slice::from_ref(&other), taken);
+        check(
+            &tools,
+            "/opt/tools/more",
+            std::slice::from_ref(&other),
+            taken,
+        );
+        check(&tools, "/opt", std::slice::from_ref(&other), taken);
         check(&tools, "/opt/other", &[other], None);
     }
 }

@@ -5,20 +5,13 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-static NUMBER: AtomicU64 = AtomicU64::new(0);
-
-/// A name that nothing else of this process uses.
-fn unique() -> String {
-    format!(
-        ".{}-{}",
-        std::process::id(),
-        NUMBER.fetch_add(1, Ordering::Relaxed)
-    )
+/// A name that nothing else uses, in this process or in another server of the data directory.
+pub(super) fn unique() -> String {
+    format!(".{:032x}", rand::random::<u128>())
 }
 
 /// Makes a directory that only its owner enters, with those above it.
@@ -69,7 +62,7 @@ pub(super) fn discard(path: &Path, trash: &Path) -> io::Result<bool> {
 }
 
 /// Removes everything in a directory, however deep it is and whatever its modes. No link is followed, and nothing
-/// recurses: directories below are moved up first.
+/// recurses: directories below are moved up first. Several may do it at once.
 pub(super) fn empty(trash: &Path) -> io::Result<()> {
     let trash = match open_directory(trash) {
         Ok(trash) => trash,
@@ -82,14 +75,22 @@ pub(super) fn empty(trash: &Path) -> io::Result<()> {
             return Ok(());
         }
         for name in names {
-            let kind =
-                FileType::from_raw_mode(statat(&trash, &name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
-            if kind == FileType::Directory {
-                flatten(&trash, &name)?;
-            } else {
-                unlinkat(&trash, &name, AtFlags::empty())?;
+            match remove(&trash, &name) {
+                // Another server that shares the data directory was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
             }
         }
+    }
+}
+
+/// Removes one thing in the trash.
+fn remove(trash: &OwnedFd, name: &std::ffi::CStr) -> io::Result<()> {
+    let kind = FileType::from_raw_mode(statat(trash, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
+    if kind == FileType::Directory {
+        flatten(trash, name)
+    } else {
+        Ok(unlinkat(trash, name, AtFlags::empty())?)
     }
 }
 
@@ -113,7 +114,11 @@ fn flatten(trash: &OwnedFd, name: &std::ffi::CStr) -> io::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(unlinkat(trash, name, AtFlags::REMOVEDIR)?)
+    match unlinkat(trash, name, AtFlags::REMOVEDIR) {
+        // What was found on the way is in the trash, or somebody else fills it: the next round looks again.
+        Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Opens a directory whose mode may forbid it to its own owner.

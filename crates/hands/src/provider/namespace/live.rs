@@ -1,6 +1,7 @@
 //! A live sandbox: its process, the connection to it, and when it was last used.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,14 +12,12 @@ use rustix::process::{Signal, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
+use super::hold::Hold;
 use super::link::{Absent, Failed, Link, Peer};
 use super::process::waitable;
 use super::{SOCKET, at};
 use crate::Error;
 use crate::provider::{Call, Sandbox};
-
-/// Beyond a call's own limit, this is how long its answer may take before the sandbox counts as lost (TOOL-3).
-const GRACE: Duration = Duration::from_secs(10);
 
 /// How long ending a sandbox may take.
 const END_LIMIT: Duration = Duration::from_secs(10);
@@ -28,6 +27,10 @@ pub(super) struct Live {
     instance: String,
     uid: u32,
     folder: OwnedFd,
+    /// The highest epoch for which this server has used it.
+    owner: AtomicI64,
+    /// Beyond a call's own limit, this is how long its answer may take before the sandbox counts as lost (TOOL-3).
+    grace: Duration,
     process: AsyncFd<OwnedFd>,
     /// Replaced when the connection is lost but the process lives.
     link: tokio::sync::Mutex<Arc<Link>>,
@@ -49,6 +52,8 @@ impl Live {
         folder: OwnedFd,
         uid: u32,
         instance: &str,
+        owner: i64,
+        grace: Duration,
     ) -> Result<Option<Arc<Self>>, Error> {
         let fail = |error| Error::io(format!("reach the sandbox of {session}"), error);
         let unwanted = |process: &OwnedFd, why: &str| {
@@ -70,6 +75,8 @@ impl Live {
                 instance: found,
                 uid,
                 folder,
+                owner: AtomicI64::new(owner),
+                grace,
                 process: waitable(process).map_err(fail)?,
                 link: tokio::sync::Mutex::new(Arc::new(link)),
                 used: Mutex::new(Used {
@@ -97,6 +104,10 @@ impl Live {
             }
             Err(Absent::Io(error)) => Err(fail(error)),
         }
+    }
+
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
     }
 
     pub(super) fn session(&self) -> &str {
@@ -137,6 +148,37 @@ impl Live {
         }
     }
 
+    /// The highest epoch for which this server has used it.
+    pub(super) fn owner(&self) -> i64 {
+        self.owner.load(Ordering::Acquire)
+    }
+
+    /// This server uses it for `epoch` from now on.
+    pub(super) fn own(&self, epoch: i64) {
+        self.owner.fetch_max(epoch, Ordering::AcqRel);
+    }
+
+    /// Tells the sandbox the epoch of its owner: from its answer on it obeys no older one.
+    pub(super) async fn announce(&self, epoch: i64) -> Result<(), Error> {
+        self.forget(&[], epoch).await
+    }
+
+    /// Ends everything inside, unless a newer owner than `epoch` uses it.
+    async fn end_as(&self, epoch: i64) -> Result<(), Error> {
+        let held = Hold::of(&self.folder).await;
+        let held = held.map_err(|error| {
+            Error::io(
+                format!("take hold of the sandbox of {}", self.session),
+                error,
+            )
+        })?;
+        let seen = held.seen();
+        if seen > epoch {
+            return Err(Error::StaleEpoch { epoch, seen });
+        }
+        self.end().await
+    }
+
     pub(super) fn touch(&self) {
         self.used().last = Instant::now();
     }
@@ -175,7 +217,11 @@ impl Live {
     }
 
     /// Asks, and asks once more on a new connection when the old one is gone: every request can be repeated.
-    async fn ask(&self, op: Op) -> Result<Answer, Error> {
+    async fn ask(&self, op: Op, epoch: i64) -> Result<Answer, Error> {
+        let seen = self.owner();
+        if epoch < seen {
+            return Err(Error::StaleEpoch { epoch, seen });
+        }
         let mut link = Arc::clone(&*self.link.lock().await);
         for _ in 0..2 {
             match link.ask(op.clone()).await {
@@ -214,7 +260,7 @@ impl Live {
     }
 
     async fn done(&self, op: Op, epoch: i64) -> Result<(), Error> {
-        match self.ask(op).await? {
+        match self.ask(op, epoch).await? {
             Answer::Done => Ok(()),
             other => Err(self.unexpected(other, epoch)),
         }
@@ -248,7 +294,7 @@ impl Drop for Running<'_> {
 #[async_trait]
 impl Sandbox for Live {
     fn instance(&self) -> &str {
-        &self.instance
+        Live::instance(self)
     }
 
     async fn execute(&self, call: &Call) -> Result<Output, Error> {
@@ -260,15 +306,15 @@ impl Sandbox for Live {
             input: call.input.clone(),
             timeout_ms: u64::try_from(call.deadline.as_millis()).unwrap_or(u64::MAX),
         };
-        let limit = call.deadline.saturating_add(GRACE);
-        match tokio::time::timeout(limit, self.ask(op)).await {
+        let limit = call.deadline.saturating_add(self.grace);
+        match tokio::time::timeout(limit, self.ask(op, call.epoch)).await {
             Ok(answer) => match answer? {
                 Answer::Output { output } => Ok(output),
                 other => Err(self.unexpected(other, call.epoch)),
             },
             // It keeps its calls' limits itself. One that does not is of no more use: the next call gets another.
             Err(_) => {
-                self.end().await?;
+                self.end_as(call.epoch).await?;
                 Err(self.lost("it did not answer in time"))
             }
         }

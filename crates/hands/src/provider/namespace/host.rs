@@ -1,0 +1,390 @@
+//! What one server knows of the sandboxes on its host, and what it does to them: each step under the session's place in
+//! this process and the lock on its folder, which other servers of the same data directory respect.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::OnceCell;
+
+use super::cgroup::Cgroups;
+use super::hold::Hold;
+use super::live::Live;
+use super::users::Users;
+use super::watch::watch;
+use super::{Config, base, binary, blocking, chain, files, fingerprint, is_name, is_root};
+use super::{launch, probe, record, seccomp};
+use crate::Error;
+use crate::failpoint::failpoint;
+use crate::provider::{Missing, Recipe};
+
+/// Below this much free space no sandbox is started.
+const LEAST_SPACE: u64 = 64 << 20;
+
+pub(super) struct Host {
+    pub(super) config: Config,
+    pub(super) bubblewrap: probe::Cache,
+    slots: Mutex<HashMap<String, Arc<Slot>>>,
+    parts: OnceCell<Parts>,
+    cgroups: OnceCell<Cgroups>,
+}
+
+/// What is made once and used by every start.
+pub(super) struct Parts {
+    pub(super) sandboxd: PathBuf,
+    base: PathBuf,
+    filters: Vec<Vec<u8>>,
+}
+
+/// A session's place in this process: whoever holds the lock starts, finds or ends its sandbox.
+#[derive(Default)]
+pub(super) struct Slot(pub(super) tokio::sync::Mutex<Option<Arc<Live>>>);
+
+/// A session's folder, and the lock on it.
+type Held = (OwnedFd, Hold);
+
+impl Host {
+    pub(super) fn new(config: Config) -> Self {
+        Self {
+            config,
+            bubblewrap: probe::Cache::default(),
+            slots: Mutex::default(),
+            parts: OnceCell::new(),
+            cgroups: OnceCell::new(),
+        }
+    }
+
+    pub(super) fn sandboxes(&self) -> PathBuf {
+        self.config.data.join("sandboxes")
+    }
+
+    pub(super) fn trash(&self) -> PathBuf {
+        self.sandboxes().join(".trash")
+    }
+
+    pub(super) fn users(&self) -> Users {
+        Users {
+            folder: self.sandboxes().join(".uids"),
+            first: self.config.first_uid,
+            count: self.config.uids,
+        }
+    }
+
+    pub(super) fn folder(&self, session: &str) -> PathBuf {
+        self.sandboxes().join(session)
+    }
+
+    /// Control groups are named by this and the session. Servers with other data directories have other names.
+    pub(super) fn groups(&self) -> String {
+        let data =
+            std::fs::canonicalize(&self.config.data).unwrap_or_else(|_| self.config.data.clone());
+        format!(
+            "manyhands-{:016x}-",
+            fingerprint(data.as_os_str().as_encoded_bytes())
+        )
+    }
+
+    fn group(&self, session: &str) -> String {
+        self.groups() + session
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<String, Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn slot(&self, session: &str) -> Result<Arc<Slot>, Error> {
+        if !is_name(session) {
+            return Err(Error::Refused(format!("{session:?} is no session's id")));
+        }
+        Ok(Arc::clone(
+            self.slots().entry(session.to_owned()).or_default(),
+        ))
+    }
+
+    /// Forgets a place that nobody else is at and where nothing lives.
+    pub(super) fn vacate(&self, session: &str, slot: &Arc<Slot>) {
+        let mut slots = self.slots();
+        // The table's and the caller's.
+        if Arc::strong_count(slot) == 2 && slot.0.try_lock().is_ok_and(|place| place.is_none()) {
+            slots.remove(session);
+        }
+    }
+
+    pub(super) async fn cgroups(&self) -> &Cgroups {
+        self.cgroups
+            .get_or_init(|| async { Cgroups::detect() })
+            .await
+    }
+
+    pub(super) async fn parts(&self) -> Result<&Parts, Error> {
+        self.parts
+            .get_or_try_init(|| async {
+                let (data, given) = (self.config.data.clone(), self.config.sandboxd.clone());
+                let made =
+                    tokio::task::spawn_blocking(move || Parts::make(&data, given.as_deref()));
+                made.await.unwrap_or_else(|error| {
+                    Err(Error::io(
+                        "make the parts of a sandbox",
+                        io::Error::other(error),
+                    ))
+                })
+            })
+            .await
+    }
+
+    /// Locks the session's folder; `None` when it has none.
+    pub(super) async fn hold(&self, session: &str) -> Result<Option<Held>, Error> {
+        Hold::take(&self.folder(session))
+            .await
+            .map_err(|error| Error::io(format!("take hold of the sandbox of {session}"), error))
+    }
+
+    /// Locks the session's folder, made if there is none.
+    pub(super) async fn hold_or_make(&self, session: &str) -> Result<Held, Error> {
+        loop {
+            files::private_directory(&self.folder(session))
+                .map_err(|error| Error::io(format!("make the folder of {session}"), error))?;
+            if let Some(held) = self.hold(session).await? {
+                return Ok(held);
+            }
+        }
+    }
+
+    /// Makes `epoch` the owner of the session's sandbox: the live one in its place, or the one that an earlier or another
+    /// server has started, if there is one (security LEASE-1).
+    pub(super) async fn own(
+        self: &Arc<Self>,
+        place: &mut Option<Arc<Live>>,
+        session: &str,
+        (folder, hold): &mut Held,
+        epoch: i64,
+    ) -> Result<Option<Arc<Live>>, Error> {
+        let raised = hold
+            .raise(epoch)
+            .map_err(|error| Error::io(format!("become the owner of {session}"), error))?;
+        if !raised {
+            let seen = hold.seen();
+            return Err(Error::StaleEpoch { epoch, seen });
+        }
+        if let Some(live) = place.as_ref().filter(|live| live.is_up()) {
+            live.own(epoch);
+            return Ok(Some(Arc::clone(live)));
+        }
+        *place = None;
+        let found = self.reattach(session, folder, epoch).await?;
+        let Some(live) = found else { return Ok(None) };
+        // Said to the sandbox as well, before anything is asked of it.
+        match live.announce(epoch).await {
+            Ok(()) => {}
+            Err(Error::Lost { why, .. }) => {
+                tracing::debug!(session.id = session, why, "the sandbox has just ended");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        }
+        self.settle(place, &live);
+        Ok(Some(live))
+    }
+
+    /// Puts a sandbox into its place and watches over it.
+    pub(super) fn settle(self: &Arc<Self>, place: &mut Option<Arc<Live>>, live: &Arc<Live>) {
+        *place = Some(Arc::clone(live));
+        tokio::spawn(watch(Arc::downgrade(self), Arc::clone(live)));
+    }
+
+    /// The sandbox of a session that another server, or this one before it lost the connection, has started.
+    async fn reattach(
+        &self,
+        session: &str,
+        folder: &OwnedFd,
+        epoch: i64,
+    ) -> Result<Option<Arc<Live>>, Error> {
+        let fail = |error| Error::io(format!("look for the sandbox of {session}"), error);
+        let Some(record) = record::read(folder).map_err(fail)? else {
+            return Ok(None);
+        };
+        let uid = record::owner(folder).map_err(fail)?;
+        let folder = folder.try_clone().map_err(fail)?;
+        Live::attach(
+            session,
+            folder,
+            uid,
+            &record.instance,
+            epoch,
+            self.config.grace,
+        )
+        .await
+    }
+
+    pub(super) async fn start(
+        &self,
+        recipe: &Recipe,
+        folder: &OwnedFd,
+    ) -> Result<Arc<Live>, Error> {
+        let session = &recipe.session;
+        let fail = |error| Error::io(format!("start the sandbox of {session}"), error);
+        let bwrap = self
+            .bubblewrap
+            .bubblewrap(self.config.bwrap.as_deref())
+            .await?;
+        let parts = self.parts().await?;
+        let cgroups = self.cgroups().await;
+        let uid = self.lay_out(session, folder)?;
+        failpoint!("hands::after_folders");
+        let instance = record::new_instance();
+        failpoint!("hands::before_record");
+        // Written before the start: from here on, whoever comes later can find what may have been started.
+        record::write(&self.folder(session), &instance)
+            .map_err(|error| Error::io(format!("record the sandbox of {session}"), error))?;
+        failpoint!("hands::after_record");
+        let enter = cgroups
+            .make(&self.group(session), &recipe.limits)
+            .map_err(|error| Error::io(format!("make the control group of {session}"), error))?;
+        let launched = launch::launch(launch::Launch {
+            bwrap: &bwrap.path,
+            sandboxd: &parts.sandboxd,
+            base: &parts.base,
+            filters: &parts.filters,
+            read_only: &self.config.read_only,
+            folder,
+            instance: &instance,
+            user: is_root().then_some(uid),
+            limits: &recipe.limits,
+            limit_data: !cgroups.bounds_memory(),
+            enter,
+        })
+        .await;
+        failpoint!("hands::after_spawn");
+        let mut child = match launched {
+            Ok(child) => child,
+            Err(error) => {
+                self.remove_group(session).await;
+                return Err(error);
+            }
+        };
+        // Waited for, so that it does not stay as a zombie.
+        tokio::spawn(async move { child.wait().await });
+        let folder = folder.try_clone().map_err(fail)?;
+        let live = Live::attach(
+            session,
+            folder,
+            uid,
+            &instance,
+            recipe.epoch,
+            self.config.grace,
+        )
+        .await?;
+        failpoint!("hands::after_attach");
+        let live = live.ok_or_else(|| Error::Lost {
+            session: session.clone(),
+            why: "it ended right after it was started".to_owned(),
+        })?;
+        tracing::info!(session.id = session, instance, uid, "started a sandbox");
+        Ok(live)
+    }
+
+    /// Makes the folders in the session's that its sandbox writes; their owner.
+    fn lay_out(&self, session: &str, folder: &OwnedFd) -> Result<u32, Error> {
+        let fail = |error: io::Error| Error::io(format!("make the folders of {session}"), error);
+        let space = rustix::fs::fstatvfs(folder).map_err(|error| fail(error.into()))?;
+        if space.f_bavail.saturating_mul(space.f_frsize) < LEAST_SPACE {
+            return Err(Error::NoSpace {
+                what: format!("for the sandbox of {session}"),
+            });
+        }
+        let uid = match record::owner(folder) {
+            Ok(uid) => uid,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.new_uid(session)?,
+            Err(error) => return Err(fail(error)),
+        };
+        // The folder that tells the owner comes last: whoever finds it finds all.
+        for (name, _) in launch::FOLDERS.iter().rev() {
+            record::make_folder(folder, name, uid).map_err(fail)?;
+        }
+        Ok(uid)
+    }
+
+    /// A user of the host for a new session: our own, or for root one from the range that no other session has.
+    fn new_uid(&self, session: &str) -> Result<u32, Error> {
+        if !is_root() {
+            return Ok(rustix::process::getuid().as_raw());
+        }
+        let taken = self.users().take(session);
+        taken.map_err(|error| Error::io(format!("find a user id for {session}"), error))
+    }
+
+    /// A user id to try name spaces with.
+    pub(super) fn spare_uid(&self) -> Option<u32> {
+        is_root().then_some(self.config.first_uid)
+    }
+
+    /// Ends the processes of a session's sandbox, whether we started it or another server did. The folder is held.
+    pub(super) async fn end(
+        &self,
+        session: &str,
+        (folder, hold): &Held,
+        live: Option<Arc<Live>>,
+    ) -> Result<(), Error> {
+        let live = match live.filter(|live| live.is_up()) {
+            Some(live) => Some(live),
+            None => self.reattach(session, folder, hold.seen()).await?,
+        };
+        failpoint!("hands::before_end");
+        if let Some(live) = live {
+            live.end().await?;
+        }
+        self.remove_group(session).await;
+        Ok(())
+    }
+
+    /// Ends what is left in the session's control group and removes it.
+    pub(super) async fn remove_group(&self, session: &str) {
+        let (cgroups, name) = (self.cgroups().await.clone(), self.group(session));
+        let removed = blocking("remove a control group", move || cgroups.remove(&name)).await;
+        if let Err(error) = removed {
+            tracing::warn!(
+                session.id = session,
+                error = chain(&error),
+                "a control group is left; the next start removes it"
+            );
+        }
+    }
+
+    /// Removes the session's files. Its processes have ended, and the folder is held.
+    pub(super) async fn remove(&self, session: &str, (folder, _): &Held) -> Result<(), Error> {
+        let owner = record::owner(folder).ok();
+        let trash = self.trash();
+        let doing = format!("remove the sandbox of {session}");
+        // One step takes it away; what that leaves is emptied now, or at the next start.
+        let moved = files::discard(&self.folder(session), &trash)
+            .map_err(|error| Error::io(doing.clone(), error))?;
+        failpoint!("hands::after_discard");
+        if moved {
+            blocking(&doing, move || files::empty(&trash)).await?;
+        }
+        if let Some(uid) = owner {
+            self.users().free(uid);
+        }
+        Ok(())
+    }
+}
+
+impl Parts {
+    fn make(data: &Path, given: Option<&Path>) -> Result<Self, Error> {
+        let filters = seccomp::programs().map_err(|why| Missing {
+            what: "the system-call filter is missing".to_owned(),
+            why,
+            install: "run the server on x86_64, which has one".to_owned(),
+        })?;
+        let sandboxd = binary::locate(given, &data.join("bin"))?;
+        let base = base::ensure(Path::new("/etc"), &data.join("sandbox-base"))
+            .map_err(|error| Error::io("make the /etc of sandboxes", error))?;
+        Ok(Self {
+            sandboxd,
+            base,
+            filters,
+        })
+    }
+}
