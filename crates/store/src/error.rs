@@ -33,6 +33,15 @@ pub enum Error {
         /// The driver's words.
         reason: String,
     },
+    /// The database went away while it was told to keep a write: it may be there or not. Whoever writes on the strength
+    /// of the log reads it again; whoever cannot must not simply try again.
+    #[error("{operation}: {reason}; whether it was written is unknown")]
+    Unknown {
+        /// What was attempted.
+        operation: &'static str,
+        /// The driver's words.
+        reason: String,
+    },
     /// The caller asked for what cannot be: a defect of the program, not to be tried again.
     #[error("{operation}: {reason}")]
     Invalid {

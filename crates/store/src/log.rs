@@ -71,6 +71,26 @@ impl Draft {
         })
     }
 
+    /// Whether its entry is all that it writes: it touches no queued event.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.queued && self.kind != EntryKind::Processed
+    }
+
+    /// The entry behind `before` others of its write.
+    pub(crate) fn entry(&self, stamp: &Stamp<'_>, before: usize) -> Entry {
+        Entry {
+            position: stamp.first + before as i64,
+            kind: self.kind,
+            event_id: self.event_id.clone(),
+            type_name: Arc::clone(&self.type_name),
+            thread_id: stamp.thread.clone(),
+            body: Arc::clone(&self.body),
+            processed_at: (!self.queued).then_some(stamp.now),
+            created_at: stamp.now,
+            epoch: stamp.epoch,
+        }
+    }
+
     /// About how many bytes it adds.
     pub(crate) fn bytes(&self) -> usize {
         self.body.len() + 256
@@ -106,18 +126,9 @@ pub(crate) async fn insert(
     let mut entries: Vec<(Entry, Option<i64>)> = Vec::with_capacity(drafts.len());
     let mut queued: Vec<usize> = Vec::new();
     for draft in drafts {
+        let is_queued = draft.queued;
         let mut refers_to = None;
-        let mut entry = Entry {
-            position: stamp.first + entries.len() as i64,
-            kind: draft.kind,
-            event_id: draft.event_id,
-            type_name: draft.type_name,
-            thread_id: stamp.thread.clone(),
-            body: draft.body,
-            processed_at: (!draft.queued).then_some(stamp.now),
-            created_at: stamp.now,
-            epoch: stamp.epoch,
-        };
+        let mut entry = draft.entry(stamp, entries.len());
         if entry.kind == EntryKind::Processed {
             let same_write = queued
                 .iter()
@@ -131,7 +142,7 @@ pub(crate) async fn insert(
             entry.body = original.body;
             refers_to = Some(original.position);
         }
-        if draft.queued {
+        if is_queued {
             queued.push(entries.len());
         }
         entries.push((entry, refers_to));
@@ -194,9 +205,7 @@ fn insert_sql(rows: usize) -> &'static str {
     static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
         (0..=ROWS)
             .map(|rows| {
-                let mut sql = "INSERT INTO log (session_id, position, workspace, kind, event_id, type, thread_id, \
-                    refers_to, body, processed_at, created_at, epoch, checksum) VALUES "
-                    .to_owned();
+                let mut sql = concat!("INSERT INTO log (", log_columns!(), ") VALUES ").to_owned();
                 for row in 0..rows {
                     sql.push_str(if row == 0 { "(" } else { ", (" });
                     for column in 1..=COLUMNS {
@@ -213,32 +222,45 @@ fn insert_sql(rows: usize) -> &'static str {
     &TEXTS[rows]
 }
 
+/// The columns that [`row_values`] fills, in its order.
+macro_rules! log_columns {
+    () => {
+        "session_id, position, workspace, kind, event_id, type, thread_id, refers_to, body, processed_at, created_at, \
+         epoch, checksum"
+    };
+}
+pub(crate) use log_columns;
+
 fn insert_values(stamp: &Stamp<'_>, rows: &[(Entry, Option<i64>)]) -> Vec<Value> {
-    let mut all = Vec::with_capacity(rows.len() * COLUMNS);
-    let session: Arc<str> = stamp.session.as_str().into();
-    let workspace: Arc<str> = stamp.workspace.as_str().into();
-    for (entry, refers_to) in rows {
-        let body: Arc<str> = match entry.kind {
-            EntryKind::Processed => "".into(),
-            EntryKind::Event | EntryKind::Private => Arc::clone(&entry.body),
-        };
-        all.extend(values![
-            Arc::clone(&session),
-            entry.position,
-            Arc::clone(&workspace),
-            kind_number(entry.kind),
-            entry.event_id.as_str(),
-            Arc::clone(&entry.type_name),
-            entry.thread_id.as_str(),
-            *refers_to,
-            body,
-            entry.processed_at,
-            entry.created_at,
-            entry.epoch,
-            i64::from(checksum(stamp.session, entry)),
-        ]);
-    }
-    all
+    let row = |(entry, refers_to): &(Entry, Option<i64>)| row_values(stamp, entry, *refers_to);
+    rows.iter().flat_map(row).collect()
+}
+
+/// The columns of one row.
+pub(crate) fn row_values(
+    stamp: &Stamp<'_>,
+    entry: &Entry,
+    refers_to: Option<i64>,
+) -> [Value; COLUMNS] {
+    let body: Arc<str> = match entry.kind {
+        EntryKind::Processed => "".into(),
+        EntryKind::Event | EntryKind::Private => Arc::clone(&entry.body),
+    };
+    [
+        stamp.session.as_str().into(),
+        entry.position.into(),
+        stamp.workspace.as_str().into(),
+        kind_number(entry.kind).into(),
+        entry.event_id.as_str().into(),
+        Arc::clone(&entry.type_name).into(),
+        entry.thread_id.as_str().into(),
+        refers_to.into(),
+        body.into(),
+        entry.processed_at.into(),
+        entry.created_at.into(),
+        entry.epoch.into(),
+        i64::from(checksum(stamp.session, entry)).into(),
+    ]
 }
 
 fn kind_number(kind: EntryKind) -> i64 {

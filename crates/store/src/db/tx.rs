@@ -3,6 +3,7 @@
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqliteConnection};
 
 use super::direct::{self, Direct};
+use super::postgres::Lent;
 use super::row::{bind_postgres, bind_sqlite};
 use super::{Row, Sql, Value, is_fatal, sort_error};
 use crate::error::Error;
@@ -29,7 +30,7 @@ pub(crate) struct Tx {
 
 pub(super) enum Connection {
     Direct(Direct),
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    Postgres(Lent),
 }
 
 impl Tx {
@@ -55,9 +56,7 @@ impl Tx {
                     direct::sort_error("writing", &error),
                 )
             }),
-            Connection::Postgres(transaction) => fetch_postgres(transaction, sql, values)
-                .await
-                .map_err(sorted),
+            Connection::Postgres(lent) => lent.fetch(sql, values).await.map_err(sorted),
         };
         result.map_err(|(fatal, error)| {
             if fatal && self.fault.is_none() {

@@ -1,5 +1,5 @@
-//! PostgreSQL beside the pool: one connection that tells, one that listens. Neither takes part in commits of others, and a
-//! pool that is busy holds up neither.
+//! PostgreSQL beside the pool: connections that renew, tell and listen. None takes part in commits of others, and a pool
+//! that is busy holds up none.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::db::tx::fetch_postgres;
 use crate::db::{Sql, Value, sort_error};
 use crate::error::Error;
 
-const OPERATION: &str = "telling other instances";
+const OPERATION: &str = "talking to other instances";
 
 /// What takes longer counts as failed, and so does its connection.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -23,11 +23,21 @@ const QUIET: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
-/// The two connections of one instance, each made when it is needed.
+/// The connections of one instance, each made when it is needed.
 pub(crate) struct Line {
     /// Knows the server; its connections are not used.
     pool: Pool,
+    /// Commits as the pool does: where a standby must confirm, a server that was cut off from it renews nothing.
+    renewing: Mutex<Option<PgConnection>>,
+    /// Waits for no disk: what is told may be lost.
     telling: Mutex<Option<PgConnection>>,
+}
+
+/// Whether a statement's answer waits until it is durable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Commit {
+    Durable,
+    Unsynced,
 }
 
 /// What the listening connection hears.
@@ -42,40 +52,46 @@ impl Line {
     pub(super) fn new(pool: &Pool) -> Self {
         Self {
             pool: pool.clone(),
+            renewing: Mutex::new(None),
             telling: Mutex::new(None),
         }
     }
 
-    /// Runs one statement for which durability does not matter: after a crash of the server it may not have happened.
+    /// Runs one statement, durably.
     pub(crate) async fn run(&self, sql: impl Into<Sql>, values: Vec<Value>) -> Result<(), Error> {
         let sql = sql.into();
-        self.with(async |connection| fetch_postgres(connection, sql, values).await.map(drop))
-            .await
+        let act = async |connection: &mut PgConnection| {
+            fetch_postgres(connection, sql, values).await.map(drop)
+        };
+        self.with(&self.renewing, Commit::Durable, act).await
     }
 
     /// Sends notifications, in order: the names of channels, and as many payloads.
     pub(crate) async fn notify(&self, channels: &[&str], payloads: &[String]) -> Result<(), Error> {
-        self.with(async |connection| {
+        let act = async |connection: &mut PgConnection| {
             let query = sqlx::query(
                 "SELECT pg_notify(channel, payload)
                  FROM unnest($1::text[], $2::text[]) AS note (channel, payload)",
             );
             let query = query.bind(channels).bind(payloads);
             connection.execute(query).await.map(drop)
-        })
-        .await
+        };
+        self.with(&self.telling, Commit::Unsynced, act).await
     }
 
+    /// Uses one of the connections. One whose last use failed, or was not waited for, is not used again.
     async fn with(
         &self,
+        place: &Mutex<Option<PgConnection>>,
+        commit: Commit,
         act: impl AsyncFnOnce(&mut PgConnection) -> Result<(), sqlx::Error>,
     ) -> Result<(), Error> {
         let act = async {
-            let mut place = self.telling.lock().await;
+            let mut place = place.lock().await;
             // Taken out: whatever ends this early ends the connection.
             let mut connection = match place.take() {
                 Some(connection) => connection,
-                None => self.connect().await?,
+                None => self.connect(commit).await?,
             };
             act(&mut connection).await.map_err(sorted)?;
             *place = Some(connection);
@@ -90,16 +106,18 @@ impl Line {
         })
     }
 
-    /// A connection to the primary, on which nobody waits for the disk.
-    async fn connect(&self) -> Result<PgConnection, Error> {
+    /// A connection to the primary.
+    async fn connect(&self, commit: Commit) -> Result<PgConnection, Error> {
         let connected = self.pool.server().connect().await;
         let mut connection = connected.map_err(|refused| match refused {
-            Refused::Now(reason) | Refused::ForGood(reason) | Refused::Weak(reason) => {
+            Refused::Now(reason) | Refused::Weak(reason) | Refused::ForGood(reason) => {
                 unavailable(reason)
             }
         })?;
-        let set = connection.execute("SET synchronous_commit = off").await;
-        set.map_err(sorted)?;
+        if commit == Commit::Unsynced {
+            let set = connection.execute("SET synchronous_commit = off").await;
+            set.map_err(sorted)?;
+        }
         Ok(connection)
     }
 
