@@ -4,7 +4,7 @@ use manyhands_protocol::id::ApiKeyId;
 use manyhands_protocol::{Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
-use crate::db::{Row, Scope, values};
+use crate::db::{Lock, Row, Scope, Tx, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::log::json;
@@ -79,29 +79,30 @@ impl Store {
     /// Adds a key.
     pub async fn insert_key(&self, key: &ApiKey, hash: &KeyHash) -> Result<(), Error> {
         let (key, hash) = (key.clone(), *hash);
+        let scope = Scope::of(key.workspace.as_str());
         self.inner
             .db
-            .write(Scope::of(key.id.as_str()), move |tx| {
+            .write(scope, move |tx| Box::pin(insert(tx, key, hash)))
+            .await
+    }
+
+    /// Adds a key to a workspace that never had one; false when it has, also when several servers do this at once.
+    pub async fn insert_first_key(&self, key: &ApiKey, hash: &KeyHash) -> Result<bool, Error> {
+        let (key, hash) = (key.clone(), *hash);
+        let scope = Scope::of(key.workspace.as_str());
+        self.inner
+            .db
+            .write(scope, move |tx| {
                 Box::pin(async move {
-                    let body = Body {
-                        name: key.name,
-                        hint: key.hint,
-                    };
-                    tx.run(
-                        "INSERT INTO api_keys (id, workspace, hash, body, created_at, revoked_at)
-                         VALUES ($1, $2, $3, $4, $5, $6)",
-                        values![
-                            key.id.as_str(),
-                            key.workspace.as_str(),
-                            hash.as_slice(),
-                            json(&body)?,
-                            key.created_at,
-                            key.revoked_at,
-                        ],
-                    )
-                    .await?;
-                    failpoint!("store::key::inserted");
-                    Ok(())
+                    let workspace = key.workspace.as_str();
+                    let sql = "SELECT id FROM workspaces WHERE id = $1";
+                    tx.locked(Lock::Update, sql, values![workspace]).await?;
+                    let sql = "SELECT id FROM api_keys WHERE workspace = $1 LIMIT 1";
+                    if tx.one(sql, values![workspace]).await?.is_some() {
+                        return Ok(false);
+                    }
+                    insert(tx, key, hash).await?;
+                    Ok(true)
                 })
             })
             .await
@@ -162,6 +163,28 @@ impl Store {
             })
             .await
     }
+}
+
+async fn insert(tx: &mut Tx, key: ApiKey, hash: KeyHash) -> Result<(), Error> {
+    let body = Body {
+        name: key.name,
+        hint: key.hint,
+    };
+    tx.run(
+        "INSERT INTO api_keys (id, workspace, hash, body, created_at, revoked_at)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+        values![
+            key.id.as_str(),
+            key.workspace.as_str(),
+            hash.as_slice(),
+            json(&body)?,
+            key.created_at,
+            key.revoked_at,
+        ],
+    )
+    .await?;
+    failpoint!("store::key::inserted");
+    Ok(())
 }
 
 /// Reads a key from its columns.

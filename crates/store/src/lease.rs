@@ -1,6 +1,7 @@
 //! Who may wake a session now, proved by a fencing epoch (security LEASE-1).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use std::sync::OnceLock;
 
@@ -153,10 +154,12 @@ impl Store {
     }
 
     /// Gives a lease back without having rested: the session still wants a brain (shutdown, failures). Nothing
-    /// happens when the lease is no longer valid.
+    /// happens when the lease is no longer valid. The other instances are told when this one does not wake any more.
     pub async fn release(&self, lease: &Lease) -> Result<(), Error> {
         let instance = self.inner.services.instance.clone();
-        let peers = Arc::clone(&self.inner.services.peers);
+        // An instance that wakes tries again in its own time: a session that fails must not go round at once.
+        let wakes = self.inner.taken.load(Ordering::Acquire);
+        let peers = (!wakes).then(|| Arc::clone(&self.inner.services.peers));
         let lease = lease.clone();
         self.inner
             .db
@@ -174,9 +177,11 @@ impl Store {
                     )
                     .await?;
                     failpoint!("store::lease::released");
-                    tx.after_commit(move || {
-                        peers.wish(&lease.workspace, &lease.session, None, None);
-                    });
+                    if let Some(peers) = peers {
+                        tx.after_commit(move || {
+                            peers.wish(&lease.workspace, &lease.session, None, None);
+                        });
+                    }
                     Ok(())
                 })
             })
