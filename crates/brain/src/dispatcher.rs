@@ -18,7 +18,6 @@ use tracing::Instrument;
 use crate::activity::{Activities, Activity, Doing};
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::fence::Fenced;
 use crate::models::Registry;
 use crate::quarantine;
 use crate::wake::{self, Shared, Stop};
@@ -57,8 +56,8 @@ impl Brain {
             cache: Cache::new(config.transcript_cache),
             permits: Arc::new(Semaphore::new(config.wakes.max(1))),
             config,
-            hands: Arc::new(Fenced::new(store.clone(), hands)),
             store,
+            hands,
             models,
             clock,
         });

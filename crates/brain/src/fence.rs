@@ -1,6 +1,7 @@
-//! Hands that obey only while this server's word counts: a server that was stopped, cut off or swapped out for longer than
-//! the others believe in it has perhaps been replaced, at a place whose sandboxes this one's cannot hear of. It looks at
-//! its own clock before each thing it does to a sandbox (security LEASE-1, I5).
+//! Hands that obey a wake only while its server's word counts: a server that was stopped, cut off or swapped out for longer
+//! than the others believe in it has perhaps been replaced, at a place whose sandboxes this one's cannot hear of. It looks
+//! at its own clock before each thing it does to a sandbox, and does not trust it again for a lease that is older than such a
+//! pause (security LEASE-1, I5).
 
 use std::sync::Arc;
 
@@ -11,17 +12,24 @@ use manyhands_store::Store;
 /// The hands behind the fence.
 pub(crate) struct Fenced<T: ?Sized> {
     store: Store,
+    /// The store's count when the lease was known to be good.
+    lapses: u64,
     inner: Arc<T>,
 }
 
 impl<T: ?Sized> Fenced<T> {
-    /// Puts the fence before these hands.
+    /// Puts the fence before these hands, for a lease that is checked after this.
     pub(crate) fn new(store: Store, inner: Arc<T>) -> Self {
-        Self { store, inner }
+        let lapses = store.lapses();
+        Self {
+            store,
+            lapses,
+            inner,
+        }
     }
 
     fn pass(&self, doing: &'static str) -> Result<(), Error> {
-        if self.store.fresh() {
+        if self.store.fresh() && self.store.lapses() == self.lapses {
             return Ok(());
         }
         metrics::counter!("manyhands_fenced_total", "doing" => doing).increment(1);
@@ -33,7 +41,11 @@ impl<T: ?Sized> Fenced<T> {
     }
 
     fn guard(&self, sandbox: Arc<dyn Sandbox>) -> Arc<dyn Sandbox> {
-        Arc::new(Fenced::new(self.store.clone(), sandbox))
+        Arc::new(Fenced {
+            store: self.store.clone(),
+            lapses: self.lapses,
+            inner: sandbox,
+        })
     }
 }
 
@@ -89,5 +101,71 @@ impl Sandbox for Fenced<dyn Sandbox> {
     async fn forget(&self, call_ids: &[String], epoch: i64) -> Result<(), Error> {
         self.pass("forget")?;
         self.inner.forget(call_ids, epoch).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    use manyhands_hands::provider::fake::Fake;
+    use manyhands_protocol::time::{SharedClock, SystemClock};
+    use manyhands_store::replica::Uptime;
+    use manyhands_store::{Config, Database, Replica, SharedMemory};
+
+    use super::*;
+
+    fn call(id: &str) -> Call {
+        Call {
+            call_id: id.to_owned(),
+            epoch: 1,
+            name: "bash".to_owned(),
+            input: serde_json::json!({}),
+            deadline: Duration::from_secs(60),
+        }
+    }
+
+    /// security I5 as well: what was begun before the pause is the sandbox's; nothing more is asked of it.
+    #[tokio::test]
+    async fn lease_1_a_server_that_was_away_for_long_touches_no_sandbox() {
+        let clock: SharedClock = Arc::new(SystemClock);
+        let seconds = Arc::new(AtomicU64::new(1000));
+        let own = Arc::clone(&seconds);
+        let store = Store::open(Config {
+            database: Database::Memory(SharedMemory::new(Arc::clone(&clock)).unwrap()),
+            clock,
+            replica: Replica {
+                uptime: Uptime::new(move || Duration::from_secs(own.load(Ordering::Relaxed))),
+                ..Replica::default()
+            },
+        });
+        let store = store.await.unwrap();
+        let fake = Fake::new().with_tool("bash", async |_| Output::text("ran"));
+        let inner: Arc<dyn Provider> = Arc::new(fake.clone());
+        let hands = Fenced::new(store, inner);
+        let sandbox = hands.provision(&Recipe::new("sesn_a", 1)).await.unwrap();
+        assert_eq!(
+            sandbox.execute(&call("first")).await.unwrap(),
+            Output::text("ran")
+        );
+
+        seconds.fetch_add(11, Ordering::Relaxed);
+        let ids = ["first".to_owned()];
+        let refused = [
+            sandbox.execute(&call("second")).await.err(),
+            sandbox.kill("first", 1).await.err(),
+            sandbox.forget(&ids, 1).await.err(),
+            hands.find("sesn_a", 1).await.err(),
+            hands.provision(&Recipe::new("sesn_b", 1)).await.err(),
+            hands.release("sesn_a").await.err(),
+            hands.destroy("sesn_a").await.err(),
+        ];
+        for refused in refused {
+            assert!(matches!(refused, Some(Error::Fenced)), "{refused:?}");
+        }
+        assert_eq!(fake.starts().len(), 1);
+        assert_eq!(fake.provisions(), 1);
+        assert!(fake.find("sesn_a", 1).await.unwrap().is_some(), "untouched");
     }
 }

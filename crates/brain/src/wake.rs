@@ -31,6 +31,7 @@ use crate::compaction;
 use crate::config::Config;
 use crate::decide::{Limits, Step, decide};
 use crate::failpoint;
+use crate::fence::Fenced;
 use crate::history;
 use crate::models::Registry;
 use crate::record::Retry;
@@ -72,6 +73,8 @@ struct Wake {
     active: Active,
     /// The retry whose wait has been slept through, by the time it was for. The wall clock may not have got there.
     waited: Option<Timestamp>,
+    /// The shared hands, as long as the lease can be trusted.
+    hands: Arc<Fenced<dyn Provider>>,
     sandbox: Option<Arc<dyn Sandbox>>,
     activity: Arc<Activity>,
 }
@@ -130,6 +133,7 @@ impl Wake {
     ) -> Result<Self, Stop> {
         let limit = shared.config.watchdog.look_up;
         activity.enter(Doing::Working, Some(limit), shared.clock.now());
+        let hands = Arc::new(Fenced::new(shared.store.clone(), Arc::clone(&shared.hands)));
         let record = shared.store.leased_session(&lease).await?;
         let record = record.ok_or(Stop::Lost)?;
         let transcript = match shared.cache.take(&lease.session) {
@@ -145,6 +149,7 @@ impl Wake {
             record,
             transcript,
             waited: None,
+            hands,
             sandbox: None,
             activity,
             shared,
@@ -294,6 +299,8 @@ impl Wake {
         tokio::pin!(sleep);
         loop {
             tokio::select! {
+                // What was sent meanwhile is read before anything is decided, so the order is of no weight but fixed.
+                biased;
                 () = &mut sleep => {
                     self.waited = Some(until);
                     break;

@@ -256,6 +256,12 @@ impl Store {
         !self.inner.db.is_shared() || self.inner.renewals.is_fresh()
     }
 
+    /// How often the others may have ceased to believe in this instance, by its own clock, although it is
+    /// [`fresh`](Self::fresh) again: a lease that was granted before the last time may have another owner.
+    pub fn lapses(&self) -> u64 {
+        self.inner.renewals.lapses()
+    }
+
     /// Listens to a session. Attached when it returns.
     pub fn subscribe(&self, session: &SessionId) -> Subscription {
         self.inner.services.hub.subscribe(session)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
 use futures::{FutureExt, Stream};
-use manyhands_hands::{Advice, Recipe, Sandbox};
+use manyhands_hands::{Advice, Provider, Recipe, Sandbox};
 use manyhands_protocol::EventId;
 use manyhands_store::{Append, NewEntry};
 
@@ -99,7 +99,7 @@ impl Wake {
     /// The session's live sandbox, never started. One that cannot be asked for counts as none.
     pub(super) async fn find_sandbox(&self) -> Result<Option<Arc<dyn Sandbox>>, Stop> {
         let session = self.lease.session.as_str();
-        match self.shared.hands.find(session, self.lease.epoch).await {
+        match self.hands.find(session, self.lease.epoch).await {
             Ok(found) => Ok(found),
             Err(error) if error.advice() == Advice::Stop => Err(Stop::Lost),
             Err(error) => {
@@ -135,7 +135,7 @@ impl Wake {
         self.pass("brain::provision").await;
         let limit = self.shared.config.watchdog.provision;
         self.enter(Doing::Provisioning, limit);
-        let hands = Arc::clone(&self.shared.hands);
+        let hands = Arc::clone(&self.hands);
         let recipe = Recipe::new(self.lease.session.as_str(), self.lease.epoch);
         let session = self.lease.session.clone();
         let provision = async move { tools::provision(&*hands, &recipe).await };

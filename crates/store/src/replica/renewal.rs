@@ -1,6 +1,6 @@
 //! Saying that this instance lives, and knowing when it has not been able to (security LEASE-1).
 
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::Uptime;
@@ -17,15 +17,22 @@ pub(crate) const BELIEVED: Duration = Duration::from_secs(10);
 /// This instance's renewals, by its own clock.
 pub(crate) struct Renewals {
     uptime: Uptime,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
     /// When the last successful one was begun.
-    begun: Mutex<Option<Duration>>,
+    begun: Option<Duration>,
+    /// How often one came so late that the others may have ceased to believe in this instance in between.
+    lapses: u64,
 }
 
 impl Renewals {
     pub(crate) fn new(uptime: Uptime) -> Self {
         Self {
             uptime,
-            begun: Mutex::new(None),
+            state: Mutex::default(),
         }
     }
 
@@ -36,13 +43,27 @@ impl Renewals {
 
     /// A renewal that was begun at this time has succeeded.
     pub(crate) fn succeeded(&self, begun: Duration) {
-        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
+        let now = self.uptime.now();
+        let mut state = self.state();
+        if (state.begun).is_some_and(|before| now.saturating_sub(before) >= BELIEVED) {
+            state.lapses += 1;
+        }
+        state.begun = Some(begun);
     }
 
     /// Whether all others must still believe that this instance lives.
     pub(crate) fn is_fresh(&self) -> bool {
-        let begun = *self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = self.state().begun;
         begun.is_some_and(|begun| self.uptime.now().saturating_sub(begun) < BELIEVED)
+    }
+
+    /// How often the others may have ceased to believe in this instance.
+    pub(crate) fn lapses(&self) -> u64 {
+        self.state().lapses
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,6 +111,12 @@ mod tests {
         assert!(renewals.is_fresh());
         millis.fetch_add(1, Ordering::Relaxed);
         assert!(!renewals.is_fresh(), "4 s of the 10 were the renewal's own");
+        assert_eq!(renewals.lapses(), 0);
+        renewals.succeeded(renewals.now());
+        assert!(renewals.is_fresh() && renewals.lapses() == 1);
+        millis.fetch_add(9_999, Ordering::Relaxed);
+        renewals.succeeded(renewals.now());
+        assert_eq!(renewals.lapses(), 1, "in time");
     }
 
     #[test]
