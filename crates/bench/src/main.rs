@@ -105,8 +105,10 @@ enum Group {
     Turns,
     /// Pages and wakes of a session with a long log
     Long,
-    /// Durable appends
+    /// Durable appends through HTTP
     Appends,
+    /// Durable appends of the store itself, on both databases
+    Store,
     /// Events to many streams
     FanOut,
     /// Memory per session and stream
@@ -179,6 +181,7 @@ async fn run(group: Group, flags: &Flags, setup: &Setup) -> Result<Vec<Row>> {
         }
         Group::Long => rows::long::run(setup, flags.long, flags.wakes).await,
         Group::Appends => rows::appends::run(setup, flags.writers, flags.seconds).await,
+        Group::Store => rows::store::run(setup, flags.writers, flags.seconds).await,
         Group::FanOut => rows::fan_out::run(setup, flags.readers, flags.seconds).await,
         Group::Memory => rows::memory::run(setup, flags.idle_sessions, flags.streams).await,
     }

@@ -8,6 +8,7 @@ pub(crate) mod first_token;
 pub(crate) mod long;
 pub(crate) mod memory;
 pub(crate) mod start;
+pub(crate) mod store;
 pub(crate) mod turns;
 
 use std::time::Duration;

@@ -61,6 +61,14 @@ impl Cluster {
     /// # Panics
     /// As [`Database::create`].
     pub fn start() -> Self {
+        Self::start_in(&std::env::temp_dir())
+    }
+
+    /// As [`start`](Self::start), in a folder of its own in `parent`: on the disk that is to be measured.
+    ///
+    /// # Panics
+    /// As [`Database::create`].
+    pub fn start_in(parent: &Path) -> Self {
         let programs = programs().unwrap_or_else(|| {
             panic!(
                 "PostgreSQL is not installed: no initdb in PATH, /usr/lib/postgresql/*/bin or \
@@ -69,7 +77,7 @@ impl Cluster {
         });
         let folder = tempfile::Builder::new()
             .prefix("manyhands-postgres-")
-            .tempdir();
+            .tempdir_in(parent);
         // Removed by the keeper, which outlives us.
         let folder = folder.expect("a temporary folder").keep();
         let user = User::unprivileged();

@@ -14,7 +14,7 @@ use crate::subject::{Chat, Setup, Subject};
 /// What one group commit of the store takes at most.
 const GROUP: usize = 256;
 /// About what a short message takes in the log.
-const ENTRY_BYTES: usize = 300;
+pub(super) const ENTRY_BYTES: usize = 300;
 
 /// Sends for `seconds` from `sessions` sessions at once, with one event a request and with ten.
 pub(crate) async fn run(setup: &Setup, sessions: usize, seconds: u64) -> Result<Vec<Row>> {
