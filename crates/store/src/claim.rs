@@ -3,10 +3,11 @@
 use manyhands_protocol::{SessionId, WorkspaceId};
 use tokio::time::Instant;
 
-use crate::db::{Scope, values};
+use crate::db::{Scope, Tx, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::lease::{Lease, Nudge};
+use crate::reserve::Purpose;
 use crate::store::Store;
 use crate::strays::place_of;
 
@@ -76,10 +77,16 @@ impl Store {
         let place = self.inner.home.name().to_owned();
         let anywhere = self.inner.patience.is_over(session, Instant::now());
         let (workspace, session) = (workspace.clone(), session.clone());
+        let scope = Scope::of(session.as_str()).with_purpose(Purpose::Depends);
         self.inner
             .db
-            .write(Scope::of(session.as_str()), move |tx| {
+            .write(scope, move |tx| {
                 Box::pin(async move {
+                    // While room is short, a wake can do nothing but end what a client has stopped.
+                    if tx.is_short_of_room() && !is_interrupted(tx, &session).await? {
+                        return Ok(None);
+                    }
+                    tx.admit(Purpose::Ends)?;
                     let row = tx
                         .one(
                             "UPDATE sessions SET epoch = epoch + 1, holder = $3, place = $4
@@ -107,4 +114,17 @@ impl Store {
             })
             .await
     }
+}
+
+/// Whether a client has stopped the session and no brain has heard it.
+async fn is_interrupted(tx: &mut Tx, session: &SessionId) -> Result<bool, Error> {
+    let found = tx
+        .one(
+            "SELECT i.position FROM inbox i
+             JOIN log l ON l.session_id = i.session_id AND l.position = i.position
+             WHERE i.session_id = $1 AND l.type = 'user.interrupt' LIMIT 1",
+            values![session.as_str()],
+        )
+        .await?;
+    Ok(found.is_some())
 }

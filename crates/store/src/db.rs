@@ -31,6 +31,7 @@ pub(crate) use sqlite::{Held, Sqlite};
 pub(crate) use tx::{Lock, Tx};
 
 use crate::error::Error;
+use crate::reserve::Purpose;
 use crate::together::PlainAppend;
 
 /// SQL text, fixed or put together from fixed parts. Values never become part of it.
@@ -41,17 +42,24 @@ pub(crate) type Sql = Cow<'static, str>;
 pub(crate) struct Scope {
     key: Option<u64>,
     bytes: usize,
+    purpose: Purpose,
 }
 
 impl Scope {
-    /// About one thing, such as a session.
+    /// About one thing, such as a session; new work, unless it is said otherwise.
     pub(crate) fn of(id: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         id.hash(&mut hasher);
         Self {
             key: Some(hasher.finish()),
             bytes: 0,
+            purpose: Purpose::Begins,
         }
+    }
+
+    /// For something else than new work.
+    pub(crate) fn with_purpose(self, purpose: Purpose) -> Self {
+        Self { purpose, ..self }
     }
 
     /// With about so many bytes to be stored.
@@ -149,6 +157,14 @@ impl Db {
                 operation: "writing",
                 reason: "the write was abandoned".to_owned(),
             })),
+        }
+    }
+
+    /// Whether there is so little room on the disk that new work is refused. PostgreSQL's disk is not looked at.
+    pub(crate) fn is_short_of_room(&self) -> bool {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.is_short_of_room(),
+            Self::Postgres(_) | Self::Memory(_) => false,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::listing::{Query, Range};
 use crate::log::json;
+use crate::reserve::Purpose;
 use crate::store::Store;
 
 impl Store {
@@ -102,9 +103,10 @@ impl Store {
         id: &EnvironmentId,
     ) -> Result<Option<bool>, Error> {
         let (workspace, id) = (workspace.clone(), id.clone());
+        let scope = Scope::of(id.as_str()).with_purpose(Purpose::Ends);
         self.inner
             .db
-            .write(Scope::of(id.as_str()), move |tx| {
+            .write(scope, move |tx| {
                 Box::pin(async move {
                     if lock_environment(tx, &workspace, &id).await?.is_none() {
                         return Ok(None);

@@ -8,6 +8,7 @@ use crate::db::{Lock, Row, Scope, Tx, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::log::json;
+use crate::reserve::Purpose;
 use crate::store::Store;
 
 /// SHA-256 of a key's text.
@@ -146,9 +147,10 @@ impl Store {
     pub async fn revoke_key(&self, workspace: &WorkspaceId, id: &ApiKeyId) -> Result<bool, Error> {
         let (workspace, id) = (workspace.clone(), id.clone());
         let now = self.inner.services.clock.now();
+        let scope = Scope::of(id.as_str()).with_purpose(Purpose::Ends);
         self.inner
             .db
-            .write(Scope::of(id.as_str()), move |tx| {
+            .write(scope, move |tx| {
                 Box::pin(async move {
                     let revoked = tx
                         .one(

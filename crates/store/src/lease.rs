@@ -12,6 +12,7 @@ use crate::entry::Entry;
 use crate::error::{AppendError, Error};
 use crate::failpoint::failpoint;
 use crate::log::{Draft, Stamp, json};
+use crate::reserve::Purpose;
 use crate::session::{Append, transition, write_drafts};
 use crate::store::{Services, Store};
 use crate::together::PlainAppend;
@@ -88,6 +89,7 @@ impl Store {
     ) -> Result<Vec<Entry>, AppendError> {
         let services = self.inner.services.clone();
         let lease = lease.clone();
+        let purpose = append.purpose();
         let drafts = append
             .entries
             .into_iter()
@@ -117,7 +119,9 @@ impl Store {
                 .await;
         }
         let bytes = drafts.iter().map(Draft::bytes).sum();
-        let scope = Scope::of(lease.session.as_str()).with_bytes(bytes);
+        let scope = Scope::of(lease.session.as_str())
+            .with_bytes(bytes)
+            .with_purpose(purpose);
         self.inner
             .db
             .write(scope, move |tx| {
@@ -161,9 +165,10 @@ impl Store {
         let wakes = self.inner.taken.load(Ordering::Acquire);
         let peers = (!wakes).then(|| Arc::clone(&self.inner.services.peers));
         let lease = lease.clone();
+        let scope = Scope::of(lease.session.as_str()).with_purpose(Purpose::Ends);
         self.inner
             .db
-            .write(Scope::of(lease.session.as_str()), move |tx| {
+            .write(scope, move |tx| {
                 Box::pin(async move {
                     tx.run(
                         "UPDATE sessions SET holder = NULL

@@ -22,6 +22,7 @@ pub mod listing;
 mod log;
 mod remains;
 pub mod replica;
+mod reserve;
 pub mod session;
 mod store;
 mod strays;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::db::{Scope, Tx, values};
 use crate::error::Error;
+use crate::reserve::Purpose;
 use crate::store::Inner;
 
 /// Entries that one transaction removes. A log of no more goes with its session.
@@ -53,7 +54,7 @@ async fn purge_piece(inner: &Inner) -> Result<bool, Error> {
     let session = row.text(0)?.to_owned();
     inner
         .db
-        .write(Scope::of(&session), move |tx| {
+        .write(Scope::of(&session).with_purpose(Purpose::Ends), move |tx| {
             Box::pin(async move {
                 let first = tx
                     .one(

@@ -1,6 +1,7 @@
 //! A session's row, and what a write to a session consists of.
 
 mod absent;
+mod purpose;
 mod read;
 mod state;
 mod write;

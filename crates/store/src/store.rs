@@ -262,6 +262,12 @@ impl Store {
         self.inner.renewals.lapses()
     }
 
+    /// Whether there is so little room on the disk that new work is refused (SQLite; security STORE-4). Looked at with
+    /// each write.
+    pub fn is_short_of_room(&self) -> bool {
+        self.inner.db.is_short_of_room()
+    }
+
     /// Listens to a session. Attached when it returns.
     pub fn subscribe(&self, session: &SessionId) -> Subscription {
         self.inner.services.hub.subscribe(session)

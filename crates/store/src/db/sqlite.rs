@@ -1,10 +1,9 @@
 //! SQLite: one writer that commits waiting jobs together, readers beside it, one process per data directory.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::OpenFlags;
@@ -20,6 +19,7 @@ use super::{Job, Row, Sql, Value, migration_error, sort_error, writer};
 use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::folder::make_folder;
+use crate::reserve::Reserve;
 
 pub(super) const CORRUPT: u32 = 11;
 pub(super) const FULL: u32 = 13;
@@ -41,12 +41,14 @@ pub(crate) struct Sqlite {
     /// Turns true when the writer has ended.
     ended: watch::Receiver<bool>,
     readers: Readers,
+    reserve: Arc<Reserve>,
 }
 
 impl Sqlite {
     /// Takes the directory's lock, opens or creates the database, verifies its settings and migrates it.
     pub(crate) async fn open(directory: &Path) -> Result<Self, Error> {
         let lock = take_lock(directory, LEFT_BEHIND)?;
+        let reserve = Arc::new(Reserve::open(directory));
         let file = directory.join("manyhands.db");
         let options = SqliteConnectOptions::new()
             .filename(&file)
@@ -64,12 +66,13 @@ impl Sqlite {
         let (sender, receiver) = mpsc::channel(WAITING_JOBS);
         let (end, ended) = watch::channel(false);
         let runtime = tokio::runtime::Handle::current();
+        let looked_after = Arc::clone(&reserve);
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || {
                 // What happens after a commit may start tasks.
                 let _runtime = runtime.enter();
-                writer::run(receiver, &file, connection);
+                writer::run(receiver, &file, connection, &looked_after);
                 drop(lock);
                 let _ = end.send(true);
             })
@@ -81,7 +84,12 @@ impl Sqlite {
             jobs: Mutex::new(Some(sender)),
             ended,
             readers,
+            reserve,
         })
+    }
+
+    pub(super) fn is_short_of_room(&self) -> bool {
+        self.reserve.is_short()
     }
 
     pub(super) async fn submit(&self, job: Box<dyn Job>) -> Result<(), Error> {
@@ -239,7 +247,7 @@ fn take_lock(directory: &Path, patience: Duration) -> Result<File, Error> {
         reason: format!("{}: {error}", directory.display()),
     };
     make_folder(directory).map_err(setup)?;
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
@@ -267,8 +275,9 @@ fn take_lock(directory: &Path, patience: Duration) -> Result<File, Error> {
         }
         std::thread::sleep(RETRY);
     }
-    file.set_len(0).map_err(setup)?;
-    writeln!(file, "{}", std::process::id()).map_err(setup)?;
+    // Over the old one: on a full disk there is no room for another.
+    let holder = format!("{:<15}\n", std::process::id());
+    file.write_all_at(holder.as_bytes(), 0).map_err(setup)?;
     Ok(file)
 }
 

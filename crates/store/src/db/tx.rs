@@ -1,5 +1,7 @@
 //! The transaction a job writes in.
 
+use std::sync::Arc;
+
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqliteConnection};
 
 use super::direct::{self, Direct};
@@ -7,6 +9,7 @@ use super::postgres::Lent;
 use super::row::{bind_postgres, bind_sqlite};
 use super::{Row, Sql, Value, is_fatal, sort_error};
 use crate::error::Error;
+use crate::reserve::{Purpose, Reserve};
 
 /// What a job does after the commit and before it is acknowledged.
 type Effect = Box<dyn FnOnce() + Send>;
@@ -26,6 +29,8 @@ pub(crate) struct Tx {
     pub(super) effects: Vec<Effect>,
     /// The first error after which the connection must not be written to any more (security STORE-2).
     pub(super) fault: Option<Error>,
+    /// The room on the disk, where this process looks after it.
+    pub(super) reserve: Option<Arc<Reserve>>,
 }
 
 pub(super) enum Connection {
@@ -39,7 +44,22 @@ impl Tx {
             connection,
             effects: Vec::new(),
             fault: None,
+            reserve: None,
         }
+    }
+
+    /// Whether new work is refused for want of room.
+    pub(crate) fn is_short_of_room(&self) -> bool {
+        self.reserve
+            .as_ref()
+            .is_some_and(|reserve| reserve.is_short())
+    }
+
+    /// Says what the job needs the disk for, before it writes.
+    pub(crate) fn admit(&self, purpose: Purpose) -> Result<(), Error> {
+        self.reserve
+            .as_ref()
+            .map_or(Ok(()), |reserve| reserve.admit(purpose))
     }
 
     /// Runs a statement and gives its rows.

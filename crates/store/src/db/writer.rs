@@ -4,6 +4,7 @@
 //! all members and ends the connection; the next group gets a new one (security STORE-2).
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
@@ -13,6 +14,7 @@ use super::tx::Connection;
 use super::{Job, Tx};
 use crate::error::Error;
 use crate::failpoint::failpoint;
+use crate::reserve::Reserve;
 
 /// At most so many jobs share a commit …
 const GROUP_JOBS: usize = 256;
@@ -20,10 +22,20 @@ const GROUP_JOBS: usize = 256;
 const GROUP_BYTES: usize = 4 << 20;
 
 /// Runs on a thread of its own until all senders are gone and the last job is done.
-pub(super) fn run(mut jobs: mpsc::Receiver<Box<dyn Job>>, file: &Path, connection: Direct) {
+pub(super) fn run(
+    mut jobs: mpsc::Receiver<Box<dyn Job>>,
+    file: &Path,
+    connection: Direct,
+    reserve: &Arc<Reserve>,
+) {
+    let on = |connection| on(connection, reserve);
     let mut writer = Some(on(connection));
     while let Some(first) = jobs.blocking_recv() {
         let group = gather(first, &mut jobs);
+        let group = admit(group, reserve);
+        if group.is_empty() {
+            continue;
+        }
         let tx = match writer.take() {
             Some(tx) => Ok(tx),
             None => connect(file).map(on),
@@ -38,8 +50,24 @@ pub(super) fn run(mut jobs: mpsc::Receiver<Box<dyn Job>>, file: &Path, connectio
     }
 }
 
-fn on(connection: Direct) -> Tx {
-    Tx::new(Connection::Direct(connection))
+fn on(connection: Direct, reserve: &Arc<Reserve>) -> Tx {
+    Tx {
+        reserve: Some(Arc::clone(reserve)),
+        ..Tx::new(Connection::Direct(connection))
+    }
+}
+
+/// Refuses what there is no room for, before anything of it is written.
+fn admit(group: Vec<Box<dyn Job>>, reserve: &Reserve) -> Vec<Box<dyn Job>> {
+    reserve.look(group.iter().map(|job| job.scope().bytes).sum());
+    let mut admitted = Vec::with_capacity(group.len());
+    for job in group {
+        match reserve.admit(job.scope().purpose) {
+            Ok(()) => admitted.push(job),
+            Err(error) => job.finish(Err(error)),
+        }
+    }
+    admitted
 }
 
 fn gather(first: Box<dyn Job>, jobs: &mut mpsc::Receiver<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
@@ -67,6 +95,9 @@ fn write_group(mut tx: Tx, mut group: Vec<Box<dyn Job>>) -> Option<Tx> {
         }
         Err(error) => {
             tracing::error!(%error, jobs = group.len(), "a group of writes failed; opening the database again");
+            if let (Error::NoSpace { .. }, Some(reserve)) = (error, &tx.reserve) {
+                reserve.met_the_end();
+            }
             // Closing rolls back what is left of the transaction.
             drop(tx);
             None

@@ -7,6 +7,7 @@ use super::BELIEVED;
 use crate::db::{Scope, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
+use crate::reserve::Purpose;
 use crate::store::{Inner, Store};
 
 impl Store {
@@ -33,7 +34,7 @@ impl Inner {
         let instance = Arc::clone(&self.services.instance);
         let place = self.home.name().to_owned();
         self.db
-            .write(Scope::default(), move |tx| {
+            .write(Scope::default().with_purpose(Purpose::Ends), move |tx| {
                 Box::pin(async move {
                     tx.run(
                         "UPDATE sessions SET epoch = epoch + 1, holder = NULL WHERE holder IS NOT NULL",
@@ -85,7 +86,7 @@ impl Inner {
     pub(crate) async fn release_all(&self) -> Result<(), Error> {
         let instance = Arc::clone(&self.services.instance);
         self.db
-            .write(Scope::default(), move |tx| {
+            .write(Scope::default().with_purpose(Purpose::Ends), move |tx| {
                 Box::pin(async move {
                     tx.run(
                         "UPDATE sessions SET holder = NULL WHERE holder = $1",

@@ -18,6 +18,7 @@ use crate::failpoint::failpoint;
 use crate::lease::{Lease, Nudge};
 use crate::log::{self, Draft, Stamp, json};
 use crate::remains;
+use crate::reserve::Purpose;
 use crate::store::{Services, Store};
 
 /// How an append moves a session's row: $1 is the session, $2 the number of entries, $3 the time, $4 the new status
@@ -118,7 +119,7 @@ impl Store {
         let services = self.inner.services.clone();
         let permit = self.nudge_permit();
         let (workspace, id, referenced) = (workspace.clone(), id.clone(), referenced.to_vec());
-        let scope = Scope::of(id.as_str());
+        let scope = Scope::of(id.as_str()).with_purpose(Purpose::Depends);
         self.inner
             .db
             .write(scope, move |tx| {
@@ -133,6 +134,7 @@ impl Store {
                         Ok(decided) => decided,
                         Err(refusal) => return Ok(Some(Err(refusal))),
                     };
+                    tx.admit(change.purpose())?;
                     let entries = if change.delete {
                         delete(tx, &services, &state.record, now).await?;
                         Vec::new()
