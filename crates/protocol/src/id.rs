@@ -7,6 +7,9 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use uuid::Uuid;
 
+#[cfg(feature = "testing")]
+pub mod seeded;
+
 const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 const DIGITS: usize = 22;
 const MAX_LENGTH: usize = 128;
@@ -31,6 +34,10 @@ fn base58(value: u128) -> String {
 
 /// A new opaque id: `prefix`, the format mark `01`, 22 base58 characters of a UUIDv7.
 pub fn generate(prefix: &str) -> String {
+    #[cfg(feature = "testing")]
+    if let Some(value) = seeded::next() {
+        return format!("{prefix}01{}", base58(value));
+    }
     format!("{prefix}01{}", base58(Uuid::now_v7().as_u128()))
 }
 
