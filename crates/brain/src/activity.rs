@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use manyhands_protocol::{EventId, SessionId, Timestamp};
+use tokio::time::Instant;
 
 /// What a wake is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,6 +24,8 @@ pub struct Config {
     pub judge_patience: Duration,
     /// When to give a model request up.
     pub retries: Retries,
+    /// Random numbers from 0 to 1, which keep many sessions from trying again at one moment.
+    pub jitter: fn() -> f64,
     /// The part of a model's window, without its output, that may be full before the conversation is summarised
     /// (runtime CC-1).
     pub compact_at: f64,
@@ -87,6 +89,7 @@ impl Default for Config {
             judge: None,
             judge_patience: Duration::from_secs(30),
             retries: Retries::default(),
+            jitter: rand::random,
             compact_at: 0.8,
             compactions_in_a_row: 3,
             watchdog: Watchdog::default(),

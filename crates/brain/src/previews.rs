@@ -228,6 +228,7 @@ mod tests {
                 directory: directory.path().to_owned(),
             },
             clock: Arc::new(SystemClock),
+            replica: Default::default(),
         })
         .await
         .unwrap();
