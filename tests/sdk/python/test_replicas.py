@@ -179,6 +179,22 @@ def test_ops_1_a_rolling_restart_fails_no_request(cluster: Cluster) -> None:
     assert all(made)
 
 
+@pytest.mark.parametrize("cluster", ["[server]\ndrain_seconds = 60\n"], indirect=True, ids=["drained"])
+def test_ops_1_a_server_that_drains_serves_until_it_is_told_again(cluster: Cluster) -> None:
+    """OPS-1: not ready from the first signal on, at work until the second, and then gone."""
+    server = cluster.start()
+    client = cluster.client(server)
+    process = server.running.process
+    process.send_signal(signal.SIGTERM)
+    until(lambda: not is_ready(server.port), "it is not ready any more")
+    session = client.beta.sessions.create(**cluster.agent(client)).id
+    client.beta.sessions.events.send(session, events=[replies(say("Still here."))])
+    wait_until_idle(client, session)
+    assert text(only(list(client.beta.sessions.events.list(session)), "agent.message")) == "Still here."
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+
+
 @pytest.mark.parametrize("same_place", [True, False], ids=["same-place", "other-place"])
 def test_lease_1_a_stopped_owner_that_comes_back_writes_and_runs_nothing(cluster: Cluster, same_place: bool) -> None:
     """LEASE-1, I5, LOG-4: stopped until another has taken over, then let go on, with a call in hand that it had meant to

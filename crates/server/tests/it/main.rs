@@ -13,6 +13,7 @@ mod inspection;
 mod interrupts;
 mod judging;
 mod reconnects;
+mod roles;
 mod rules_agents;
 mod rules_calls;
 mod rules_changes;

@@ -8,6 +8,7 @@ use crate::bed::*;
 contract!(
     i_10_the_log_of_a_long_session_is_removed_after_the_session,
     log_5_what_a_crash_left_of_a_deletion_is_removed_by_the_next_process,
+    sbx_8_deleted_sessions_are_told_from_those_that_live,
 );
 
 /// A session with 2,501 entries and one of 3.
@@ -72,4 +73,19 @@ async fn log_5_what_a_crash_left_of_a_deletion_is_removed_by_the_next_process(be
         .await;
     world.store = world.bed.open().await;
     gone(&world.store, &long).await;
+}
+
+async fn sbx_8_deleted_sessions_are_told_from_those_that_live(bed: Bed) {
+    let world = World::new(bed).await;
+    let (kept, deleted) = (world.session().await, world.session().await);
+    delete(&world, &deleted).await;
+    let mut ids = vec![
+        kept.to_string(),
+        deleted.to_string(),
+        "never-one".to_owned(),
+    ];
+    // More than are asked for at once.
+    ids.extend((0..300).map(|number| format!("sesn_{number}")));
+    let absent = world.store.absent_sessions(&ids).await.unwrap();
+    assert_eq!(absent, ids[1..]);
 }
