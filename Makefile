@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build quickstart test sdk-test crash-test bench fmt lint coverage docs bare-machine
+.PHONY: help setup build quickstart test sdk-test crash-test chaos simulate bench fmt lint coverage docs bare-machine
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -22,8 +22,14 @@ test: setup ## Format, lints, licences, all Rust tests, both SDKs against the re
 sdk-test: setup ## Only the acceptance with the official SDKs, the quickstart and the crash campaign
 	@scripts/test sdk
 
-crash-test: setup ## Only the crash campaign; MANYHANDS_CRASH_SEED repeats a run
+crash-test: setup ## Only the crash campaign and 60 random kills; MANYHANDS_CRASH_SEED and MANYHANDS_CHAOS_SEED repeat a run
 	@scripts/test crash
+
+chaos: setup ## Kill servers and sandboxes KILLS times (1,000) and check after each; goes on when it was cut off
+	@scripts/chaos
+
+simulate: setup ## Live SEEDS seeded worlds (100,000) from seed FROM on, in virtual time; goes on when it was cut off
+	@scripts/simulate
 
 bench: setup ## Measure speed and size, each figure beside its floor
 	@scripts/bench

@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::check::{Harm, Violation};
+use crate::check::{self, Harm, Violation};
 use crate::counts::Counts;
 use crate::fleet::Database;
 use crate::life;
@@ -202,10 +202,11 @@ async fn remains(world: &World, past: &Past) -> Result<(), Violation> {
             listed,
         } => {
             let now = world.list(0, session).await?;
-            if now.as_ref() != Some(listed) {
-                return Err(format!(
-                    "I1: the session {session} has changed after its end: {now:?}"
-                ));
+            let now = now.ok_or_else(|| format!("I1: the session {session} is gone"))?;
+            check::goes_on(listed, &now)?;
+            if now.len() > listed.len() {
+                let more = &now[listed.len()..];
+                return Err(format!("I1: after the end of {session} came {more:?}"));
             }
             let path = format!("/v1/sessions/{session}");
             let answer = world.insist(0, Method::GET, &path, None).await?;

@@ -106,6 +106,14 @@ fn ran(
             false => Err(format!("I4: nobody interrupted: {}", told())),
         };
     }
+    if said.contains("restart required") {
+        counts.add("calls of a shell that was killed", 1);
+        // The shell stays as it is until the model asks for another, which this model does not.
+        return match harmed(story, story.listed.first(), result) {
+            true => Ok(()),
+            false => Err(format!("I4: its shell was left alone: {}", told())),
+        };
+    }
     let unknown = said.contains("whether the call took effect is unknown");
     counts.add(
         if unknown {
@@ -115,17 +123,17 @@ fn ran(
         },
         1,
     );
-    match harmed(story, made.event, result) {
+    match harmed(story, Some(made.event), result) {
         true => Ok(()),
         false => Err(format!("I4: its sandbox was left alone: {}", told())),
     }
 }
 
-/// Whether somebody killed something of the sandbox while the call was open.
-fn harmed(story: &Story<'_>, made: &Value, result: &Value) -> bool {
+/// Whether somebody killed something of the sandbox between these two events.
+fn harmed(story: &Story<'_>, since: Option<&Value>, until: &Value) -> bool {
     let at =
         |event: &Value| Timestamp::parse(text(event, "processed_at")).map(Timestamp::as_micros);
-    let (Ok(from), Ok(to)) = (at(made), at(result)) else {
+    let (Some(Ok(from)), Ok(to)) = (since.map(at), at(until)) else {
         return false;
     };
     let times = story.harms.iter().map(|harm| harm.0.as_micros());

@@ -123,10 +123,13 @@ async fn turns(world: &World, life: &Life, dice: &mut StdRng) -> Result<(), Viol
                 return Err(format!("an archival was refused: {answer}"));
             }
             world.count("archivals");
+            let after = world.list(life.wish, &life.session).await?;
+            let after = after.ok_or_else(|| "I1: the session is gone".to_owned())?;
+            check::goes_on(&listed, &after)?;
             Past::Kept {
                 session: life.session.clone(),
                 archived: true,
-                listed,
+                listed: after,
             }
         }
         _ => Past::Kept {
