@@ -34,6 +34,7 @@ use crate::provider::{Helper, Holds, Limit, Missing, Probe, Provider, Recipe, Sa
 pub use bound::ReadOnly;
 use cgroup::Cgroups;
 use host::Host;
+use live::Live;
 
 /// The socket's name in a session's folder.
 const SOCKET: &str = "socket";
@@ -218,11 +219,9 @@ impl Provider for Namespace {
     async fn provision(&self, recipe: &Recipe) -> Result<Arc<dyn Sandbox>, Error> {
         let slot = self.host.slot(&recipe.session)?;
         let mut place = slot.0.lock().await;
-        if let Some(live) = place.as_ref().filter(|live| live.is_up())
-            && live.owner() == recipe.epoch
-        {
+        if let Some(live) = owned(&place, recipe.epoch) {
             live.touch();
-            return Ok(Arc::clone(live) as Arc<dyn Sandbox>);
+            return Ok(live);
         }
         let mut held = match self.host.hold(&recipe.session).await? {
             Some(held) => held,
@@ -251,6 +250,9 @@ impl Provider for Namespace {
     async fn find(&self, session: &str, epoch: i64) -> Result<Option<Arc<dyn Sandbox>>, Error> {
         let slot = self.host.slot(session)?;
         let mut place = slot.0.lock().await;
+        if let Some(live) = owned(&place, epoch) {
+            return Ok(Some(live));
+        }
         let found = match self.host.hold(session).await? {
             Some(mut held) => self.host.own(&mut place, session, &mut held, epoch).await?,
             None => None,
@@ -293,6 +295,12 @@ impl Provider for Namespace {
         self.host.vacate(session, &slot);
         removed
     }
+}
+
+/// The live sandbox in a place, when this server has it for this epoch already.
+fn owned(place: &Option<Arc<Live>>, epoch: i64) -> Option<Arc<Live>> {
+    let live = place.as_ref()?;
+    (live.is_up() && live.owner() == epoch).then(|| Arc::clone(live))
 }
 
 fn limits(cgroups: &Cgroups) -> Vec<Limit> {
