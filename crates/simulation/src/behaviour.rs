@@ -1,0 +1,163 @@
+//! What models, tools and judges do in a case, and how often.
+
+use rand::Rng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+
+/// What the model does with a request.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Says something and calls tools.
+    Answer {
+        /// Whether it thinks first.
+        thinks: bool,
+        /// Whether it says something.
+        speaks: bool,
+        /// Its calls.
+        calls: Vec<Use>,
+    },
+    /// Is cut at its output limit, after a text or without one.
+    MaxTokens {
+        /// Whether there is a text.
+        speaks: bool,
+    },
+    /// Declines.
+    Refusal,
+    /// A message without any block.
+    Nothing,
+    /// A message of white space.
+    Blank,
+    /// Fails before the first byte.
+    Fails(Fault),
+    /// Breaks off in the middle of a text.
+    BreaksOff,
+    /// Falls silent in the middle of a text, until the request is cut or the case lets go.
+    FallsSilent,
+    /// Answers after others have had their turn many times.
+    Slow,
+}
+
+/// How a provider fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It has too much to do.
+    Overloaded,
+    /// The caller asks too often; it says when to come back.
+    RateLimited,
+    /// It does not work.
+    Failed,
+    /// The conversation is too long for it.
+    Overflow,
+    /// It takes offence at the request.
+    Refused,
+    /// It does not know the key.
+    Auth,
+    /// Nobody pays.
+    Billing,
+}
+
+/// What the model does with a tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// A command that gives something.
+    Runs,
+    /// A command that fails.
+    Fails,
+    /// A command without output.
+    SaysNothing,
+    /// A command that goes on until it is killed or the case lets go.
+    Hangs,
+    /// A command during which the sandbox is lost.
+    LosesSandbox,
+    /// A tool that only looks.
+    Reads,
+    /// As before, and the sandbox is lost meanwhile.
+    ReadsAndLosesSandbox,
+    /// A tool that is switched off.
+    Disabled,
+    /// A tool that nobody knows.
+    Unknown,
+    /// An input that does not fit the tool's schema.
+    BadInput,
+    /// An input that is no object.
+    NoObject,
+    /// The client's own tool.
+    Custom,
+    /// A tool that asks first.
+    Asks,
+    /// A tool that a judge is asked about.
+    Judged(Verdict),
+}
+
+/// What the judge says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may run.
+    Allows,
+    /// It must not run.
+    Denies,
+    /// The client is to decide.
+    CannotTell,
+    /// There is no word.
+    Fails,
+}
+
+/// Something that a model does.
+pub fn random_reply(rng: &mut StdRng) -> Reply {
+    const FAULTS: [Fault; 7] = [
+        Fault::Overloaded,
+        Fault::RateLimited,
+        Fault::Failed,
+        Fault::Overflow,
+        Fault::Refused,
+        Fault::Auth,
+        Fault::Billing,
+    ];
+    match rng.random_range(0..30) {
+        0..4 => Reply::Answer {
+            thinks: rng.random_ratio(1, 4),
+            speaks: true,
+            calls: Vec::new(),
+        },
+        4..18 => Reply::Answer {
+            thinks: rng.random_ratio(1, 4),
+            speaks: rng.random(),
+            calls: (0..rng.random_range(1..5)).map(|_| tool_use(rng)).collect(),
+        },
+        18 => Reply::MaxTokens {
+            speaks: rng.random(),
+        },
+        19 => Reply::Refusal,
+        20 => Reply::Nothing,
+        21 => Reply::Blank,
+        22..25 => Reply::Fails(*FAULTS.choose(rng).expect("some")),
+        25..27 => Reply::BreaksOff,
+        27..29 => Reply::FallsSilent,
+        _ => Reply::Slow,
+    }
+}
+
+fn tool_use(rng: &mut StdRng) -> Use {
+    const VERDICTS: [Verdict; 4] = [
+        Verdict::Allows,
+        Verdict::Denies,
+        Verdict::CannotTell,
+        Verdict::Fails,
+    ];
+    match rng.random_range(0..30) {
+        0..5 => Use::Runs,
+        5 => Use::Fails,
+        6 => Use::SaysNothing,
+        7..10 => Use::Hangs,
+        10 => Use::LosesSandbox,
+        11 => Use::Reads,
+        12 => Use::ReadsAndLosesSandbox,
+        13 => Use::Disabled,
+        14 => Use::Unknown,
+        15 => Use::BadInput,
+        16 => Use::NoObject,
+        17..20 => Use::Judged(*VERDICTS.choose(rng).expect("some")),
+        20..25 => Use::Asks,
+        _ => Use::Custom,
+    }
+}

@@ -1,0 +1,262 @@
+//! Sending: events as they go out, and what servers say to them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use manyhands_protocol::EventId;
+use serde_json::{Value, json};
+
+use super::{Accepted, Fate, Life};
+use crate::check::Problem;
+use crate::frames::{Asks, calls};
+use crate::model::lock;
+use crate::plan::{Input, Target};
+use crate::world::Answer;
+
+/// How often the same request is sent at most, when the session's end is not at stake.
+const TRIES: usize = 3;
+
+impl Life {
+    /// Sends these requests at the same time.
+    pub(super) async fn send(&mut self, all: &[&Vec<Input>]) -> Result<(), Problem> {
+        let mut requests = Vec::new();
+        for inputs in all {
+            let mut request = Request::of(Vec::new());
+            for input in *inputs {
+                if let Some(event) = self.spell(*input) {
+                    request.wrong |=
+                        matches!(input, Input::Answer(Target::NotAsked | Target::Unknown));
+                    request.events.push(event);
+                }
+            }
+            requests.push(request);
+        }
+        requests.retain(|request| !request.events.is_empty());
+        if requests.is_empty() {
+            self.world.count("send: nothing to answer");
+            return Ok(());
+        }
+        self.post(requests, TRIES).await
+    }
+
+    /// Posts these requests at the same time, each so often at most.
+    pub(super) async fn post(
+        &mut self,
+        requests: Vec<Request>,
+        tries: usize,
+    ) -> Result<(), Problem> {
+        let sent = requests.iter().map(|request| self.try_post(request, tries));
+        let answers = futures::future::join_all(sent).await;
+        let mut taken = Vec::new();
+        for (request, (answer, unanswered)) in requests.into_iter().zip(answers) {
+            for _ in 0..unanswered {
+                self.doubtful.extend(request.events.iter().cloned());
+            }
+            let Some(answer) = answer else {
+                self.world.count("send: given up");
+                continue;
+            };
+            if unanswered > 0 {
+                self.world.count("send: answered at another try");
+            }
+            let excuses = request.excuses(self.story.budget.is_some());
+            if !self.taken("send", &answer, &excuses, false)? {
+                continue;
+            }
+            let events = request.events;
+            if request.wrong {
+                return Err(format!("{events:?} is taken: {}", answer.body));
+            }
+            let echoes = answer.body["data"].as_array().cloned().unwrap_or_default();
+            if echoes.len() != events.len() {
+                return Err(format!("{events:?} is answered with {}", answer.body));
+            }
+            taken.extend(events.into_iter().zip(echoes));
+        }
+        // Of two answers to a call, the one that was the first is taken note of first.
+        taken.sort_by_key(|(sent, echo)| !shows(echo, sent));
+        let before = self.accepted.len();
+        for (sent, echo) in taken {
+            self.take(sent, &echo)?;
+        }
+        for accepted in &self.accepted[before..] {
+            let heard = || self.heard.position_of(&accepted.id).is_some();
+            let problem = "an event that was taken is not heard";
+            if !accepted.traceless {
+                self.until(|_| heard(), problem).await?;
+            }
+        }
+        let heard = Arc::clone(&self.heard);
+        self.accepted[before..].sort_by_key(|accepted| heard.position_of(&accepted.id));
+        Ok(())
+    }
+
+    /// Sends one request until it is answered or given up; says how often it was not answered.
+    async fn try_post(&self, request: &Request, tries: usize) -> (Option<Answer>, usize) {
+        let path = format!("/v1/sessions/{}/events", self.session);
+        let body = json!({"events": request.events});
+        for unanswered in 0..tries {
+            let answer = self.world.call(Method::POST, &path, Some(&body)).await;
+            if let Some(answer) = answer {
+                return (Some(answer), unanswered);
+            }
+            let last = self.fate == Fate::Alive && self.world.happens(4);
+            if last && tries == TRIES {
+                return (None, unanswered + 1);
+            }
+            let pause = Duration::from_millis(self.world.random(2_000));
+            tokio::time::sleep(pause).await;
+        }
+        (None, tries)
+    }
+
+    fn take(&mut self, sent: Value, echo: &Value) -> Result<(), Problem> {
+        let id = echo["id"].as_str().unwrap_or_default();
+        let answered = answered_call(&sent);
+        let mut earlier = self.accepted.iter();
+        let earlier =
+            earlier.find(|earlier| answered.is_some() && answered_call(&earlier.sent) == answered);
+        let mut doubtful = self.doubtful.iter();
+        let doubtful = doubtful.any(|earlier| {
+            answered.is_some() && answered_call(earlier) == answered && shows(echo, earlier)
+        });
+        match earlier {
+            Some(earlier) if earlier.id == id => self.world.count("send: answered before"),
+            Some(earlier) => {
+                return Err(format!(
+                    "{sent} is answered with {echo} and not with the first answer {}",
+                    earlier.id
+                ));
+            }
+            // A call that an interrupt answered is echoed as that answer.
+            None if echo["type"] == "agent.tool_result" => {
+                self.world.count("send: answered by the server");
+            }
+            // The one that was not answered had come through.
+            None if !shows(echo, &sent) && doubtful => {
+                self.world.count("send: answered before, it turns out");
+            }
+            None if !shows(echo, &sent) => return Err(format!("{sent} is echoed as {echo}")),
+            None => {
+                let kind = sent["type"].as_str().unwrap_or_default();
+                self.world.count(format!("taken: {kind}"));
+                self.accepted.push(Accepted {
+                    id: id.to_owned(),
+                    traceless: kind == "user.interrupt" && self.story.budget.is_some(),
+                    sent,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// An event as it is sent; `None` when there is nothing to answer.
+    fn spell(&mut self, input: Input) -> Option<Value> {
+        match input {
+            Input::Message => {
+                self.said += 1;
+                Some(message(self.number, self.said))
+            }
+            Input::System => {
+                self.said += 1;
+                let mut event = message(self.number, self.said);
+                event["type"] = json!("system.message");
+                Some(event)
+            }
+            Input::Interrupt => Some(json!({"type": "user.interrupt"})),
+            Input::Answer(target) => {
+                let mut calls = calls(&lock(&self.heard.frames));
+                match target {
+                    Target::Open => {
+                        calls.retain(|call| call.kind != Asks::Nothing && !call.answered);
+                    }
+                    Target::Answered => {
+                        calls.retain(|call| call.kind != Asks::Nothing && call.answered);
+                    }
+                    Target::NotAsked => calls.retain(|call| call.kind == Asks::Nothing),
+                    Target::Unknown => {
+                        self.world.count("answer: Unknown");
+                        return Some(result(EventId::generate().as_str()));
+                    }
+                }
+                self.said += 1;
+                let call = calls.get(self.said % calls.len().max(1))?;
+                self.world.count(format!("answer: {target:?}"));
+                Some(self.answer(&call.id, call.kind))
+            }
+        }
+    }
+
+    /// An answer to a call.
+    pub(super) fn answer(&self, call: &str, kind: Asks) -> Value {
+        match kind {
+            Asks::Confirmation if self.said.is_multiple_of(3) => json!({
+                "type": "user.tool_confirmation", "tool_use_id": call, "result": "deny",
+                "deny_message": "not now",
+            }),
+            Asks::Confirmation => {
+                json!({"type": "user.tool_confirmation", "tool_use_id": call, "result": "allow"})
+            }
+            Asks::Result | Asks::Nothing => result(call),
+        }
+    }
+}
+
+/// The events of one request.
+pub(super) struct Request {
+    events: Vec<Value>,
+    /// Whether one of them must be refused, and with it all (runtime HT-15).
+    wrong: bool,
+}
+
+impl Request {
+    pub(super) fn of(events: Vec<Value>) -> Self {
+        let wrong = false;
+        Self { events, wrong }
+    }
+
+    /// What a refusal may say.
+    fn excuses(&self, budgeted: bool) -> Vec<&'static str> {
+        let mut excuses = Vec::new();
+        if self.wrong {
+            excuses.push("events[");
+        }
+        if self.events.len() > 1 {
+            excuses.push("answers this call differently");
+        }
+        if budgeted {
+            excuses.push("has reached its budget");
+        }
+        let mut events = self.events.iter();
+        if events.any(|event| event["type"] == "system.message") {
+            excuses.push("system.message");
+        }
+        excuses
+    }
+}
+
+/// Whether an event has all members of another, as they are.
+pub(super) fn shows(event: &Value, sent: &Value) -> bool {
+    let mut members = sent.as_object().into_iter().flatten();
+    members.all(|(member, value)| event[member] == *value)
+}
+
+/// The call that an event answers.
+fn answered_call(event: &Value) -> Option<&str> {
+    let names = ["tool_use_id", "custom_tool_use_id"];
+    names.iter().find_map(|name| event[*name].as_str())
+}
+
+/// A message that no other message of any story is equal to.
+pub(super) fn message(number: u64, said: usize) -> Value {
+    let text = format!("message {said} of case {number}.");
+    json!({"type": "user.message", "content": [{"type": "text", "text": text}]})
+}
+
+fn result(call: &str) -> Value {
+    json!({
+        "type": "user.custom_tool_result", "custom_tool_use_id": call,
+        "content": [{"type": "text", "text": "so it is"}],
+    })
+}

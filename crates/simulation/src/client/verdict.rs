@@ -1,0 +1,207 @@
+//! What is judged when a session has ended or come to rest: the invariants, against all that its client knows.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use manyhands_protocol::SessionId;
+use manyhands_store::{Append, AppendError, Lease, SessionRecord};
+
+use super::send::shows;
+use super::{Fate, Life};
+use crate::check::{self, Evidence, Problem, Row};
+use crate::frames::Frame;
+use crate::model::lock;
+
+impl Life {
+    /// Judges a life that has ended or come to rest.
+    pub(crate) async fn judge(&mut self) -> Result<(), Problem> {
+        let frames = lock(&self.heard.frames).clone();
+        self.world.count_many(
+            "takeover: a turn went on under another lease",
+            self.witness.takeovers,
+        );
+        self.world
+            .count_many("result: unknown outcome", self.witness.unknown);
+        self.check_starts(&frames)?;
+        check::stream::check_previews(&frames)?;
+        if self.fate == Fate::Deleted {
+            return self.check_deletion(&frames);
+        }
+        let rows = check::rows(self.witness.look_back(&self.world.observer).await?)?;
+        let record = self.record().await?;
+        let requests = lock(&self.script.requests).clone();
+        let count = |branch| self.world.count(branch);
+        let evidence = Evidence {
+            rows: &rows,
+            frames: &frames,
+            requests: &requests,
+            budget: self.story.budget,
+            alive: self.fate == Fate::Alive,
+            retooled: self.retooled,
+            count: &count,
+        };
+        check::check_positions(&rows)?;
+        check::check_epochs(&rows)?;
+        check::stream::check_stream(&rows, &frames)?;
+        check::check_list(&rows, &self.events().await?)?;
+        self.check_accepted(&rows)?;
+        self.check_doubtful(&rows)?;
+        check::requests::check_shown(&evidence)?;
+        check::grammar::check(&evidence)?;
+        check::usage::check(&record, &rows)?;
+        check::requests::check_prefixes(&evidence)?;
+        self.check_old_epoch(&record).await
+    }
+
+    /// The log, a line each, for whoever looks for a fault.
+    pub(crate) async fn dump(&mut self) -> String {
+        let log = self.witness.look_back(&self.world.observer).await;
+        let rows = log.and_then(check::rows);
+        let log = rows.map_or_else(|problem| problem, |rows| check::dump(&rows));
+        format!("session {} ({})\n{log}", self.number, self.session)
+    }
+
+    async fn record(&self) -> Result<SessionRecord, Problem> {
+        let session = SessionId::parse(&self.session).map_err(|error| error.to_string())?;
+        let store = &self.world.observer;
+        let workspace = store.default_workspace().await;
+        let workspace = workspace.map_err(|error| error.to_string())?;
+        let record = store.session(&workspace, &session).await;
+        let record = record.map_err(|error| error.to_string())?;
+        record.ok_or_else(|| "the session has no row".to_owned())
+    }
+
+    /// Invariant I1: what was taken is there, once, as it was sent, in the order in which it was taken; and unless the
+    /// session has ended it was processed.
+    fn check_accepted(&self, rows: &[Row]) -> Result<(), Problem> {
+        let mut before = 0;
+        for accepted in &self.accepted {
+            let mut found = rows
+                .iter()
+                .filter(|row| row.is_event() && row.id() == accepted.id);
+            let (found, more) = (found.next(), found.next());
+            if accepted.traceless && found.is_none() {
+                self.world.count("interrupt: without a trace");
+                continue;
+            }
+            let (Some(row), None) = (found, more) else {
+                return Err(format!("{} is not in the log once (I1)", accepted.sent));
+            };
+            // Nobody waited for an event that may leave no trace, so its place among others is not known.
+            if !accepted.traceless {
+                if row.entry.position < before {
+                    return Err(format!("{} is not in its place (I1)", accepted.sent));
+                }
+                before = row.entry.position;
+            }
+            if !shows(&row.body, &accepted.sent) {
+                return Err(format!("{} is stored as {} (I1)", accepted.sent, row.body));
+            }
+            let processed = rows
+                .iter()
+                .filter(|row| row.id() == accepted.id && row.entry.processed_at.is_some());
+            let times = processed.count();
+            if times > 1 || (times == 0 && self.fate == Fate::Alive) {
+                return Err(format!(
+                    "{} was processed {times} times (I1)",
+                    accepted.sent
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every message in the log was sent, and is there at most as often as it was sent: what was not answered may be
+    /// there or not, what was refused is not.
+    fn check_doubtful(&self, rows: &[Row]) -> Result<(), Problem> {
+        let messages = rows.iter().filter(|row| {
+            row.is_event() && matches!(row.kind(), "user.message" | "system.message")
+        });
+        let mut there: HashMap<&str, usize> = HashMap::new();
+        for row in messages.skip(self.story.initial) {
+            let text = row.body["content"][0]["text"].as_str().unwrap_or_default();
+            *there.entry(text).or_default() += 1;
+        }
+        let sent = self.accepted.iter().map(|accepted| &accepted.sent);
+        let mut times: HashMap<&str, usize> = HashMap::new();
+        for event in sent.chain(&self.doubtful) {
+            let text = event["content"][0]["text"].as_str().unwrap_or_default();
+            *times.entry(text).or_default() += 1;
+        }
+        let mut there: Vec<_> = there.into_iter().collect();
+        there.sort_unstable();
+        for (text, count) in there {
+            let sent = times.get(text).copied().unwrap_or_default();
+            if count > sent {
+                return Err(format!(
+                    "{text:?} is in the log {count} times and was sent {sent} times (I1)"
+                ));
+            }
+            if count > 1 {
+                self.world.count("message: there twice, as it was sent");
+            }
+        }
+        Ok(())
+    }
+
+    /// Invariant I4: a call is started at most once, one that only looks at most three times.
+    fn check_starts(&self, frames: &[Frame]) -> Result<(), Problem> {
+        let calls: HashMap<&str, &str> = frames
+            .iter()
+            .filter(|frame| frame.name == "agent.tool_use")
+            .map(|frame| (frame.id(), frame.data["name"].as_str().unwrap_or_default()))
+            .collect();
+        let starts = lock(&self.script.starts);
+        let mut starts: Vec<(&String, &usize)> = starts.iter().collect();
+        starts.sort();
+        for (call, starts) in starts {
+            let most = match calls.get(call.as_str()) {
+                Some(&("read" | "glob" | "grep")) => 3,
+                Some(_) => 1,
+                // A stream that ended before the session was deleted may have missed the call.
+                None if self.heard.missed.load(Ordering::SeqCst) => 3,
+                None => return Err(format!("{call} was started and is no call")),
+            };
+            if *starts > most {
+                return Err(format!("{call} was started {starts} times (I4)"));
+            }
+            self.world.count(format!("call started {starts} times"));
+        }
+        Ok(())
+    }
+
+    /// A deleted session's stream ends with its deletion (runtime SQ-20); one that a server's end or a new connection
+    /// cut off before is not there to be taken up again.
+    fn check_deletion(&self, frames: &[Frame]) -> Result<(), Problem> {
+        let told = frames.last().map(|frame| &*frame.name);
+        if told == Some("session.deleted") {
+            self.world.count("deletion: told");
+        } else if self.heard.missed.load(Ordering::SeqCst) {
+            self.world.count("deletion: found");
+        } else {
+            return Err(format!(
+                "the last frame of a deleted session is {told:?} (SQ-20)"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Invariant I5: whoever has an older lease writes nothing.
+    async fn check_old_epoch(&self, record: &SessionRecord) -> Result<(), Problem> {
+        let lease = Lease {
+            workspace: record.workspace.clone(),
+            session: record.id.clone(),
+            epoch: record.epoch - 1,
+        };
+        let store = &self.world.observer;
+        let appended = store.append(&lease, Append::default()).await;
+        let rested = store.append_and_rest(&lease, Append::default(), i64::MAX);
+        match (appended, rested.await) {
+            (
+                Err(AppendError::StaleEpoch { .. } | AppendError::Gone),
+                Err(AppendError::StaleEpoch { .. } | AppendError::Gone),
+            ) => Ok(()),
+            other => Err(format!("an append of an older epoch gives {other:?} (I5)")),
+        }
+    }
+}

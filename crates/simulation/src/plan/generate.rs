@@ -1,0 +1,159 @@
+//! Seeds → plans. Weights are chosen so that every branch is taken often enough, and lives are not cut short too often.
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+use super::{Fault, Input, Plan, Step, Story, Target, Until};
+use crate::behaviour::random_reply;
+use crate::fate::Latency;
+
+impl Plan {
+    /// The plan of a seed: the same one each time.
+    pub(crate) fn generate(seed: u64) -> Self {
+        const LATENCIES: [Latency; 4] =
+            [Latency::None, Latency::None, Latency::Some, Latency::Much];
+        let mut rng = StdRng::seed_from_u64(seed);
+        let replicas = rng.random_range(1..=3);
+        let latency = *LATENCIES.choose(&mut rng).expect("some");
+        let one_place = rng.random();
+        let cached = rng.random();
+        let narrow = rng.random_ratio(1, 3);
+        let sessions = *[1, 1, 1, 2, 2, 3, 4].choose(&mut rng).expect("some");
+        let stories: Vec<Story> = (0..sessions).map(|_| story(&mut rng, sessions)).collect();
+        let most = *[0, 1, 2, 4, 7].choose(&mut rng).expect("some");
+        let faults = (0..most).map(|_| {
+            let after = *[0, 30, 300, 3_000, 12_000].choose(&mut rng).expect("some");
+            let after = rng.random_range(0..=after);
+            (after, fault(&mut rng, replicas, sessions))
+        });
+        let faults = faults.collect();
+        Self {
+            seed,
+            replicas,
+            one_place,
+            latency,
+            cached,
+            narrow,
+            stories,
+            faults,
+        }
+    }
+}
+
+fn story(rng: &mut StdRng, sessions: usize) -> Story {
+    let replies = (0..rng.random_range(0..7)).map(|_| random_reply(rng));
+    let replies = replies.collect();
+    let initial = match rng.random_ratio(1, 6) {
+        true => rng.random_range(1..4),
+        false => 0,
+    };
+    let budget = rng.random_ratio(1, 4).then(|| rng.random_range(1..6));
+    let mut steps = Vec::new();
+    if initial == 0 {
+        steps.push(Step::Send(vec![Input::Message]));
+    }
+    for _ in 0..rng.random_range(1..=(16 / sessions).max(6)) {
+        if rng.random_ratio(1, 2) {
+            steps.push(Step::Await(until(rng)));
+        }
+        steps.push(match budget {
+            Some(_) if rng.random_ratio(1, 5) => budgeting(rng),
+            _ => step(rng),
+        });
+    }
+    if rng.random_ratio(1, 12) {
+        steps.push(Step::Await(Until::Rest));
+        steps.push(match rng.random() {
+            true => Step::Archive,
+            false => Step::Delete,
+        });
+        steps.push(Step::Send(vec![Input::Message]));
+    }
+    Story {
+        initial,
+        budget,
+        replies,
+        steps,
+    }
+}
+
+fn step(rng: &mut StdRng) -> Step {
+    match rng.random_range(0..40) {
+        0..20 => Step::Send(inputs(rng)),
+        20..23 => Step::SendBoth(inputs(rng), inputs(rng)),
+        23 => Step::Rename,
+        24..26 => Step::ChangeTools,
+        26 => Step::Archive,
+        27 => Step::Delete,
+        28..31 => Step::Reconnect,
+        31..33 => Step::List,
+        33..36 => Step::Wait(*[1, 20, 400, 5_000, 20_000].choose(rng).expect("some")),
+        _ => Step::LetGo,
+    }
+}
+
+fn budgeting(rng: &mut StdRng) -> Step {
+    match rng.random_range(0..5) {
+        0 => Step::RemoveBudget,
+        _ => Step::SetBudget(rng.random_range(1..12)),
+    }
+}
+
+/// What goes in one request: a message of the operator stands last (runtime SE-8).
+fn inputs(rng: &mut StdRng) -> Vec<Input> {
+    let mut inputs: Vec<Input> = (0..rng.random_range(1..4)).map(|_| input(rng)).collect();
+    if rng.random_ratio(1, 6) {
+        if rng.random_ratio(1, 3) {
+            inputs.clear();
+        }
+        inputs.push(Input::System);
+    }
+    inputs
+}
+
+fn input(rng: &mut StdRng) -> Input {
+    match rng.random_range(0..20) {
+        0..7 => Input::Message,
+        7..9 => Input::Interrupt,
+        9..16 => Input::Answer(Target::Open),
+        16..18 => Input::Answer(Target::Answered),
+        18 => Input::Answer(Target::NotAsked),
+        _ => Input::Answer(Target::Unknown),
+    }
+}
+
+fn until(rng: &mut StdRng) -> Until {
+    match rng.random_range(0..8) {
+        0..3 => Until::Events(rng.random_range(1..9)),
+        3..5 => Until::OpenCall,
+        5 => Until::Asked,
+        _ => Until::Rest,
+    }
+}
+
+fn fault(rng: &mut StdRng, replicas: usize, sessions: usize) -> Fault {
+    let server = rng.random_range(0..replicas);
+    let millis = |rng: &mut StdRng| *[50, 700, 4_000, 9_000, 14_000].choose(rng).expect("some");
+    match rng.random_range(0..30) {
+        0..3 => Fault::Dies(server),
+        3..13 => {
+            let most = *[3, 20, 120].choose(rng).expect("some");
+            Fault::DiesAt(server, rng.random_range(1..=most), rng.random())
+        }
+        13..15 => Fault::Stops(server),
+        15..19 => Fault::Sleeps(server, millis(rng)),
+        19..22 => Fault::Storms(
+            server,
+            *[10, 50, 100].choose(rng).expect("some"),
+            millis(rng),
+        ),
+        22..24 => Fault::Jumps(
+            server,
+            *[-4_000, -70, -3, 3, 70, 4_000].choose(rng).expect("some"),
+        ),
+        24..26 => Fault::Parted(server, millis(rng)),
+        26..28 => Fault::ModelDown(millis(rng)),
+        _ => Fault::SandboxLost(rng.random_range(0..sessions)),
+    }
+}
