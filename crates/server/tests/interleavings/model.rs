@@ -33,8 +33,8 @@ pub(crate) struct Script {
     pub(crate) stuck: watch::Sender<usize>,
     /// Requests in hand.
     pub(crate) asked: watch::Sender<usize>,
-    /// The session, for tools that lose its sandbox.
-    pub(crate) session: Mutex<String>,
+    /// The session, for tools that lose its sandbox: its first call may come before the client has been told its id.
+    session: watch::Sender<Option<String>>,
 }
 
 impl Script {
@@ -48,13 +48,21 @@ impl Script {
             calm: watch::Sender::new(false),
             stuck: watch::Sender::new(0),
             asked: watch::Sender::new(0),
-            session: Mutex::default(),
+            session: watch::Sender::new(None),
         })
     }
 
     /// Says which session it is.
     pub(crate) fn belongs_to(&self, session: &str) {
-        session.clone_into(&mut lock(&self.session));
+        self.session.send_replace(Some(session.to_owned()));
+    }
+
+    /// The session, once it is known.
+    pub(crate) async fn session(&self) -> String {
+        let mut session = self.session.subscribe();
+        // The sender lives in `self`.
+        let known = session.wait_for(Option::is_some).await;
+        known.expect("a sender").clone().unwrap_or_default()
     }
 
     /// Lets go of what is stuck now.

@@ -351,8 +351,14 @@ impl<'a> Machine<'a> {
             "there is no budget (BU-4)",
         )?;
         must(self.span.is_none(), "inside of a request (SQ-3)")?;
+        // An interrupt ends what waits for the client, or for the brain since the cap was raised (IN-6, BU-9).
+        let waits = match &*self.reason {
+            "requires_action" => true,
+            "budget_reached" => reason == "end_turn",
+            _ => false,
+        };
         must(
-            self.status != Status::Idle || self.reason == "requires_action",
+            self.status != Status::Idle || waits,
             "it is idle already (LC-2)",
         )?;
         let mut open: Vec<(&str, &Call)> = Vec::new();
