@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::db::{Scope, Tx, values};
 use crate::error::Error;
+use crate::failpoint::failpoint;
 use crate::reserve::Purpose;
 use crate::store::Inner;
 
@@ -76,6 +77,7 @@ async fn purge_piece(inner: &Inner) -> Result<bool, Error> {
                         tx.run(sql, values![session.as_str()]).await?;
                     }
                 }
+                failpoint!("store::session::purged");
                 Ok(true)
             })
         })

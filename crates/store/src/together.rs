@@ -139,6 +139,7 @@ async fn write_at_once(
         return Ok(done);
     }
     let mut moved = tx.many(ALL_AT_ONCE, &rows, &entry_rows).await?;
+    failpoint!("store::lease::at_once");
     if again && moved.len() < rows.len() {
         let firsts = (0_i64..).zip(group).filter_map(|(place, append)| {
             let first = append.believed()?.entries.first()?;

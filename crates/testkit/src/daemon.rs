@@ -239,12 +239,33 @@ impl Daemon {
         running.wait().await
     }
 
+    /// How it ended, if it does so by itself within this time; else it goes on.
+    pub async fn ended_within(&mut self, time: Duration) -> Option<ExitStatus> {
+        let running = self.running.as_mut().expect("the server is running");
+        let status = tokio::time::timeout(time, running.exited()).await.ok()?;
+        self.running = None;
+        Some(status)
+    }
+
     /// Starts it again on the same data, as before but for the environment variables given here
     /// (`None` removes one). The port is a new one.
     ///
     /// # Panics
     /// When it is still running, or as [`Builder::start`] does.
     pub async fn restart(&mut self, env: &[(&str, Option<&str>)]) {
+        if let Err(failed) = self.try_restart(env).await {
+            panic!("{failed}");
+        }
+    }
+
+    /// As [`Daemon::restart`], for stories of servers that do not come up.
+    ///
+    /// # Errors
+    /// When it ends before it is ready; it can be started again.
+    ///
+    /// # Panics
+    /// When it is still running, or neither happens within [`PATIENCE`](crate::gate::PATIENCE).
+    pub async fn try_restart(&mut self, env: &[(&str, Option<&str>)]) -> Result<(), Failed> {
         assert!(self.running.is_none(), "the server is still running");
         for (name, value) in env {
             match value {
@@ -252,8 +273,8 @@ impl Daemon {
                 None => self.builder.env.remove(*name),
             };
         }
-        let launched = self.builder.launch(&self.data_dir).await;
-        self.running = Some(launched.unwrap_or_else(|failed| panic!("{failed}")));
+        self.running = Some(self.builder.launch(&self.data_dir).await?);
+        Ok(())
     }
 
     fn running(&self) -> &Running {

@@ -40,6 +40,8 @@ pub struct RestoreArgs {
 /// # Errors
 /// When no backup could be made; then there is no file.
 pub async fn backup(args: BackupArgs) -> anyhow::Result<ExitCode> {
+    #[cfg(feature = "failpoints")]
+    let _armed = crate::failpoint::arm()?;
     let config = Config::load(args.flags)?;
     sqlite_only(
         &config.database,

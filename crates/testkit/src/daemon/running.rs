@@ -102,6 +102,11 @@ impl Running {
         status.expect("a child can be waited for")
     }
 
+    /// Waits until it ends by itself.
+    pub(super) async fn exited(&mut self) -> ExitStatus {
+        self.child.wait().await.expect("a child can be waited for")
+    }
+
     pub(super) fn kill_now(mut self) {
         self.signal(Signal::KILL);
         let until = Instant::now() + PATIENCE;

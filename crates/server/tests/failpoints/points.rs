@@ -1,0 +1,177 @@
+//! The list of all failpoints, and what a client does so that a server comes there.
+
+/// What brings a server to a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    /// It is started for the first time.
+    FirstStart,
+    /// A turn with a retry, a command, a call that asks and a call of the client.
+    Turn,
+    /// A command is interrupted.
+    InterruptCommand,
+    /// A request to the model is interrupted.
+    InterruptModel,
+    /// A conversation is too long for the model.
+    Summary,
+    /// A request that the model refuses.
+    Refused,
+    /// Agents, environments, keys and sessions are made, changed and deleted.
+    Resources,
+    /// A session with a long log is deleted.
+    LongLog,
+    /// It is told to stop while a command runs.
+    Stop,
+    /// It takes over a session that another server left at work.
+    Takeover,
+    /// A copy is made beside it.
+    Backup,
+}
+
+/// A failpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Point {
+    /// As the source names it.
+    pub(crate) name: &'static str,
+    /// What brings a server there.
+    pub(crate) deed: Deed,
+    /// Where it dies: when it comes there for the n-th time.
+    pub(crate) nth: &'static [u32],
+    /// The databases on which it is passed, and swept.
+    pub(crate) on: On,
+}
+
+/// Databases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum On {
+    /// SQLite; PostgreSQL passes it in the same way.
+    Sqlite,
+    /// PostgreSQL alone.
+    Postgres,
+    /// Both, and what happens there differs.
+    Both,
+}
+
+use Deed::{
+    Backup, FirstStart, InterruptCommand, InterruptModel, LongLog, Refused, Resources, Stop,
+    Summary, Takeover, Turn,
+};
+
+const fn at(name: &'static str, deed: Deed, nth: &'static [u32], on: On) -> Point {
+    Point {
+        name,
+        deed,
+        nth,
+        on,
+    }
+}
+
+/// All of them. `main.rs` holds the list against the source.
+pub(crate) const POINTS: &[Point] = &[
+    at("brain::begun", Turn, &[1], On::Sqlite),
+    at("brain::span_start", Turn, &[1, 2], On::Sqlite),
+    at("brain::span_started", Turn, &[1, 2], On::Sqlite),
+    at("brain::failed", Turn, &[1], On::Sqlite),
+    at("brain::rescheduled", Turn, &[1], On::Sqlite),
+    at("brain::resume", Turn, &[1, 2], On::Sqlite),
+    at("brain::answer", Turn, &[1, 2], On::Sqlite),
+    at("brain::answered", Turn, &[1], On::Sqlite),
+    at("brain::claimed", Turn, &[1, 2], On::Sqlite),
+    at("brain::provision", Turn, &[1], On::Sqlite),
+    at("brain::intent", Turn, &[1], On::Sqlite),
+    at("brain::intended", Turn, &[1], On::Sqlite),
+    at("brain::result", Turn, &[1, 2], On::Sqlite),
+    at("brain::resulted", Turn, &[1, 2], On::Sqlite),
+    at("brain::rest", Turn, &[1], On::Sqlite),
+    at("brain::rested", Turn, &[1, 2], On::Sqlite),
+    at("brain::interrupt", InterruptCommand, &[1], On::Sqlite),
+    at("brain::cut_off", InterruptModel, &[1], On::Sqlite),
+    at("brain::compact", Summary, &[1], On::Sqlite),
+    at("brain::overflowed", Summary, &[1], On::Sqlite),
+    at("brain::summary", Summary, &[1], On::Sqlite),
+    at("brain::summarised", Summary, &[1], On::Sqlite),
+    at("brain::give_up", Refused, &[1], On::Sqlite),
+    at("hands::after_folders", Turn, &[1], On::Sqlite),
+    at("hands::before_record", Turn, &[1], On::Sqlite),
+    at("hands::after_record", Turn, &[1], On::Sqlite),
+    at("hands::after_spawn", Turn, &[1], On::Sqlite),
+    at("hands::after_attach", Turn, &[1], On::Sqlite),
+    at("hands::before_end", Resources, &[1], On::Sqlite),
+    at("hands::after_discard", Resources, &[1], On::Sqlite),
+    at("server::session_stored", Turn, &[1], On::Sqlite),
+    at("server::events_stored", Turn, &[1, 2], On::Sqlite),
+    at("server::session_updated", Resources, &[1], On::Sqlite),
+    at("server::session_archived", Resources, &[1], On::Sqlite),
+    at("server::session_deleted", Resources, &[1], On::Sqlite),
+    at("server::file_synced", FirstStart, &[1, 2], On::Sqlite),
+    at("server::first_key_written", FirstStart, &[1], On::Sqlite),
+    at("server::first_key_stored", FirstStart, &[1], On::Sqlite),
+    at("server::address_written", FirstStart, &[1], On::Sqlite),
+    at("store::migrate::before", FirstStart, &[1], On::Both),
+    at("store::migrate::after", FirstStart, &[1], On::Both),
+    at("store::agent::bumped", Resources, &[1], On::Sqlite),
+    at("store::environment::updated", Resources, &[1], On::Sqlite),
+    at("store::environment::deleted", Resources, &[1], On::Sqlite),
+    at("store::key::inserted", Resources, &[1], On::Sqlite),
+    at("store::key::revoked", Resources, &[1], On::Sqlite),
+    at("store::session::created", Turn, &[1], On::Both),
+    at("store::session::granted", Turn, &[1, 2], On::Both),
+    at("store::session::deleted", Resources, &[1], On::Both),
+    at("store::session::purged", LongLog, &[1], On::Sqlite),
+    at("store::log::inserted", Turn, &[1, 4, 8], On::Both),
+    at("store::lease::guarded", Turn, &[1, 3], On::Both),
+    at("store::lease::claimed", Takeover, &[1], On::Both),
+    at("store::lease::rested", Turn, &[1, 2], On::Sqlite),
+    at("store::lease::at_once", Turn, &[1, 4], On::Postgres),
+    at("store::lease::released", Stop, &[1], On::Both),
+    at("store::lease::renewed", Turn, &[1], On::Postgres),
+    at("store::group::before_begin", Turn, &[6, 11], On::Sqlite),
+    at("store::group::after_job", Turn, &[7, 12], On::Sqlite),
+    at("store::group::before_commit", Turn, &[8, 13], On::Sqlite),
+    at("store::group::after_commit", Turn, &[6, 11], On::Sqlite),
+    at("store::group::before_publish", Turn, &[7, 12], On::Sqlite),
+    at(
+        "store::group::before_acknowledge",
+        Turn,
+        &[8, 13],
+        On::Sqlite,
+    ),
+    at(
+        "store::transaction::before_begin",
+        Turn,
+        &[8, 14],
+        On::Postgres,
+    ),
+    at(
+        "store::transaction::after_job",
+        Turn,
+        &[7, 12],
+        On::Postgres,
+    ),
+    at(
+        "store::transaction::before_commit",
+        Turn,
+        &[6, 11],
+        On::Postgres,
+    ),
+    at(
+        "store::transaction::after_commit",
+        Turn,
+        &[7, 12],
+        On::Postgres,
+    ),
+    at(
+        "store::transaction::before_publish",
+        Turn,
+        &[8, 13],
+        On::Postgres,
+    ),
+    at(
+        "store::transaction::before_acknowledge",
+        Turn,
+        &[7, 11],
+        On::Postgres,
+    ),
+    at("store::backup::copied", Backup, &[1], On::Sqlite),
+    at("store::backup::before_rename", Backup, &[1], On::Sqlite),
+    at("store::backup::after_rename", Backup, &[1], On::Sqlite),
+];
