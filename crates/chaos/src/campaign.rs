@@ -114,7 +114,8 @@ pub(crate) async fn run(flags: Flags) -> Result<ExitCode> {
                 "chaos: after {} kills something does not hold",
                 report.kills()
             );
-            println!("chaos: data: {}", kept.display());
+            println!("chaos: folder: {}", kept.display());
+            println!("chaos: data: {}", outcome.data.unwrap_or_default());
             println!(
                 "chaos: MANYHANDS_CHAOS_SEED={}, round {} on {}",
                 report.seed,

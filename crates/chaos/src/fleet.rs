@@ -179,6 +179,22 @@ impl Fleet {
         }
     }
 
+    /// Writes a database that would go with its cluster beside the data directory, for whoever looks for the cause.
+    /// Says what to look at.
+    pub(crate) async fn keep(&self) -> String {
+        let Some(url) = &self.url else {
+            return self.data.display().to_string();
+        };
+        let path = self.data.with_file_name("database.sql");
+        let mut dump = Command::new("pg_dump");
+        dump.arg("--file").arg(&path).arg(url).kill_on_drop(true);
+        match dump.output().await {
+            Ok(done) if done.status.success() => path.display().to_string(),
+            Ok(done) => format!("lost: {}", String::from_utf8_lossy(&done.stderr).trim()),
+            Err(error) => format!("lost: pg_dump: {error}"),
+        }
+    }
+
     /// Stops all servers in good order and reads the whole store for damage.
     pub(crate) async fn verify(&self) -> Result<()> {
         for server in &self.servers {

@@ -38,6 +38,8 @@ pub(crate) struct Order {
 pub(crate) struct Outcome {
     pub(crate) counts: Counts,
     pub(crate) violation: Option<Violation>,
+    /// After a violation: where the sessions are.
+    pub(crate) data: Option<String>,
     pub(crate) took: Duration,
 }
 
@@ -71,9 +73,15 @@ pub(crate) async fn play(order: Order, program: &Path, folder: &Path) -> Result<
         "ledger lines",
         world.ledger.lines().values().map(|n| u64::from(*n)).sum(),
     );
+    let violation = world.violation();
+    let data = match violation {
+        Some(_) => Some(world.fleet.keep().await),
+        None => None,
+    };
     Ok(Outcome {
         counts,
-        violation: world.violation(),
+        violation,
+        data,
         took: began.elapsed(),
     })
 }
