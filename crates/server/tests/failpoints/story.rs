@@ -297,9 +297,8 @@ async fn listen(place: &Place, session: &str) -> Result<EventStream, Gone> {
 
 /// Waits for an event; a stream that ends is taken up again, if the server lives.
 async fn wait(stream: &mut EventStream, place: &Place, session: &str) -> Result<(), Gone> {
-    match tokio::time::timeout(LOOK, stream.next()).await {
-        Ok(None) => *stream = listen(place, session).await?,
-        Ok(Some(_)) | Err(_) => {}
+    if let Ok(None) = tokio::time::timeout(LOOK, stream.next()).await {
+        *stream = listen(place, session).await?;
     }
     Ok(())
 }
