@@ -114,16 +114,7 @@ impl Life {
     /// Whether the stream's last word is that nothing happens before somebody acts.
     fn rests(&self) -> bool {
         let frames = lock(&self.frames);
-        let mut told = frames.iter().rev().map(|frame| &frame.data);
-        let status = told.find(|data| {
-            let kind = data["type"].as_str().unwrap_or_default();
-            kind.starts_with("session.status_")
-        });
-        // A session to which nothing was said has no status yet.
-        status.is_none_or(|data| {
-            data["type"] == "session.status_idle"
-                && data["stop_reason"]["type"] != "requires_action"
-        })
+        at_rest(frames.iter().rev().map(|frame| &frame.data))
     }
 
     /// After a recovery: what was acknowledged before it is there, and what was listed goes on.
@@ -150,6 +141,18 @@ impl Life {
         }
         Ok(())
     }
+}
+
+/// Whether the last status, of events from the last to the first, is that nothing happens before somebody acts.
+fn at_rest<'a>(mut events: impl Iterator<Item = &'a Value>) -> bool {
+    let status = events.find(|event| {
+        let kind = event["type"].as_str().unwrap_or_default();
+        kind.starts_with("session.status_")
+    });
+    // A session to which nothing was said has no status yet.
+    status.is_none_or(|event| {
+        event["type"] == "session.status_idle" && event["stop_reason"]["type"] != "requires_action"
+    })
 }
 
 /// What this event says about what comes next; `None` when it says nothing.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Asked, Life};
+use super::{Asked, Life, at_rest};
 use crate::check::{self, Sent, Story, Violation};
 use crate::plan::{self, Plan};
 use crate::tail;
@@ -254,7 +254,9 @@ impl Life {
         }
         self.look(world).await?;
         let listed = lock(&self.listed);
-        Ok(listed.iter().all(|event| !event["processed_at"].is_null()))
+        let done = |event: &Value| !event["processed_at"].is_null();
+        // The row's status does not say whether a call waits for the client, and the stream may not have told it yet.
+        Ok(listed.iter().all(done) && at_rest(listed.iter().rev()))
     }
 
     /// Checks the session at rest, once its stream has told all of it, and returns its events.
