@@ -9,7 +9,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
-use futures::FutureExt;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Version};
 use hyper::body::Incoming;
@@ -84,11 +83,9 @@ pub(crate) async fn accept(
             }
         }
     }
-    // Clients that were connected by the kernel meanwhile have perhaps sent something already.
-    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+    for stream in waiting(listener) {
         serve(stream);
     }
-    drop(listener);
     connections.close();
     if tokio::time::timeout(patience.grace, connections.wait())
         .await
@@ -97,6 +94,29 @@ pub(crate) async fn accept(
         ends.cut.cancel();
         connections.wait().await;
     }
+}
+
+/// Closes the port, and gives the connections that the kernel has made and nobody has taken: their clients may have sent
+/// something already. The kernel is asked itself, for the runtime may not have heard of them yet.
+fn waiting(listener: TcpListener) -> Vec<TcpStream> {
+    let mut streams = Vec::new();
+    let take = listener.into_std().and_then(|listener| {
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(true)?;
+                    streams.push(TcpStream::from_std(stream)?);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    });
+    if let Err(error) = take {
+        tracing::warn!(%error, "connections that waited at the end could not be accepted");
+    }
+    streams
 }
 
 /// What ends connections, one after the other.

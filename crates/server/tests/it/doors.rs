@@ -249,7 +249,7 @@ async fn ops_1_health_readiness_and_figures_are_open(app: &TestApp) {
     let ready = stranger.get("/readyz").await.ok();
     assert_eq!(
         ready,
-        json!({"status": "ready", "checks": {"store": "ok", "key": "ok", "sandbox": "ok"}})
+        json!({"status": "ready", "role": "all", "checks": {"store": "ok", "key": "ok", "sandbox": "ok"}})
     );
     app.client.get("/v1/agents").await.ok();
     let figures = stranger.get("/metrics").await;

@@ -99,7 +99,10 @@ async fn servers_of_one_data_directory_leave_each_others_files_alone() {
     let file = std::fs::read_to_string(dir.path().join("api-key")).expect("a file");
     assert_eq!(file.trim(), key.expose_secret());
     for server in [&first, &second] {
-        client(server, key.expose_secret()).get("/v1/agents").await.ok();
+        client(server, key.expose_secret())
+            .get("/v1/agents")
+            .await
+            .ok();
     }
     let address = |path: &Path| std::fs::read_to_string(path.join("address"));
     let (named, other) = match address(dir.path()).expect("a file").trim() {
@@ -118,11 +121,17 @@ async fn ops_1_a_server_on_its_way_out_is_not_ready_and_serves() {
     app.client.get("/readyz").await.ok();
     app.server.drain();
     let ready = app.client.get("/readyz").await;
-    assert_eq!((ready.status, &ready.json()["status"]), (503, &json!("stopping")));
+    assert_eq!(
+        (ready.status, &ready.json()["status"]),
+        (503, &json!("stopping"))
+    );
     app.model.push(Reply::text("Still here."));
     let session = app.session().await;
     app.turn(&session, "hello").await;
     let agents = app.client.get("/v1/agents").await;
-    assert_eq!((agents.status, agents.header("connection")), (200, Some("close")));
+    assert_eq!(
+        (agents.status, agents.header("connection")),
+        (200, Some("close"))
+    );
     app.end().await;
 }
