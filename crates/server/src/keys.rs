@@ -53,7 +53,8 @@ pub(crate) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("api-key")
 }
 
-/// Makes the first key when the workspace has none (architecture "Keys"): the key, to be shown once.
+/// Makes the first key when the workspace has none (architecture "Keys"): the key, to be shown once. Of several servers that
+/// start at once one makes it.
 ///
 /// The file is written first: a crash in between leaves a file whose key opens nothing, and the next start makes another.
 pub(crate) async fn ensure_first(
@@ -62,6 +63,11 @@ pub(crate) async fn ensure_first(
     data_dir: &Path,
     now: Timestamp,
 ) -> anyhow::Result<Option<SecretString>> {
+    if !store.list_keys(workspace).await?.is_empty() {
+        return Ok(None);
+    }
+    let _turn = turn(data_dir).await?;
+    // Another server of this directory may have made it meanwhile, and its file must stay.
     if !store.list_keys(workspace).await?.is_empty() {
         return Ok(None);
     }
@@ -74,9 +80,21 @@ pub(crate) async fn ensure_first(
         )
     })?;
     failpoint!("server::first_key_written");
-    store.insert_key(&record, &hash).await?;
+    let first = store.insert_first_key(&record, &hash).await?;
     failpoint!("server::first_key_stored");
+    if !first {
+        // A server with another data directory was faster: the key is in its file.
+        fs::remove_file(&path)?;
+        return Ok(None);
+    }
     Ok(Some(key))
+}
+
+/// Waits until no other server makes the first key in this directory.
+async fn turn(data_dir: &Path) -> io::Result<fs::File> {
+    let directory = fs::File::open(data_dir)?;
+    let locked = tokio::task::spawn_blocking(move || directory.lock().map(|()| directory));
+    locked.await.map_err(io::Error::other)?
 }
 
 /// Writes a file that only its owner can read, whole or not at all.
@@ -136,5 +154,51 @@ mod tests {
         assert!(!is_exposed(dir.path()).expect("a file"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("set");
         assert!(is_exposed(dir.path()).expect("a file"));
+    }
+
+    /// The first key, as so many servers make it that start at once in one of two directories.
+    async fn made_together(database: &manyhands_testkit::postgres::Database, dirs: &[&Path]) {
+        let starts = dirs.iter().map(|dir| async {
+            let clock = std::sync::Arc::new(manyhands_protocol::time::SystemClock);
+            let database = manyhands_store::Database::Postgres {
+                url: database.url().into(),
+            };
+            let config = manyhands_store::Config::new(database, clock);
+            let store = Store::open(config).await.expect("a store");
+            let workspace = store.default_workspace().await.expect("a workspace");
+            let now = Timestamp::from_micros(0);
+            let made = ensure_first(&store, &workspace, dir, now).await;
+            (store, workspace, made.expect("a key or none"))
+        });
+        let started = futures::future::join_all(starts).await;
+        let keys: Vec<&SecretString> = started.iter().flat_map(|(_, _, key)| key).collect();
+        assert_eq!(keys.len(), 1, "one of them is shown");
+        let (store, workspace, _) = &started[0];
+        let stored = store.list_keys(workspace).await.expect("the keys");
+        assert_eq!(stored.len(), 1, "one of them is kept");
+        let known = store.key_by_hash(&hash(keys[0].expose_secret())).await;
+        assert_eq!(known.expect("a look").as_ref(), Some(&stored[0]));
+        let files: std::collections::HashSet<&Path> = dirs
+            .iter()
+            .filter(|dir| path(dir).exists())
+            .copied()
+            .collect();
+        let [file] = files.into_iter().collect::<Vec<_>>()[..] else {
+            panic!("one of them is written");
+        };
+        let written = read(file).expect("the file");
+        assert_eq!(written.expose_secret(), keys[0].expose_secret());
+    }
+
+    /// architecture "Keys"
+    #[tokio::test(flavor = "multi_thread")]
+    async fn servers_that_start_at_once_make_one_first_key() {
+        use manyhands_testkit::postgres::Database;
+        let (one, two) = (tempfile::tempdir(), tempfile::tempdir());
+        let (one, two) = (one.expect("a directory"), two.expect("a directory"));
+        let (one, two) = (one.path(), two.path());
+        made_together(&Database::create().await, &[one, one, one]).await;
+        fs::remove_file(path(one)).expect("removed");
+        made_together(&Database::create().await, &[one, two, one, two]).await;
     }
 }

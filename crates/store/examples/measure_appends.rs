@@ -14,6 +14,7 @@ use manyhands_store::{Append, Change, Config, Database, Lease, NewEntry, NewSess
 
 const SESSIONS: usize = 64;
 const ALONE: usize = 2_000;
+const TURN: usize = 50;
 const SPAN: Duration = Duration::from_secs(5);
 
 #[tokio::main]
@@ -29,12 +30,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             directory: directory.clone(),
         },
     };
-    let store = Store::open(Config {
-        database,
-        clock: Arc::new(SystemClock),
-        replica: Default::default(),
-    })
-    .await?;
+    let config = Config::new(database, Arc::new(SystemClock));
+    let store = Store::open(config.clone()).await?;
     let workspace = store.default_workspace().await?;
     let agent: Agent = serde_json::from_value(serde_json::json!({
         "id": "agent_measure", "type": "agent", "version": 1, "name": "m", "description": null, "system": null,
@@ -86,6 +83,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         alone.push(began.elapsed());
     }
     report("append alone", &mut alone);
+    if matches!(config.database, Database::Postgres { .. }) {
+        elsewhere(config, &store, &leases[0]).await?;
+    }
 
     let began = Instant::now();
     let tasks: Vec<_> = leases
@@ -104,6 +104,45 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if directory.exists() {
         std::fs::remove_dir_all(directory)?;
     }
+    Ok(())
+}
+
+/// What a listener on another instance costs an append, in turns with none; and how long it takes until it hears.
+async fn elsewhere(
+    config: Config,
+    store: &Store,
+    lease: &Lease,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let other = Store::open(config).await?;
+    let [mut unheard, mut heard, mut delays] = [const { Vec::new() }; 3];
+    for _ in 0..ALONE / TURN {
+        for _ in 0..TURN {
+            let began = Instant::now();
+            store.append(lease, append()).await?;
+            unheard.push(began.elapsed());
+        }
+        let mut tail = other.subscribe(&lease.session);
+        let read = store.leased_session(lease).await?.ok_or("it is gone")?;
+        tail.has_read(read.last_position);
+        while !store.has_listeners(&lease.session) {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..TURN {
+            let began = Instant::now();
+            store.append(lease, append()).await?;
+            heard.push(began.elapsed());
+            tail.recv().await.ok_or("it ended")?;
+            delays.push(began.elapsed());
+        }
+        drop(tail);
+        while store.has_listeners(&lease.session) {
+            tokio::task::yield_now().await;
+        }
+    }
+    report("append beside another instance", &mut unheard);
+    report("append with a listener there", &mut heard);
+    report("until that listener hears it", &mut delays);
+    other.close().await;
     Ok(())
 }
 

@@ -199,14 +199,15 @@ impl Store {
             };
             let task = tokio::spawn(teller.run(Arc::clone(&store.inner.closing)));
             *lock(&store.inner.teller) = Some(task);
-            if tokio::time::timeout(HEARING, store.inner.hears.notified())
+        }
+        if inner.services.peers.are_there()
+            && tokio::time::timeout(HEARING, inner.hears.notified())
                 .await
                 .is_err()
-            {
-                tracing::warn!(
-                    "other instances are not heard yet; their sessions and streams wait for timers"
-                );
-            }
+        {
+            tracing::warn!(
+                "other instances are not heard yet; their sessions and streams wait for timers"
+            );
         }
         inner.keep(purge_while_open(Arc::downgrade(inner)));
         Ok(store)

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use manyhands_protocol::error::ErrorBody;
 use manyhands_protocol::id::ApiKeyId;
 use manyhands_protocol::time::{SharedClock, SystemClock};
-use manyhands_store::{Error, Store};
+use manyhands_store::{Error, Replica, Role, Store};
 use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
@@ -110,6 +110,10 @@ impl Keeper {
         let opened = Store::open(manyhands_store::Config {
             database: config.database.clone(),
             clock: Arc::clone(&clock),
+            replica: Replica {
+                role: Role::Api,
+                ..Replica::default()
+            },
         })
         .await;
         match opened {

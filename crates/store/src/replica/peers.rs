@@ -213,7 +213,8 @@ impl Peers {
         });
     }
 
-    fn are_there(&self) -> bool {
+    /// Whether there may be others.
+    pub(crate) fn are_there(&self) -> bool {
         !matches!(self.outbox, Outbox::Nobody)
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Channel {
 struct State {
     ring: Ring<TailItem>,
     order: Order,
+    /// The position of the last published entry that a brain wrote.
+    spoken: i64,
     /// Made when there is a preview from another instance.
     remote: Option<Box<Remote>>,
 }
@@ -33,6 +35,7 @@ impl Default for Channel {
             state: Mutex::new(State {
                 ring: Ring::new(BACKLOG),
                 order: Order::default(),
+                spoken: 0,
                 remote: None,
             }),
             grew: Notify::new(),
@@ -75,19 +78,19 @@ impl Channel {
         let State {
             ring,
             order,
+            spoken,
             remote,
         } = &mut *state;
         let entries: Arc<[Entry]> = match from {
             0 => entries.into(),
             from => entries[from..].into(),
         };
-        let waited = remote.as_mut().map(|remote| {
-            let spoken = entries.iter().rev().find(|entry| entry.epoch > 0);
-            remote.published(
-                order.last().unwrap_or(0),
-                spoken.map(|entry| entry.position),
-            )
-        });
+        let said = entries.iter().rev().find(|entry| entry.epoch > 0);
+        let said = said.map(|entry| entry.position);
+        *spoken = said.unwrap_or(*spoken);
+        let waited = remote
+            .as_mut()
+            .map(|remote| remote.published(order.last().unwrap_or(0), said));
         ring.push(TailItem::Entries(entries));
         for preview in waited.into_iter().flatten() {
             ring.push(TailItem::Preview(Arc::new(preview)));
@@ -105,7 +108,10 @@ impl Channel {
     pub(super) fn show_remote(&self, numbered: Numbered) {
         let mut state = self.state();
         let published = state.order.last();
-        let remote = state.remote.get_or_insert_default();
+        let spoken = state.spoken;
+        let remote = state
+            .remote
+            .get_or_insert_with(|| Box::new(Remote::new(spoken)));
         if let Some(preview) = remote.hear(published, numbered) {
             state.ring.push(TailItem::Preview(Arc::new(preview)));
             self.grew.notify_waiters();

@@ -24,7 +24,6 @@ pub(crate) struct Numbered {
 const WAITING: usize = 256;
 
 /// The previews of one session, as a listener's instance keeps them.
-#[derive(Default)]
 pub(super) struct Remote {
     /// Events that may go on, and the number that each needs next.
     open: HashMap<EventId, u32>,
@@ -35,6 +34,15 @@ pub(super) struct Remote {
 }
 
 impl Remote {
+    /// For a channel whose last published entry of a brain is at this position.
+    pub(super) fn new(spoken: i64) -> Self {
+        Self {
+            open: HashMap::new(),
+            waiting: VecDeque::new(),
+            spoken,
+        }
+    }
+
     /// Takes a preview; gives it back when it is to be shown now. `published`: all entries up to here are.
     pub(super) fn hear(&mut self, published: Option<i64>, heard: Numbered) -> Option<Preview> {
         if heard.after < self.spoken {
@@ -132,8 +140,7 @@ mod tests {
     /// The numbers that are shown of those that come, all behind a published entry.
     #[track_caller]
     fn check(come: &[u32], shown: &[u32]) {
-        let mut remote = Remote::default();
-        remote.published(5, Some(5));
+        let mut remote = Remote::new(5);
         let found: Vec<u32> = come
             .iter()
             .filter(|&&number| remote.hear(Some(5), numbered(5, "a", number)).is_some())
@@ -153,8 +160,7 @@ mod tests {
 
     #[test]
     fn st_10_a_preview_is_not_shown_behind_what_the_brain_wrote_after_it() {
-        let mut remote = Remote::default();
-        remote.published(5, Some(5));
+        let mut remote = Remote::new(5);
         assert!(remote.hear(Some(5), numbered(5, "a", 0)).is_some());
         assert_eq!(
             remote.published(6, None),
@@ -163,6 +169,8 @@ mod tests {
         );
         assert!(remote.hear(Some(6), numbered(5, "a", 1)).is_some());
         remote.published(7, Some(7));
+        let unseen = Remote::new(7).hear(Some(7), numbered(5, "a", 0));
+        assert_eq!(unseen, None, "also when it is the first that comes");
         for late in [numbered(5, "a", 2), numbered(5, "b", 0)] {
             assert_eq!(remote.hear(Some(7), late), None);
         }
@@ -172,7 +180,7 @@ mod tests {
 
     #[test]
     fn sq_4_a_preview_waits_for_the_entry_it_stands_behind() {
-        let mut remote = Remote::default();
+        let mut remote = Remote::new(0);
         for number in 0..3 {
             assert_eq!(remote.hear(Some(4), numbered(6, "a", number)), None);
         }

@@ -133,10 +133,15 @@ async fn stream_1_the_listeners_of_an_instance_that_comes_late_are_known_to_it(f
     let world = &fleet.world;
     let id = world.session().await;
     let mut tail = listen(fleet.first(), world, &id).await;
-    let mut late = fleet.brain("elsewhere").await;
-    fleet.heard(fleet.first(), &mut late).await;
-    assert!(late.store.has_listeners(&id), "it asked when it came");
-    change(&late.store, world, &id, notes(&["from the late one"])).await;
+    let late = fleet.open("elsewhere").await;
+    // It asked when it came, and is answered at some time.
+    soon(async {
+        while !late.has_listeners(&id) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    change(&late, world, &id, notes(&["from the late one"])).await;
     hear_all(&mut tail, 1, 1).await;
 }
 
