@@ -128,3 +128,72 @@ pub(super) fn is_fatal(error: &rusqlite::Error) -> bool {
         )
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::values;
+
+    fn fresh() -> Direct {
+        Direct::new(rusqlite::Connection::open_in_memory().unwrap())
+    }
+
+    #[test]
+    fn values_are_taken_by_their_number() {
+        let check = |sql: &str, expected: &[&str]| {
+            let rows = fresh().fetch(sql, &values!["one", "two"]).unwrap();
+            let found: Vec<&str> = (0..expected.len())
+                .map(|column| rows[0].text(column).unwrap())
+                .collect();
+            assert_eq!(found, expected, "{sql}");
+        };
+        check("SELECT $1, $2", &["one", "two"]);
+        check("SELECT $2, $1, $2", &["two", "one", "two"]);
+        check("SELECT $2", &["two"]);
+        let missing = fresh().fetch("SELECT $3", &values!["one", "two"]);
+        assert!(missing.is_err(), "never a null in its place");
+    }
+
+    /// security STORE-3
+    #[test]
+    fn store_3_text_that_is_no_text_damages_its_column_alone() {
+        let rows = fresh().fetch("SELECT CAST(x'ff' AS TEXT), 7, NULL", &[]);
+        let rows = rows.unwrap();
+        assert!(matches!(rows[0].text(0), Err(Error::Damaged { .. })));
+        assert_eq!(rows[0].int(1), Ok(7));
+        assert!(matches!(rows[0].text(1), Err(Error::Damaged { .. })));
+        assert_eq!(rows[0].optional_text(2), Ok(None));
+        assert!(matches!(rows[0].int(3), Err(Error::Damaged { .. })));
+    }
+
+    /// security STORE-2, STORE-3, STORE-4
+    #[test]
+    fn store_2_errors_are_sorted_by_what_is_to_be_done() {
+        #[derive(Debug, PartialEq)]
+        enum Sorted {
+            NoSpace,
+            Damaged,
+            Unavailable,
+        }
+        let check = |code, fatal, expected| {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            let sorted = match sort_error("writing", &error) {
+                Error::NoSpace { .. } => Sorted::NoSpace,
+                Error::Damaged { .. } => Sorted::Damaged,
+                Error::Unavailable { .. } => Sorted::Unavailable,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!((sorted, is_fatal(&error)), (expected, fatal), "{code}");
+        };
+        check(ffi::SQLITE_FULL, true, Sorted::NoSpace);
+        check(ffi::SQLITE_IOERR_SHMSIZE, true, Sorted::NoSpace);
+        check(ffi::SQLITE_IOERR_FSYNC, true, Sorted::Unavailable);
+        check(ffi::SQLITE_IOERR_WRITE, true, Sorted::Unavailable);
+        check(ffi::SQLITE_BUSY, true, Sorted::Unavailable);
+        check(ffi::SQLITE_CORRUPT, false, Sorted::Damaged);
+        check(ffi::SQLITE_NOTADB, false, Sorted::Damaged);
+        check(ffi::SQLITE_CONSTRAINT_UNIQUE, false, Sorted::Unavailable);
+        check(ffi::SQLITE_CONSTRAINT_CHECK, false, Sorted::Unavailable);
+        check(ffi::SQLITE_CONSTRAINT_TRIGGER, false, Sorted::Unavailable);
+    }
+}

@@ -233,3 +233,38 @@ impl Memory {
         Ok(self.shared.conduct(of))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use manyhands_protocol::time::SystemClock;
+
+    use super::*;
+    use crate::db::{Db, Scope, values};
+
+    /// security STORE-2
+    #[tokio::test]
+    async fn store_2_a_write_that_waits_for_something_else_is_refused_and_leaves_nothing() {
+        let shared = SharedMemory::new(Arc::new(SystemClock)).unwrap();
+        let db = Db::Memory(Memory::open(&shared));
+        let insert = async |waits: bool| {
+            db.write(Scope::default(), move |tx| {
+                Box::pin(async move {
+                    let sql = "INSERT INTO remains (session_id) VALUES ($1)";
+                    tx.run(sql, values!["a"]).await?;
+                    if waits {
+                        pending::<()>().await;
+                    }
+                    Ok::<(), Error>(())
+                })
+            })
+            .await
+        };
+        let rows = async || db.read("SELECT * FROM remains", Vec::new()).await.unwrap();
+        assert!(matches!(insert(true).await, Err(Error::Invalid { .. })));
+        assert_eq!(rows().await.len(), 0);
+        assert_eq!(insert(false).await, Ok(()), "the connection goes on");
+        assert_eq!(rows().await.len(), 1);
+    }
+}

@@ -57,7 +57,7 @@ impl Sqlite {
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true);
         let migrated = migrate(options).await?;
-        // The writer's connection comes before the other goes, which else would be the last and move the whole log.
+        // The writer's connection comes before the other goes, which else would be the last and remove SQLite's log.
         let connection = connect(&file);
         close(migrated).await?;
         let connection = connection?;
