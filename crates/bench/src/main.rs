@@ -86,6 +86,9 @@ struct Flags {
     /// Sessions for the memory of idle sessions
     #[arg(long, default_value_t = 10_000)]
     idle_sessions: usize,
+    /// Sessions in flight at a kill -9
+    #[arg(long, default_value_t = 1000)]
+    flights: usize,
     /// Streams for the memory of open streams
     #[arg(long, default_value_t = 1000)]
     streams: usize,
@@ -113,6 +116,8 @@ enum Group {
     FanOut,
     /// Memory per session and stream
     Memory,
+    /// Sessions in flight, driven on after a kill -9
+    Recovery,
 }
 
 // One thread: the generator shall leave a core to the server.
@@ -184,6 +189,7 @@ async fn run(group: Group, flags: &Flags, setup: &Setup) -> Result<Vec<Row>> {
         Group::Store => rows::store::run(setup, flags.writers, flags.seconds).await,
         Group::FanOut => rows::fan_out::run(setup, flags.readers, flags.seconds).await,
         Group::Memory => rows::memory::run(setup, flags.idle_sessions, flags.streams).await,
+        Group::Recovery => rows::recovery::run(setup, flags.flights).await,
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod fan_out;
 pub(crate) mod first_token;
 pub(crate) mod long;
 pub(crate) mod memory;
+pub(crate) mod recovery;
 pub(crate) mod start;
 pub(crate) mod store;
 pub(crate) mod turns;
