@@ -4,14 +4,18 @@
 //! with the process that started it, however that goes: a small shell holds the server and the
 //! reading end of a pipe of ours, and cleans up at its end of file.
 
-use std::io::Read;
+mod proxy;
+
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::sync::mpsc::Receiver;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+pub use proxy::{Proxy, Side};
 
 use crate::gate::PATIENCE;
 
@@ -31,13 +35,19 @@ impl Database {
     /// When PostgreSQL is not installed or does not start; the message says what to do. It never
     /// skips.
     pub async fn create() -> Self {
-        static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-        let create = || CLUSTER.get_or_init(Cluster::start).create_database();
-        let created = tokio::task::spawn_blocking(create).await;
+        let created = tokio::task::spawn_blocking(|| shared().create_database()).await;
         match created {
             Ok(url) => Self { url },
             Err(failed) => std::panic::resume_unwind(failed.into_panic()),
         }
+    }
+
+    /// The socket of the cluster that all tests of the process share, for a [`Proxy`].
+    ///
+    /// # Panics
+    /// As [`create`](Self::create).
+    pub fn socket() -> PathBuf {
+        shared().socket()
     }
 
     /// Its connection URL, `postgres://…?host=FOLDER`.
@@ -46,13 +56,29 @@ impl Database {
     }
 }
 
-/// A private PostgreSQL server. Tests that only need a database use [`Database::create`].
+fn shared() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(Cluster::start)
+}
+
+/// A private PostgreSQL server, which can be stopped and started. Tests that only need a database use
+/// [`Database::create`].
 #[derive(Debug)]
 pub struct Cluster {
     folder: PathBuf,
     programs: PathBuf,
     keeper: Child,
+    said: Mutex<Receiver<String>>,
     databases: AtomicU64,
+}
+
+/// How a server ends without having shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// `pg_ctl stop -m immediate`.
+    Immediate,
+    /// `kill -9` of the postmaster.
+    Kill,
 }
 
 impl Cluster {
@@ -69,6 +95,21 @@ impl Cluster {
     /// # Panics
     /// As [`Database::create`].
     pub fn start_in(parent: &Path) -> Self {
+        Self::make(None, parent)
+    }
+
+    /// Makes a standby that follows this server, and lets this server's commits wait for it from now on.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn standby(&self) -> Self {
+        let standby = Self::make(Some(&self.folder), &std::env::temp_dir());
+        self.sql("ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.sql("SELECT pg_reload_conf()");
+        standby
+    }
+
+    fn make(primary: Option<&Path>, parent: &Path) -> Self {
         let programs = programs().unwrap_or_else(|| {
             panic!(
                 "PostgreSQL is not installed: no initdb in PATH, /usr/lib/postgresql/*/bin or \
@@ -85,23 +126,102 @@ impl Cluster {
             let owned = chown(&folder, Some(user.uid), Some(user.gid));
             owned.expect("root can give away a folder");
         }
-        let mut keeper = keeper(&programs, &folder, user.as_ref())
+        let mut keeper = keeper(&programs, &folder, primary, user.as_ref())
             .spawn()
             .unwrap_or_else(|error| panic!("starting a shell for PostgreSQL: {error}"));
-        let said = wait_until_ready(&mut keeper);
         let cluster = Self {
             folder,
             programs,
+            said: Mutex::new(hear(&mut keeper)),
             keeper,
             databases: AtomicU64::new(0),
         };
-        if let Err(said) = said {
-            panic!(
-                "PostgreSQL did not start in {}:\n{said}",
-                cluster.folder.display()
-            );
-        }
+        cluster.expect("ready");
         cluster
+    }
+
+    /// Ends the server on the spot.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn crash(&mut self, crash: Crash) {
+        self.tell(match crash {
+            Crash::Immediate => "QUIT",
+            Crash::Kill => "KILL",
+        });
+        self.expect("ended");
+    }
+
+    /// Starts the server again, and waits until it takes connections.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_again(&mut self) {
+        self.tell("start");
+        self.expect("ready");
+    }
+
+    /// Makes a standby a primary, and waits until it is.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub fn promote(&self) {
+        self.sql("SELECT pg_promote()");
+    }
+
+    /// The socket it listens on, for a [`Proxy`].
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join(".s.PGSQL.5432")
+    }
+
+    /// Runs one statement as superuser and gives what it says.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub fn sql(&self, sql: &str) -> String {
+        let ran = Command::new(self.programs.join("psql"))
+            .arg("--host")
+            .arg(&self.folder)
+            .args([
+                "--username",
+                ROLE,
+                "--no-psqlrc",
+                "--quiet",
+                "--tuples-only",
+                "--no-align",
+            ])
+            .args(["--command", sql, "postgres"])
+            .output()
+            .unwrap_or_else(|error| panic!("running psql: {error}. Run scripts/setup."));
+        assert!(
+            ran.status.success(),
+            "{sql}: {}",
+            String::from_utf8_lossy(&ran.stderr)
+        );
+        String::from_utf8_lossy(&ran.stdout).trim().to_owned()
+    }
+
+    fn tell(&mut self, word: &str) {
+        let stdin = self.keeper.stdin.as_mut().expect("a piped stream");
+        writeln!(stdin, "{word}").expect("the keeper reads");
+    }
+
+    /// What the keeper says next; anything else is the log of a server that failed.
+    #[track_caller]
+    fn expect(&self, word: &str) {
+        let lines = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = Vec::new();
+        loop {
+            match lines.recv_timeout(PATIENCE) {
+                Ok(line) if line == word => return,
+                Ok(line) => said.push(line),
+                Err(_) => panic!(
+                    "PostgreSQL in {} is not {word}:\n{}",
+                    self.folder.display(),
+                    said.join("\n")
+                ),
+            }
+        }
     }
 
     /// Creates an empty database and returns its connection URL.
@@ -142,36 +262,54 @@ impl Drop for Cluster {
 /// itself runs with durable settings, as the product insists (security STORE-1). Immediate stop:
 /// nobody will read this data again.
 const KEEPER: &str = r#"
-folder=$1 programs=$2 role=$3
+folder=$1 programs=$2 role=$3 primary=$4
 trap '' INT HUP PIPE
-finish() {
-    [ -n "$server" ] && kill -QUIT "$server" 2>/dev/null && wait "$server"
-    cd / && rm -rf "$folder"
+end() {
+    [ -n "$server" ] && kill "-$1" "$server" 2>/dev/null && wait "$server" 2>/dev/null
+    server=
 }
-cd "$folder" || exit 1
-if "$programs/initdb" --pgdata data --username "$role" --auth trust --encoding UTF8 --no-locale \
-    --no-sync >log 2>&1
-then
+serve() {
     "$programs/postgres" -D data -k "$folder" -c listen_addresses= -c max_connections=400 \
         -c fsync=on -c synchronous_commit=on -c full_page_writes=on >>log 2>&1 </dev/null &
     server=$!
     until "$programs/pg_isready" --quiet --host "$folder"; do
-        kill -0 "$server" 2>/dev/null || break
+        kill -0 "$server" 2>/dev/null || return 1
         sleep 0.02
     done
-fi
-if [ -n "$server" ] && kill -0 "$server" 2>/dev/null; then echo ready; else cat log; fi
-exec >/dev/null
-read -r _
-finish
+}
+make() {
+    if [ -n "$primary" ]; then
+        "$programs/pg_basebackup" --pgdata data --host "$primary" --username "$role" \
+            --write-recovery-conf --checkpoint fast --no-sync
+    else
+        "$programs/initdb" --pgdata data --username "$role" --auth trust --encoding UTF8 --no-locale --no-sync
+    fi
+}
+cd "$folder" || exit 1
+make >log 2>&1 && serve
+if [ -n "$server" ] && kill -0 "$server" 2>/dev/null; then echo ready; else cat log; exec >/dev/null; fi
+while read -r word; do
+    case $word in
+    start)
+        # What a killed server leaves behind ends a moment later.
+        until serve; do sleep 0.1; done
+        echo ready ;;
+    *)
+        end "$word"
+        echo ended ;;
+    esac
+done
+end QUIT
+cd / && rm -rf "$folder"
 "#;
 
-fn keeper(programs: &Path, folder: &Path, user: Option<&User>) -> Command {
+fn keeper(programs: &Path, folder: &Path, primary: Option<&Path>, user: Option<&User>) -> Command {
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", KEEPER, "postgres-keeper"])
         .args([folder, programs])
         .arg(ROLE)
+        .arg(primary.unwrap_or(Path::new("")))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -184,21 +322,18 @@ fn keeper(programs: &Path, folder: &Path, user: Option<&User>) -> Command {
     command
 }
 
-/// Ok when the keeper says so, else what it says; all of it is here before [`PATIENCE`] is over.
-fn wait_until_ready(keeper: &mut Child) -> Result<(), String> {
-    let mut stdout = keeper.stdout.take().expect("a piped stream");
-    let started = Instant::now();
+/// The keeper's lines, as they come.
+fn hear(keeper: &mut Child) -> Receiver<String> {
+    let stdout = keeper.stdout.take().expect("a piped stream");
     let (send, receive) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let mut said = String::new();
-        let _ = stdout.read_to_string(&mut said);
-        let _ = send.send(said);
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if send.send(line).is_err() {
+                return;
+            }
+        }
     });
-    match receive.recv_timeout(PATIENCE) {
-        Ok(said) if said.trim() == "ready" => Ok(()),
-        Ok(said) => Err(said),
-        Err(_) => Err(format!("no answer after {:?}", started.elapsed())),
-    }
+    receive
 }
 
 /// Whom the server runs as when we are root, which initdb refuses to be.
@@ -246,7 +381,7 @@ fn programs() -> Option<PathBuf> {
         |folder: &PathBuf| -> Option<u32> { folder.parent()?.file_name()?.to_str()?.parse().ok() };
     packaged.sort_by_key(|folder| std::cmp::Reverse(version(folder)));
     let complete = |folder: &PathBuf| {
-        let needed = ["initdb", "postgres", "pg_isready", "createdb"];
+        let needed = ["initdb", "postgres", "pg_isready", "createdb", "psql"];
         needed.iter().all(|program| folder.join(program).is_file())
     };
     linked.chain(packaged).chain(pg_config()).find(complete)
