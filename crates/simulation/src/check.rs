@@ -1,6 +1,7 @@
 //! What must be true of every session, whatever befell it: the invariants of the log, of the list and of the stream.
 
 pub mod grammar;
+pub mod life;
 pub mod requests;
 pub mod stream;
 pub mod usage;

@@ -13,6 +13,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::check::Problem;
+use crate::check::life::Accepted;
 use crate::frames::{Asks, calls};
 use crate::model::{SYSTEM, Script, lock};
 use crate::plan::{Step, Story, Until};
@@ -23,17 +24,6 @@ use send::message;
 
 /// How long a session may make no progress: longer than all faults together.
 const PATIENCE: Duration = Duration::from_secs(400);
-
-/// An event that a server took.
-#[derive(Clone, Debug)]
-pub(crate) struct Accepted {
-    /// The id it was given.
-    id: String,
-    /// As it was sent.
-    sent: Value,
-    /// Whether it may be without a trace: an interrupt of a session that rests at its budget (runtime IN-9).
-    traceless: bool,
-}
 
 /// What became of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

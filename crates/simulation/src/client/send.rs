@@ -7,8 +7,9 @@ use http::Method;
 use manyhands_protocol::EventId;
 use serde_json::{Value, json};
 
-use super::{Accepted, Fate, Life};
+use super::{Fate, Life};
 use crate::check::Problem;
+use crate::check::life::{Accepted, shows};
 use crate::frames::{Asks, calls};
 use crate::model::lock;
 use crate::plan::{Input, Target};
@@ -234,12 +235,6 @@ impl Request {
         }
         excuses
     }
-}
-
-/// Whether an event has all members of another, as they are.
-pub(super) fn shows(event: &Value, sent: &Value) -> bool {
-    let mut members = sent.as_object().into_iter().flatten();
-    members.all(|(member, value)| event[member] == *value)
 }
 
 /// The call that an event answers.

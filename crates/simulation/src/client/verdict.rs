@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use manyhands_protocol::SessionId;
-use manyhands_store::{Append, AppendError, Lease, SessionRecord};
+use manyhands_store::SessionRecord;
 
-use super::send::shows;
 use super::{Fate, Life};
 use crate::check::{self, Evidence, Problem, Row};
 use crate::frames::Frame;
@@ -22,7 +21,9 @@ impl Life {
         );
         self.world
             .count_many("result: unknown outcome", self.witness.unknown);
-        self.check_starts(&frames)?;
+        let starts = lock(&self.script.starts).clone();
+        let missed = self.heard.missed.load(Ordering::SeqCst);
+        check::life::check_starts(&starts, &frames, missed, &|branch| self.world.count(branch))?;
         check::stream::check_previews(&frames)?;
         if self.fate == Fate::Deleted {
             return self.check_deletion(&frames);
@@ -44,13 +45,13 @@ impl Life {
         check::check_epochs(&rows)?;
         check::stream::check_stream(&rows, &frames)?;
         check::check_list(&rows, &self.events().await?)?;
-        self.check_accepted(&rows)?;
+        check::life::check_accepted(&self.accepted, &evidence)?;
         self.check_doubtful(&rows)?;
         check::requests::check_shown(&evidence)?;
         check::grammar::check(&evidence)?;
         check::usage::check(&record, &rows)?;
         check::requests::check_prefixes(&evidence)?;
-        self.check_old_epoch(&record).await
+        check::life::check_old_epoch(&self.world.observer, &record).await
     }
 
     /// The log, a line each, for whoever looks for a fault.
@@ -69,46 +70,6 @@ impl Life {
         let record = store.session(&workspace, &session).await;
         let record = record.map_err(|error| error.to_string())?;
         record.ok_or_else(|| "the session has no row".to_owned())
-    }
-
-    /// Invariant I1: what was taken is there, once, as it was sent, in the order in which it was taken; and unless the
-    /// session has ended it was processed.
-    fn check_accepted(&self, rows: &[Row]) -> Result<(), Problem> {
-        let mut before = 0;
-        for accepted in &self.accepted {
-            let mut found = rows
-                .iter()
-                .filter(|row| row.is_event() && row.id() == accepted.id);
-            let (found, more) = (found.next(), found.next());
-            if accepted.traceless && found.is_none() {
-                self.world.count("interrupt: without a trace");
-                continue;
-            }
-            let (Some(row), None) = (found, more) else {
-                return Err(format!("{} is not in the log once (I1)", accepted.sent));
-            };
-            // Nobody waited for an event that may leave no trace, so its place among others is not known.
-            if !accepted.traceless {
-                if row.entry.position < before {
-                    return Err(format!("{} is not in its place (I1)", accepted.sent));
-                }
-                before = row.entry.position;
-            }
-            if !shows(&row.body, &accepted.sent) {
-                return Err(format!("{} is stored as {} (I1)", accepted.sent, row.body));
-            }
-            let processed = rows
-                .iter()
-                .filter(|row| row.id() == accepted.id && row.entry.processed_at.is_some());
-            let times = processed.count();
-            if times > 1 || (times == 0 && self.fate == Fate::Alive) {
-                return Err(format!(
-                    "{} was processed {times} times (I1)",
-                    accepted.sent
-                ));
-            }
-        }
-        Ok(())
     }
 
     /// Every message in the log was sent, and is there at most as often as it was sent: what was not answered may be
@@ -144,32 +105,6 @@ impl Life {
         Ok(())
     }
 
-    /// Invariant I4: a call is started at most once, one that only looks at most three times.
-    fn check_starts(&self, frames: &[Frame]) -> Result<(), Problem> {
-        let calls: HashMap<&str, &str> = frames
-            .iter()
-            .filter(|frame| frame.name == "agent.tool_use")
-            .map(|frame| (frame.id(), frame.data["name"].as_str().unwrap_or_default()))
-            .collect();
-        let starts = lock(&self.script.starts);
-        let mut starts: Vec<(&String, &usize)> = starts.iter().collect();
-        starts.sort();
-        for (call, starts) in starts {
-            let most = match calls.get(call.as_str()) {
-                Some(&("read" | "glob" | "grep")) => 3,
-                Some(_) => 1,
-                // A stream that ended before the session was deleted may have missed the call.
-                None if self.heard.missed.load(Ordering::SeqCst) => 3,
-                None => return Err(format!("{call} was started and is no call")),
-            };
-            if *starts > most {
-                return Err(format!("{call} was started {starts} times (I4)"));
-            }
-            self.world.count(format!("call started {starts} times"));
-        }
-        Ok(())
-    }
-
     /// A deleted session's stream ends with its deletion (runtime SQ-20); one that a server's end or a new connection
     /// cut off before is not there to be taken up again.
     fn check_deletion(&self, frames: &[Frame]) -> Result<(), Problem> {
@@ -184,24 +119,5 @@ impl Life {
             ));
         }
         Ok(())
-    }
-
-    /// Invariant I5: whoever has an older lease writes nothing.
-    async fn check_old_epoch(&self, record: &SessionRecord) -> Result<(), Problem> {
-        let lease = Lease {
-            workspace: record.workspace.clone(),
-            session: record.id.clone(),
-            epoch: record.epoch - 1,
-        };
-        let store = &self.world.observer;
-        let appended = store.append(&lease, Append::default()).await;
-        let rested = store.append_and_rest(&lease, Append::default(), i64::MAX);
-        match (appended, rested.await) {
-            (
-                Err(AppendError::StaleEpoch { .. } | AppendError::Gone),
-                Err(AppendError::StaleEpoch { .. } | AppendError::Gone),
-            ) => Ok(()),
-            other => Err(format!("an append of an older epoch gives {other:?} (I5)")),
-        }
     }
 }
