@@ -3,6 +3,7 @@
 mod absent;
 mod purpose;
 mod read;
+mod running;
 mod state;
 mod write;
 
@@ -17,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::entry::NewEntry;
 
 pub(crate) use read::{record_columns, record_of, record_tables};
-pub(crate) use write::{publish_later, transition, write_drafts};
+pub use running::running_millis;
+pub(crate) use running::{longest_stretch, transition};
+pub(crate) use write::{publish_later, write_drafts};
 
 /// Tokens a session used in all; cumulative (runtime US-1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,21 +95,6 @@ pub struct SessionRecord {
     pub input_position: i64,
     /// The epoch of the latest lease.
     pub epoch: i64,
-}
-
-/// The longest time between two writes of a running session that counts as running, in microseconds: an hour, beyond
-/// all limits of requests and calls. Longer ones are a clock that was set forward, or a server that was down.
-macro_rules! longest_stretch {
-    () => {
-        3_600_000_000
-    };
-}
-pub(crate) use longest_stretch;
-
-/// Milliseconds that count as running between two writes of a running session: none when the clock was set back in
-/// between, an hour at most (runtime US-4).
-pub fn running_millis(since: Timestamp, now: Timestamp) -> i64 {
-    now.millis_since(since).min(longest_stretch!() / 1000)
 }
 
 impl SessionRecord {

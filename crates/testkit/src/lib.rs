@@ -6,6 +6,7 @@
 //! - [`http`] and [`events`]: a small client for the two above, and for load generators.
 //! - [`postgres`]: one private PostgreSQL per test process, one fresh database per test.
 //! - [`clock`]: a clock that stands still.
+//! - [`disk`]: a small disk that can be filled.
 //! - [`gate`]: how a test holds something still without sleeping.
 //!
 //! Of the product it knows the wire contract and the words of `protocol`, and nothing of its inside, so that a story told
@@ -13,6 +14,7 @@
 
 pub mod clock;
 pub mod daemon;
+pub mod disk;
 pub mod events;
 pub mod gate;
 pub mod http;

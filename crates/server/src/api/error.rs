@@ -33,6 +33,8 @@ pub(crate) enum Class {
     Internal,
     /// This server cannot do it now and may soon.
     Unavailable,
+    /// This server takes no new work now.
+    Overloaded,
 }
 
 impl Class {
@@ -50,6 +52,10 @@ impl Class {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, ErrorType::RequestTooLarge),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, ErrorType::ApiError),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, ErrorType::ApiError),
+            Self::Overloaded => (
+                StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
+                ErrorType::OverloadedError,
+            ),
         }
     }
 }
@@ -149,6 +155,14 @@ impl ApiError {
         }
     }
 
+    /// 529: new work is refused, and what is there goes on.
+    pub(crate) fn overloaded(message: impl Into<String>, retry_after: Duration) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(Class::Overloaded, message)
+        }
+    }
+
     /// Adds a machine-readable code of api §26.2.
     pub(crate) fn with_code(self, code: &'static str) -> Self {
         Self {
@@ -226,9 +240,10 @@ impl From<manyhands_store::Error> for ApiError {
         use manyhands_store::Error as Store;
         match &error {
             Store::NoSpace { .. } => {
-                tracing::error!(%error, "the disk is full");
-                Self::unavailable(
-                    "no space left for the database: nothing was written; free disk space and try again",
+                metrics::counter!("manyhands_refused_total", "reason" => "disk_full").increment(1);
+                Self::overloaded(
+                    "the server's disk is full: nothing was written, and no new work is taken until there is room; \
+                     what is stored can be read, and interrupts work",
                     Duration::from_secs(10),
                 )
             }
@@ -327,6 +342,12 @@ mod tests {
             "api_error",
             &[("retry-after", "1")],
         );
+        check(
+            ApiError::overloaded("x", second),
+            529,
+            "overloaded_error",
+            &[("retry-after", "1")],
+        );
     }
 
     #[test]
@@ -335,7 +356,12 @@ mod tests {
         let operation = "append";
         let reason = || "password=hunter2".to_owned();
         let (retry, never) = (&[("retry-after", "10")], &[("x-should-retry", "false")]);
-        check(Store::NoSpace { operation }.into(), 503, "api_error", retry);
+        check(
+            Store::NoSpace { operation }.into(),
+            529,
+            "overloaded_error",
+            retry,
+        );
         let unavailable = ApiError::from(Store::Unavailable {
             operation,
             reason: reason(),

@@ -27,12 +27,15 @@ pub(crate) async fn readyz(State(app): State<App>) -> Response {
     }
     let draining = app.draining.is_cancelled();
     let ready = !draining && checks.iter().all(|(_, check)| check.is_ok());
-    let shown = checks.into_iter().map(|(name, check)| {
-        (
-            name.to_owned(),
-            json!(check.err().unwrap_or("ok".to_owned())),
-        )
-    });
+    // Said, and ready all the same: reads and interrupts work, and nobody else can take them (security STORE-4).
+    let full = app.store.is_short_of_room();
+    let fine = |name| match (name, full) {
+        ("store", true) => "the disk is full: no new work is taken".to_owned(),
+        _ => "ok".to_owned(),
+    };
+    let shown = checks
+        .into_iter()
+        .map(|(name, check)| (name.to_owned(), json!(check.err().unwrap_or(fine(name)))));
     let shown: serde_json::Map<String, serde_json::Value> = shown.collect();
     let status = if ready {
         StatusCode::OK

@@ -6,8 +6,10 @@ use std::time::Duration;
 use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Timeouts};
 use manyhands_hands::Output;
 use manyhands_hands::provider::fake::Fake;
+use manyhands_protocol::time::SharedClock;
 use manyhands_server::{Config, Limits, Overrides, Sandbox, Server};
 use manyhands_store::{Database, Role};
+use manyhands_testkit::clock::TestClock;
 use manyhands_testkit::events::{Event, EventStream};
 use manyhands_testkit::http::Client;
 use manyhands_testkit::model::ModelServer;
@@ -48,6 +50,7 @@ pub(crate) struct TestApp {
     pub(crate) hands: Fake,
     pub(crate) dir: TempDir,
     config: Config,
+    clock: Option<TestClock>,
     _database: Option<postgres::Database>,
 }
 
@@ -95,9 +98,11 @@ pub(crate) fn sqlite(dir: &TempDir) -> Database {
     }
 }
 
-async fn serve(config: &Config, hands: &Fake) -> Server {
+async fn serve(config: &Config, hands: &Fake, clock: Option<&TestClock>) -> Server {
+    let clock = clock.map(|clock| Arc::new(clock.clone()) as SharedClock);
     let overrides = Overrides {
         hands: Some(Arc::new(hands.clone())),
+        clock,
         ..Overrides::default()
     };
     let server = Server::start(config.clone(), overrides).await;
@@ -108,27 +113,42 @@ impl TestApp {
     pub(crate) async fn sqlite() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let database = sqlite(&dir);
-        Self::start(dir, database, None, |_| {}).await
+        Self::start(dir, database, None, None, |_| {}).await
     }
 
     pub(crate) async fn postgres() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let database = postgres::Database::create().await;
         let url = SecretString::from(database.url());
-        Self::start(dir, Database::Postgres { url }, Some(database), |_| {}).await
+        Self::start(
+            dir,
+            Database::Postgres { url },
+            Some(database),
+            None,
+            |_| {},
+        )
+        .await
     }
 
     /// A server on SQLite with other settings.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let database = sqlite(&dir);
-        Self::start(dir, database, None, change).await
+        Self::start(dir, database, None, None, change).await
+    }
+
+    /// A server on SQLite whose wall clock the test sets.
+    pub(crate) async fn by(clock: &TestClock) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let database = sqlite(&dir);
+        Self::start(dir, database, None, Some(clock.clone()), |_| {}).await
     }
 
     async fn start(
         dir: TempDir,
         database: Database,
         kept: Option<postgres::Database>,
+        clock: Option<TestClock>,
         change: impl FnOnce(&mut Config),
     ) -> Self {
         let model = ModelServer::start().await;
@@ -140,7 +160,7 @@ impl TestApp {
         });
         let mut config = config(&dir, database, &model);
         change(&mut config);
-        let server = serve(&config, &hands).await;
+        let server = serve(&config, &hands, clock.as_ref()).await;
         let key = server
             .first_key()
             .expect("a fresh store")
@@ -155,6 +175,7 @@ impl TestApp {
             hands,
             dir,
             config,
+            clock,
             _database: kept,
         }
     }
@@ -162,7 +183,7 @@ impl TestApp {
     /// Stops the server and starts another one on the same store, at another address.
     pub(crate) async fn restarted(mut self) -> Self {
         self.server.stop().await;
-        self.server = serve(&self.config, &self.hands).await;
+        self.server = serve(&self.config, &self.hands, self.clock.as_ref()).await;
         self.client = Client::with_key(&self.url(), &self.key);
         self
     }

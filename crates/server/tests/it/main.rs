@@ -3,12 +3,14 @@
 mod agents;
 mod app;
 mod budgets;
+mod clock_jumps;
 mod confirmations;
 mod doors;
 mod environments;
 mod event_lists;
 mod events;
 mod first_start;
+mod full_disk;
 mod inspection;
 mod interrupts;
 mod judging;

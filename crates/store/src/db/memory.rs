@@ -18,7 +18,8 @@ use crate::error::Error;
 
 /// Who lives is asked of the clock of the database, as on PostgreSQL.
 const LIVING: &str = "DROP VIEW living;
-    CREATE VIEW living AS SELECT id FROM instances WHERE expires_at > database_now()";
+    CREATE VIEW living AS SELECT id FROM instances
+        WHERE expires_at > database_now() AND expires_at <= database_now() + 20000000";
 
 /// A database in memory. Its clones share the data, and it ends with the last of them and of the stores on it.
 #[derive(Clone)]

@@ -8,6 +8,7 @@ use manyhands_protocol::{EventId, SessionId, Timestamp, WorkspaceId};
 use tokio::sync::mpsc::OwnedPermit;
 
 use super::read::Profile;
+use super::running::transition;
 use super::state::{Owner, lock_state};
 use super::{Change, NewSession, SessionRecord, SessionState, UsageTotals};
 use crate::body;
@@ -20,74 +21,6 @@ use crate::log::{self, Draft, Stamp, json};
 use crate::remains;
 use crate::reserve::Purpose;
 use crate::store::{Services, Store};
-
-/// How an append moves a session's row: $1 is the session, $2 the number of entries, $3 the time, $4 the new status
-/// or null, $5 the new usage or null; where many are moved at once, columns take their places. Only `running` is
-/// counted, to the millisecond and from write to write (runtime US-4, [`running_millis`](super::running_millis)).
-macro_rules! transition {
-    () => {
-        transition!("$2", "$3", "$4", "$5")
-    };
-    ($count:literal, $now:literal, $status:literal, $usage:literal) => {
-        concat!(
-            "last_position = last_position + ",
-            $count,
-            ",
-             updated_at = ",
-            $now,
-            ",
-             active_millis = active_millis + CASE
-                 WHEN running_since IS NULL OR running_since >= ",
-            $now,
-            " THEN 0
-                 WHEN ",
-            $now,
-            " - running_since > ",
-            $crate::session::longest_stretch!(),
-            " THEN ",
-            $crate::session::longest_stretch!(),
-            " / 1000
-                 ELSE (",
-            $now,
-            " - running_since) / 1000 END,
-             running_since = CASE
-                 WHEN ",
-            $status,
-            " <> 'running' OR ",
-            $status,
-            " IS NULL AND running_since IS NULL THEN NULL
-                 WHEN running_since < ",
-            $now,
-            " AND ",
-            $now,
-            " - running_since <= ",
-            $crate::session::longest_stretch!(),
-            "
-                 THEN ",
-            $now,
-            " - (",
-            $now,
-            " - running_since) % 1000
-                 ELSE ",
-            $now,
-            " END,
-             terminated_at = CASE
-                 WHEN ",
-            $status,
-            " = 'terminated' THEN COALESCE(terminated_at, ",
-            $now,
-            ")
-                 ELSE terminated_at END,
-             status = COALESCE(",
-            $status,
-            ", status),
-             usage = COALESCE(",
-            $usage,
-            ", usage)"
-        )
-    };
-}
-pub(crate) use transition;
 
 impl Store {
     /// Creates a session and its first entries in one transaction (runtime LC-6). The agent and the environment must

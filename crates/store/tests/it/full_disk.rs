@@ -1,51 +1,27 @@
 //! A full disk (security STORE-4), on a small file system of its own.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use manyhands_protocol::session::SessionStatus;
 use manyhands_protocol::time::Clock as _;
 use manyhands_protocol::{EventId, SessionId};
 use manyhands_store::{Append, AppendError, Change, Database, Error, NewEntry};
 use manyhands_testkit::clock::TestClock;
+use manyhands_testkit::disk;
 
 use crate::bed::*;
 
-/// Set in the process that has the small file system: its mount point.
-const INSIDE: &str = "MANYHANDS_STORE_SMALL_DISK";
-
-/// The test runs itself again in a mount namespace with a tmpfs of 48 MB, where it fills the disk.
 /// security STORE-2, STORE-4
 #[test]
 fn store_4_a_full_disk_refuses_writes_keeps_reads_and_heals_without_a_restart() {
-    if let Some(disk) = std::env::var_os(INSIDE) {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(fill_and_heal(PathBuf::from(disk)));
+    let name =
+        "full_disk::store_4_a_full_disk_refuses_writes_keeps_reads_and_heals_without_a_restart";
+    let Some(disk) = disk::small(name, 48) else {
         return;
-    }
-    let disk = tempfile::tempdir().unwrap();
-    let mut unshare = Command::new("unshare");
-    unshare.arg("--mount");
-    if !rustix::process::geteuid().is_root() {
-        unshare.args(["--user", "--map-root-user"]);
-    }
-    let output = unshare
-        .args(["sh", "-c"])
-        .arg("mount -t tmpfs -o size=48m tmpfs \"$1\" && exec \"$2\" --exact --nocapture \"$3\"")
-        .arg("sh")
-        .arg(disk.path())
-        .arg(std::env::current_exe().unwrap())
-        .arg(
-            "full_disk::store_4_a_full_disk_refuses_writes_keeps_reads_and_heals_without_a_restart",
-        )
-        .env(INSIDE, disk.path())
-        .output()
-        .expect("unshare of util-linux is installed");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}\n{errors}");
-    assert!(text.contains("1 passed"), "the test ran inside: {text}");
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(fill_and_heal(disk));
 }
 
 async fn fill_and_heal(disk: PathBuf) {
@@ -64,7 +40,7 @@ async fn fill_and_heal(disk: PathBuf) {
     assert!(!world.store.is_short_of_room());
 
     let ballast = disk.join("ballast");
-    fill(&ballast);
+    disk::fill(&ballast);
     let together = (0..8).map(|_| world.store.append(&lease, answer()));
     for refused in futures::future::join_all(together).await {
         let refused = refused.unwrap_err();
@@ -156,13 +132,4 @@ async fn try_change(world: &World, id: &SessionId, change: Change) -> Result<(),
     let decide = move |_: &_| Ok::<_, std::convert::Infallible>((change, ()));
     let changed = world.store.change(&world.workspace, id, &[], decide).await;
     changed.map(drop)
-}
-
-fn fill(file: &Path) {
-    use std::io::Write as _;
-    let mut file = fs::File::create(file).unwrap();
-    for size in [1 << 16, 1 << 12] {
-        let block = vec![0; size];
-        while file.write_all(&block).is_ok() {}
-    }
 }
