@@ -61,10 +61,10 @@ fn i_8_no_seed_breaks_an_invariant() {
     }
 }
 
-/// The same world comes out again, whatever else this process has done.
+/// The same world comes out again, whatever else this process has done (security §4).
 #[test]
 fn a_seed_gives_the_same_trace_in_this_process() {
-    for seed in 5_000..5_060 {
+    for seed in 5_000..5_025 {
         let (once, again) = (run(seed, true), run(seed, true));
         assert!(once.steps > 10, "seed {seed} does next to nothing");
         let mut lines = once.told.lines().zip(again.told.lines());
