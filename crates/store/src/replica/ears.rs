@@ -48,11 +48,13 @@ pub(crate) fn hear(inner: &Inner, heard: Heard) {
         }
     };
     match message {
+        Message::Wish { instance, .. } if own(&instance) => {}
         Message::Wish {
             workspace,
             session,
             place,
             holder,
+            ..
         } => {
             let for_us = match (&holder, &place) {
                 (Some(holder), _) => own(holder),

@@ -39,8 +39,9 @@ impl Channel {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub(crate) enum Message {
-    /// A session wants a brain, and its writer could not grant the lease to itself.
+    /// A session wants a brain, and the instance that wrote to it could not grant the lease to itself.
     Wish {
+        instance: String,
         workspace: WorkspaceId,
         session: SessionId,
         /// A place with a living brain that goes first; anybody without it.
@@ -137,6 +138,7 @@ mod tests {
         let (session, instance) = (SessionId::generate(), "a".to_owned());
         for message in [
             Message::Wish {
+                instance: instance.clone(),
                 workspace: WorkspaceId::generate(),
                 session: session.clone(),
                 place: Some("here".to_owned()),

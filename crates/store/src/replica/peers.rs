@@ -82,6 +82,7 @@ impl Peers {
     ) {
         if self.are_there() {
             self.send(Message::Wish {
+                instance: self.instance.clone(),
                 workspace: workspace.clone(),
                 session: session.clone(),
                 place,
