@@ -137,7 +137,7 @@ mod tests {
         ] {
             let append = Append {
                 status,
-                ..entries(&[said.clone()])
+                ..entries(std::slice::from_ref(&said))
             };
             assert_eq!(append.purpose(), expected, "{status:?}");
         }
