@@ -23,10 +23,8 @@ use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::{ModelServer, Reply};
 use tokio_util::sync::CancellationToken;
 
-use parts::{admit, agent, environment};
-
 pub(crate) use events::{confirmation, custom_result, interrupt, message, system};
-pub(crate) use parts::{tools, tools_under};
+pub(crate) use parts::{admit, agent, environment, tools, tools_under};
 
 /// How long a story may wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -277,9 +275,16 @@ impl Bed {
 
     /// The process dies: nothing of the brain is left, and the store is opened anew.
     pub(crate) async fn crash(&mut self) {
-        drop(self.brain.take());
+        self.end_brain().await;
         self.store.close().await;
         self.store = open(&self.directory).await;
+    }
+
+    /// The brain dies; what it does not finish stays as it is.
+    pub(crate) async fn end_brain(&mut self) {
+        if let Some((brain, _)) = self.brain.take() {
+            brain.crashed().await;
+        }
     }
 
     /// The process is asked to stop, and does.
@@ -359,6 +364,7 @@ async fn open(directory: &tempfile::TempDir) -> Store {
             directory: directory.path().to_owned(),
         },
         clock: Arc::new(SystemClock),
+        replica: Default::default(),
     })
     .await
     .unwrap()

@@ -60,7 +60,7 @@ pub(crate) fn tools_under(
 }
 
 /// The server's admission, as far as the stories need it.
-pub(super) fn admit(
+pub(crate) fn admit(
     state: &manyhands_store::SessionState,
     events: Vec<EventBody>,
     thread: &ThreadId,
@@ -175,7 +175,7 @@ pub(super) fn line(entry: &Entry) -> String {
     }
 }
 
-pub(super) fn agent() -> Agent {
+pub(crate) fn agent() -> Agent {
     let now = SystemClock.now();
     Agent {
         id: AgentId::generate(),
@@ -206,7 +206,7 @@ pub(super) fn agent() -> Agent {
     }
 }
 
-pub(super) fn environment() -> Environment {
+pub(crate) fn environment() -> Environment {
     let now = SystemClock.now();
     Environment {
         id: EnvironmentId::generate(),
