@@ -33,6 +33,7 @@ mod log;
 mod memory;
 mod model;
 mod opening;
+mod outages;
 mod remains;
 mod replicas;
 mod resources;

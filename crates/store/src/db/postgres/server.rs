@@ -25,7 +25,7 @@ const CONNECT: Duration = Duration::from_secs(4);
 /// - nobody waits longer for a lock than for the whole trip;
 /// - the server notices that we have gone, also while it works or waits for us.
 ///
-/// No `statement_timeout`: where commits wait for a standby, it would end the wait and report success.
+/// Nothing is asked to be cancelled: a commit that waits for a standby would then be reported as a success.
 const SETTINGS: &str = "('idle_in_transaction_session_timeout', '10s'), ('lock_timeout', '9s'),
     ('client_connection_check_interval', '2s'), ('tcp_keepalives_idle', '5'), ('tcp_keepalives_interval', '2'),
     ('tcp_keepalives_count', '3'), ('tcp_user_timeout', '10000')";
