@@ -138,14 +138,11 @@ mod tests {
         Direct::new(rusqlite::Connection::open_in_memory().unwrap())
     }
 
-    fn two() -> Vec<Value> {
-        values!["one", "two"]
-    }
-
     #[test]
     fn values_are_taken_by_their_number() {
+        let given = values!["one", "two"];
         let check = |sql: &str, expected: &[&str]| {
-            let rows = fresh().fetch(sql, &two()).unwrap();
+            let rows = fresh().fetch(sql, &given).unwrap();
             let found: Vec<&str> = (0..expected.len())
                 .map(|column| rows[0].text(column).unwrap())
                 .collect();
@@ -154,7 +151,7 @@ mod tests {
         check("SELECT $1, $2", &["one", "two"]);
         check("SELECT $2, $1, $2", &["two", "one", "two"]);
         check("SELECT $2", &["two"]);
-        let missing = fresh().fetch("SELECT $3", &two());
+        let missing = fresh().fetch("SELECT $3", &given);
         assert!(missing.is_err(), "never a null in its place");
     }
 
