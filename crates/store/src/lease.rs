@@ -131,7 +131,7 @@ impl Store {
                     let row = tx.one(GUARDED_UPDATE, values).await?;
                     failpoint!("store::lease::guarded");
                     let Some(row) = row else {
-                        return Err(refusal(tx, &services, &lease).await?);
+                        return Err(refusal(tx, &services, &lease, &guarded).await?);
                     };
                     let thread = ThreadId::parse(row.text(1)?).map_err(|error| Error::Damaged {
                         item: format!("session {}", lease.session),
@@ -317,6 +317,7 @@ pub(crate) async fn refusal(
     tx: &mut Tx,
     services: &Services,
     lease: &Lease,
+    guarded: &Guarded,
 ) -> Result<AppendError, Error> {
     let row = tx
         .one(
@@ -331,7 +332,9 @@ pub(crate) async fn refusal(
     let held = row.int(1)? == lease.epoch
         && row.optional_text(2)? == Some(services.instance.as_str())
         && row.int(3)? == 1;
-    Ok(match (row.optional_int(0)?, held) {
+    // The lease holds now; an append that depends on no position was refused while it did not.
+    let unread = held && (guarded.read_to < i64::MAX || guarded.last < i64::MAX);
+    Ok(match (row.optional_int(0)?, unread) {
         (Some(_), _) => AppendError::Gone,
         (None, true) => AppendError::UnreadInput,
         (None, false) => AppendError::StaleEpoch { epoch: lease.epoch },

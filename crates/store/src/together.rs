@@ -179,7 +179,8 @@ async fn write(
     for (append, moved) in group.iter().zip(moved) {
         let Some(moved) = moved else {
             append.services.ends.forget(&append.lease.session);
-            results.push(Err(refusal(tx, &append.services, &append.lease).await?));
+            let refused = refusal(tx, &append.services, &append.lease, &append.guarded);
+            results.push(Err(refused.await?));
             continue;
         };
         let first = moved.last + 1 - append.guarded.count;
