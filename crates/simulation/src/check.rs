@@ -32,7 +32,7 @@ pub struct Evidence<'a> {
     /// Whether its tools were changed, so that requests begin differently.
     pub retooled: bool,
     /// Counts a branch that was taken.
-    pub count: &'a dyn Fn(String),
+    pub count: &'a (dyn Fn(String) + Sync),
 }
 
 /// An entry of the log, its body parsed.

@@ -4,6 +4,8 @@ mod generate;
 
 use std::fmt;
 
+use manyhands_simulation::behaviour::Reply;
+
 /// One session's life.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
@@ -17,93 +19,6 @@ pub(crate) struct Case {
     pub(crate) replies: Vec<Reply>,
     /// What clients, operators and machines do, in order.
     pub(crate) steps: Vec<Step>,
-}
-
-/// What the model does with a request.
-#[derive(Clone, Debug)]
-pub(crate) enum Reply {
-    /// Says something and calls tools.
-    Answer {
-        /// Whether it thinks first.
-        thinks: bool,
-        /// Whether it says something.
-        speaks: bool,
-        /// Its calls.
-        calls: Vec<Use>,
-    },
-    /// Is cut at its output limit, after a text or without one.
-    MaxTokens {
-        /// Whether there is a text.
-        speaks: bool,
-    },
-    /// Declines.
-    Refusal,
-    /// A message without any block.
-    Nothing,
-    /// A message of white space.
-    Blank,
-    /// Fails before the first byte.
-    Fails(Fault),
-    /// Breaks off in the middle of a text.
-    BreaksOff,
-    /// Falls silent in the middle of a text, until the request is cut or the case lets go.
-    FallsSilent,
-    /// Answers after others have had their turn many times.
-    Slow,
-}
-
-/// How a provider fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    Overloaded,
-    RateLimited,
-    Failed,
-    Overflow,
-    Refused,
-    Auth,
-    Billing,
-}
-
-/// What the model does with a tool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Use {
-    /// A command that gives something.
-    Runs,
-    /// A command that fails.
-    Fails,
-    /// A command without output.
-    SaysNothing,
-    /// A command that goes on until it is killed or the case lets go.
-    Hangs,
-    /// A command during which the sandbox is lost.
-    LosesSandbox,
-    /// A tool that only looks.
-    Reads,
-    /// As before, and the sandbox is lost meanwhile.
-    ReadsAndLosesSandbox,
-    /// A tool that is switched off.
-    Disabled,
-    /// A tool that nobody knows.
-    Unknown,
-    /// An input that does not fit the tool's schema.
-    BadInput,
-    /// An input that is no object.
-    NoObject,
-    /// The client's own tool.
-    Custom,
-    /// A tool that asks first.
-    Asks,
-    /// A tool that a judge is asked about.
-    Judged(Verdict),
-}
-
-/// What the judge says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Allows,
-    Denies,
-    CannotTell,
-    Fails,
 }
 
 /// Something that befalls the session.

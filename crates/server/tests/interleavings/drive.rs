@@ -7,27 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use manyhands_simulation::check::life::Accepted;
+use manyhands_simulation::frames::{Asks, calls};
 use serde_json::{Value, json};
 
 use crate::case::{Case, Step, Until};
-use crate::heard::{Asks, Heard};
-use crate::model::{SYSTEM, Script};
+use crate::heard::Heard;
+use crate::model::{SYSTEM, Script, lock};
 use crate::world::{Answer, World};
 use send::message;
 
 /// How long a session may make no progress.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// An event that the server took.
-#[derive(Clone, Debug)]
-pub(crate) struct Accepted {
-    /// The id it was given.
-    pub(crate) id: String,
-    /// As it was sent.
-    pub(crate) sent: Value,
-    /// Whether it may be without a trace: an interrupt of a session that rests at its budget (runtime IN-9).
-    pub(crate) traceless: bool,
-}
 
 /// What became of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +169,7 @@ impl Life {
         let reached = |life: &Self| match until {
             Until::Events(more) => *heard.count.borrow() >= so_far + more,
             Until::OpenCall => {
-                let mut calls = heard.calls().into_iter();
+                let mut calls = calls(&lock(&heard.frames)).into_iter();
                 calls.any(|call| call.kind != Asks::Nothing && !call.answered)
             }
             Until::Asked => *life.script.asked.borrow() > 0,

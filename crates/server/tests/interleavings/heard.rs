@@ -4,32 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use futures::StreamExt;
-use serde_json::Value;
+use manyhands_simulation::frames::Frame;
 use sse_stream::SseStream;
 use tokio::sync::watch;
 
 use crate::model::lock;
 use crate::world::World;
-
-/// One frame.
-#[derive(Clone, Debug)]
-pub(crate) struct Frame {
-    /// The position, absent for previews.
-    pub(crate) position: Option<i64>,
-    /// Its `event:` line.
-    pub(crate) name: String,
-    /// Its data, byte for byte.
-    pub(crate) text: String,
-    /// The same, parsed.
-    pub(crate) data: Value,
-}
-
-impl Frame {
-    /// The event's id.
-    pub(crate) fn id(&self) -> &str {
-        self.data["id"].as_str().unwrap_or_default()
-    }
-}
 
 /// All frames so far.
 pub(crate) struct Heard {
@@ -40,28 +20,6 @@ pub(crate) struct Heard {
     pub(crate) deleted: watch::Sender<bool>,
     /// Whether the stream ended before it could tell: the server did.
     pub(crate) missed: AtomicBool,
-}
-
-/// A call, as a client sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Call {
-    /// The tool-use event.
-    pub(crate) id: String,
-    /// Who answers it.
-    pub(crate) kind: Asks,
-    /// Whether there is an answer or a result.
-    pub(crate) answered: bool,
-}
-
-/// What a call asks of the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asks {
-    /// A result.
-    Result,
-    /// A confirmation.
-    Confirmation,
-    /// Nothing.
-    Nothing,
 }
 
 impl Heard {
@@ -128,33 +86,6 @@ impl Heard {
     pub(crate) fn has(&self, id: &str) -> bool {
         lock(&self.frames).iter().any(|frame| frame.id() == id)
     }
-
-    /// All calls so far, in order.
-    pub(crate) fn calls(&self) -> Vec<Call> {
-        let mut calls: Vec<Call> = Vec::new();
-        for frame in &*lock(&self.frames) {
-            let data = &frame.data;
-            let kind = match &*frame.name {
-                "agent.custom_tool_use" => Asks::Result,
-                "agent.tool_use" if data["evaluated_permission"] == "ask" => Asks::Confirmation,
-                "agent.tool_use" => Asks::Nothing,
-                _ => {
-                    let names = ["tool_use_id", "custom_tool_use_id"];
-                    let answers = names.iter().find_map(|name| data[*name].as_str());
-                    if let Some(call) = calls.iter_mut().find(|call| Some(&*call.id) == answers) {
-                        call.answered = true;
-                    }
-                    continue;
-                }
-            };
-            calls.push(Call {
-                id: frame.id().to_owned(),
-                kind,
-                answered: false,
-            });
-        }
-        calls
-    }
 }
 
 /// Listens on one connection. Returns whether to connect again.
@@ -175,16 +106,10 @@ async fn connect(world: &Weak<World>, session: &str, heard: &Weak<Heard>) -> boo
         let Some(heard) = heard.upgrade() else {
             return false;
         };
-        let name = frame.event.unwrap_or_default();
-        let Some(text) = frame.data.filter(|_| name != "ping") else {
+        let Some(frame) = Frame::read(frame) else {
             continue;
         };
-        heard.push(Frame {
-            position: frame.id.and_then(|id| id.parse().ok()),
-            data: serde_json::from_str(&text).unwrap_or_default(),
-            name,
-            text,
-        });
+        heard.push(frame);
         if *heard.deleted.borrow() {
             return false;
         }

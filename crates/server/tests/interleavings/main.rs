@@ -10,9 +10,7 @@ mod branches;
 mod case;
 mod check;
 mod drive;
-mod hands;
 mod heard;
-mod model;
 mod world;
 
 use std::collections::BTreeMap;
@@ -23,6 +21,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
+
+use manyhands_simulation::{hands, model};
 
 use case::Case;
 use drive::{Life, Problem};

@@ -10,7 +10,7 @@ use axum::body::Body;
 use futures::FutureExt;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Registry};
+use manyhands_brain::models::{ModelSpec, ProviderSpec, Registry};
 use manyhands_brain::{Probe, Retries};
 use manyhands_hands::provider::fake::Fake;
 use manyhands_server::{Config, Flags, Overrides, Server};
@@ -24,7 +24,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot};
 use tower::ServiceExt;
 
 use crate::hands::{Umpire, hands};
-use crate::model::{Scripts, lock};
+use crate::model::{Scripts, lock, prices};
 
 /// How the server of a world is set up.
 #[derive(Clone, Copy, Debug)]
@@ -345,25 +345,6 @@ impl World {
             request = request.header("last-event-id", after);
         }
         request.body(body).expect("a request")
-    }
-}
-
-/// Dollars for a million tokens.
-pub(crate) const DOLLARS: [(&str, f64); 3] = [
-    ("input_tokens", 5.0),
-    ("output_tokens", 400.0),
-    ("cache_read_input_tokens", 50.0),
-];
-
-/// What the model costs: some requests a cent.
-fn prices() -> Prices {
-    let [input, output, cache_read] =
-        DOLLARS.map(|(_, dollars)| Price::per_million(dollars).expect("a price"));
-    Prices {
-        input,
-        output,
-        cache_read,
-        ..Prices::default()
     }
 }
 

@@ -30,7 +30,7 @@ struct Call {
 
 /// What has been read.
 struct Machine<'a> {
-    count: &'a dyn Fn(String),
+    count: &'a (dyn Fn(String) + Sync),
     rows: &'a [&'a Row],
     status: Status,
     /// Why it is idle.

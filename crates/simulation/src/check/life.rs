@@ -73,7 +73,7 @@ pub fn check_starts(
     starts: &HashMap<String, usize>,
     frames: &[Frame],
     missed: bool,
-    count: &dyn Fn(String),
+    count: &(dyn Fn(String) + Sync),
 ) -> Result<(), Problem> {
     let calls: HashMap<&str, &str> = frames
         .iter()

@@ -93,7 +93,9 @@ pub fn check_prefixes(evidence: &Evidence<'_>) -> Result<(), Problem> {
             true => without_system_turns(request)?.into(),
             false => request.clone(),
         };
-        match prefixes.extend(&request) {
+        // A wish for a summary extends the conversation, which goes on without it when no summary came of it.
+        let mut before = asks_for_summary(&request).then(|| prefixes.clone());
+        match before.as_mut().unwrap_or(&mut prefixes).extend(&request) {
             Ok(()) => {}
             Err(problem) if strays == 0 => return Err(problem),
             Err(_) => {
@@ -103,6 +105,12 @@ pub fn check_prefixes(evidence: &Evidence<'_>) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// Whether a request asks for a summary of the conversation (runtime CC-1).
+fn asks_for_summary(request: &[u8]) -> bool {
+    const WISH: &str = "This conversation is about to pass the limit of what you can read at once.";
+    String::from_utf8_lossy(request).contains(WISH)
 }
 
 /// A request without the operator's turns: those behind a request that got no answer move behind what joins the next.

@@ -4,13 +4,15 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-use super::{Case, Fault, Input, POINTS, Reply, Step, Target, Until, Use, Verdict};
+use manyhands_simulation::behaviour::random_reply;
+
+use super::{Case, Input, POINTS, Step, Target, Until};
 
 impl Case {
     /// The case of a seed: the same one each time.
     pub(crate) fn generate(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let replies = (0..rng.random_range(0..7)).map(|_| reply(&mut rng));
+        let replies = (0..rng.random_range(0..7)).map(|_| random_reply(&mut rng));
         let replies = replies.collect();
         let initial = if rng.random_ratio(1, 6) {
             rng.random_range(1..4)
@@ -51,65 +53,6 @@ impl Case {
             replies,
             steps,
         }
-    }
-}
-
-fn reply(rng: &mut StdRng) -> Reply {
-    const FAULTS: [Fault; 7] = [
-        Fault::Overloaded,
-        Fault::RateLimited,
-        Fault::Failed,
-        Fault::Overflow,
-        Fault::Refused,
-        Fault::Auth,
-        Fault::Billing,
-    ];
-    match rng.random_range(0..30) {
-        0..4 => Reply::Answer {
-            thinks: rng.random_ratio(1, 4),
-            speaks: true,
-            calls: Vec::new(),
-        },
-        4..18 => Reply::Answer {
-            thinks: rng.random_ratio(1, 4),
-            speaks: rng.random(),
-            calls: (0..rng.random_range(1..5)).map(|_| tool_use(rng)).collect(),
-        },
-        18 => Reply::MaxTokens {
-            speaks: rng.random(),
-        },
-        19 => Reply::Refusal,
-        20 => Reply::Nothing,
-        21 => Reply::Blank,
-        22..25 => Reply::Fails(*FAULTS.choose(rng).expect("some")),
-        25..27 => Reply::BreaksOff,
-        27..29 => Reply::FallsSilent,
-        _ => Reply::Slow,
-    }
-}
-
-fn tool_use(rng: &mut StdRng) -> Use {
-    const VERDICTS: [Verdict; 4] = [
-        Verdict::Allows,
-        Verdict::Denies,
-        Verdict::CannotTell,
-        Verdict::Fails,
-    ];
-    match rng.random_range(0..30) {
-        0..5 => Use::Runs,
-        5 => Use::Fails,
-        6 => Use::SaysNothing,
-        7..10 => Use::Hangs,
-        10 => Use::LosesSandbox,
-        11 => Use::Reads,
-        12 => Use::ReadsAndLosesSandbox,
-        13 => Use::Disabled,
-        14 => Use::Unknown,
-        15 => Use::BadInput,
-        16 => Use::NoObject,
-        17..20 => Use::Judged(*VERDICTS.choose(rng).expect("some")),
-        20..25 => Use::Asks,
-        _ => Use::Custom,
     }
 }
 

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
+use manyhands_simulation::frames::{Asks, calls};
 use serde_json::{Value, json};
 
 use super::send::{Request, message};
 use super::{Fate, Life, PATIENCE, Problem};
-use crate::heard::Asks;
+use crate::model::lock;
 
 /// How often to look at the store when nothing is heard: what a look finds may be nothing that streams tell.
 const LOOK: Duration = Duration::from_millis(20);
@@ -88,7 +89,7 @@ impl Life {
             let listed = self.events().await?;
             // What is open is known from what was heard: not before all of it was.
             if status == "idle" && self.told(&listed) {
-                let mut open = self.heard.calls();
+                let mut open = calls(&lock(&self.heard.frames));
                 open.retain(|call| call.kind != Asks::Nothing && !call.answered);
                 if !open.is_empty() {
                     self.said += 1;

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use manyhands_protocol::EventId;
+use manyhands_simulation::check::life::{Accepted, shows};
+use manyhands_simulation::frames::{Asks, calls};
 use serde_json::{Value, json};
 
-use super::{Accepted, Life, Problem};
+use super::{Life, Problem};
 use crate::case::{Input, Target};
-use crate::heard::Asks;
+use crate::model::lock;
 
 impl Life {
     /// Sends these requests at the same time.
@@ -120,7 +122,7 @@ impl Life {
             }
             Input::Interrupt => Some(json!({"type": "user.interrupt"})),
             Input::Answer(target) => {
-                let mut calls = self.heard.calls();
+                let mut calls = calls(&lock(&self.heard.frames));
                 match target {
                     Target::Open => {
                         calls.retain(|call| call.kind != Asks::Nothing && !call.answered);
@@ -191,12 +193,6 @@ impl Request {
         }
         excuses
     }
-}
-
-/// Whether an event has all members of another, as they are.
-fn shows(event: &Value, sent: &Value) -> bool {
-    let mut members = sent.as_object().into_iter().flatten();
-    members.all(|(member, value)| event[member] == *value)
 }
 
 /// The call that an event answers.
