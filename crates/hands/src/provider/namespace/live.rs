@@ -1,7 +1,7 @@
 //! A live sandbox: its process, the connection to it, and when it was last used.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,8 @@ pub(super) struct Live {
     /// Beyond a call's own limit, this is how long its answer may take before the sandbox counts as lost (TOOL-3).
     grace: Duration,
     process: AsyncFd<OwnedFd>,
+    /// It could not be reached any more. A process that was killed closes its connections a while before it has ended.
+    gone: AtomicBool,
     /// Replaced when the connection is lost but the process lives.
     link: tokio::sync::Mutex<Arc<Link>>,
     used: Mutex<Used>,
@@ -78,6 +80,7 @@ impl Live {
                 owner: AtomicI64::new(owner),
                 grace,
                 process: waitable(process).map_err(fail)?,
+                gone: AtomicBool::new(false),
                 link: tokio::sync::Mutex::new(Arc::new(link)),
                 used: Mutex::new(Used {
                     running: 0,
@@ -114,8 +117,11 @@ impl Live {
         &self.session
     }
 
-    /// Whether its process runs.
+    /// Whether its process runs and can be reached, as far as was seen.
     pub(super) fn is_up(&self) -> bool {
+        if self.gone.load(Ordering::Acquire) {
+            return false;
+        }
         let mut polled = [rustix::event::PollFd::new(
             self.process.get_ref(),
             rustix::event::PollFlags::IN,
@@ -243,11 +249,21 @@ impl Live {
             if !self.is_up() {
                 return Err(self.lost("its process has ended"));
             }
-            *link = match Link::open(&at(&self.folder, SOCKET), self.uid).await {
-                Ok(Peer { link, instance, .. }) if instance == self.instance => Arc::new(link),
-                Ok(_) => return Err(self.lost("another instance has taken its place")),
-                Err(absent) => return Err(self.lost(&format!("it cannot be reached: {absent:?}"))),
+            let why = match Link::open(&at(&self.folder, SOCKET), self.uid).await {
+                Ok(Peer {
+                    link: new,
+                    instance,
+                    ..
+                }) if instance == self.instance => {
+                    *link = Arc::new(new);
+                    return Ok(Arc::clone(&link));
+                }
+                Ok(_) => "another instance has taken its place".to_owned(),
+                Err(absent) => format!("it cannot be reached: {absent:?}"),
             };
+            // The next call gets another, and not this one on its way out.
+            self.gone.store(true, Ordering::Release);
+            return Err(self.lost(&why));
         }
         Ok(Arc::clone(&link))
     }
