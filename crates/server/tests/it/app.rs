@@ -130,6 +130,12 @@ impl TestApp {
         .await
     }
 
+    /// A server on a fresh database of the test's own.
+    pub(crate) async fn on(database: Database) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        Self::start(dir, database, None, None, |_| {}).await
+    }
+
     /// A server on SQLite with other settings.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().expect("a directory");

@@ -14,6 +14,7 @@ mod full_disk;
 mod inspection;
 mod interrupts;
 mod judging;
+mod outages;
 mod reconnects;
 mod roles;
 mod rules_agents;
