@@ -2,14 +2,12 @@
 
 use std::collections::HashSet;
 
-use syn::parse::Parser;
-use syn::punctuated::Punctuated;
-use syn::{Attribute, Expr, Ident, Item, ItemFn, Lit, Meta, Token};
+use syn::{Attribute, Expr, Item, ItemFn, Lit, Meta};
 
 use super::Named;
 
 /// Macros that are given names of functions and make tests of them.
-const SUITES: [&str; 2] = ["contract", "stories"];
+const SUITES: [&str; 3] = ["contract", "replicated", "stories"];
 
 pub(super) fn tests(source: &str) -> anyhow::Result<Vec<Named>> {
     let mut reader = Reader::default();
@@ -53,10 +51,10 @@ impl Reader {
                     }
                 }
                 Item::Macro(call) if SUITES.iter().any(|suite| call.mac.path.is_ident(suite)) => {
-                    let names = Punctuated::<Ident, Token![,]>::parse_terminated;
-                    if let Ok(names) = names.parse2(call.mac.tokens.clone()) {
-                        self.listed.extend(names.iter().map(Ident::to_string));
-                    }
+                    // Among the names there may be labels of a part of them: no function has such a name.
+                    let given = call.mac.tokens.to_string();
+                    let words = given.split(|c: char| !c.is_alphanumeric() && c != '_');
+                    self.listed.extend(words.map(str::to_owned));
                 }
                 _ => {}
             }
@@ -138,6 +136,10 @@ mod tests {
         check(
             "stories! { one } async fn one(app: &TestApp) {}",
             &[("one", "")],
+        );
+        check(
+            "contract!(one; on_disks: two); fn one() {} fn two() {} fn three() {}",
+            &[("one", ""), ("two", "")],
         );
         check("macro_rules! contract { ($a:ident) => {} } fn a() {}", &[]);
         check("other!(one); fn one() {}", &[]);
