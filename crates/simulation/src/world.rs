@@ -129,6 +129,11 @@ impl World {
         lock(&self.trace).count(branch.into());
     }
 
+    /// Whether sessions may be written to by two servers at a time.
+    pub(crate) fn has_several_servers(&self) -> bool {
+        self.servers.len() > 1
+    }
+
     /// Counts a branch that was taken so many times.
     pub(crate) fn count_many(&self, branch: &str, times: u64) {
         lock(&self.trace).count_many(branch, times);
