@@ -12,8 +12,8 @@ use crate::report::Row;
 use crate::subject::{Setup, Subject};
 use crate::tail::Tail;
 
-/// Sessions before the first reading, so that caches and pools have their size.
-const WARM_UP: usize = 1000;
+/// Sessions before the first reading, so that caches and pools have their size: SQLite's of some megabytes fill slowly.
+const WARM_UP: usize = 10_000;
 /// Streams before the first reading, which stay open.
 const FIRST: usize = 100;
 /// How many requests are under way at once while streams are opened.
