@@ -48,6 +48,8 @@ pub(crate) struct Life {
     doubtful: Vec<Value>,
     /// Whether the tools were changed, so that requests begin differently.
     retooled: bool,
+    /// Whether there may be another session of this story, whose creation was not answered.
+    has_twin: bool,
     number: u64,
     said: usize,
 }
@@ -64,7 +66,7 @@ impl Life {
         let agent = json!({
             "name": "helper", "model": "m", "system": format!("{SYSTEM}{number}"), "tools": tools(false),
         });
-        let agent = world.insist("/v1/agents", &agent).await;
+        let (agent, _) = world.insist("/v1/agents", &agent).await;
         let initial: Vec<Value> = (0..story.initial)
             .map(|said| message(number, said))
             .collect();
@@ -74,7 +76,11 @@ impl Life {
         if let Some(cents) = story.budget {
             session["budget"] = budget(cents);
         }
-        let session = text_of(&world.insist("/v1/sessions", &session).await, "id");
+        let (session, has_twin) = world.insist("/v1/sessions", &session).await;
+        if has_twin {
+            world.count("creation: asked for again");
+        }
+        let session = text_of(&session, "id");
         script.belongs_to(&session);
         Ok(Self {
             heard: Heard::listen(world, &session),
@@ -85,6 +91,7 @@ impl Life {
             accepted: Vec::new(),
             doubtful: Vec::new(),
             retooled: false,
+            has_twin,
             session,
             story,
             script,

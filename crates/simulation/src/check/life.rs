@@ -68,7 +68,7 @@ pub fn check_accepted(all: &[Accepted], evidence: &Evidence<'_>) -> Result<(), P
 }
 
 /// Invariant I4: a call is started at most once, one that only looks at most three times. `missed` says that the stream
-/// of a session that was deleted may not have told all of its calls.
+/// may not have told all of them.
 pub fn check_starts(
     starts: &HashMap<String, usize>,
     frames: &[Frame],

@@ -234,10 +234,16 @@ fn open(file: &Path, settings: &str) -> Result<Direct, Error> {
 const LEFT_BEHIND: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(5);
 
-/// Whether the text is the id of a process that is no more.
+/// Whether the text is the id of a process that is no more, or of one that has been killed and is not taken down yet:
+/// its threads may still wait for the disk, and hold its files.
 fn is_dead(pid: &str) -> bool {
-    let pid = pid.parse().ok().and_then(Pid::from_raw);
-    pid.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
+    let Some(process) = pid.parse().ok().and_then(Pid::from_raw) else {
+        return false;
+    };
+    // One that is being taken down has no memory any more, hence no command line.
+    let command = std::fs::read(format!("/proc/{pid}/cmdline"));
+    test_kill_process(process) == Err(rustix::io::Errno::SRCH)
+        || command.is_ok_and(|command| command.is_empty())
 }
 
 /// One process per data directory: the lock ends with the process, whatever ends it.
@@ -298,6 +304,23 @@ mod tests {
         };
         let long = Duration::from_secs(600);
         assert!(check(std::process::id(), long) < long);
+
+        assert!(!is_dead(&std::process::id().to_string()));
+
+        // As left by a killed server that nobody has waited for yet.
+        let mut killed = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = killed.id();
+        killed.kill().unwrap();
+        // It stays until it is waited for.
+        let exited =
+            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        let id = rustix::process::WaitId::Pid(Pid::from_raw(pid as i32).unwrap());
+        rustix::process::waitid(id, exited).unwrap();
+        assert!(is_dead(&pid.to_string()));
+        killed.wait().unwrap();
 
         // As left by a killed server whose child is between its fork and its exec: the holder is dead, its lock held.
         let mut dead = std::process::Command::new("true").spawn().unwrap();
