@@ -181,22 +181,29 @@ fn list_query(session: &SessionId, range: &EventRange) -> Option<(String, Vec<Va
     })
     .collect();
 
-    // A key inside one part says whether the other part is still to come or over.
+    // A key inside one part says whether the other part is still to come or over. Events move from the queued part to
+    // the end of the processed one while pages are read.
+    let beside = range.beside;
     let (processed, queued) = match (range.after, range.descending) {
         (None, _) => (Some(None), Some(None)),
-        (Some(EventKey::Processed(position)), false) => (Some(Some(position)), Some(None)),
-        (Some(EventKey::Queued(position)), false) => (None, Some(Some(position))),
+        (Some(EventKey::Processed(position)), false) => (Some(Some(position)), Some(beside)),
+        (Some(EventKey::Queued(position)), false) => (beside.map(Some), Some(Some(position))),
         (Some(EventKey::Processed(position)), true) => (Some(Some(position)), None),
         (Some(EventKey::Queued(position)), true) => (Some(None), Some(Some(position))),
     };
+    let shown = queued.flatten().filter(|_| !range.descending);
     let queued = queued.filter(|_| times.is_empty());
     let columns = entry_columns!();
     let tables = entry_tables!();
     let mut parts = Vec::new();
     if let Some(after) = processed {
-        let place = after.map_or(String::new(), |position| {
+        let mut place = after.map_or(String::new(), |position| {
             format!(" AND l.position {beyond} {}", bind(position.into()))
         });
+        if let Some(shown) = shown {
+            let shown = bind(shown.into());
+            place.push_str(&format!(" AND COALESCE(l.refers_to, l.position) > {shown}"));
+        }
         parts.push(format!(
             "SELECT * FROM (SELECT {columns}, 0 AS part FROM {tables} WHERE l.session_id = $1{place}
              AND (l.kind = 1 OR l.kind = 0 AND l.processed_at IS NOT NULL){types}{times}

@@ -51,6 +51,10 @@ pub enum EventKey {
 pub struct EventRange {
     /// Only events after this one, in list order.
     pub after: Option<EventKey>,
+    /// Oldest first: how far the pages before this one were in the other part of the list than `after`. What was queued
+    /// beyond them and has been processed since stands before `after`, and is on this page all the same; what they
+    /// showed as queued is not.
+    pub beside: Option<i64>,
     /// Newest first instead of oldest first (queued events then come first).
     pub descending: bool,
     /// How many at most.

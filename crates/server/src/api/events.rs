@@ -98,6 +98,9 @@ struct Place {
     order: Order,
     queued: bool,
     position: i64,
+    /// How far the pages so far were in the other part of the list.
+    #[serde(default)]
+    beside: i64,
     at: Option<Timestamp>,
 }
 
@@ -191,6 +194,9 @@ fn range(query: &Query) -> Result<(EventRange, Order), ApiError> {
     }
     let range = EventRange {
         after: place.map(Place::key),
+        beside: place
+            .map(|place| place.beside)
+            .filter(|_| order == Order::Asc),
         descending: order == Order::Desc,
         limit: query.limit(PAGE, PAGE)?,
         types: types.collect::<Result<_, _>>()?,
@@ -234,10 +240,11 @@ async fn page(
     let mut found = app.store.list_events(session, &range).await?;
     let more = found.len() > limit;
     found.truncate(limit);
+    let reached = reached(&range, found.iter().map(|(key, _)| *key));
     let place = |(key, entry): &(EventKey, Entry)| {
-        let (queued, position) = match *key {
-            EventKey::Processed(position) => (false, position),
-            EventKey::Queued(position) => (true, position),
+        let (queued, position, beside) = match *key {
+            EventKey::Processed(position) => (false, position, reached.queued),
+            EventKey::Queued(position) => (true, position, reached.processed),
         };
         cursor::encode(
             LIST,
@@ -245,6 +252,7 @@ async fn page(
                 order,
                 queued,
                 position,
+                beside,
                 at: entry.processed_at,
             },
         )
@@ -258,9 +266,61 @@ async fn page(
     )))
 }
 
+/// How far pages that are read oldest first were in both parts of the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Reached {
+    processed: i64,
+    queued: i64,
+}
+
+/// How far all pages are with this one, which has these keys.
+fn reached(range: &EventRange, keys: impl Iterator<Item = EventKey>) -> Reached {
+    let beside = range.beside.unwrap_or_default();
+    let before = match range.after {
+        None => Reached::default(),
+        Some(EventKey::Processed(processed)) => Reached {
+            processed,
+            queued: beside,
+        },
+        Some(EventKey::Queued(queued)) => Reached {
+            processed: beside,
+            queued,
+        },
+    };
+    keys.fold(before, |reached, key| match key {
+        EventKey::Processed(processed) => Reached {
+            processed,
+            ..reached
+        },
+        EventKey::Queued(queued) => Reached { queued, ..reached },
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stream_1_pages_know_how_far_they_were_in_both_parts() {
+        use EventKey::{Processed, Queued};
+        #[track_caller]
+        fn check(after: Option<EventKey>, beside: i64, keys: &[EventKey], expected: (i64, i64)) {
+            let range = EventRange {
+                after,
+                beside: after.map(|_| beside),
+                ..EventRange::default()
+            };
+            let Reached { processed, queued } = reached(&range, keys.iter().copied());
+            assert_eq!((processed, queued), expected);
+        }
+        check(None, 0, &[Processed(3), Processed(5)], (5, 0));
+        check(None, 0, &[Processed(3), Queued(4)], (3, 4));
+        check(None, 0, &[Queued(1)], (0, 1));
+        check(Some(Processed(5)), 0, &[Processed(6), Queued(7)], (6, 7));
+        check(Some(Queued(4)), 3, &[Queued(8)], (3, 8));
+        check(Some(Queued(4)), 3, &[Processed(9)], (9, 4));
+        check(Some(Processed(9)), 4, &[Queued(8)], (9, 8));
+    }
 
     #[test]
     fn li_4_bad_filters_are_refused_by_name() {
@@ -295,6 +355,7 @@ mod tests {
                 order: Order::Asc,
                 queued: false,
                 position: 7,
+                beside: 0,
                 at,
             },
         );

@@ -13,6 +13,7 @@ contract!(
     li_4_processed_first_in_the_order_of_processing_then_queued,
     li_5_pages_of_any_size_give_the_whole_list_both_ways,
     li_4_types_and_times_filter,
+    stream_1_what_is_processed_between_two_pages_is_listed_once,
     li_1_a_deep_page_reads_no_more_than_a_shallow_one,
     se_4_one_event_has_one_row_in_its_present_state,
 );
@@ -246,4 +247,57 @@ async fn se_4_one_event_has_one_row_in_its_present_state(bed: Bed) {
     let elsewhere = world.session().await;
     let foreign = world.store.event(&elsewhere, &first.event_id).await;
     assert_eq!(foreign, Ok(None), "an event belongs to its session");
+}
+
+/// An event moves to the front of those that wait, behind which the pages are already.
+async fn stream_1_what_is_processed_between_two_pages_is_listed_once(bed: Bed) {
+    let world = World::new(bed).await;
+    let (id, lease) = world.leased().await;
+    let mut waiting = Vec::new();
+    for text in ["shown", "moves", "stays"] {
+        let stored = world.change(&id, work(vec![queued(text)])).await;
+        waiting.push(stored[0].clone());
+    }
+    let log = world.log(&id).await;
+    let all = world.store.list_events(&id, &page(100)).await.unwrap();
+    let last_processed = |(key, _): &(EventKey, Entry)| match key {
+        EventKey::Processed(position) => Some(*position),
+        EventKey::Queued(_) => None,
+    };
+    let reached = all.iter().filter_map(last_processed).last().unwrap_or(0);
+    // The page before ended with the first that waits here.
+    let shown = waiting[0].position;
+    let moved = [&waiting[0], &waiting[1]].map(|entry| NewEntry::Processed {
+        event_id: entry.event_id.clone(),
+    });
+    world
+        .store
+        .append(&lease, entries(moved.to_vec()))
+        .await
+        .unwrap();
+    let next = EventRange {
+        after: Some(EventKey::Queued(shown)),
+        beside: Some(reached),
+        ..page(100)
+    };
+    let end = log.len() as i64;
+    let listed = world.store.list_events(&id, &next).await.unwrap();
+    let listed: Vec<(EventKey, &EventId)> = listed
+        .iter()
+        .map(|(key, entry)| (*key, &entry.event_id))
+        .collect();
+    let expected = [
+        (EventKey::Processed(end + 2), &waiting[1].event_id),
+        (EventKey::Queued(waiting[2].position), &waiting[2].event_id),
+    ];
+    assert_eq!(listed, expected);
+    // A page that ends with what moved goes on with what waits.
+    let rest = EventRange {
+        after: Some(EventKey::Processed(end + 2)),
+        beside: Some(shown),
+        ..page(100)
+    };
+    let rest = world.store.list_events(&id, &rest).await.unwrap();
+    assert_eq!(rest.len(), 1);
+    assert_eq!(rest[0].1.event_id, waiting[2].event_id);
 }
