@@ -264,7 +264,7 @@ async fn stream_1_what_is_processed_between_two_pages_is_listed_once(bed: Bed) {
         EventKey::Processed(position) => Some(*position),
         EventKey::Queued(_) => None,
     };
-    let reached = all.iter().filter_map(last_processed).last().unwrap_or(0);
+    let reached = all.iter().rev().find_map(last_processed).unwrap_or(0);
     // The page before ended with the first that waits here.
     let shown = waiting[0].position;
     let moved = [&waiting[0], &waiting[1]].map(|entry| NewEntry::Processed {
