@@ -12,4 +12,4 @@ pub mod toolset;
 pub use error::{Advice, Error};
 pub use failpoint::FAILPOINTS;
 pub use provider::namespace::Namespace;
-pub use provider::{Block, Call, Limits, Output, Probe, Provider, Recipe, Sandbox, Source};
+pub use provider::{Block, Call, Gate, Limits, Output, Probe, Provider, Recipe, Sandbox, Source};

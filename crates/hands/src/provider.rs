@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::Serialize;
+use manyhands_protocol::environment::{Networking, Packages};
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 pub use manyhands_sandboxd::output::{Block, Output, Source};
@@ -23,18 +24,80 @@ pub struct Recipe {
     pub epoch: i64,
     /// What the sandbox may use.
     pub limits: Limits,
+    /// What it may reach.
+    pub network: Network,
+    /// What is installed in it (runtime EN-7).
+    pub packages: Packages,
+    /// The files it reads below `/mnt/session/uploads` (runtime FI-1).
+    pub uploads: Vec<Upload>,
 }
 
 impl Recipe {
-    /// The recipe of a session for the owner with this epoch, with the default limits.
+    /// The recipe of a session for the owner with this epoch: the default limits, no packages, no files, everything
+    /// reachable that the gate does not refuse.
     pub fn new(session: impl Into<String>, epoch: i64) -> Self {
         Self {
             session: session.into(),
             epoch,
             limits: Limits::default(),
+            network: Network::default(),
+            packages: Packages::default(),
+            uploads: Vec::new(),
         }
     }
 }
+
+/// What a sandbox may reach (security NET-1, runtime EN-10).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// As the environment says.
+    pub networking: Networking,
+    /// The hosts of the session's MCP servers, which count where the environment allows them.
+    pub mcp_hosts: Vec<String>,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            networking: Networking::Unrestricted {},
+            mcp_hosts: Vec::new(),
+        }
+    }
+}
+
+/// A file that a sandbox reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// Where, below `/mnt/session/uploads`: safe segments, relative (security INP-4).
+    pub path: String,
+    /// The name of its bytes among the blobs.
+    pub blob: String,
+    /// How many bytes.
+    pub size: u64,
+    /// Their SHA-256, in hex.
+    pub sha256: String,
+}
+
+/// The guarded way out of sandboxes (security NET-1). Without one there is none.
+pub trait Gate: Send + Sync + 'static {
+    /// Answers the connections of this session's sandbox on `socket` by this policy, until the door is dropped. A
+    /// second door of the session takes the first one's place.
+    ///
+    /// # Errors
+    /// When the socket cannot be served: the sandbox then has no way out.
+    fn open(
+        &self,
+        session: &str,
+        network: &Network,
+        socket: std::os::unix::net::UnixListener,
+    ) -> std::io::Result<Door>;
+
+    /// The certificate that clients inside have to trust, as PEM: of the authority whose leaves the gate shows.
+    fn authority(&self) -> String;
+}
+
+/// An open way out. Dropping it closes it.
+pub type Door = Box<dyn Send + Sync>;
 
 /// What a sandbox may use (security SBX-3, runtime EN-14). Which of these a host can hold is in its [`Probe`].
 #[derive(Debug, Clone, PartialEq, Eq)]

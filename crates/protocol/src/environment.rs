@@ -67,7 +67,7 @@ impl Default for EnvironmentConfig {
 }
 
 /// What a sandbox may reach.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Networking {
     /// Everything but the safety block-list.

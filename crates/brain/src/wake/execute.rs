@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
 use futures::{FutureExt, Stream};
-use manyhands_hands::{Advice, Provider, Recipe, Sandbox};
+use manyhands_hands::{Advice, Provider, Sandbox};
 use manyhands_protocol::EventId;
 use manyhands_store::{Append, NewEntry};
 
@@ -136,7 +136,7 @@ impl Wake {
         let limit = self.shared.config.watchdog.provision;
         self.enter(Doing::Provisioning, limit);
         let hands = Arc::clone(&self.hands);
-        let recipe = Recipe::new(self.lease.session.as_str(), self.lease.epoch);
+        let recipe = self.recipe().await?;
         let session = self.lease.session.clone();
         let provision = async move { tools::provision(&*hands, &recipe).await };
         tokio::pin!(provision);

@@ -10,9 +10,8 @@ use crate::host::{Host, call_with, program, run, text};
 async fn limited(host: &Host, limits: Limits) -> std::sync::Arc<dyn manyhands_hands::Sandbox> {
     host.provider
         .provision(&Recipe {
-            epoch: 1,
-            session: "sesn_a".to_owned(),
             limits,
+            ..Recipe::new("sesn_a", 1)
         })
         .await
         .unwrap()
