@@ -8,6 +8,7 @@ mod compact;
 mod execute;
 mod finish;
 mod judge;
+mod recipe;
 mod sample;
 mod stop;
 
@@ -58,6 +59,24 @@ enum Flow {
     Continue,
     /// The lease is given back.
     Rested,
+}
+
+/// What an append does to the session's row.
+#[derive(Clone, Copy, Default)]
+struct Row {
+    status: Option<SessionStatus>,
+    usage: Option<UsageTotals>,
+    active_millis: Option<i64>,
+}
+
+impl Row {
+    fn of(append: &Append) -> Self {
+        Self {
+            status: append.status,
+            usage: append.usage,
+            active_millis: append.active_millis,
+        }
+    }
 }
 
 /// A wake at work.
@@ -214,18 +233,13 @@ impl Wake {
 
     /// Appends and folds what was appended, and what came before it.
     async fn append(&mut self, append: Append) -> Result<(), Stop> {
-        let (status, usage) = (append.status, append.usage);
+        let row = Row::of(&append);
         let entries = self.shared.store.append(&self.lease, append).await?;
-        self.absorb(&entries, status, usage).await
+        self.absorb(&entries, row).await
     }
 
-    async fn absorb(
-        &mut self,
-        entries: &[Entry],
-        status: Option<SessionStatus>,
-        usage: Option<UsageTotals>,
-    ) -> Result<(), Stop> {
-        if let Some(usage) = usage {
+    async fn absorb(&mut self, entries: &[Entry], row: Row) -> Result<(), Stop> {
+        if let Some(usage) = row.usage {
             self.usage = usage;
         }
         self.activity.progress();
@@ -233,24 +247,26 @@ impl Wake {
             return Ok(());
         };
         if first.position == self.transcript.position + 1 {
-            self.active.wrote(status, last);
-            self.fold(entries)
+            self.active.wrote(row.status, last);
+            self.fold(entries)?;
         } else {
-            self.catch_up().await
+            self.catch_up().await?;
         }
+        self.active.showed(row.active_millis);
+        Ok(())
     }
 
     /// Appends, unless a client's input has not been read: then nothing is written and the input is folded. Either way
     /// the caller decides again.
     async fn append_if_read(&mut self, append: Append) -> Result<Flow, Stop> {
-        let (status, usage) = (append.status, append.usage);
+        let row = Row::of(&append);
         let read_to = self.transcript.position;
         let appended = self
             .shared
             .store
             .append_if_read(&self.lease, append, read_to);
         match appended.await {
-            Ok(entries) => self.absorb(&entries, status, usage).await?,
+            Ok(entries) => self.absorb(&entries, row).await?,
             Err(AppendError::UnreadInput) => self.catch_up().await?,
             Err(error) => return Err(error.into()),
         }
@@ -260,7 +276,7 @@ impl Wake {
     /// Appends and gives the lease back, unless a client's input has not been read: then nothing is written, the
     /// input is folded and the caller decides again.
     async fn append_and_rest(&mut self, append: Append) -> Result<Flow, Stop> {
-        let (status, usage) = (append.status, append.usage);
+        let row = Row::of(&append);
         let read_to = self.transcript.position;
         let appended = self
             .shared
@@ -273,7 +289,7 @@ impl Wake {
                     .first()
                     .is_none_or(|first| first.position == self.transcript.position + 1);
                 if contiguous {
-                    self.absorb(&entries, status, usage).await?;
+                    self.absorb(&entries, row).await?;
                 }
                 Ok(Flow::Rested)
             }

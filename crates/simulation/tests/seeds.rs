@@ -61,6 +61,16 @@ fn i_8_no_seed_breaks_an_invariant() {
     }
 }
 
+/// Worlds that broke a rule once: a pause at the budget inside of an open request (runtime SQ-3), and running time that
+/// fell because a clock was set back while it was written (runtime US-4).
+#[test]
+fn sq_3_us_4_seeds_that_broke_a_rule_once() {
+    for seed in [38_633, 39_676, 39_790] {
+        let violation = run(seed, false).violation;
+        assert_eq!(violation.map(|found| found.problem), None, "seed {seed}");
+    }
+}
+
 /// The same world comes out again, whatever else this process has done (security §4).
 #[test]
 fn a_seed_gives_the_same_trace_in_this_process() {

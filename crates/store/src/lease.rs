@@ -99,6 +99,7 @@ impl Store {
             count: drafts.len() as i64,
             status: append.status.map(|status| status.as_str()),
             usage: append.usage.as_ref().map(json).transpose()?,
+            active_millis: append.active_millis,
             rests: matches!(guard, Guard::Rest(_)),
             read_to: guard.read_to(),
             last: guard.last(),
@@ -199,6 +200,7 @@ pub(crate) struct Guarded {
     pub(crate) count: i64,
     status: Option<&'static str>,
     usage: Option<String>,
+    active_millis: Option<i64>,
     pub(crate) rests: bool,
     read_to: i64,
     last: i64,
@@ -213,6 +215,7 @@ impl Guarded {
             now,
             self.status,
             self.usage.as_deref(),
+            self.active_millis,
             lease.workspace.as_str(),
             lease.epoch,
             services.instance.as_str(),
@@ -255,11 +258,12 @@ impl Guard {
 /// Guard, positions, status and the end of the lease in one statement: either all of it applies or no row does. The
 /// names stand for what [`GUARDED_UPDATE`] takes, in its order.
 macro_rules! guarded_update {
-    ($from:literal, $id:literal, $count:literal, $now:literal, $status:literal, $usage:literal, $workspace:literal,
-     $epoch:literal, $holder:literal, $rests:literal, $read_to:literal, $last:literal, $also:literal) => {
+    ($from:literal, $id:literal, $count:literal, $now:literal, $status:literal, $usage:literal, $shown:literal,
+     $workspace:literal, $epoch:literal, $holder:literal, $rests:literal, $read_to:literal, $last:literal,
+     $also:literal) => {
         concat!(
             "UPDATE sessions SET ",
-            transition!($count, $now, $status, $usage),
+            transition!($count, $now, $status, $usage, $shown),
             ", wants_brain = CASE WHEN ",
             $rests,
             " = 1 THEN 0 ELSE wants_brain END,
@@ -288,7 +292,7 @@ macro_rules! guarded_update {
     };
 }
 const GUARDED_UPDATE: &str = guarded_update!(
-    "", "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", ""
+    "", "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12", ""
 );
 /// The same for many sessions, taken from arrays; each row that comes back names its place in them.
 macro_rules! guarded_updates {
@@ -300,6 +304,7 @@ macro_rules! guarded_updates {
             "w.moment",
             "w.next_status",
             "w.next_usage",
+            "w.shown",
             "w.room",
             "w.grant_epoch",
             "w.owner",

@@ -19,7 +19,7 @@ use crate::entry::NewEntry;
 
 pub(crate) use read::{record_columns, record_of, record_tables};
 pub use running::running_millis;
-pub(crate) use running::{longest_stretch, transition};
+pub(crate) use running::{active_until, longest_stretch, transition};
 pub(crate) use write::{publish_later, write_drafts};
 
 /// Tokens a session used in all; cumulative (runtime US-1).
@@ -153,6 +153,9 @@ pub struct Append {
     pub status: Option<SessionStatus>,
     /// The new totals.
     pub usage: Option<UsageTotals>,
+    /// The running time that its `session.usage` shows, in milliseconds: no less is kept, whatever the clock did since
+    /// it was computed (runtime US-4).
+    pub active_millis: Option<i64>,
     /// Calls that now wait for the client: (tool-use event, its wire type).
     pub opened: Vec<(EventId, &'static str)>,
     /// Calls that are answered by this write: (tool-use event, answering event).

@@ -70,9 +70,9 @@ impl Together for PlainAppend {
 const ALL_AT_ONCE: &str = concat!(
     "WITH moved AS (",
     guarded_updates!(
-        "FROM unnest($1::TEXT[], $2::BIGINT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::BIGINT[],
-             $8::TEXT[], $9::BIGINT[], $10::BIGINT[], $11::BIGINT[], $12::BIGINT[], $13::BIGINT[])
-             AS w(session, entries, moment, next_status, next_usage, room, grant_epoch, owner, rests, read_to,
+        "FROM unnest($1::TEXT[], $2::BIGINT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::BIGINT[], $7::TEXT[],
+             $8::BIGINT[], $9::TEXT[], $10::BIGINT[], $11::BIGINT[], $12::BIGINT[], $13::BIGINT[], $14::BIGINT[])
+             AS w(session, entries, moment, next_status, next_usage, shown, room, grant_epoch, owner, rests, read_to,
                  at_most, place, believed)",
         "w.at_most AND last_position = w.believed"
     ),
@@ -80,8 +80,8 @@ const ALL_AT_ONCE: &str = concat!(
     log_columns!(),
     ") SELECT ",
     log_columns!(),
-    " FROM unnest($14::TEXT[], $15::BIGINT[], $16::TEXT[], $17::BIGINT[], $18::TEXT[], $19::TEXT[], $20::TEXT[],
-         $21::BIGINT[], $22::TEXT[], $23::BIGINT[], $24::BIGINT[], $25::BIGINT[], $26::BIGINT[], $27::BIGINT[])
+    " FROM unnest($15::TEXT[], $16::BIGINT[], $17::TEXT[], $18::BIGINT[], $19::TEXT[], $20::TEXT[], $21::TEXT[],
+         $22::BIGINT[], $23::TEXT[], $24::BIGINT[], $25::BIGINT[], $26::BIGINT[], $27::BIGINT[], $28::BIGINT[])
          AS e(",
     log_columns!(),
     ", place) WHERE e.place IN (SELECT m.place FROM moved m)) SELECT place FROM moved"
@@ -89,9 +89,9 @@ const ALL_AT_ONCE: &str = concat!(
 
 /// The same in two steps, for logs whose end is not known.
 const MOVE: &str = guarded_updates!(
-    "FROM unnest($1::TEXT[], $2::BIGINT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::BIGINT[],
-         $8::TEXT[], $9::BIGINT[], $10::BIGINT[], $11::BIGINT[], $12::BIGINT[])
-         AS w(session, entries, moment, next_status, next_usage, room, grant_epoch, owner, rests, read_to,
+    "FROM unnest($1::TEXT[], $2::BIGINT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::BIGINT[], $7::TEXT[],
+         $8::BIGINT[], $9::TEXT[], $10::BIGINT[], $11::BIGINT[], $12::BIGINT[], $13::BIGINT[])
+         AS w(session, entries, moment, next_status, next_usage, shown, room, grant_epoch, owner, rests, read_to,
              at_most, place)",
     "w.at_most"
 );

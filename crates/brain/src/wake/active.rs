@@ -44,6 +44,11 @@ impl Active {
         self.write(status, last.created_at);
     }
 
+    /// The wake has shown so many milliseconds: no less is kept.
+    pub(super) fn showed(&mut self, millis: Option<i64>) {
+        self.millis = self.millis.max(millis.unwrap_or(0));
+    }
+
     /// Takes an entry of the log: a client may have started a turn beside the wake.
     pub(super) fn hear(&mut self, entry: &Entry) {
         if entry.position <= self.position {
@@ -64,6 +69,26 @@ impl Active {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn us_4_running_time_is_no_less_than_was_shown() {
+        #[track_caller]
+        fn check(shown: Option<i64>, then: i64) {
+            let at = Timestamp::from_micros;
+            let mut active = Active {
+                millis: 7,
+                since: Some(at(1_000_000)),
+                position: 0,
+            };
+            // Set back by a second between what was shown and the write.
+            active.write(Some(SessionStatus::Running), at(0));
+            active.showed(shown);
+            assert_eq!(active.until(at(2_000)), then);
+        }
+        check(None, 9);
+        check(Some(6), 9);
+        check(Some(20), 22);
+    }
 
     #[test]
     fn us_4_running_time_is_neither_negative_nor_a_year_whatever_the_clock_does() {

@@ -7,7 +7,7 @@ use manyhands_protocol::event::{EventBody, RetryStatus, SessionError, SessionErr
 use manyhands_store::{Append, AppendError, NewEntry};
 
 use super::sample::{Outcome, count};
-use super::{Flow, Stop, Wake};
+use super::{Flow, Row, Stop, Wake};
 use crate::activity::Doing;
 use crate::answer::span_end;
 use crate::compaction::{self, Form, TEXTS};
@@ -105,11 +105,12 @@ impl Wake {
                 usage: Some(usage),
                 ..Append::default()
             };
+            let row = Row::of(&append);
             let position = self.transcript.position;
             let store = self.shared.store.clone();
             match store.append_at(&self.lease, append, position).await {
                 Ok(entries) => {
-                    self.absorb(&entries, None, Some(usage)).await?;
+                    self.absorb(&entries, row).await?;
                     break;
                 }
                 Err(AppendError::UnreadInput) => self.catch_up().await?,

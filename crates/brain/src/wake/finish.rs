@@ -24,6 +24,8 @@ const KILL: Duration = Duration::from_secs(5);
 /// The events of a rest.
 pub(super) struct Idle {
     pub(super) entries: [NewEntry; 3],
+    /// The running time that they show.
+    pub(super) active_millis: i64,
     /// Whether the session rests at its budget: messages that wait open no turn.
     pub(super) paused: bool,
 }
@@ -73,15 +75,14 @@ impl Wake {
             reason,
             StopReason::RequiresAction { .. } | StopReason::BudgetReached
         );
-        let mut entries = Vec::new();
+        let mut entries: Vec<NewEntry> = self.close_span().into_iter().collect();
         if !goes_on {
             entries.extend(self.read_systems());
         }
         self.pass("brain::rest").await;
         let idle = self.idle(reason, details, self.usage);
         let waits = goes_on || idle.paused;
-        entries.extend(idle.entries);
-        self.go_idle(entries, Vec::new(), waits).await
+        self.go_idle(entries, idle, Vec::new(), waits).await
     }
 
     /// The client asked to stop: open calls end in an error, the turn is over, what is queued opens the next one
@@ -116,9 +117,9 @@ impl Wake {
         }
         entries.extend(self.read_systems());
         let idle = self.idle(StopReason::EndTurn, None, self.usage);
-        entries.extend(idle.entries);
         metrics::counter!("manyhands_turns_total", "ending" => "interrupted").increment(1);
-        self.go_idle(entries, answered, idle.paused).await
+        let waits = idle.paused;
+        self.go_idle(entries, idle, answered, waits).await
     }
 
     /// The turn is dead: `entries`, the error, the end of what was queued, idle (runtime SQ-13). With `withhold`, the
@@ -153,11 +154,13 @@ impl Wake {
                 let processed = queued.into_iter();
                 entries.extend(processed.map(|event_id| NewEntry::Processed { event_id }));
             }
-            entries.extend(self.idle(StopReason::RetriesExhausted, None, usage).entries);
+            let idle = self.idle(StopReason::RetriesExhausted, None, usage);
+            entries.extend(idle.entries);
             let append = Append {
                 entries,
                 status: Some(SessionStatus::Idle),
                 usage: Some(usage),
+                active_millis: Some(idle.active_millis),
                 ..Append::default()
             };
             if self.append_and_rest(append).await? == Flow::Rested {
@@ -166,17 +169,20 @@ impl Wake {
         }
     }
 
-    /// Writes an idle and gives the lease back. When messages wait that nothing else holds up, the next turn opens in
+    /// Writes an idle behind `entries` and gives the lease back. When messages wait that nothing else holds up, the next turn opens in
     /// the same append.
     async fn go_idle(
         &mut self,
         mut entries: Vec<NewEntry>,
+        idle: Idle,
         answered: Vec<(EventId, EventId)>,
         waits: bool,
     ) -> Result<Flow, Stop> {
+        entries.extend(idle.entries);
         let next_turn = !waits && self.transcript.has_message();
         let mut append = Append {
             status: Some(SessionStatus::Idle),
+            active_millis: Some(idle.active_millis),
             answered,
             ..Append::default()
         };
@@ -269,7 +275,11 @@ impl Wake {
                 stop_details: details,
             }),
         ];
-        Idle { entries, paused }
+        Idle {
+            entries,
+            active_millis,
+            paused,
+        }
     }
 
     /// `session.thread_status_running`, `session.status_running`.

@@ -10,7 +10,7 @@ use manyhands_protocol::event::{
 use manyhands_protocol::session::SessionStatus;
 use manyhands_store::{Append, Entry, NewEntry, UsageTotals};
 
-use super::{Flow, Stop, Wake, heard};
+use super::{Flow, Row, Stop, Wake, heard};
 use crate::activity::Doing;
 use crate::answer::{Answer, span_end};
 use crate::compaction;
@@ -135,7 +135,7 @@ impl Wake {
         self.pass("brain::span_start").await;
         let limit = model.patience() + self.shared.config.watchdog.grace;
         self.enter(doing, limit);
-        let status = append.status;
+        let row = Row::of(&append);
         let (store, lease) = (self.shared.store.clone(), self.lease.clone());
         let mut sink = previews.clone();
         let ask = model.sample(request, &mut sink);
@@ -150,7 +150,7 @@ impl Wake {
             }
         };
         previews.open();
-        self.absorb(&written, status, None).await?;
+        self.absorb(&written, row).await?;
         self.pass("brain::span_started").await;
         if let Some(answer) = early {
             self.working();
@@ -203,11 +203,13 @@ impl Wake {
             && let Some((reason, details)) = ending(response)
         {
             let mut all = entries.clone();
-            all.extend(self.idle(reason, details, usage).entries);
+            let idle = self.idle(reason, details, usage);
+            all.extend(idle.entries);
             let append = Append {
                 entries: all,
                 status: Some(SessionStatus::Idle),
                 usage: Some(usage),
+                active_millis: Some(idle.active_millis),
                 ..Append::default()
             };
             if self.append_and_rest(append).await? == Flow::Rested {

@@ -12,7 +12,10 @@ use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::{Reply, Usage};
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, confirmation, custom_result, message, priced_specs, system, tools_under};
+use crate::bed::{
+    Bed, confirmation, custom_result, hold_at, message, priced_specs, system, tools_under,
+};
+use crate::budgets::{PAUSED, bash as costly_bash, capped_asleep};
 use crate::crashes::{hold_step, told};
 
 /// What the tools did to the world outside.
@@ -155,4 +158,47 @@ async fn log_3_a_crash_at_every_step_of_a_turn_that_asks_and_pauses() {
         bed.assert_each_call_has_one_result().await;
         bed.model.assert_clean();
     }
+}
+
+/// runtime SQ-3, BU-4, BU-9: a request that a crash cut off ends before the session rests at a cap that was reached
+/// meanwhile, and is made again once there is room.
+#[tokio::test]
+async fn sq_3_a_pause_at_the_budget_ends_the_request_that_a_crash_cut_off() {
+    let gate = Gate::new();
+    let mut bed = capped_asleep(10, []).await;
+    bed.model
+        .respond_with(|request| match request.tool_results().len() {
+            0 => costly_bash("toolu_1", 5),
+            _ => Reply::text("Done."),
+        });
+    bed.config.probe = Some(hold_at("brain::span_started", 2, &gate));
+    bed.wake();
+    bed.say("Go").await;
+    gate.reached().await;
+    bed.crash().await;
+    bed.config.probe = None;
+    let before = bed.log().await.len();
+    assert_eq!(bed.log().await[before - 1], "span.model_request_start");
+    bed.set_budget(Some(5)).await;
+    bed.wake();
+    bed.seen("session.status_idle", 1).await;
+    let rest = [
+        &["session.updated", "span.model_request_end (error)"][..],
+        &PAUSED,
+    ];
+    assert_eq!(bed.log().await[before..], rest.concat());
+    bed.set_budget(None).await;
+    bed.seen("session.status_idle", 2).await;
+    let expected = [
+        "session.updated",
+        "session.thread_status_running",
+        "session.status_running",
+        "span.model_request_start",
+        "agent.message: Done.",
+        "span.model_request_end",
+        "session.thread_status_idle: end_turn",
+        "session.usage",
+        "session.status_idle: end_turn",
+    ];
+    assert_eq!(bed.log().await[before + 5..], expected);
 }

@@ -17,22 +17,11 @@ pub fn running_millis(since: Timestamp, now: Timestamp) -> i64 {
     now.millis_since(since).min(longest_stretch!() / 1000)
 }
 
-/// How an append moves a session's row: $1 is the session, $2 the number of entries, $3 the time, $4 the new status
-/// or null, $5 the new usage or null; where many are moved at once, columns take their places. Only `running` is
-/// counted, to the millisecond and from write to write (runtime US-4, [`running_millis`]).
-macro_rules! transition {
-    () => {
-        transition!("$2", "$3", "$4", "$5")
-    };
-    ($count:literal, $now:literal, $status:literal, $usage:literal) => {
+/// Milliseconds that a row has run in all, at this moment ([`running_millis`]).
+macro_rules! active_until {
+    ($now:literal) => {
         concat!(
-            "last_position = last_position + ",
-            $count,
-            ",
-             updated_at = ",
-            $now,
-            ",
-             active_millis = active_millis + CASE
+            "active_millis + CASE
                  WHEN running_since IS NULL OR running_since >= ",
             $now,
             " THEN 0
@@ -45,7 +34,37 @@ macro_rules! transition {
             " / 1000
                  ELSE (",
             $now,
-            " - running_since) / 1000 END,
+            " - running_since) / 1000 END"
+        )
+    };
+}
+pub(crate) use active_until;
+
+/// How an append moves a session's row: $1 is the session, $2 the number of entries, $3 the time, $4 the new status
+/// or null, $5 the new usage or null, $6 the running time that was shown or null; where many are moved at once, columns
+/// take their places. Only `running` is counted, to the millisecond and from write to write, and never to less than
+/// was shown (runtime US-4).
+macro_rules! transition {
+    () => {
+        transition!("$2", "$3", "$4", "$5", "$6")
+    };
+    ($count:literal, $now:literal, $status:literal, $usage:literal, $shown:literal) => {
+        concat!(
+            "last_position = last_position + ",
+            $count,
+            ",
+             updated_at = ",
+            $now,
+            ",
+             active_millis = CASE WHEN ",
+            $shown,
+            " > ",
+            $crate::session::active_until!($now),
+            " THEN ",
+            $shown,
+            " ELSE ",
+            $crate::session::active_until!($now),
+            " END,
              running_since = CASE
                  WHEN ",
             $status,

@@ -219,14 +219,14 @@ async fn apply(
                 "UPDATE sessions SET ",
                 transition!(),
                 ", input_position = CASE
-                     WHEN $6 = 1 AND $2 > 0 THEN last_position + $2 ELSE input_position END,
-                 wanted_since = CASE WHEN $6 = 1 AND wants_brain = 0 THEN $3 ELSE wanted_since END,
-                 wants_brain = CASE WHEN $7 = 1 THEN 0 WHEN $6 = 1 THEN 1 ELSE wants_brain END,
-                 archived_at = CASE WHEN $7 = 1 THEN COALESCE(archived_at, $3) ELSE archived_at END,
-                 epoch = CASE WHEN $7 = 1 OR $8 IS NOT NULL THEN epoch + 1 ELSE epoch END,
-                 holder = CASE WHEN $7 = 1 THEN NULL ELSE COALESCE($8, holder) END,
-                 place = CASE WHEN $8 IS NOT NULL THEN $10 ELSE place END,
-                 agent_version = COALESCE($9, agent_version)
+                     WHEN $7 = 1 AND $2 > 0 THEN last_position + $2 ELSE input_position END,
+                 wanted_since = CASE WHEN $7 = 1 AND wants_brain = 0 THEN $3 ELSE wanted_since END,
+                 wants_brain = CASE WHEN $8 = 1 THEN 0 WHEN $7 = 1 THEN 1 ELSE wants_brain END,
+                 archived_at = CASE WHEN $8 = 1 THEN COALESCE(archived_at, $3) ELSE archived_at END,
+                 epoch = CASE WHEN $8 = 1 OR $9 IS NOT NULL THEN epoch + 1 ELSE epoch END,
+                 holder = CASE WHEN $8 = 1 THEN NULL ELSE COALESCE($9, holder) END,
+                 place = CASE WHEN $9 IS NOT NULL THEN $11 ELSE place END,
+                 agent_version = COALESCE($10, agent_version)
                  WHERE id = $1 RETURNING last_position, epoch"
             ),
             values![
@@ -235,6 +235,7 @@ async fn apply(
                 now,
                 append.status.map(SessionStatus::as_str),
                 append.usage.as_ref().map(json).transpose()?.as_deref(),
+                append.active_millis,
                 wants,
                 change.archive,
                 grant.then(|| services.instance.as_str()),
