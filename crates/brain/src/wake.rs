@@ -62,7 +62,7 @@ enum Flow {
 }
 
 /// What an append does to the session's row.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Row {
     status: Option<SessionStatus>,
     usage: Option<UsageTotals>,

@@ -169,8 +169,8 @@ impl Wake {
         }
     }
 
-    /// Writes an idle behind `entries` and gives the lease back. When messages wait that nothing else holds up, the next turn opens in
-    /// the same append.
+    /// Writes an idle behind `entries` and gives the lease back. When messages wait that nothing else holds up, the
+    /// next turn opens in the same append.
     async fn go_idle(
         &mut self,
         mut entries: Vec<NewEntry>,
