@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use manyhands_sandboxd::door::{self, Door};
 use manyhands_sandboxd::reaper::Reaper;
 use manyhands_sandboxd::serve::{Parts, serve};
 use manyhands_sandboxd::shell::{self, Limits};
@@ -36,6 +37,8 @@ struct Arguments {
     place: Place,
     idle_limit: Duration,
     limits: Limits,
+    /// The socket that the way out leads to, if there is one.
+    door: Option<PathBuf>,
 }
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -46,6 +49,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         place,
         idle_limit,
         limits,
+        door,
     } = arguments()?;
     // The tools' processes share our user: they must not read or write our memory.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
@@ -53,6 +57,9 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let reaper = Reaper::start()?;
     let shell = shell::Handle::start(place.clone(), limits, reaper)?;
+    if let Some(socket) = door {
+        Door::bind(door::ADDRESS, socket)?.serve()?;
+    }
     // Listening here, not in the server, makes us the peer that the server sees when it connects.
     rustix::net::listen(&listener, 16)?;
     let listener = UnixListener::from(listener);
@@ -83,8 +90,8 @@ fn detach() -> std::io::Result<()> {
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let (mut listener, mut ready, mut instance, mut root, mut spill) =
-        (None, None, None, None, None);
+    let (mut listener, mut ready, mut instance, mut root, mut spill, mut door) =
+        (None, None, None, None, None, None);
     let (mut idle_limit, mut limits) = (Duration::from_secs(600), Limits::default());
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
@@ -102,6 +109,7 @@ fn arguments() -> Result<Arguments, String> {
             "--instance" => instance = Some(value),
             "--root" => root = Some(PathBuf::from(value)),
             "--spill" => spill = Some(PathBuf::from(value)),
+            "--door" => door = Some(PathBuf::from(value)),
             "--idle-seconds" => idle_limit = Duration::from_secs(number()?),
             "--processes" => limits.processes = Some(number()?),
             "--open-files" => limits.open_files = Some(number()?),
@@ -121,5 +129,6 @@ fn arguments() -> Result<Arguments, String> {
         },
         idle_limit,
         limits,
+        door,
     })
 }
