@@ -2,6 +2,9 @@
 
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
+mod hold;
+mod link;
+mod live;
 pub mod namespace;
 
 use std::sync::Arc;

@@ -23,7 +23,7 @@ pub(super) fn private_directory(path: &Path) -> io::Result<()> {
 }
 
 /// Opens a directory, not through a link.
-pub(super) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+pub(in crate::provider) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(CWD, path, flags, Mode::empty())?)
 }

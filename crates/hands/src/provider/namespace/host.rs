@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::OnceCell;
 
 use super::cgroup::Cgroups;
-use super::hold::Hold;
 use super::live::Live;
 use super::users::Users;
 use super::watch::watch;
@@ -18,6 +17,7 @@ use super::{Config, base, binary, blocking, chain, files, fingerprint, is_name, 
 use super::{launch, probe, record, seccomp};
 use crate::Error;
 use crate::failpoint::failpoint;
+use crate::provider::hold::Hold;
 use crate::provider::{Missing, Recipe};
 
 /// Below this much free space no sandbox is started.

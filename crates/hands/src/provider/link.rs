@@ -2,21 +2,16 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use manyhands_sandboxd::frame::{self, Answer, HANDSHAKE_LIMIT, Op, PROTOCOL, Reply, Request};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{oneshot, watch};
 
 /// An open connection.
 pub(super) struct Link {
     shared: Arc<Shared>,
-    writer: tokio::sync::Mutex<OwnedWriteHalf>,
+    writer: tokio::sync::Mutex<Box<dyn AsyncWrite + Send + Unpin>>,
 }
 
 struct Shared {
@@ -32,29 +27,6 @@ struct State {
     closed: bool,
 }
 
-/// What is at the other end.
-pub(super) struct Peer {
-    /// The connection.
-    pub(super) link: Link,
-    /// What it says its instance is.
-    pub(super) instance: String,
-    /// Its process, which is process 1 of the sandbox: ending it ends everything inside.
-    pub(super) process: OwnedFd,
-}
-
-/// Why there is no peer.
-#[derive(Debug)]
-pub(super) enum Absent {
-    /// Nobody listens.
-    Nobody,
-    /// A process listens that is not the sandbox's.
-    Stranger { uid: u32 },
-    /// The sandbox's process listens but does not answer as it should.
-    Mute { process: OwnedFd, why: String },
-    /// It could not be tried.
-    Io(io::Error),
-}
-
 /// Why a request has no answer.
 #[derive(Debug)]
 pub(super) enum Failed {
@@ -64,56 +36,21 @@ pub(super) enum Failed {
     TooLong(usize),
 }
 
-impl Link {
-    /// Connects to the socket at `path` if the process behind it runs as `uid` (security SBX-5).
-    pub(super) async fn open(path: &Path, uid: u32) -> Result<Peer, Absent> {
-        let stream = match UnixStream::connect(path).await {
-            Ok(stream) => stream,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
-                ) =>
-            {
-                return Err(Absent::Nobody);
-            }
-            Err(error) => return Err(Absent::Io(error)),
-        };
-        // The kernel's word on who listens, not the peer's own.
-        let peer = stream.peer_cred().map_err(Absent::Io)?;
-        if peer.uid() != uid {
-            return Err(Absent::Stranger { uid: peer.uid() });
-        }
-        let pid = peer.pid().and_then(Pid::from_raw).ok_or(Absent::Nobody)?;
-        let process = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
-            Ok(process) => process,
-            Err(rustix::io::Errno::SRCH) => return Err(Absent::Nobody),
-            Err(error) => return Err(Absent::Io(error.into())),
-        };
-        // An answer now proves that the process was alive when it was opened, so its id had not been given anew.
-        let link = Self::over(stream);
-        match tokio::time::timeout(HANDSHAKE_LIMIT, link.ask(Op::Hello { protocol: PROTOCOL }))
-            .await
-        {
-            Ok(Ok(Answer::Hello { instance, .. })) => Ok(Peer {
-                link,
-                instance,
-                process,
-            }),
-            Ok(Ok(other)) => Err(Absent::Mute {
-                process,
-                why: format!("it answered {other:?}"),
-            }),
-            Ok(Err(Failed::Closed | Failed::TooLong(_))) => Err(Absent::Nobody),
-            Err(_) => Err(Absent::Mute {
-                process,
-                why: "it did not answer in time".to_owned(),
-            }),
-        }
-    }
+/// Why a greeting has no answer.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// The connection ended first.
+    Closed,
+    /// What is at the other end does not answer as it should.
+    Mute(String),
+}
 
-    fn over(stream: UnixStream) -> Self {
-        let (reader, writer) = stream.into_split();
+impl Link {
+    /// The connection over a stream's two halves.
+    pub(super) fn over(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             closed: watch::Sender::new(false),
@@ -121,7 +58,18 @@ impl Link {
         tokio::spawn(read(reader, Arc::clone(&shared)));
         Self {
             shared,
-            writer: tokio::sync::Mutex::new(writer),
+            writer: tokio::sync::Mutex::new(Box::new(writer)),
+        }
+    }
+
+    /// Says hello, within [`HANDSHAKE_LIMIT`]; the instance that answers.
+    pub(super) async fn greet(&self) -> Result<String, Unanswered> {
+        let hello = self.ask(Op::Hello { protocol: PROTOCOL });
+        match tokio::time::timeout(HANDSHAKE_LIMIT, hello).await {
+            Ok(Ok(Answer::Hello { instance, .. })) => Ok(instance),
+            Ok(Ok(other)) => Err(Unanswered::Mute(format!("it answered {other:?}"))),
+            Ok(Err(Failed::Closed | Failed::TooLong(_))) => Err(Unanswered::Closed),
+            Err(_) => Err(Unanswered::Mute("it did not answer in time".to_owned())),
         }
     }
 
@@ -214,7 +162,7 @@ impl Drop for Whole<'_> {
 }
 
 /// Hands out answers until the connection ends or says something out of shape.
-async fn read(mut reader: OwnedReadHalf, shared: Arc<Shared>) {
+async fn read(mut reader: impl AsyncRead + Unpin, shared: Arc<Shared>) {
     let mut closed = shared.closed.subscribe();
     loop {
         let reply = tokio::select! {
@@ -237,7 +185,7 @@ async fn read(mut reader: OwnedReadHalf, shared: Arc<Shared>) {
     shared.close();
 }
 
-async fn reply(reader: &mut OwnedReadHalf) -> Result<Reply, frame::Error> {
+async fn reply(reader: &mut (impl AsyncRead + Unpin)) -> Result<Reply, frame::Error> {
     let mut head = [0; 4];
     reader.read_exact(&mut head).await?;
     let length = frame::body_length(head)?;

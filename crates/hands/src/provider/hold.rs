@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, openat};
 use rustix::io::Errno;
 
-use super::files;
+use super::namespace::files;
 
 /// The file's name in a session's folder.
 const NAME: &str = "lock";
