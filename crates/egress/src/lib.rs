@@ -6,6 +6,12 @@
 //! nor the brain. The proxy through which sandboxes reach allowed hosts (security NET-1) belongs here too and is not
 //! built: a sandbox has no way out at all.
 
+pub mod address;
+pub mod dial;
+pub mod host;
+pub mod outbound;
+pub mod resolver;
+
 use std::time::Duration;
 
 /// How long a client waits.
