@@ -3,10 +3,13 @@
 //! The library holds what both sides of the control channel share, the [`frame`]s and the [`output`] of a call, the
 //! [`tools`] themselves, and what the small binary beside it is made of. It knows nothing of sessions, logs or
 //! models, and is trusted with nothing: what it says is data to the server. Start at [`frame::Op`] for what it can
-//! be asked, at [`serve`] for how it answers; [`door`] is the way out.
+//! be asked, at [`serve`] for how it answers; [`door`] is the way out,
+//! [`bridge`] the way into a container.
 
 mod ansi;
+pub mod bridge;
 pub mod door;
+pub mod filter;
 pub mod frame;
 pub mod journal;
 pub mod output;

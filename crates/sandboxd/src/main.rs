@@ -1,14 +1,16 @@
 //! `manyhands-sandboxd`: process 1 of a sandbox. Started by the server with descriptors and settings as arguments;
 //! not meant to be started by hand.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use manyhands_sandboxd::bridge::{self, Keeper};
 use manyhands_sandboxd::door::{self, Door};
+use manyhands_sandboxd::filter;
 use manyhands_sandboxd::reaper::Reaper;
 use manyhands_sandboxd::serve::{Parts, serve};
 use manyhands_sandboxd::shell::{self, Limits};
@@ -17,11 +19,17 @@ use manyhands_sandboxd::tools::Place;
 mod inherited;
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("--version") {
-        println!("manyhands-sandboxd {}", env!("CARGO_PKG_VERSION"));
-        return ExitCode::SUCCESS;
-    }
-    match run() {
+    let done = match std::env::args().nth(1).as_deref() {
+        Some("--version") => {
+            println!("manyhands-sandboxd {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        Some("connect") => {
+            bridge::connect(std::io::stdin(), std::io::stdout(), START_LIMIT).map_err(Into::into)
+        }
+        _ => run(),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("manyhands-sandboxd: {error}");
@@ -30,27 +38,43 @@ fn main() -> ExitCode {
     }
 }
 
+/// How long a process 1 that was just started may take to listen.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
 struct Arguments {
-    listener: OwnedFd,
-    ready: OwnedFd,
+    listening: Listening,
     instance: String,
     place: Place,
     idle_limit: Duration,
     limits: Limits,
+    /// System-call filters, in order.
+    filters: Vec<PathBuf>,
     /// The socket that the way out leads to, if there is one.
     door: Option<PathBuf>,
 }
 
+/// Where servers connect.
+enum Listening {
+    /// A socket that the server has bound, and a pipe that is told when it can connect.
+    Given { listener: OwnedFd, ready: OwnedFd },
+    /// A socket in the container, which only this user may use.
+    Here(Keeper),
+}
+
 fn run() -> Result<(), Box<dyn std::error::Error>> {
     let Arguments {
-        listener,
-        ready,
+        listening,
         instance,
         place,
         idle_limit,
         limits,
+        filters,
         door,
     } = arguments()?;
+    // Before there are threads, so that they hold for all of us.
+    for path in filters {
+        filter::install(&path)?;
+    }
     // The tools' processes share our user: they must not read or write our memory.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     // As process 1 orphans are ours anyway; this makes it so elsewhere.
@@ -60,10 +84,15 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(socket) = door {
         Door::bind(door::ADDRESS, socket)?.serve()?;
     }
-    // Listening here, not in the server, makes us the peer that the server sees when it connects.
-    rustix::net::listen(&listener, 16)?;
-    let listener = UnixListener::from(listener);
-    std::fs::File::from(ready).write_all(b"r")?;
+    let (listener, keeper) = match listening {
+        // Listening here, not in the server, makes us the peer that the server sees when it connects.
+        Listening::Given { listener, ready } => {
+            rustix::net::listen(&listener, 16)?;
+            std::fs::File::from(ready).write_all(b"r")?;
+            (UnixListener::from(listener), None)
+        }
+        Listening::Here(keeper) => (keeper.listen()?, Some(keeper)),
+    };
     detach()?;
     serve(
         &listener,
@@ -72,6 +101,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
             place,
             shell,
             idle_limit,
+            keeper,
         },
     )?;
     Ok(())
@@ -92,6 +122,7 @@ fn detach() -> std::io::Result<()> {
 fn arguments() -> Result<Arguments, String> {
     let (mut listener, mut ready, mut instance, mut root, mut spill, mut door) =
         (None, None, None, None, None, None);
+    let (mut keeper, mut filters) = (None, Vec::new());
     let (mut idle_limit, mut limits) = (Duration::from_secs(600), Limits::default());
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
@@ -106,6 +137,11 @@ fn arguments() -> Result<Arguments, String> {
         match name.as_str() {
             "--listen-fd" => listener = Some(inherited::take(number()?)?),
             "--ready-fd" => ready = Some(inherited::take(number()?)?),
+            "--keeper" => {
+                let user = u32::try_from(number()?).map_err(|_| "--keeper is no user's number")?;
+                keeper = Some(Keeper(user));
+            }
+            "--filter" => filters.push(PathBuf::from(value)),
             "--instance" => instance = Some(value),
             "--root" => root = Some(PathBuf::from(value)),
             "--spill" => spill = Some(PathBuf::from(value)),
@@ -119,16 +155,33 @@ fn arguments() -> Result<Arguments, String> {
         }
     }
     let missing = |name: &str| format!("{name} is missing");
+    let listening = match keeper {
+        Some(keeper) => Listening::Here(keeper),
+        None => Listening::Given {
+            listener: listener.ok_or_else(|| missing("--listen-fd"))?,
+            ready: ready.ok_or_else(|| missing("--ready-fd"))?,
+        },
+    };
     Ok(Arguments {
-        listener: listener.ok_or_else(|| missing("--listen-fd"))?,
-        ready: ready.ok_or_else(|| missing("--ready-fd"))?,
-        instance: instance.ok_or_else(|| missing("--instance"))?,
+        listening,
+        instance: match instance {
+            Some(instance) => instance,
+            None => new_instance().map_err(|error| format!("no name for this start: {error}"))?,
+        },
         place: Place {
             root: root.ok_or_else(|| missing("--root"))?,
             spill: spill.ok_or_else(|| missing("--spill"))?,
         },
         idle_limit,
         limits,
+        filters,
         door,
     })
+}
+
+/// A name for a start that nobody else gave one; never given twice.
+fn new_instance() -> std::io::Result<String> {
+    let mut bytes = [0; 16];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }

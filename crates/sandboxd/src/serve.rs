@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::bridge::Keeper;
 use crate::frame::{self, Answer, HANDSHAKE_LIMIT, Op, PROTOCOL, Reply, Request};
 use crate::journal::Journal;
 use crate::output::Output;
@@ -26,6 +27,8 @@ pub struct Parts {
     pub shell: shell::Handle,
     /// How long it stays without a connection or a running call.
     pub idle_limit: Duration,
+    /// Whose connections are taken, where others could connect too.
+    pub keeper: Option<Keeper>,
 }
 
 /// Serves connections until a server says shutdown or the idle limit passes; then the process ends.
@@ -54,6 +57,13 @@ pub fn serve(listener: &UnixListener, parts: Parts) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => return Err(error),
         };
+        if here
+            .parts
+            .keeper
+            .is_some_and(|keeper| !keeper.is_at(&stream))
+        {
+            continue;
+        }
         let here = Arc::clone(&here);
         // Without a thread the connection is dropped, which tells the server to try again.
         let _ = thread::Builder::new()
