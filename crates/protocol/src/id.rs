@@ -105,6 +105,10 @@ ids! {
     EventId "sevt_";
     /// A workspace.
     WorkspaceId "wrkspc_";
+    /// A file.
+    FileId "file_";
+    /// A resource of a session.
+    ResourceId "sesrsc_";
     /// An API key's record (not the secret).
     ApiKeyId "apikey_";
     /// One HTTP request.

@@ -13,6 +13,7 @@ pub mod content;
 pub mod environment;
 pub mod error;
 pub mod event;
+pub mod file;
 pub mod id;
 pub mod model;
 pub mod page;
@@ -21,8 +22,11 @@ pub mod session;
 mod shorthand;
 pub mod tag;
 pub mod time;
+pub mod web;
 
-pub use id::{AgentId, EnvironmentId, EventId, SessionId, ThreadId, WorkspaceId};
+pub use id::{
+    AgentId, EnvironmentId, EventId, FileId, ResourceId, SessionId, ThreadId, WorkspaceId,
+};
 pub use time::Timestamp;
 
 /// Metadata of a resource: at most 16 pairs, keys up to 64 and values up to 512 characters (api §29).

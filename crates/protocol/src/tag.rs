@@ -34,4 +34,12 @@ tags! {
     Cloud = "cloud";
     /// `"packages"`.
     Packages = "packages";
+    /// `"file"`.
+    File = "file";
+    /// `"file_deleted"`.
+    FileDeleted = "file_deleted";
+    /// `"session_resource_deleted"`.
+    ResourceDeleted = "session_resource_deleted";
+    /// `"tool_reference"`.
+    ToolReference = "tool_reference";
 }

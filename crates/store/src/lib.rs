@@ -15,6 +15,7 @@ mod environment;
 pub mod error;
 mod events;
 mod failpoint;
+pub mod files;
 mod folder;
 pub mod key;
 pub mod lease;
@@ -33,11 +34,13 @@ pub mod verify;
 pub use db::{Conduct, Outcome, SharedMemory, Use};
 pub use entry::{Entry, EntryKind, NewEntry};
 pub use error::{AppendError, Error};
+pub use files::{FileRecord, Origin};
 pub use folder::make_folder;
 pub use lease::{Lease, Nudge};
 pub use replica::{Place, Replica, Role};
 pub use session::{
-    Append, Change, NewSession, OpenCall, SessionRecord, SessionState, UsageTotals, running_millis,
+    Append, Change, Created, NewSession, OpenCall, SessionRecord, SessionState, UsageTotals,
+    running_millis,
 };
 pub use store::{Config, Database, Store};
 pub use tail::{Subscription, TailItem};

@@ -110,6 +110,8 @@ pub(crate) struct Services {
     pub(crate) purge: Arc<Notify>,
     /// Where the logs of sessions end that are written here.
     pub(crate) ends: Arc<Ends>,
+    /// Something has left blobs to remove. At the start somebody may have.
+    pub(crate) loosened: Arc<Notify>,
 }
 
 impl Store {
@@ -157,6 +159,7 @@ impl Store {
                 instance: Arc::new(instance.clone()),
                 purge: Arc::default(),
                 ends: Arc::default(),
+                loosened: Arc::default(),
             },
             nudges: sender,
             untaken: Mutex::new(Some(receiver)),

@@ -16,6 +16,7 @@ use crate::db::{Lock, Scope, Tx, values};
 use crate::entry::Entry;
 use crate::error::Error;
 use crate::failpoint::failpoint;
+use crate::files::{Mount, MountRefusal, mount_all, remove_of_session};
 use crate::lease::{Lease, Nudge};
 use crate::log::{self, Draft, Stamp, json};
 use crate::remains;
@@ -26,15 +27,32 @@ impl Store {
     /// Creates a session and its first entries in one transaction (runtime LC-6). The agent and the environment must
     /// still be there and not archived: false when one is not, and nothing is written.
     pub async fn create_session(&self, session: NewSession) -> Result<bool, Error> {
+        let created = self.create_session_with(session, Vec::new()).await?;
+        Ok(created == Created::Done)
+    }
+
+    /// As [`create_session`](Self::create_session), with files that its sandbox reads: all in one transaction.
+    pub async fn create_session_with(
+        &self,
+        session: NewSession,
+        mounts: Vec<Mount>,
+    ) -> Result<Created, Error> {
         let services = self.inner.services.clone();
         let permit = self.nudge_permit();
         let scope = Scope::of(session.id.as_str());
-        self.inner
+        let created = self
+            .inner
             .db
             .write(scope, move |tx| {
-                Box::pin(create(tx, services, permit, session))
+                Box::pin(create(tx, services, permit, session, mounts))
             })
-            .await
+            .await;
+        match created {
+            Ok(true) => Ok(Created::Done),
+            Ok(false) => Ok(Created::Gone),
+            Err(NotCreated::Mount(refusal)) => Ok(Created::Refused(refusal)),
+            Err(NotCreated::Store(error)) => Err(error),
+        }
     }
 
     /// A client's write: `decide` sees the session under its lock and answers with what to write and a value of its
@@ -82,12 +100,36 @@ impl Store {
     }
 }
 
+/// What became of a session that was to be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// It is there.
+    Done,
+    /// Its agent or its environment is gone or archived.
+    Gone,
+    /// One of its files cannot be mounted.
+    Refused(MountRefusal),
+}
+
+/// Why a session is not created: its writes are undone.
+enum NotCreated {
+    Mount(MountRefusal),
+    Store(Error),
+}
+
+impl From<Error> for NotCreated {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
 async fn create(
     tx: &mut Tx,
     services: Services,
     permit: Option<OwnedPermit<Nudge>>,
     session: NewSession,
-) -> Result<bool, Error> {
+    mounts: Vec<Mount>,
+) -> Result<bool, NotCreated> {
     for (sql, id) in [
         (
             "SELECT id FROM agents WHERE id = $1 AND workspace = $2 AND archived_at IS NULL",
@@ -160,6 +202,9 @@ async fn create(
         ],
     )
     .await?;
+    mount_all(tx, &record.workspace, &record.id, mounts, now)
+        .await?
+        .map_err(NotCreated::Mount)?;
     failpoint!("store::session::created");
     let owner = Owner::default();
     apply(tx, &services, permit, owner, &record, session.change, now).await?;
@@ -371,6 +416,7 @@ async fn delete(
     ] {
         tx.run(sql, values![record.id.as_str()]).await?;
     }
+    remove_of_session(tx, &record.id).await?;
     failpoint!("store::session::deleted");
     let event = json(&Event {
         id: EventId::generate(),
@@ -379,8 +425,9 @@ async fn delete(
     })?;
     let (hub, peers) = (services.hub.clone(), services.peers.clone());
     let session = record.id.clone();
-    let purge = services.purge.clone();
+    let (purge, loosened) = (services.purge.clone(), services.loosened.clone());
     tx.after_commit(move || {
+        loosened.notify_one();
         peers.deleted(&session, &event);
         hub.deleted(&session, &event);
         if left {

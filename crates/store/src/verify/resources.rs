@@ -2,12 +2,14 @@
 
 use manyhands_protocol::agent::Agent;
 use manyhands_protocol::environment::Environment;
+use manyhands_protocol::file::FileResource;
 use manyhands_protocol::{AgentId, WorkspaceId};
 
 use super::{PAGE, Verifier};
 use crate::body;
 use crate::db::{Row, Value, values};
 use crate::error::Error;
+use crate::files::FileRecord;
 use crate::key::{key_columns, key_of};
 
 /// A kind of resource: how its rows are read and judged. The first columns of a row are its key.
@@ -22,7 +24,7 @@ struct Kind {
     judge: fn(&Row) -> Result<(), String>,
 }
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 7] = [
     Kind {
         name: "workspaces",
         sql: "SELECT id FROM workspaces WHERE id > $1 ORDER BY id LIMIT $2",
@@ -98,6 +100,43 @@ const KINDS: [Kind; 5] = [
                 Ok(())
             } else {
                 Err("its body is that of another environment".to_owned())
+            }
+        },
+    },
+    Kind {
+        name: "files",
+        sql: "SELECT id, body, checksum, blob FROM files WHERE id > $1 ORDER BY id LIMIT $2",
+        start: text_start,
+        key: text_key,
+        item: |row| Ok(format!("file {}", row.text(0)?)),
+        judge: |row| {
+            let record: FileRecord = parse(row, text(row, 0)?, 1, 2)?;
+            if record.file.id.as_str() != text(row, 0)? {
+                return Err("its body is that of another file".to_owned());
+            }
+            // A file that has expired has given its blob up.
+            match text(row, 3)? {
+                "" if record.file.expires_at.is_some() => Ok(()),
+                blob if blob == record.blob => Ok(()),
+                _ => Err("its blob is that of another file".to_owned()),
+            }
+        },
+    },
+    Kind {
+        name: "resources of sessions",
+        sql: "SELECT r.id, r.body, r.checksum, f.id FROM session_resources r LEFT JOIN files f ON f.id = r.file_id
+              WHERE r.id > $1 ORDER BY r.id LIMIT $2",
+        start: text_start,
+        key: text_key,
+        item: |row| Ok(format!("resource {}", row.text(0)?)),
+        judge: |row| {
+            let resource: FileResource = parse(row, text(row, 0)?, 1, 2)?;
+            if resource.id.as_str() != text(row, 0)? {
+                return Err("its body is that of another resource".to_owned());
+            }
+            match row.optional_text(3) {
+                Ok(Some(_)) => Ok(()),
+                _ => Err("its file is missing".to_owned()),
             }
         },
     },
