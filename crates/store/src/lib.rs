@@ -8,6 +8,7 @@
 mod agent;
 pub mod backup;
 mod body;
+pub mod checkpoints;
 mod claim;
 mod db;
 pub mod entry;

@@ -24,6 +24,7 @@ macro_rules! contract {
 
 mod backup;
 mod bed;
+mod checkpoints;
 mod clocks;
 mod crash;
 mod full_disk;
