@@ -52,7 +52,7 @@ pub(crate) fn find(data: &Path) -> Vec<Victim> {
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter_map(|pid| {
         let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
-        let session = session_of(&read("mountinfo")?, &prefix)?;
+        let session = session_of(&read("mountinfo")?, &prefix, file_behind)?;
         let part = part_of(&read("status")?)?;
         Some(Victim {
             pid: Pid::from_raw(pid)?,
@@ -63,10 +63,23 @@ pub(crate) fn find(data: &Path) -> Vec<Victim> {
     .collect()
 }
 
-/// The session whose folders are mounted. The root of a mount is a path in its file system, which ends as the host's does.
-fn session_of(mounts: &str, prefix: &str) -> Option<String> {
+/// The file that a loop device shows.
+fn file_behind(device: &str) -> Option<String> {
+    fs::read_to_string(format!("/sys/dev/block/{device}/loop/backing_file")).ok()
+}
+
+/// The session whose folders, or whose disk, are mounted. The root of a mount is a path in its file system, which ends as
+/// the host's does.
+fn session_of(
+    mounts: &str,
+    prefix: &str,
+    behind: impl Fn(&str) -> Option<String>,
+) -> Option<String> {
     mounts.lines().find_map(|line| {
-        let root = line.split(' ').nth(3)?;
+        let mut words = line.split(' ').skip(2);
+        let (device, root) = (words.next()?, words.next()?);
+        let disk = device.starts_with("7:").then(|| behind(device)).flatten();
+        let root = disk.as_deref().unwrap_or(root);
         // In a file system of its own the folder's path begins later: the longest part that both have decides.
         let (place, session) = root.split_once("/sandboxes/")?;
         let known = prefix.strip_suffix("/sandboxes/")?;
@@ -101,12 +114,20 @@ mod tests {
         let mounts = "1 0 254:0 / / rw - ext4 d rw\n\
                       2 1 254:0 /var/tmp/w/data/sandboxes/sesn_1/workspace /workspace rw - ext4 d rw";
         let prefix = "/var/tmp/w/data/sandboxes/";
-        assert_eq!(session_of(mounts, prefix), Some("sesn_1".to_owned()));
+        let none = |_: &str| None;
+        assert_eq!(session_of(mounts, prefix, none), Some("sesn_1".to_owned()));
         // The folder is on a file system of its own, mounted at /var/tmp.
         let mounts = "2 1 0:9 /w/data/sandboxes/sesn_2/tmp /tmp rw - tmpfs d rw";
-        assert_eq!(session_of(mounts, prefix), Some("sesn_2".to_owned()));
+        assert_eq!(session_of(mounts, prefix, none), Some("sesn_2".to_owned()));
         let other = "2 1 0:9 /v/data/sandboxes/sesn_2/tmp /tmp rw - tmpfs d rw";
-        assert_eq!(session_of(other, prefix), None);
+        assert_eq!(session_of(other, prefix, none), None);
+        // On a disk of its own.
+        let mounts = "2 1 7:3 /tmp /tmp rw - ext4 /dev/loop3 rw";
+        let disk = |device: &str| {
+            assert_eq!(device, "7:3");
+            Some("/var/tmp/w/data/sandboxes/sesn_3/disk\n".to_owned())
+        };
+        assert_eq!(session_of(mounts, prefix, disk), Some("sesn_3".to_owned()));
         assert_eq!(part_of("Name:\tbwrap\nNSpid:\t7\n"), Some(Part::Bubblewrap));
         assert_eq!(
             part_of("Name:\tmanyhands-sandb\nNSpid:\t8\t1\n"),

@@ -12,10 +12,11 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 /// More than anybody reads on a terminal.
 const MOST_BYTES: u64 = 64 * 1024;
 
-/// The text of `name` in the session's outputs folder, its first 64 KiB; `None` when there is no such regular file.
+/// The text of `name` in the session's outputs folder, its first 64 KiB; `None` when there is no such regular file in a
+/// folder: a server that runs as root keeps them on a disk of the session's own.
 pub(crate) fn read(data_dir: &Path, session: &str, name: &str) -> io::Result<Option<String>> {
     let root = File::open(data_dir)?;
-    let path = format!("sandboxes/{session}/outputs/{name}");
+    let path = format!("sandboxes/{session}/writable/outputs/{name}");
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let file = match openat2(&root, path, flags, Mode::empty(), resolve) {
@@ -40,7 +41,7 @@ mod tests {
     #[test]
     fn sbx_4_only_a_regular_file_reached_without_links_is_read() {
         let data = tempfile::tempdir().unwrap();
-        let outputs = data.path().join("sandboxes/sesn_1/outputs");
+        let outputs = data.path().join("sandboxes/sesn_1/writable/outputs");
         std::fs::create_dir_all(&outputs).unwrap();
         let secret = data.path().join("secret");
         std::fs::write(&secret, "host").unwrap();
@@ -64,7 +65,7 @@ mod tests {
     #[test]
     fn sbx_4_a_huge_file_is_cut() {
         let data = tempfile::tempdir().unwrap();
-        let outputs = data.path().join("sandboxes/sesn_1/outputs");
+        let outputs = data.path().join("sandboxes/sesn_1/writable/outputs");
         std::fs::create_dir_all(&outputs).unwrap();
         std::fs::write(outputs.join("huge"), vec![b'x'; 1 << 20]).unwrap();
         let found = read(data.path(), "sesn_1", "huge").unwrap().unwrap();

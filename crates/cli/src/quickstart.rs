@@ -201,18 +201,17 @@ async fn follow(
     Ok(())
 }
 
-/// The produced file: from the disk when the server is on this machine, else as the agent last read it.
+/// The produced file: from its folder when there is one on this machine, else as the agent last read it.
 fn produced(server: &Server, session: &SessionId, renderer: &Renderer) -> anyhow::Result<String> {
     let missing = || anyhow!("the agent finished, but /mnt/session/outputs/{FILE} is not there");
-    match &server.data_dir {
+    let found = match &server.data_dir {
         Some(folder) => outputs::read(folder, session.as_str(), FILE)
-            .with_context(|| format!("cannot read {FILE} from {}", folder.display()))?
-            .ok_or_else(missing),
-        None => renderer
-            .last_result()
-            .map(str::to_owned)
-            .ok_or_else(missing),
-    }
+            .with_context(|| format!("cannot read {FILE} from {}", folder.display()))?,
+        None => None,
+    };
+    found
+        .or_else(|| renderer.last_result().map(str::to_owned))
+        .ok_or_else(missing)
 }
 
 /// Whether a script answers for this id. The list names only the known ones of a family such as `claude-*`.

@@ -49,6 +49,16 @@ impl Host {
         self.data.path().join("sandboxes").join(session)
     }
 
+    /// The text of a file that a session's sandbox has written, as the server reads it.
+    pub(crate) async fn read(&self, session: &str, path: &str) -> String {
+        let tree = self.provider.writable(session).await.unwrap();
+        let (file, _) = tree
+            .expect("files")
+            .open_file(Path::new(path))
+            .unwrap_or_else(|error| panic!("{path}: {error}"));
+        std::io::read_to_string(file).unwrap()
+    }
+
     /// The process that is process 1 of a session's sandbox, as the host numbers it.
     pub(crate) fn process(&self, session: &str) -> Option<rustix::process::Pid> {
         let stream = UnixStream::connect(self.folder(session).join("socket")).ok()?;

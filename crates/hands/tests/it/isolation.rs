@@ -60,7 +60,7 @@ async fn sbx_1_a_sandbox_has_its_own_everything() {
 async fn no_id_of_a_sandbox_is_the_hosts_root() {
     let host = Host::new();
     host.sandbox("sesn_a").await;
-    let owner = fs::metadata(host.folder("sesn_a").join("workspace"))
+    let owner = fs::metadata(host.folder("sesn_a").join("writable"))
         .unwrap()
         .uid();
     assert_ne!(owner, 0);
@@ -77,7 +77,7 @@ async fn no_id_of_a_sandbox_is_the_hosts_root() {
         assert!((2_000_000..3_000_000).contains(&owner), "{owner}");
         host.sandbox("sesn_b").await;
         assert_ne!(
-            fs::metadata(host.folder("sesn_b").join("workspace"))
+            fs::metadata(host.folder("sesn_b").join("writable"))
                 .unwrap()
                 .uid(),
             owner

@@ -27,10 +27,7 @@ async fn en_17_files_outlive_the_processes() {
             "kept"
         );
     }
-    assert_eq!(
-        fs::read_to_string(host.folder("sesn_a").join("outputs/file")).unwrap(),
-        "kept\n"
-    );
+    assert_eq!(host.read("sesn_a", "outputs/file").await, "kept\n");
 }
 
 /// A link that a sandbox leaves must not lead the next start's mounts out of it.

@@ -1,10 +1,12 @@
 //! One server after the other on the same data, each with a point to die at; the stories go on through all of them.
 
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use futures::future::join_all;
+use manyhands_hands::provider::namespace::{Config, Namespace};
 use manyhands_testkit::daemon::{Builder, Daemon, binary};
 use manyhands_testkit::postgres;
 use serde_json::json;
@@ -195,7 +197,7 @@ impl Lane {
         while self.go_on().await {}
         for story in &self.stories {
             assert!(story.over, "{} is not over", story.name);
-            self.check_marker(story);
+            self.check_marker(story).await;
         }
         assert!(self.daemon.terminate().await.success());
         let data = self.daemon.data_dir().to_str().expect("a path");
@@ -210,13 +212,19 @@ impl Lane {
     }
 
     /// Each story has one command that leaves a line (security I4).
-    fn check_marker(&self, story: &Story) {
+    async fn check_marker(&self, story: &Story) {
         let (false, Some(session)) = (story.deleted, &story.session) else {
             return;
         };
-        let folder = self.daemon.data_dir().join("sandboxes").join(session);
-        let marker = folder.join("workspace").join(MARKER);
-        let ran = std::fs::read_to_string(marker).unwrap_or_default();
+        let hands = Namespace::new(Config::new(self.daemon.data_dir()));
+        let tree = hands.writable(session).await.expect("its files");
+        let path = Path::new("workspace").join(MARKER);
+        let ran = tree.map_or(Ok(String::new()), |tree| match tree.open_file(&path) {
+            Ok((file, _)) => std::io::read_to_string(file),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            Err(error) => Err(error),
+        });
+        let ran = ran.expect("the lines of its command");
         let times = ran.lines().count();
         assert!(
             times <= story.commands(),

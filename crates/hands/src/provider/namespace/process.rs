@@ -8,15 +8,15 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::fs::{CWD, FileType, Mode, mkdirat, mknodat};
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mkdirat, mknodat};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change,
     move_mount, open_tree,
 };
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::thread::{
-    UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid, unshare_unsafe,
+    LinkNameSpaceType, UnshareFlags, move_into_link_name_space, set_thread_groups, set_thread_res_gid, set_thread_res_uid, unshare_unsafe,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -40,26 +40,41 @@ pub(super) struct User<'a> {
     /// What it could not reach by itself, because folders above are closed to it: shown at a stage that only this
     /// child and its children see.
     pub(super) stage: Option<Stage<'a>>,
+    /// A user space of which it becomes root; from the host it is still the user above.
+    pub(super) space: Option<BorrowedFd<'a>>,
 }
 
 /// Files and directories that appear below a directory, named `0`, `1` and so on.
 pub(super) struct Stage<'a> {
     /// An existing directory, which is hidden by this.
     pub(super) point: CString,
-    /// What appears, and whether it is a directory.
-    pub(super) shown: Vec<(BorrowedFd<'a>, bool)>,
+    /// What appears.
+    pub(super) shown: Vec<(BorrowedFd<'a>, Shown)>,
+}
+
+/// What something is that appears at a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// A file, by a mount made for the child.
+    File,
+    /// A directory, by a mount made for the child.
+    Directory,
+    /// A detached mount, which moves to the child.
+    Mount,
 }
 
 /// Adds the preparation to a command. The descriptors must stay open until it has been started.
 pub(super) fn prepare(command: &mut Command, preparation: Preparation<'_>) {
     let keep: Vec<RawFd> = preparation.keep.iter().map(AsRawFd::as_raw_fd).collect();
     let enter: Vec<RawFd> = preparation.enter.iter().map(AsRawFd::as_raw_fd).collect();
-    let user = preparation
-        .user
-        .map(|user| (user.id, user.stage.map(RawStage::of)));
+    let user = preparation.user.map(|user| RawUser {
+        id: user.id,
+        stage: user.stage.map(RawStage::of),
+        space: user.space.map(|space| space.as_raw_fd()),
+    });
     let mut trees = Vec::with_capacity(
         user.iter()
-            .flat_map(|(_, stage)| stage)
+            .flat_map(|user| &user.stage)
             .map(|stage| stage.shown.len())
             .sum(),
     );
@@ -71,9 +86,15 @@ pub(super) fn prepare(command: &mut Command, preparation: Preparation<'_>) {
     }
 }
 
+struct RawUser {
+    id: u32,
+    stage: Option<RawStage>,
+    space: Option<RawFd>,
+}
+
 struct RawStage {
     point: CString,
-    shown: Vec<(RawFd, bool, CString)>,
+    shown: Vec<(RawFd, Shown, CString)>,
 }
 
 impl RawStage {
@@ -82,7 +103,7 @@ impl RawStage {
         let name = |number: usize| CString::new(number.to_string()).unwrap_or_default();
         let shown = stage.shown.iter().enumerate();
         let shown = shown
-            .map(|(number, (fd, directory))| (fd.as_raw_fd(), *directory, name(number)))
+            .map(|(number, (fd, kind))| (fd.as_raw_fd(), *kind, name(number)))
             .collect();
         Self {
             point: stage.point,
@@ -91,13 +112,17 @@ impl RawStage {
     }
 
     fn set(&self, trees: &mut Vec<OwnedFd>) -> io::Result<()> {
-        for (fd, ..) in &self.shown {
+        for (fd, kind, _) in &self.shown {
             // SAFETY: open in this process, see `prepare`, and only borrowed for this call.
             let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE
-                | OpenTreeFlags::AT_EMPTY_PATH
-                | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-            trees.push(open_tree(fd, c"", flags)?);
+            trees.push(if *kind == Shown::Mount {
+                fcntl_dupfd_cloexec(fd, 0)?
+            } else {
+                let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                    | OpenTreeFlags::AT_EMPTY_PATH
+                    | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+                open_tree(fd, c"", flags)?
+            });
         }
         // SAFETY: this process has one thread, and its descriptors are not unshared.
         unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
@@ -115,12 +140,11 @@ impl RawStage {
             c"mode=755",
         )?;
         rustix::process::chdir(self.point.as_c_str())?;
-        for (tree, (_, directory, name)) in trees.drain(..).zip(&self.shown) {
+        for (tree, (_, kind, name)) in trees.drain(..).zip(&self.shown) {
             let name = name.as_c_str();
-            if *directory {
-                mkdirat(CWD, name, Mode::from(0o755))?;
-            } else {
-                mknodat(CWD, name, FileType::RegularFile, Mode::from(0o444), 0)?;
+            match kind {
+                Shown::Directory | Shown::Mount => mkdirat(CWD, name, Mode::from(0o755))?,
+                Shown::File => mknodat(CWD, name, FileType::RegularFile, Mode::from(0o444), 0)?,
             }
             move_mount(
                 &tree,
@@ -137,7 +161,7 @@ impl RawStage {
 fn detach(
     keep: &[RawFd],
     enter: &[RawFd],
-    user: Option<&(u32, Option<RawStage>)>,
+    user: Option<&RawUser>,
     trees: &mut Vec<OwnedFd>,
 ) -> io::Result<()> {
     rustix::process::setsid()?;
@@ -158,16 +182,41 @@ fn detach(
         // SAFETY: as above.
         fcntl_setfd(unsafe { BorrowedFd::borrow_raw(*fd) }, FdFlags::empty())?;
     }
-    if let Some((id, stage)) = user {
-        if let Some(stage) = stage {
+    if let Some(user) = user {
+        if let Some(stage) = &user.stage {
             stage.set(trees)?;
         }
+        let id = match user.space {
+            // SAFETY: as above.
+            Some(space) => enter_space(unsafe { BorrowedFd::borrow_raw(space) })?,
+            None => user.id,
+        };
         // Groups first, the user last: after that there is no right left to change the others.
-        let (uid, gid) = (Uid::from_raw(*id), Gid::from_raw(*id));
+        let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
         set_thread_groups(&[])?;
         set_thread_res_gid(gid, gid, gid)?;
         set_thread_res_uid(uid, uid, uid)?;
+        if user.space.is_some() {
+            forbid_spaces()?;
+        }
     }
+    Ok(())
+}
+
+/// Goes to a user space; its root.
+fn enter_space(space: BorrowedFd<'_>) -> io::Result<u32> {
+    move_into_link_name_space(space, Some(LinkNameSpaceType::User))?;
+    Ok(0)
+}
+
+/// Makes that nothing in this user space makes another one below: with it would come rights that were given up.
+fn forbid_spaces() -> io::Result<()> {
+    let limit = rustix::fs::open(
+        c"/proc/sys/user/max_user_namespaces",
+        OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    rustix::io::write(limit, b"0")?;
     Ok(())
 }
 
