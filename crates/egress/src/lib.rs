@@ -1,16 +1,24 @@
-//! The gate out: how the server itself reaches the outside, today the model endpoints.
+//! The gate out: how sandboxes and the server itself reach the outside.
 //!
-//! One place makes every HTTP client, so that the rules of a request that leaves this machine are written once:
-//! `http` and `https` only, certificates checked, no redirects, a limit on how long a connection and each read may
-//! take, and never a limit on the whole answer, which may stream for minutes. This room knows neither the database
-//! nor the brain. The proxy through which sandboxes reach allowed hosts (security NET-1) belongs here too and is not
-//! built: a sandbox has no way out at all.
+//! What is decided is pure: [`host`] reads names, [`address`] knows which addresses are public, [`policy`] what a session may
+//! reach. [`dial`] is the one way to a connection from a name. Over it, [`proxy`] is the only way out of sandboxes (security
+//! NET-1), with the deployment's own [`authority`] and its journal in [`audit`]; [`outbound`] is the server's own client for
+//! places that a model or a client names.
+//!
+//! One place makes every HTTP client, so that the rules of a request that leaves this machine are written once: `http` and
+//! `https` only, certificates checked, no redirects, a limit on how long a connection and each read may take, and never a
+//! limit on the whole answer of a model, which may stream for minutes. This room knows neither the database nor the brain.
 
 pub mod address;
+pub mod audit;
+pub mod authority;
 pub mod dial;
 pub mod host;
 pub mod outbound;
+pub mod policy;
+pub mod proxy;
 pub mod resolver;
+mod tls;
 
 use std::time::Duration;
 
