@@ -44,6 +44,14 @@ pub enum Error {
         /// Where, for example `for the sandbox of sesn_1`.
         what: String,
     },
+    /// An environment's packages cannot be installed; a sandbox without them can be had (runtime EN-9).
+    #[error("{manager} could not install the environment's packages: {why}")]
+    Packages {
+        /// The package manager.
+        manager: &'static str,
+        /// Its last words, bounded, in one or several lines. They come from outside.
+        why: String,
+    },
     /// The host failed at something that may work the next time.
     #[error("could not {doing}")]
     Io {
@@ -74,6 +82,7 @@ impl Error {
             Self::Unavailable { .. }
             | Self::Lost { .. }
             | Self::Refused(_)
+            | Self::Packages { .. }
             | Self::NoSpace { .. } => Advice::TellModel,
             Self::StaleEpoch { .. } | Self::Fenced => Advice::Stop,
         }
@@ -95,6 +104,9 @@ impl Error {
                 .to_owned(),
             Self::StaleEpoch { .. } | Self::Fenced => "The call was handed to another worker.".to_owned(),
             Self::Refused(reason) => format!("The sandbox refused the call: {reason}."),
+            Self::Packages { manager, why } => {
+                format!("The packages of the environment are not installed: {manager} failed. It said:\n{why}")
+            }
             Self::NoSpace { .. } => "No disk space is left for the sandbox, so the tool did not run.".to_owned(),
             Self::Io { .. } => "The sandbox could not be reached, so the tool did not run.".to_owned(),
         }

@@ -1,11 +1,15 @@
 //! The contract of a sandbox: provision, execute, release. All providers pass one suite.
 
+pub mod checkpoint;
+pub mod container;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
+mod door;
 mod hold;
 mod link;
 mod live;
 pub mod namespace;
+mod places;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +19,8 @@ use manyhands_protocol::environment::{Networking, Packages};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::packages::Manager;
+pub use checkpoint::{Checkpoint, Checkpoints, Origin};
 pub use manyhands_sandboxd::output::{Block, Output, Source};
 
 /// What a session's sandbox is made from.
@@ -33,6 +39,8 @@ pub struct Recipe {
     pub packages: Packages,
     /// The files it reads below `/mnt/session/uploads` (runtime FI-1).
     pub uploads: Vec<Upload>,
+    /// What an earlier sandbox of the session has written, where the host has nothing newer (runtime EN-17).
+    pub checkpoint: Option<Checkpoint>,
 }
 
 impl Recipe {
@@ -46,6 +54,7 @@ impl Recipe {
             network: Network::default(),
             packages: Packages::default(),
             uploads: Vec::new(),
+            checkpoint: None,
         }
     }
 }
@@ -81,6 +90,43 @@ pub struct Upload {
     pub sha256: String,
 }
 
+/// An output of a session that was captured before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Where it is, below the outputs.
+    pub path: String,
+    /// What told that it was written.
+    pub stamp: String,
+    /// Its SHA-256, in hex.
+    pub sha256: String,
+}
+
+/// An output that is new or was changed, among the blobs now (runtime FI-5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Captured {
+    /// Where it is, below the outputs: text without control characters, whatever bytes its name has.
+    pub path: String,
+    /// Changes when it is written again.
+    pub stamp: String,
+    /// The name of its bytes among the blobs.
+    pub blob: String,
+    /// How many bytes.
+    pub size: u64,
+    /// Their SHA-256, in hex.
+    pub sha256: String,
+}
+
+/// What a look at a session's outputs has found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Capture {
+    /// New or changed files.
+    pub files: Vec<Captured>,
+    /// Files that were written again with the content that was seen, and their new stamps.
+    pub same: Vec<Seen>,
+    /// Whether something was being written and has to be looked at again.
+    pub unsteady: bool,
+}
+
 /// The guarded way out of sandboxes (security NET-1). Without one there is none.
 pub trait Gate: Send + Sync + 'static {
     /// Answers the connections of this session's sandbox on `socket` by this policy, until the door is dropped. A
@@ -97,6 +143,12 @@ pub trait Gate: Send + Sync + 'static {
 
     /// The certificate that clients inside have to trust, as PEM: of the authority whose leaves the gate shows.
     fn authority(&self) -> String;
+}
+
+impl std::fmt::Debug for dyn Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gate")
+    }
 }
 
 /// An open way out. Dropping it closes it.
@@ -126,6 +178,9 @@ impl Default for Limits {
     }
 }
 
+/// Who waits for packages hears of it here.
+pub type Told = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// A way to make sandboxes.
 #[async_trait]
 pub trait Provider: Send + Sync + 'static {
@@ -134,6 +189,68 @@ pub trait Provider: Send + Sync + 'static {
 
     /// What this host can give: strength, helper versions, which limits hold, what is missing (security SBX-2).
     async fn probe(&self) -> Probe;
+
+    /// Whether environments may ask for packages of this manager, as far as this host decides that (runtime EN-7).
+    ///
+    /// # Errors
+    /// What stands in the way, and what the operator should do.
+    async fn installs(&self, manager: Manager) -> Result<(), Missing> {
+        Err(Missing {
+            what: format!("{manager} packages cannot be installed here"),
+            why: format!("the {} provider installs no packages", self.name()),
+            install: "use the namespace provider, or put the programs into the image".to_owned(),
+        })
+    }
+
+    /// Makes ready what the sessions of an environment share: its packages, installed once and kept (runtime EN-7). May take
+    /// minutes; who waits is told how far it is, as short texts. Single-flight, and it goes on when nobody waits any more.
+    /// Does nothing when it is ready, or when the session has a live sandbox already.
+    ///
+    /// # Errors
+    /// [`Error::Packages`] when they cannot be installed: the caller may go on without them (runtime EN-9).
+    async fn furnish(&self, recipe: &Recipe, _told: &Told) -> Result<(), Error> {
+        match Manager::ALL.iter().find(|manager| !manager.list(&recipe.packages).is_empty()) {
+            Some(manager) => Err(Error::Packages {
+                manager: manager.name(),
+                why: "this server's sandboxes have no packages of environments".to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes what was made ready for environments and is wanted by none of these any more, nor by a session.
+    ///
+    /// # Errors
+    /// When something is left that should not be; the next time tries again.
+    async fn unfurnish(&self, _wanted: &[Packages]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Brings the files that the session's sandbox reads in line with these, whether it is live or rests (runtime FI-4). A
+    /// session that has nothing here gets them with its next start.
+    ///
+    /// # Errors
+    /// When a sandbox may still show what it should not, or lack what it should have; a start tries again.
+    async fn lay(&self, _session: &str, _uploads: &[Upload]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Brings what is new or changed of the session's outputs among the blobs: regular files below `/mnt/session/outputs`, each
+    /// as large as a file may be. A session that has nothing here has none.
+    ///
+    /// # Errors
+    /// When they cannot be looked at or kept; nothing is kept then, and trying again is fine.
+    async fn capture(&self, _session: &str, _seen: &[Seen]) -> Result<Capture, Error> {
+        Ok(Capture::default())
+    }
+
+    /// Makes ready what every start needs, so that the first one is fast. Optional.
+    ///
+    /// # Errors
+    /// As [`Provider::provision`] would.
+    async fn prepare(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// The session's live sandbox, started if there is none. Idempotent, single-flight per session, also among the
     /// processes that share what the provider keeps. From then on owners with a lower epoch are refused.
@@ -149,6 +266,11 @@ pub trait Provider: Send + Sync + 'static {
     /// When it cannot be told whether there is one, and [`Error::StaleEpoch`] as in `provision`.
     async fn find(&self, session: &str, epoch: i64) -> Result<Option<Arc<dyn Sandbox>>, Error>;
 
+    /// The provider's checkpoints, if its sandboxes can be kept elsewhere (runtime EN-17).
+    fn checkpoints(&self) -> Option<&dyn Checkpoints> {
+        None
+    }
+
     /// Ends the processes, keeps the writable layer (idle). Nothing to end is fine.
     ///
     /// # Errors
@@ -160,6 +282,23 @@ pub trait Provider: Send + Sync + 'static {
     /// # Errors
     /// When something may be left; the next start's sweep tries again.
     async fn destroy(&self, session: &str) -> Result<(), Error>;
+
+    /// The sessions that have something here: files, containers, control groups.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    async fn sessions(&self) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// Removes what is left of these sessions, which do not exist any more, and what was on its way out when a server
+    /// stopped (security SBX-8). Other servers of the data directory may do the same at the same time.
+    ///
+    /// # Errors
+    /// When the trash cannot be emptied. What cannot be removed is logged and left for the next time.
+    async fn sweep(&self, _gone: &[String]) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// A live sandbox.
@@ -167,6 +306,12 @@ pub trait Provider: Send + Sync + 'static {
 pub trait Sandbox: Send + Sync {
     /// Unique for each start of the sandbox's processes: another instance knows nothing of this one's calls.
     fn instance(&self) -> &str;
+
+    /// What its files were when it was started, or got another owner, as long as no call has been executed since; `None` when
+    /// a call of this owner has seen them already (runtime EN-19).
+    fn origin(&self) -> Option<Origin> {
+        None
+    }
 
     /// Runs a tool call, or attaches to the run its id already has; a call id is started at most once (invariant I4).
     ///
@@ -236,6 +381,8 @@ pub enum Strength {
     Fake,
     /// Name spaces, a system-call filter and no network, on the host's kernel: not for hostile tenants.
     Namespace,
+    /// The same on a kernel of its own: gVisor's, or a virtual machine's.
+    Kernel,
 }
 
 /// A program that a provider leans on.

@@ -16,6 +16,7 @@ use manyhands_sandboxd::serve::{Parts, serve};
 use manyhands_sandboxd::shell::{self, Limits};
 use manyhands_sandboxd::tools::Place;
 
+mod command;
 mod inherited;
 
 fn main() -> ExitCode {
@@ -27,6 +28,10 @@ fn main() -> ExitCode {
         Some("connect") => {
             bridge::connect(std::io::stdin(), std::io::stdout(), START_LIMIT).map_err(Into::into)
         }
+        Some("run") => match command::run(std::env::args_os().skip(2)) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         _ => run(),
     };
     match done {

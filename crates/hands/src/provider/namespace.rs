@@ -4,36 +4,52 @@
 //! sandbox knows nothing of the server that started it and outlives it: the next one finds it by the record and the
 //! socket in the folder. See `docs/design/sandbox.md`.
 
+mod arguments;
 mod base;
-mod binary;
+pub(in crate::provider) mod binary;
 mod bound;
 mod cgroup;
+mod checkpoint;
+mod disk;
+mod door;
 pub(in crate::provider) mod files;
 mod host;
-mod launch;
+pub(in crate::provider) mod launch;
+mod layers;
 mod live;
+mod outputs;
 mod peer;
 mod probe;
 mod process;
-mod record;
-mod seccomp;
+pub(in crate::provider) mod record;
+pub(in crate::provider) mod seccomp;
+mod uploads;
 mod users;
-mod watch;
+pub(in crate::provider) mod watch;
+pub mod writable;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use manyhands_protocol::environment::Packages;
+use manyhands_blobs::Blobs;
 
 use crate::Error;
-use crate::provider::{Helper, Holds, Limit, Missing, Probe, Provider, Recipe, Sandbox, Strength};
+use crate::packages::Manager;
+use crate::provider::places::{is_name, owned};
+use crate::provider::{
+    Capture, Checkpoints, Gate, Helper, Holds, Limit, Missing, Probe, Provider, Recipe, Sandbox, Seen, Strength, Told,
+    Upload,
+};
 pub use bound::ReadOnly;
 use cgroup::Cgroups;
 use host::Host;
-use live::Live;
+pub use layers::Sources;
+use writable::Tree;
 
 /// The socket's name in a session's folder.
 const SOCKET: &str = "socket";
@@ -57,6 +73,14 @@ pub struct Config {
     pub sandboxd: Option<PathBuf>,
     /// Files and folders of the host that every sandbox sees read-only, as [`ReadOnly::check`] allows.
     pub read_only: Vec<ReadOnly>,
+    /// Where package managers go; what is absent is read from the host's own configuration, without credentials.
+    pub sources: Sources,
+    /// The guarded way out; without one sandboxes reach nothing (security NET-1).
+    pub gate: Option<Arc<dyn Gate>>,
+    /// Where files are; without it sandboxes read and hand over none.
+    pub blobs: Option<Blobs>,
+    /// How long after it was made a sandbox's files are gone on with (runtime EN-18).
+    pub retention: Duration,
 }
 
 impl Config {
@@ -71,6 +95,10 @@ impl Config {
             bwrap: None,
             sandboxd: None,
             read_only: Vec::new(),
+            sources: Sources::default(),
+            gate: None,
+            blobs: None,
+            retention: Duration::from_secs(30 * 24 * 3600),
         }
     }
 }
@@ -89,72 +117,20 @@ impl Namespace {
         }
     }
 
-    /// Makes ready what every start needs, so that the first one is fast. Optional.
+    /// A handle on the files of a session's sandbox, whether that is alive or not; `None` when it has none here.
     ///
     /// # Errors
-    /// As [`Provider::provision`] would.
-    pub async fn prepare(&self) -> Result<(), Error> {
-        self.host
-            .bubblewrap
-            .bubblewrap(self.host.config.bwrap.as_deref())
-            .await?;
-        self.host.cgroups().await;
-        self.host.parts().await.map(drop)
-    }
-
-    /// The sessions that have something on this host: files, or a control group.
-    ///
-    /// # Errors
-    /// When the folder of all sandboxes cannot be read.
-    pub async fn sessions(&self) -> Result<Vec<String>, Error> {
-        let folder = self.host.sandboxes();
-        let mut sessions: Vec<String> = match std::fs::read_dir(&folder) {
-            Ok(entries) => entries
-                .flatten()
-                .filter_map(|entry| entry.file_name().into_string().ok())
-                .collect(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(Error::io(format!("list {}", folder.display()), error)),
+    /// When they cannot be reached.
+    pub async fn writable(&self, session: &str) -> Result<Option<Tree>, Error> {
+        let slot = self.host.places.at(session)?;
+        let place = slot.0.lock().await;
+        let tree = match self.host.hold(session).await? {
+            Some((folder, _held)) => self.host.writable(session, &folder)?,
+            None => None,
         };
-        let prefix = self.host.groups();
-        let groups = self.host.cgroups().await.named(&prefix);
-        sessions.extend(
-            groups
-                .iter()
-                .filter_map(|group| Some(group.strip_prefix(&prefix)?.to_owned())),
-        );
-        sessions.retain(|session| is_name(session));
-        sessions.sort();
-        sessions.dedup();
-        Ok(sessions)
-    }
-
-    /// Removes what is left of these sessions, which do not exist any more, and what was on its way out when a server
-    /// stopped (security SBX-8). Other servers of the data directory may do the same at the same time.
-    ///
-    /// # Errors
-    /// When the trash cannot be emptied. What cannot be removed is logged and left for the next time.
-    pub async fn sweep(&self, gone: &[String]) -> Result<(), Error> {
-        for session in gone {
-            tracing::info!(
-                session.id = session,
-                "removing the sandbox of a session that is gone"
-            );
-            if let Err(error) = self.destroy(session).await {
-                tracing::warn!(
-                    session.id = session,
-                    error = chain(&error),
-                    "a sandbox could not be removed"
-                );
-            }
-        }
-        let has_files = |session: &str| is_name(session) && self.host.folder(session).exists();
-        self.host
-            .users()
-            .sweep(has_files)
-            .map_err(|error| Error::io("free user ids of the host", error))?;
-        let trash = self.host.trash();
-        blocking("empty the trash", move || files::empty(&trash)).await
+        drop(place);
+        self.host.places.vacate(session, &slot);
+        Ok(tree)
     }
 }
 
@@ -201,7 +177,9 @@ impl Provider for Namespace {
                     .to_owned(),
             );
         }
-        notes.push("Sandboxes have no network yet.".to_owned());
+        if self.host.config.gate.is_none() {
+            notes.push("Sandboxes have no way out: there is no egress proxy.".to_owned());
+        }
         notes.push(
             "Sandboxes share the host's kernel: they are not meant for hostile tenants.".to_owned(),
         );
@@ -209,14 +187,68 @@ impl Provider for Namespace {
             provider: "namespace",
             strength: Strength::Namespace,
             helpers,
-            limits: limits(cgroups),
+            limits: limits(cgroups, self.host.disks.usable()),
             missing,
             notes,
         }
     }
 
+    async fn lay(&self, session: &str, uploads: &[Upload]) -> Result<(), Error> {
+        if !is_name(session) {
+            return Err(Error::Refused(format!("{session:?} is no session's id")));
+        }
+        let place = uploads::Where::There;
+        self.host.lay(session, uploads, place).await
+    }
+
+    async fn capture(&self, session: &str, seen: &[Seen]) -> Result<Capture, Error> {
+        match self.writable(session).await? {
+            Some(tree) => outputs::capture(session, tree, self.host.blobs()?, seen).await,
+            None => Ok(Capture::default()),
+        }
+    }
+
+    async fn prepare(&self) -> Result<(), Error> {
+        self.host
+            .bubblewrap
+            .bubblewrap(self.host.config.bwrap.as_deref())
+            .await?;
+        self.host.cgroups().await;
+        let host = Arc::clone(&self.host);
+        blocking("make an empty disk", move || {
+            host.disks.ready(crate::Limits::default().disk_bytes)
+        })
+        .await?;
+        self.host.parts().await.map(drop)
+    }
+
+    async fn installs(&self, manager: Manager) -> Result<(), Missing> {
+        self.host.installs(manager).await
+    }
+
+    async fn furnish(&self, recipe: &Recipe, told: &Told) -> Result<(), Error> {
+        let slot = self.host.places.at(&recipe.session)?;
+        // Whoever starts or ends the sandbox just now will see to it.
+        let live = slot.0.try_lock().is_ok_and(|place| place.is_some());
+        self.host.places.vacate(&recipe.session, &slot);
+        match live {
+            true => Ok(()),
+            false => self.host.furnish(recipe, Some(told)).await,
+        }
+    }
+
+    async fn unfurnish(&self, wanted: &[Packages]) -> Result<(), Error> {
+        self.host.unfurnish(wanted).await
+    }
+
     async fn provision(&self, recipe: &Recipe) -> Result<Arc<dyn Sandbox>, Error> {
-        let slot = self.host.slot(&recipe.session)?;
+        let _wanted = self.host.packing.want(&recipe.session);
+        let slot = self.host.places.at(&recipe.session)?;
+        if !recipe.uploads.is_empty() {
+            self.prepare().await?;
+        }
+        let (uploads, laid) = (&recipe.uploads, uploads::Where::Made);
+        self.host.lay(&recipe.session, uploads, laid).await?;
         let mut place = slot.0.lock().await;
         if let Some(live) = owned(&place, recipe.epoch) {
             live.touch();
@@ -230,14 +262,31 @@ impl Provider for Namespace {
                 self.host.hold_or_make(&recipe.session).await?
             }
         };
+        let before = held.1.seen();
         let found = self
             .host
             .own(&mut place, &recipe.session, &mut held, recipe.epoch)
             .await?;
+        let newer = recipe.checkpoint.as_ref().is_some_and(|from| from.epoch > before);
+        let found = match found {
+            // Another host has gone on with the session since, and its files are newer than what this one sees.
+            Some(live) if newer => {
+                place.take();
+                self.host.end(&recipe.session, &held, Some(live)).await?;
+                None
+            }
+            found => found,
+        };
         let live = match found {
             Some(live) => live,
             None => {
-                let live = self.host.start(recipe, &held.0).await?;
+                let Some(furniture) = self.host.furniture(recipe).await? else {
+                    // It may take minutes, and whoever wants the session gone does not wait for it.
+                    drop((held, place));
+                    self.host.furnish(recipe, None).await?;
+                    return self.provision(recipe).await;
+                };
+                let live = self.host.start(recipe, &held.0, &furniture).await?;
                 self.host.settle(&mut place, &live);
                 live
             }
@@ -246,8 +295,13 @@ impl Provider for Namespace {
         Ok(live)
     }
 
+    fn checkpoints(&self) -> Option<&dyn Checkpoints> {
+        self.host.config.blobs.as_ref().map(|_| self as &dyn Checkpoints)
+    }
+
     async fn find(&self, session: &str, epoch: i64) -> Result<Option<Arc<dyn Sandbox>>, Error> {
-        let slot = self.host.slot(session)?;
+        let _wanted = self.host.packing.want(session);
+        let slot = self.host.places.at(session)?;
         let mut place = slot.0.lock().await;
         if let Some(live) = owned(&place, epoch) {
             return Ok(Some(live));
@@ -258,27 +312,35 @@ impl Provider for Namespace {
         };
         drop(place);
         if found.is_none() {
-            self.host.vacate(session, &slot);
+            self.host.places.vacate(session, &slot);
         }
         Ok(found.map(|live| live as Arc<dyn Sandbox>))
     }
 
     async fn release(&self, session: &str) -> Result<(), Error> {
-        let slot = self.host.slot(session)?;
+        let slot = self.host.places.at(session)?;
         let mut place = slot.0.lock().await;
         let live = place.take();
         let ended = match self.host.hold(session).await {
-            Ok(Some(held)) => self.host.end(session, &held, live).await,
+            Ok(Some(held)) => {
+                let owner = live.as_ref().map(|live| live.owner());
+                let ended = self.host.end(session, &held, live).await;
+                if ended.is_ok() {
+                    self.host.rest(session, &held.0, owner.unwrap_or_default());
+                }
+                ended
+            }
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
         drop(place);
-        self.host.vacate(session, &slot);
+        self.host.places.vacate(session, &slot);
         ended
     }
 
     async fn destroy(&self, session: &str) -> Result<(), Error> {
-        let slot = self.host.slot(session)?;
+        let _wanted = self.host.packing.want(session);
+        let slot = self.host.places.at(session)?;
         let mut place = slot.0.lock().await;
         let live = place.take();
         let removed = async {
@@ -291,18 +353,58 @@ impl Provider for Namespace {
         };
         let removed = removed.await;
         drop(place);
-        self.host.vacate(session, &slot);
+        self.host.places.vacate(session, &slot);
         removed
+    }
+
+    async fn sessions(&self) -> Result<Vec<String>, Error> {
+        let folder = self.host.sandboxes();
+        let mut sessions: Vec<String> = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries
+                .flatten()
+                .filter_map(|entry| entry.file_name().into_string().ok())
+                .collect(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(Error::io(format!("list {}", folder.display()), error)),
+        };
+        let prefix = self.host.groups();
+        let groups = self.host.cgroups().await.named(&prefix);
+        sessions.extend(
+            groups
+                .iter()
+                .filter_map(|group| Some(group.strip_prefix(&prefix)?.to_owned())),
+        );
+        sessions.retain(|session| is_name(session));
+        sessions.sort();
+        sessions.dedup();
+        Ok(sessions)
+    }
+
+    async fn sweep(&self, gone: &[String]) -> Result<(), Error> {
+        for session in gone {
+            tracing::info!(
+                session.id = session,
+                "removing the sandbox of a session that is gone"
+            );
+            if let Err(error) = self.destroy(session).await {
+                tracing::warn!(
+                    session.id = session,
+                    error = chain(&error),
+                    "a sandbox could not be removed"
+                );
+            }
+        }
+        let has_files = |session: &str| is_name(session) && self.host.folder(session).exists();
+        self.host
+            .users()
+            .sweep(has_files)
+            .map_err(|error| Error::io("free user ids of the host", error))?;
+        let trash = self.host.trash();
+        blocking("empty the trash", move || files::empty(&trash)).await
     }
 }
 
-/// The live sandbox in a place, when this server has it for this epoch already.
-fn owned(place: &Option<Arc<Live>>, epoch: i64) -> Option<Arc<Live>> {
-    let live = place.as_ref()?;
-    (live.is_up() && live.owner() == epoch).then(|| Arc::clone(live))
-}
-
-fn limits(cgroups: &Cgroups) -> Vec<Limit> {
+fn limits(cgroups: &Cgroups, disks: Result<&Path, &str>) -> Vec<Limit> {
     let mut limits = cgroups.limits();
     let each = |name, by: &str| Limit {
         name,
@@ -310,14 +412,15 @@ fn limits(cgroups: &Cgroups) -> Vec<Limit> {
         by: by.to_owned(),
     };
     limits.push(each("open files", "the limit of each process"));
-    limits.push(each("disk", "the size limit of each file"));
+    limits.push(match disks {
+        Ok(_) => Limit {
+            name: "disk",
+            holds: Holds::Hard,
+            by: "a file system of the sandbox's own, of bytes and files".to_owned(),
+        },
+        Err(why) => each("disk", &format!("the size limit of each file, as {why}")),
+    });
     limits
-}
-
-/// Names are used as file names: one plain segment.
-fn is_name(session: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    (1..=128).contains(&session.len()) && session.bytes().all(plain)
 }
 
 fn is_root() -> bool {
@@ -325,7 +428,7 @@ fn is_root() -> bool {
 }
 
 /// A path to something in an open directory that is short whatever the directory's own path is.
-fn at(directory: &impl AsFd, name: &str) -> PathBuf {
+pub(in crate::provider) fn at(directory: &impl AsFd, name: &str) -> PathBuf {
     let mut path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd()));
     if !name.is_empty() {
         path.push(name);
@@ -334,14 +437,14 @@ fn at(directory: &impl AsFd, name: &str) -> PathBuf {
 }
 
 /// FNV-1a: tells contents apart where nobody means harm.
-fn fingerprint(bytes: &[u8]) -> u64 {
+pub(in crate::provider) fn fingerprint(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
 /// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(in crate::provider) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -352,7 +455,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-async fn blocking<T: Send + 'static>(
+pub(in crate::provider) async fn blocking<T: Send + 'static>(
     doing: &str,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, Error> {

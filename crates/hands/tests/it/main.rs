@@ -1,13 +1,19 @@
-//! Hands from outside: one contract for all providers, then what the `namespace` provider promises beyond it.
+//! Hands from outside: one contract for all providers, then what the `namespace` and the `container` provider promise
+//! beyond it.
 //!
 //! Sandboxes need the program `manyhands-sandboxd` beside the tests: build the whole workspace first, as
 //! `make test` does.
 
+mod containers;
+mod checkpoint;
 mod contract;
 #[cfg(feature = "failpoints")]
 mod crash;
+mod door;
+mod escape;
 mod host;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod packages;
 mod survival;

@@ -1,24 +1,29 @@
 //! What one server knows of the sandboxes on its host, and what it does to them: each step under the session's place in
 //! this process and the lock on its folder, which other servers of the same data directory respect.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
 use super::cgroup::Cgroups;
-use super::live::Live;
+use super::checkpoint::Packing;
+use super::layers::{Furniture, Layers};
+use super::live::{Live, Process};
 use super::users::Users;
 use super::watch::watch;
-use super::{Config, base, binary, blocking, chain, files, fingerprint, is_name, is_root};
+use super::disk::Disks;
+use super::writable::{self, Tree};
+use super::{Config, base, binary, blocking, chain, files, fingerprint, is_root};
 use super::{launch, probe, record, seccomp};
 use crate::Error;
 use crate::failpoint::failpoint;
 use crate::provider::hold::Hold;
-use crate::provider::{Missing, Recipe};
+use crate::provider::places::Places;
+use crate::provider::door::Trust;
+use crate::provider::{Missing, Origin, Recipe};
 
 /// Below this much free space no sandbox is started.
 const LEAST_SPACE: u64 = 64 << 20;
@@ -26,7 +31,10 @@ const LEAST_SPACE: u64 = 64 << 20;
 pub(super) struct Host {
     pub(super) config: Config,
     pub(super) bubblewrap: probe::Cache,
-    slots: Mutex<HashMap<String, Arc<Slot>>>,
+    pub(super) disks: Disks,
+    pub(super) layers: Layers,
+    pub(super) places: Places<Process>,
+    pub(super) packing: Packing,
     parts: OnceCell<Parts>,
     cgroups: OnceCell<Cgroups>,
 }
@@ -34,23 +42,25 @@ pub(super) struct Host {
 /// What is made once and used by every start.
 pub(super) struct Parts {
     pub(super) sandboxd: PathBuf,
-    base: PathBuf,
-    filters: Vec<Vec<u8>>,
+    pub(super) base: PathBuf,
+    /// Whom clients inside trust, where there is a way out.
+    pub(super) trust: Option<PathBuf>,
+    pub(super) filters: Vec<Vec<u8>>,
 }
-
-/// A session's place in this process: whoever holds the lock starts, finds or ends its sandbox.
-#[derive(Default)]
-pub(super) struct Slot(pub(super) tokio::sync::Mutex<Option<Arc<Live>>>);
 
 /// A session's folder, and the lock on it.
 type Held = (OwnedFd, Hold);
 
 impl Host {
     pub(super) fn new(config: Config) -> Self {
+        let layers = Layers::new(&config);
         Self {
             config,
             bubblewrap: probe::Cache::default(),
-            slots: Mutex::default(),
+            disks: Disks::default(),
+            layers,
+            places: Places::default(),
+            packing: Packing::default(),
             parts: OnceCell::new(),
             cgroups: OnceCell::new(),
         }
@@ -90,28 +100,6 @@ impl Host {
         self.groups() + session
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<String, Arc<Slot>>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn slot(&self, session: &str) -> Result<Arc<Slot>, Error> {
-        if !is_name(session) {
-            return Err(Error::Refused(format!("{session:?} is no session's id")));
-        }
-        Ok(Arc::clone(
-            self.slots().entry(session.to_owned()).or_default(),
-        ))
-    }
-
-    /// Forgets a place that nobody else is at and where nothing lives.
-    pub(super) fn vacate(&self, session: &str, slot: &Arc<Slot>) {
-        let mut slots = self.slots();
-        // The table's and the caller's.
-        if Arc::strong_count(slot) == 2 && slot.0.try_lock().is_ok_and(|place| place.is_none()) {
-            slots.remove(session);
-        }
-    }
-
     pub(super) async fn cgroups(&self) -> &Cgroups {
         self.cgroups
             .get_or_init(|| async { Cgroups::detect() })
@@ -122,8 +110,10 @@ impl Host {
         self.parts
             .get_or_try_init(|| async {
                 let (data, given) = (self.config.data.clone(), self.config.sandboxd.clone());
-                let made =
-                    tokio::task::spawn_blocking(move || Parts::make(&data, given.as_deref()));
+                let authority = self.config.gate.as_ref().map(|gate| gate.authority());
+                let made = tokio::task::spawn_blocking(move || {
+                    Parts::make(&data, given.as_deref(), authority)
+                });
                 made.await.unwrap_or_else(|error| {
                     Err(Error::io(
                         "make the parts of a sandbox",
@@ -136,9 +126,19 @@ impl Host {
 
     /// Locks the session's folder; `None` when it has none.
     pub(super) async fn hold(&self, session: &str) -> Result<Option<Held>, Error> {
-        Hold::take(&self.folder(session))
-            .await
-            .map_err(|error| Error::io(format!("take hold of the sandbox of {session}"), error))
+        let fail = |error| Error::io(format!("take hold of the sandbox of {session}"), error);
+        let held = Hold::take(&self.folder(session)).await.map_err(fail)?;
+        if let Some((folder, _)) = &held {
+            writable::adopt(folder).map_err(fail)?;
+        }
+        Ok(held)
+    }
+
+    /// A handle on what the session's sandbox writes, whose folder the caller has locked; `None` when there is nothing
+    /// yet. It may be kept for longer than the lock.
+    pub(super) fn writable(&self, session: &str, folder: &OwnedFd) -> Result<Option<Tree>, Error> {
+        writable::open(folder)
+            .map_err(|error| Error::io(format!("open the files of {session}"), error))
     }
 
     /// Locks the session's folder, made if there is none.
@@ -161,6 +161,7 @@ impl Host {
         (folder, hold): &mut Held,
         epoch: i64,
     ) -> Result<Option<Arc<Live>>, Error> {
+        let before = hold.seen();
         let raised = hold
             .raise(epoch)
             .map_err(|error| Error::io(format!("become the owner of {session}"), error))?;
@@ -170,6 +171,10 @@ impl Host {
         }
         if let Some(live) = place.as_ref().filter(|live| live.is_up()) {
             live.own(epoch);
+            if before < epoch {
+                live.come_from(Origin::Kept { epoch: before });
+            }
+            self.let_out(live, folder);
             return Ok(Some(Arc::clone(live)));
         }
         *place = None;
@@ -184,6 +189,10 @@ impl Host {
             }
             Err(error) => return Err(error),
         }
+        if before < epoch {
+            live.come_from(Origin::Kept { epoch: before });
+        }
+        self.let_out(&live, folder);
         self.settle(place, &live);
         Ok(Some(live))
     }
@@ -195,7 +204,7 @@ impl Host {
     }
 
     /// The sandbox of a session that another server, or this one before it lost the connection, has started.
-    async fn reattach(
+    pub(super) async fn reattach(
         &self,
         session: &str,
         folder: &OwnedFd,
@@ -205,7 +214,12 @@ impl Host {
         let Some(record) = record::read(folder).map_err(fail)? else {
             return Ok(None);
         };
-        let uid = record::owner(folder).map_err(fail)?;
+        let uid = match writable::owner(folder) {
+            Ok(uid) => uid,
+            // A tree that was removed to make room was of no sandbox that lives.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(fail(error)),
+        };
         let folder = folder.try_clone().map_err(fail)?;
         Live::attach(
             session,
@@ -219,9 +233,10 @@ impl Host {
     }
 
     pub(super) async fn start(
-        &self,
+        self: &Arc<Self>,
         recipe: &Recipe,
         folder: &OwnedFd,
+        furniture: &Furniture,
     ) -> Result<Arc<Live>, Error> {
         let session = &recipe.session;
         let fail = |error| Error::io(format!("start the sandbox of {session}"), error);
@@ -231,13 +246,19 @@ impl Host {
             .await?;
         let parts = self.parts().await?;
         let cgroups = self.cgroups().await;
-        let uid = self.lay_out(session, folder)?;
+        let (tree, origin) = self.tree(recipe, folder).await?;
+        let uid = tree.uid();
+        let files = tree
+            .shown(folder)
+            .map_err(|error| Error::io(format!("open the files of {session}"), error))?;
         failpoint!("hands::after_folders");
         let instance = record::new_instance();
         failpoint!("hands::before_record");
         // Written before the start: from here on, whoever comes later can find what may have been started.
-        record::write(&self.folder(session), &instance)
+        record::write(&self.folder(session), &instance, &recipe.network)
             .map_err(|error| Error::io(format!("record the sandbox of {session}"), error))?;
+        // Open before anything inside can want it.
+        let door = self.open_door(session, folder);
         failpoint!("hands::after_record");
         let enter = cgroups
             .make(&self.group(session), &recipe.limits)
@@ -248,11 +269,14 @@ impl Host {
             base: &parts.base,
             filters: &parts.filters,
             read_only: &self.config.read_only,
+            furniture,
             folder,
+            writable: files,
             instance: &instance,
             user: is_root().then_some(uid),
             limits: &recipe.limits,
             limit_data: !cgroups.bounds_memory(),
+            trust: parts.trust.as_deref(),
             enter,
         })
         .await;
@@ -281,12 +305,20 @@ impl Host {
             session: session.clone(),
             why: "it ended right after it was started".to_owned(),
         })?;
+        live.come_from(origin);
+        *live.door() = door;
         tracing::info!(session.id = session, instance, uid, "started a sandbox");
         Ok(live)
     }
 
-    /// Makes the folders in the session's that its sandbox writes; their owner.
-    fn lay_out(&self, session: &str, folder: &OwnedFd) -> Result<u32, Error> {
+    /// What the session's sandbox writes, made and filled if there is nothing yet.
+    pub(super) fn lay_out(
+        &self,
+        recipe: &Recipe,
+        folder: &OwnedFd,
+        fill: impl FnOnce(&OwnedFd, u32) -> io::Result<()>,
+    ) -> Result<Tree, Error> {
+        let session = &recipe.session;
         let fail = |error: io::Error| Error::io(format!("make the folders of {session}"), error);
         let space = rustix::fs::fstatvfs(folder).map_err(|error| fail(error.into()))?;
         if space.f_bavail.saturating_mul(space.f_frsize) < LEAST_SPACE {
@@ -294,25 +326,13 @@ impl Host {
                 what: format!("for the sandbox of {session}"),
             });
         }
-        let uid = match record::owner(folder) {
-            Ok(uid) => uid,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.new_uid(session)?,
-            Err(error) => return Err(fail(error)),
+        // A user of the host: our own, or for root one from the range that no other session has.
+        let uid = || match is_root() {
+            true => self.users().take(session),
+            false => Ok(rustix::process::getuid().as_raw()),
         };
-        // The folder that tells the owner comes last: whoever finds it finds all.
-        for (name, _) in launch::FOLDERS.iter().rev() {
-            record::make_folder(folder, name, uid).map_err(fail)?;
-        }
-        Ok(uid)
-    }
-
-    /// A user of the host for a new session: our own, or for root one from the range that no other session has.
-    fn new_uid(&self, session: &str) -> Result<u32, Error> {
-        if !is_root() {
-            return Ok(rustix::process::getuid().as_raw());
-        }
-        let taken = self.users().take(session);
-        taken.map_err(|error| Error::io(format!("find a user id for {session}"), error))
+        writable::open_or_make(folder, &self.disks, recipe.limits.disk_bytes, uid, fill)
+            .map_err(fail)
     }
 
     /// A user id to try name spaces with.
@@ -331,6 +351,9 @@ impl Host {
             Some(live) => Some(live),
             None => self.reattach(session, folder, hold.seen()).await?,
         };
+        if let Some(live) = &live {
+            live.door().take();
+        }
         failpoint!("hands::before_end");
         if let Some(live) = live {
             live.end().await?;
@@ -354,7 +377,7 @@ impl Host {
 
     /// Removes the session's files. Its processes have ended, and the folder is held.
     pub(super) async fn remove(&self, session: &str, (folder, _): &Held) -> Result<(), Error> {
-        let owner = record::owner(folder).ok();
+        let owner = writable::owner(folder).ok();
         let trash = self.trash();
         let doing = format!("remove the sandbox of {session}");
         // One step takes it away; what that leaves is emptied now, or at the next start.
@@ -372,18 +395,25 @@ impl Host {
 }
 
 impl Parts {
-    fn make(data: &Path, given: Option<&Path>) -> Result<Self, Error> {
+    fn make(data: &Path, given: Option<&Path>, authority: Option<String>) -> Result<Self, Error> {
         let filters = seccomp::programs().map_err(|why| Missing {
             what: "the system-call filter is missing".to_owned(),
             why,
             install: "run the server on x86_64, which has one".to_owned(),
         })?;
         let sandboxd = binary::locate(given, &data.join("bin"))?;
-        let base = base::ensure(Path::new("/etc"), &data.join("sandbox-base"))
+        let (etc, bases) = (Path::new("/etc"), data.join("sandbox-base"));
+        let trust = authority.map(|authority| Trust::new(authority, etc));
+        let trust = trust.transpose();
+        let trust = trust.map_err(|error| Error::io("read the roots of the system", error))?;
+        let base = base::ensure(etc, &bases, trust.as_ref().map(|trust| &trust.roots[..]))
             .map_err(|error| Error::io("make the /etc of sandboxes", error))?;
+        let trust = trust.map(|trust| trust.folder(&bases)).transpose();
+        let trust = trust.map_err(|error| Error::io("make what sandboxes trust", error))?;
         Ok(Self {
             sandboxd,
             base,
+            trust,
             filters,
         })
     }

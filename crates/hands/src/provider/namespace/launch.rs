@@ -1,22 +1,25 @@
 //! One start of a sandbox: what bubblewrap is told, and what is waited for.
 
-use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::fs::{CWD, FileType, MemfdFlags, Mode, OFlags, fstat, memfd_create, openat};
+use rustix::fs::CWD;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use tokio::process::{Child, Command};
 
+use super::arguments::{Access, Arguments, memory, open};
 use super::at;
 use super::bound::ReadOnly;
-use super::process::{Preparation, Stage, User, prepare};
+use super::uploads;
+use super::layers::{Furniture, PREFIX};
+use super::process::{Preparation, Shown, User, prepare};
+use super::writable::Writable;
 use crate::Error;
-use crate::provider::{Limits, Missing};
+use crate::provider::{Limits, Missing, door};
 
 /// How long a sandbox may take to come up.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -33,7 +36,7 @@ pub(super) const SYSTEM: [&str; 7] = [
 pub(super) const HIDDEN: [&str; 2] = ["/usr/etc", "/usr/local/etc"];
 
 /// The environment of everything inside. Packages go to the home, the one place a sandbox's user may install to.
-const ENVIRONMENT: [(&str, &str); 11] = [
+pub(in crate::provider) const ENVIRONMENT: [(&str, &str); 11] = [
     (
         "PATH",
         "/home/agent/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -52,7 +55,7 @@ const ENVIRONMENT: [(&str, &str); 11] = [
 
 /// The folders of a session that its sandbox writes, and where they are inside. None lies below another, and no
 /// mount lies below any of them: a link that a sandbox leaves in one is never on the way to a mount.
-pub(super) const FOLDERS: [(&str, &str); 4] = [
+pub(in crate::provider) const FOLDERS: [(&str, &str); 4] = [
     ("workspace", "/workspace"),
     ("tmp", "/tmp"),
     ("home", "/home/agent"),
@@ -66,13 +69,19 @@ pub(super) struct Launch<'a> {
     pub(super) base: &'a Path,
     pub(super) filters: &'a [Vec<u8>],
     pub(super) read_only: &'a [ReadOnly],
-    /// The session's folder, which holds [`FOLDERS`] and where the socket goes.
+    /// The system that it sees, with the packages of its environment.
+    pub(super) furniture: &'a Furniture,
+    /// The session's folder, where the socket goes.
     pub(super) folder: &'a OwnedFd,
+    /// What holds [`FOLDERS`].
+    pub(super) writable: Writable,
     pub(super) instance: &'a str,
     pub(super) user: Option<u32>,
     pub(super) limits: &'a Limits,
     /// Whether each process's data must be limited, for want of something better.
     pub(super) limit_data: bool,
+    /// Whom clients inside trust, where there is a way out.
+    pub(super) trust: Option<&'a Path>,
     pub(super) enter: Vec<File>,
 }
 
@@ -86,19 +95,13 @@ pub(super) async fn launch(launch: Launch<'_>) -> Result<Child, Error> {
     // What bubblewrap says on failure. Not a pipe: nobody may be there to read it.
     let mut said =
         File::from(memory("messages", &[]).map_err(|error| failed("make a file", error))?);
-    let stage = match launch.user {
-        Some(_) => Some(stage_point().map_err(|error| failed("find a stage", error))?),
-        None => None,
-    };
-    let mut arguments = Arguments {
-        stage,
-        ..Arguments::default()
-    };
+    let mut arguments = Arguments::new(launch.user.is_some())
+        .map_err(|error| failed("find a stage", error))?;
     arguments
         .describe(&launch)
         .map_err(|error| failed("open what is bound", error))?;
     let options =
-        memory("options", &arguments.bytes).map_err(|error| failed("write the options", error))?;
+        memory("options", arguments.bytes()).map_err(|error| failed("write the options", error))?;
 
     let mut command = Command::new(launch.bwrap);
     command
@@ -119,10 +122,11 @@ pub(super) async fn launch(launch: Launch<'_>) -> Result<Child, Error> {
             .map_err(|error| failed("copy a descriptor", error))?,
     );
     let mut keep = vec![listener.as_fd(), ready_theirs.as_fd(), options.as_fd()];
-    keep.extend(arguments.opened.iter().map(AsFd::as_fd));
+    keep.extend(arguments.opened());
     let user = launch.user.map(|id| User {
         id,
         stage: arguments.stage(),
+        space: None,
     });
     let enter = launch.enter.iter().map(AsFd::as_fd).collect();
     prepare(&mut command, Preparation { keep, enter, user });
@@ -235,14 +239,6 @@ fn listener(folder: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(listener)
 }
 
-/// A file in memory, read from its beginning.
-fn memory(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
-    let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
-    file.write_all(content)?;
-    file.rewind()?;
-    Ok(file.into())
-}
-
 fn daemon_arguments(launch: &Launch<'_>, listener: i32, ready: i32) -> Vec<(&'static str, String)> {
     let Limits {
         memory_bytes,
@@ -263,27 +259,10 @@ fn daemon_arguments(launch: &Launch<'_>, listener: i32, ready: i32) -> Vec<(&'st
     if launch.limit_data {
         arguments.push(("--data-bytes", memory_bytes.to_string()));
     }
+    if launch.trust.is_some() {
+        arguments.push(("--door", door::SOCKET.to_owned()));
+    }
     arguments
-}
-
-/// A directory of the host that nothing inside is made of, to show the stage at.
-fn stage_point() -> io::Result<&'static str> {
-    let found = ["/mnt", "/media", "/srv", "/run"]
-        .into_iter()
-        .find(|path| Path::new(path).is_dir());
-    found.ok_or_else(|| io::ErrorKind::NotFound.into())
-}
-
-/// Bubblewrap's options, each ended by a NUL, and the descriptors behind them.
-#[derive(Default)]
-struct Arguments {
-    bytes: Vec<u8>,
-    /// Named in the options by their numbers.
-    opened: Vec<OwnedFd>,
-    /// Where what is bound is shown to a user that could not reach it.
-    stage: Option<&'static str>,
-    /// What is shown there, and whether it is a directory.
-    staged: Vec<(OwnedFd, bool)>,
 }
 
 impl Arguments {
@@ -315,13 +294,7 @@ impl Arguments {
         for filter in launch.filters {
             self.with_fd("--add-seccomp-fd", memory("filter", filter)?);
         }
-        for path in SYSTEM.map(Path::new) {
-            self.system(path)?;
-        }
-        for path in HIDDEN.into_iter().filter(|path| Path::new(path).is_dir()) {
-            self.add(&["--tmpfs", path, "--remount-ro", path]);
-        }
-        self.bind(open(CWD, launch.base)?, "/etc", Access::Read)?;
+        self.furniture(launch)?;
         self.add(&["--proc", "/proc", "--dev", "/dev"]);
         let shared_memory = (launch.limits.memory_bytes / 4).to_string();
         self.add(&[
@@ -334,10 +307,8 @@ impl Arguments {
             "--remount-ro",
             "/dev",
         ]);
-        for (name, inside) in FOLDERS {
-            self.bind(open(launch.folder, Path::new(name))?, inside, Access::Write)?;
-        }
-        self.add(&["--dir", "/var", "--symlink", "../tmp", "/var/tmp"]);
+        self.writable(&launch.writable)?;
+        self.bind(uploads::folder(launch.folder)?, uploads::INSIDE, Access::Read)?;
         for ReadOnly { from, to } in launch.read_only {
             let shown = std::fs::canonicalize(from).and_then(|path| open(CWD, &path));
             let shown = shown.map_err(|error| {
@@ -347,94 +318,71 @@ impl Arguments {
             self.bind(shown, to, Access::Read)?;
         }
         self.bind(open(CWD, launch.sandboxd)?, SANDBOXD, Access::Read)?;
+        if let Some(trust) = launch.trust {
+            self.bind(door::make(launch.folder)?, door::INSIDE, Access::Read)?;
+            self.bind(open(CWD, trust)?, door::TRUST, Access::Read)?;
+            for (name, value) in door::ENVIRONMENT {
+                self.add(&["--setenv", name, value]);
+            }
+        }
         self.add(&["--remount-ro", "/", "--chdir", "/workspace"]);
         for (name, value) in ENVIRONMENT {
             self.add(&["--setenv", name, value]);
         }
-        Ok(())
-    }
-
-    fn system(&mut self, path: &Path) -> io::Result<()> {
-        let shown = path.to_string_lossy();
-        match std::fs::symlink_metadata(path) {
-            Ok(meta) if meta.is_symlink() => {
-                let target = std::fs::read_link(path)?;
-                self.add(&["--symlink", &target.to_string_lossy(), &shown]);
-            }
-            Ok(meta) if meta.is_dir() => self.add(&["--ro-bind", &shown, &shown]),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    /// Shows what a handle is on. Bubblewrap goes by paths, also for descriptors, and would need every folder above
-    /// to be open to its user; a root server shows it at the stage instead.
-    fn bind(&mut self, fd: OwnedFd, inside: &str, access: Access) -> io::Result<()> {
-        if let Some(stage) = self.stage {
-            let kind = FileType::from_raw_mode(fstat(&fd)?.st_mode);
-            let source = format!("{stage}/{}", self.staged.len());
-            let option = if access == Access::Write {
-                "--bind"
-            } else {
-                "--ro-bind"
+        for (name, value) in launch.furniture.paths {
+            let usual = ENVIRONMENT.iter().find(|(usual, _)| usual == name);
+            let value = match usual {
+                Some((_, usual)) => format!("{value}:{usual}"),
+                None => (*value).to_owned(),
             };
-            self.add(&[option, &source, inside]);
-            self.staged.push((fd, kind == FileType::Directory));
-        } else {
-            self.with_fd(
-                if access == Access::Write {
-                    "--bind-fd"
-                } else {
-                    "--ro-bind-fd"
-                },
-                fd,
-            );
-            self.add(&[inside]);
+            self.add(&["--setenv", name, &value]);
         }
         Ok(())
     }
 
-    fn stage(&self) -> Option<Stage<'_>> {
-        let point = CString::new(self.stage?).ok()?;
-        let shown = self
-            .staged
-            .iter()
-            .map(|(fd, directory)| (fd.as_fd(), *directory))
-            .collect();
-        Some(Stage { point, shown })
-    }
-
-    fn with_fd(&mut self, option: &str, fd: OwnedFd) {
-        let number = fd.as_raw_fd().to_string();
-        self.add(&[option, &number]);
-        self.opened.push(fd);
-    }
-
-    fn add(&mut self, arguments: &[&str]) {
-        for argument in arguments {
-            self.bytes.extend_from_slice(argument.as_bytes());
-            self.bytes.push(0);
+    /// The system: its folders read-only, or with packages on top of them.
+    fn furniture(&mut self, launch: &Launch<'_>) -> io::Result<()> {
+        let furniture = launch.furniture;
+        for (tree, inside) in &furniture.trees {
+            self.mount(tree.try_clone()?, inside, Access::Read);
         }
+        if furniture.trees.is_empty() {
+            for path in SYSTEM {
+                self.system(&furniture.root, path)?;
+            }
+            let there = |path: &&str| furniture.root.join(&path[1..]).is_dir();
+            for path in HIDDEN.into_iter().filter(there) {
+                self.add(&["--tmpfs", path, "--remount-ro", path]);
+            }
+            self.bind(open(CWD, launch.base)?, "/etc", Access::Read)?;
+            self.add(&["--dir", "/var", "--symlink", "../tmp", "/var/tmp"]);
+        } else {
+            for path in SYSTEM {
+                self.link(&furniture.root, path)?;
+            }
+        }
+        if let Some(prefix) = &furniture.prefix {
+            self.bind(prefix.try_clone()?, PREFIX, Access::Read)?;
+        }
+        Ok(())
     }
-}
 
-/// What a sandbox may do with something that is bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Read,
-    Write,
-}
-
-/// A handle on what is bound, reached with the server's own rights.
-fn open(directory: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
-    Ok(openat(
-        directory,
-        path,
-        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?)
+    fn writable(&mut self, writable: &Writable) -> io::Result<()> {
+        match (writable, self.point()) {
+            (Writable::Mount(mount), Some(_)) => {
+                let place = self.staged(mount.try_clone()?, Shown::Mount);
+                for (name, inside) in FOLDERS {
+                    self.add(&["--bind", &format!("{place}/{name}"), inside]);
+                }
+            }
+            (Writable::Mount(root) | Writable::Folder(root), _) => {
+                for (name, inside) in FOLDERS {
+                    self.bind(open(root, Path::new(name))?, inside, Access::Write)?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -450,7 +398,8 @@ mod tests {
             .chain(SYSTEM)
             .chain(HIDDEN);
         for mount in mounts
-            .chain([SANDBOXD, "/etc", "/proc", "/dev", "/dev/shm", "/var/tmp"])
+            .chain([SANDBOXD, uploads::INSIDE, "/etc", "/proc", "/dev", "/dev/shm", "/var/tmp"])
+            .chain([door::INSIDE, door::TRUST])
             .map(Path::new)
         {
             for above in mount.ancestors().skip(1) {

@@ -162,7 +162,7 @@ impl Bubblewrap {
             "/usr/bin/true",
         ]);
         command.env_clear().current_dir("/");
-        let user = user.map(|id| User { id, stage: None });
+        let user = user.map(|id| User { id, stage: None, space: None });
         prepare(
             &mut command,
             Preparation {

@@ -1,0 +1,423 @@
+//! The packages of environments, installed once into layers that sessions see read-only (runtime EN-7, EN-9).
+//!
+//! A layer is what installing changed: as overlays over the system's folders where this server is root, or a folder of its
+//! own below a prefix. Its name is made from what decides its content; see `docs/design/hands.md`, "Packages".
+
+mod build;
+mod mounts;
+mod plan;
+mod run;
+mod shelf;
+mod skeleton;
+mod sources;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use manyhands_protocol::environment::Packages;
+use tokio::sync::{OnceCell, watch};
+
+use super::host::Host;
+use super::{Config, blocking, chain, files, is_root};
+use crate::Error;
+use crate::packages::{self, Manager};
+use crate::provider::{Missing, Network, Recipe, Told};
+use mounts::Pile;
+pub(super) use plan::{Kind, PREFIX};
+use shelf::{Shelf, Site};
+use skeleton::Skeleton;
+pub use sources::Sources;
+
+/// Changes when the same packages would be installed differently.
+const EDITION: u32 = 1;
+
+/// How long a failed build is not tried again: many sessions may ask for the same.
+const REST: Duration = Duration::from_secs(60);
+
+/// What a server knows of layers.
+pub(super) struct Layers {
+    shelf: Shelf,
+    sources: Sources,
+    /// The system that layers lie on: the host's, or an image.
+    root: PathBuf,
+    kind: OnceCell<(Kind, Option<String>)>,
+    skeleton: OnceCell<Skeleton>,
+    builds: Mutex<HashMap<String, watch::Receiver<State>>>,
+}
+
+/// How far a build is.
+#[derive(Debug, Clone)]
+enum State {
+    Running(String),
+    Ended(Instant, Result<(), Failure>),
+}
+
+/// Why there is no layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Failure {
+    Packages { manager: &'static str, why: String },
+    NoSpace,
+    Host(String),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            _ => Self::Host(chain(&error)),
+        }
+    }
+}
+
+/// A layer, whether it is built or not.
+#[derive(Debug, Clone)]
+struct Plan {
+    name: String,
+    kind: Kind,
+    root: PathBuf,
+    skeleton: Skeleton,
+}
+
+/// The system and a layer as a start shows them.
+pub(super) struct Furniture {
+    /// The system's root.
+    pub(super) root: PathBuf,
+    /// Detached mounts, and where they go.
+    pub(super) trees: Vec<(OwnedFd, String)>,
+    /// What goes to [`PREFIX`].
+    pub(super) prefix: Option<OwnedFd>,
+    /// What sessions find there.
+    pub(super) paths: &'static [(&'static str, &'static str)],
+}
+
+impl Layers {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            shelf: Shelf {
+                folder: config.data.join("layers"),
+            },
+            sources: config.sources.clone().or_of_host(),
+            root: PathBuf::from("/"),
+            kind: OnceCell::new(),
+            skeleton: OnceCell::new(),
+            builds: Mutex::default(),
+        }
+    }
+
+    /// The first user id of builds: behind those of sessions.
+    fn first_id(&self, config: &Config) -> u32 {
+        config.first_uid.saturating_add(config.uids)
+    }
+
+    /// The control group of a build. It must not look like that of a session.
+    fn group(&self, prefix: &str, number: u32) -> String {
+        format!("layers-of-{prefix}{number}")
+    }
+
+    fn builds(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<State>>> {
+        self.builds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Host {
+    /// Whether a manager's packages can be installed here.
+    pub(super) async fn installs(&self, manager: Manager) -> Result<(), Missing> {
+        let (kind, why) = self.kind().await;
+        if kind.takes(manager) {
+            return Ok(());
+        }
+        Err(Missing {
+            what: format!("{manager} packages cannot be installed on this server"),
+            why: why
+                .clone()
+                .unwrap_or_else(|| "it installs below a prefix".to_owned()),
+            install: format!(
+                "run the server as root on Linux 5.19 or later, use a provider or an image that has them, or leave {manager} empty"
+            ),
+        })
+    }
+
+    /// What layers are here, found out once by making one of nothing; and why they are not more.
+    async fn kind(&self) -> &(Kind, Option<String>) {
+        let find = async || {
+            if !is_root() {
+                return (Kind::Prefix, Some("the server is not root".to_owned()));
+            }
+            match self.try_system().await {
+                Ok(()) => (Kind::System, None),
+                Err(error) => {
+                    let why = format!("layers of the system cannot be mounted: {error}");
+                    tracing::warn!(why, "packages go below a prefix");
+                    (Kind::Prefix, Some(why))
+                }
+            }
+        };
+        self.layers.kind.get_or_init(find).await
+    }
+
+    async fn try_system(&self) -> io::Result<()> {
+        let (shelf, first) = (
+            self.layers.shelf.clone(),
+            self.layers.first_id(&self.config),
+        );
+        let tried = tokio::task::spawn_blocking(move || {
+            shelf.open()?;
+            let site = shelf.site()?;
+            for name in ["upper", "work", "lower"] {
+                std::fs::create_dir(site.path.join(name))?;
+            }
+            let space = mounts::user_space(first)?;
+            let pile = Pile {
+                lowers: vec![mounts::folder(&site.path.join("lower"))?],
+                upper: Some(mounts::folder(&site.path)?),
+            };
+            mounts::overlays(vec![pile], Some(space)).map(drop)
+        });
+        tried.await.map_err(io::Error::other)?
+    }
+
+    async fn skeleton(&self) -> Result<&Skeleton, Error> {
+        let make = async || {
+            let etc = self.parts().await?.base.clone();
+            let layers = &self.layers;
+            let (shelf, root) = (layers.shelf.clone(), layers.root.clone());
+            let (shown, sources) = (self.config.read_only.clone(), layers.sources.clone());
+            let system = self.kind().await.0 == Kind::System;
+            blocking("make the base of packages", move || {
+                shelf.open()?;
+                if system {
+                    return skeleton::ensure(&root, &etc, &shown, &sources, &shelf.folder);
+                }
+                // Nothing of the system is changed, so nothing of it is needed but its identity.
+                Ok(Skeleton {
+                    name: skeleton::name(&root, &etc, &shown, &sources),
+                    folder: PathBuf::new(),
+                })
+            })
+            .await
+        };
+        self.layers.skeleton.get_or_try_init(make).await
+    }
+
+    /// The layer of these packages; `None` when there are none.
+    async fn plan(&self, packages: &Packages) -> Result<Option<Plan>, Error> {
+        if packages::is_empty(packages) {
+            return Ok(None);
+        }
+        // What is stored was checked when it came; what is handed to a manager is checked here.
+        packages::check(packages)
+            .map_err(|refusal| Error::Refused(format!("{}: {}", refusal.at, refusal.why)))?;
+        let kind = self.kind().await.0;
+        let skeleton = self.skeleton().await?.clone();
+        let lists = Manager::ALL.map(|manager| (manager.name(), manager.list(packages)));
+        let content = format!("{EDITION}\n{kind:?}\n{}\n{lists:?}", skeleton.name);
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content.as_bytes());
+        let hex: String = digest
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Ok(Some(Plan {
+            name: format!("{}{hex}", shelf::LAYER),
+            kind,
+            root: self.layers.root.clone(),
+            skeleton,
+        }))
+    }
+
+    /// Builds the layer of a recipe if there is none; see [`Provider::furnish`](crate::Provider::furnish).
+    pub(super) async fn furnish(
+        self: &Arc<Self>,
+        recipe: &Recipe,
+        told: Option<&Told>,
+    ) -> Result<(), Error> {
+        let Some(plan) = self.plan(&recipe.packages).await? else {
+            return Ok(());
+        };
+        if self.layers.shelf.path(&plan.name).is_dir() {
+            return Ok(());
+        }
+        let refused = Manager::ALL.into_iter().find(|manager| {
+            !plan.kind.takes(*manager) && !manager.list(&recipe.packages).is_empty()
+        });
+        if let Some(manager) = refused {
+            let why = match self.installs(manager).await {
+                Err(missing) => missing.why,
+                Ok(()) => String::new(),
+            };
+            return Err(Error::Packages {
+                manager: manager.name(),
+                why,
+            });
+        }
+        let mut state = self.building(plan, &recipe.packages, &recipe.network);
+        loop {
+            let now = state.borrow_and_update().clone();
+            match now {
+                State::Running(text) => {
+                    if let Some(told) = told {
+                        told(&text);
+                    }
+                }
+                State::Ended(_, ended) => return ended.map_err(error),
+            }
+            if state.changed().await.is_err() {
+                return Err(error(Failure::Host("the build was given up".to_owned())));
+            }
+        }
+    }
+
+    /// The build of a layer, started if there is none. It goes on when nobody waits any more.
+    fn building(
+        self: &Arc<Self>,
+        plan: Plan,
+        packages: &Packages,
+        network: &Network,
+    ) -> watch::Receiver<State> {
+        let mut builds = self.layers.builds();
+        if let Some(state) = builds.get(&plan.name) {
+            let rested = match &*state.borrow() {
+                State::Running(_) => false,
+                // What was removed in the meantime is built again at once.
+                State::Ended(at, ended) => ended.is_ok() || at.elapsed() > REST,
+            };
+            let lost =
+                state.has_changed().is_err() && matches!(&*state.borrow(), State::Running(_));
+            if !rested && !lost {
+                return state.clone();
+            }
+        }
+        let (sender, receiver) = watch::channel(State::Running("waiting for packages".to_owned()));
+        builds.insert(plan.name.clone(), receiver.clone());
+        drop(builds);
+        let (host, packages, network) = (Arc::clone(self), packages.clone(), network.clone());
+        tokio::spawn(async move {
+            let started = Instant::now();
+            let built = host.build_once(&plan, &packages, &network, &sender).await;
+            let seconds = started.elapsed().as_secs_f64();
+            match &built {
+                Ok(()) => tracing::info!(layer = plan.name, seconds, "packages are installed"),
+                Err(failure) => {
+                    tracing::warn!(
+                        layer = plan.name,
+                        seconds,
+                        ?failure,
+                        "packages are not installed"
+                    );
+                }
+            }
+            let outcome = if built.is_ok() { "ok" } else { "failed" };
+            metrics::counter!("manyhands_layers_total", "outcome" => outcome).increment(1);
+            sender.send_replace(State::Ended(Instant::now(), built));
+        });
+        receiver
+    }
+
+    async fn build_once(
+        &self,
+        plan: &Plan,
+        packages: &Packages,
+        network: &Network,
+        sender: &watch::Sender<State>,
+    ) -> Result<(), Failure> {
+        let _alone = self.layers.shelf.build(&plan.name).await?;
+        if self.layers.shelf.path(&plan.name).is_dir() {
+            return Ok(());
+        }
+        let told = |text| drop(sender.send_replace(State::Running(text)));
+        build::build(self, plan, packages, network, told).await
+    }
+
+    /// What a recipe's sandbox sees of the system, noted in the session's folder; `None` when packages have to be installed
+    /// first.
+    pub(super) async fn furniture(&self, recipe: &Recipe) -> Result<Option<Furniture>, Error> {
+        let Some(plan) = self.plan(&recipe.packages).await? else {
+            return Ok(Some(Furniture::plain(&self.layers.root)));
+        };
+        let etc = self.parts().await?.base.clone();
+        let (shelf, session) = (self.layers.shelf.clone(), self.folder(&recipe.session));
+        blocking("show the packages of an environment", move || {
+            if !shelf.take(&plan.name, &session)? {
+                return Ok(None);
+            }
+            Furniture::of(&plan, &shelf.path(&plan.name), &etc).map(Some)
+        })
+        .await
+    }
+
+    /// Removes the layers that nobody wants.
+    pub(super) async fn unfurnish(&self, wanted: &[Packages]) -> Result<(), Error> {
+        let mut names = HashSet::new();
+        for packages in wanted {
+            // One that is refused now was built by an earlier version, if at all.
+            if let Ok(Some(plan)) = self.plan(packages).await {
+                names.insert(plan.name);
+            }
+        }
+        let base = self.skeleton().await?.name.clone();
+        let (shelf, sandboxes) = (self.layers.shelf.clone(), self.sandboxes());
+        blocking("remove packages", move || {
+            shelf.prune(&names, &base, &sandboxes)
+        })
+        .await
+    }
+}
+
+impl Furniture {
+    fn plain(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            trees: Vec::new(),
+            prefix: None,
+            paths: &[],
+        }
+    }
+
+    fn of(plan: &Plan, layer: &Path, etc: &Path) -> io::Result<Self> {
+        let paths = plan.kind.paths();
+        if plan.kind == Kind::Prefix {
+            return Ok(Self {
+                prefix: Some(files::open_directory(&layer.join("packages"))?),
+                paths,
+                ..Self::plain(&plan.root)
+            });
+        }
+        let names = build::trees(&plan.root);
+        let piles = names
+            .iter()
+            .map(|tree| {
+                let lowers = build::lowers(&plan.root, &plan.skeleton, etc, tree, Some(layer));
+                let lowers = lowers.iter().map(|path| mounts::folder(path));
+                Ok(Pile {
+                    lowers: lowers.collect::<io::Result<_>>()?,
+                    upper: None,
+                })
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        let mounted = mounts::overlays(piles, None)?;
+        let inside = names.iter().map(|tree| format!("/{tree}"));
+        Ok(Self {
+            trees: mounted.into_iter().zip(inside).collect(),
+            paths,
+            ..Self::plain(&plan.root)
+        })
+    }
+}
+
+fn error(failure: Failure) -> Error {
+    match failure {
+        Failure::Packages { manager, why } => Error::Packages { manager, why },
+        Failure::NoSpace => Error::Packages {
+            manager: "this server",
+            why: "no space is left".to_owned(),
+        },
+        Failure::Host(why) => Error::Packages {
+            manager: "this server",
+            why,
+        },
+    }
+}
