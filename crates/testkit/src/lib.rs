@@ -5,6 +5,7 @@
 //! - [`daemon`]: the real `manyhands serve` as a child process, to be talked to, killed and restarted.
 //! - [`http`] and [`events`]: a small client for the two above, and for load generators.
 //! - [`postgres`]: one private PostgreSQL per test process, one fresh database per test.
+//! - [`containers`]: one private Podman per test process, with an image of its own.
 //! - [`clock`]: a clock that stands still.
 //! - [`disk`]: a small disk that can be filled.
 //! - [`gate`]: how a test holds something still without sleeping.
@@ -13,6 +14,7 @@
 //! with it can be told of any implementation. Start with [`model::ModelServer`].
 
 pub mod clock;
+pub mod containers;
 pub mod daemon;
 pub mod disk;
 pub mod events;

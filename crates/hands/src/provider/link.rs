@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use manyhands_sandboxd::frame::{self, Answer, HANDSHAKE_LIMIT, Op, PROTOCOL, Reply, Request};
+use manyhands_sandboxd::frame::{self, Answer, Op, PROTOCOL, Reply, Request};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{oneshot, watch};
 
@@ -62,10 +63,10 @@ impl Link {
         }
     }
 
-    /// Says hello, within [`HANDSHAKE_LIMIT`]; the instance that answers.
-    pub(super) async fn greet(&self) -> Result<String, Unanswered> {
+    /// Says hello; the instance that answers within `limit`.
+    pub(super) async fn greet(&self, limit: Duration) -> Result<String, Unanswered> {
         let hello = self.ask(Op::Hello { protocol: PROTOCOL });
-        match tokio::time::timeout(HANDSHAKE_LIMIT, hello).await {
+        match tokio::time::timeout(limit, hello).await {
             Ok(Ok(Answer::Hello { instance, .. })) => Ok(instance),
             Ok(Ok(other)) => Err(Unanswered::Mute(format!("it answered {other:?}"))),
             Ok(Err(Failed::Closed | Failed::TooLong(_))) => Err(Unanswered::Closed),

@@ -8,6 +8,7 @@ use manyhands_hands::provider::fake::Fake;
 use manyhands_hands::{Advice, Call, Error, Output, Provider, Recipe};
 use serde_json::json;
 
+use crate::containers::Containers;
 use crate::host::{Host, PATIENCE, call, text};
 
 /// Prints a word.
@@ -53,6 +54,13 @@ fn namespace() -> Subject {
     Subject { provider, lose }
 }
 
+fn container() -> Subject {
+    let host = Containers::new();
+    let provider = Arc::new(host.provider.clone());
+    let lose = Box::new(move |session: &str| host.kill(session));
+    Subject { provider, lose }
+}
+
 macro_rules! contract {
     ($($name:ident),* $(,)?) => {
         mod of_fake {
@@ -65,6 +73,12 @@ macro_rules! contract {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 tokio::time::timeout(super::PATIENCE, super::$name(super::namespace())).await.expect("it ends");
+            })*
+        }
+        mod of_container {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                tokio::time::timeout(super::PATIENCE, super::$name(super::container())).await.expect("it ends");
             })*
         }
     };

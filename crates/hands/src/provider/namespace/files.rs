@@ -10,12 +10,12 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, renameat, st
 use rustix::io::Errno;
 
 /// A name that nothing else uses, in this process or in another server of the data directory.
-pub(super) fn unique() -> String {
+pub(in crate::provider) fn unique() -> String {
     format!(".{:032x}", rand::random::<u128>())
 }
 
 /// Makes a directory that only its owner enters, with those above it.
-pub(super) fn private_directory(path: &Path) -> io::Result<()> {
+pub(in crate::provider) fn private_directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -29,7 +29,7 @@ pub(in crate::provider) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Puts a file in place in one step, whatever was there before, with the directories above it.
-pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+pub(in crate::provider) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         private_directory(parent)?;
     }
@@ -52,7 +52,7 @@ pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
 }
 
 /// Moves a tree out of the way in one step, to be removed later; whether there was one.
-pub(super) fn discard(path: &Path, trash: &Path) -> io::Result<bool> {
+pub(in crate::provider) fn discard(path: &Path, trash: &Path) -> io::Result<bool> {
     private_directory(trash)?;
     match fs::rename(path, trash.join(unique())) {
         Ok(()) => Ok(true),
@@ -63,7 +63,7 @@ pub(super) fn discard(path: &Path, trash: &Path) -> io::Result<bool> {
 
 /// Removes everything in a directory, however deep it is and whatever its modes. No link is followed, and nothing
 /// recurses: directories below are moved up first. Several may do it at once.
-pub(super) fn empty(trash: &Path) -> io::Result<()> {
+pub(in crate::provider) fn empty(trash: &Path) -> io::Result<()> {
     let trash = match open_directory(trash) {
         Ok(trash) => trash,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use manyhands_sandboxd::frame::HANDSHAKE_LIMIT;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::net::UnixStream;
 
@@ -60,7 +61,7 @@ pub(super) async fn open(path: &Path, uid: u32) -> Result<Peer, Absent> {
     // An answer now proves that the process was alive when it was opened, so its id had not been given anew.
     let (reader, writer) = stream.into_split();
     let link = Link::over(reader, writer);
-    match link.greet().await {
+    match link.greet(HANDSHAKE_LIMIT).await {
         Ok(instance) => Ok(Peer {
             link,
             instance,

@@ -15,7 +15,7 @@ const ORDER: [&str; 3] = ["allow", "forbid", "families"];
 ///
 /// # Errors
 /// A text that says why there are none for this machine.
-pub(super) fn programs() -> Result<Vec<Vec<u8>>, String> {
+pub(in crate::provider) fn programs() -> Result<Vec<Vec<u8>>, String> {
     let arch = std::env::consts::ARCH;
     let target =
         TargetArch::try_from(arch).map_err(|_| format!("no system-call filter for {arch}"))?;

@@ -1,0 +1,316 @@
+//! Sandboxes in containers: `sandboxd` as process 1 of a container of Docker's or Podman's, with the engine's choice of
+//! run time (runc, crun, gVisor, Kata).
+//!
+//! A session's container stays for as long as the session; its processes come and go. What they write is in volumes of the
+//! container, the rest of it cannot be written. The engine is all that this server needs of the other side: `sandboxd`
+//! comes in by an image made from the operator's, and connections by programs that the engine starts inside. Only the way
+//! out needs a folder of this host. See `docs/design/container.md`.
+
+mod contained;
+mod engine;
+mod host;
+mod id;
+mod image;
+mod spec;
+mod watch;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::namespace::{blocking, chain, files};
+use super::places::{is_name, owned};
+use super::{Gate, Helper, Holds, Limit, Missing, Probe, Provider, Recipe, Sandbox, Strength};
+use crate::Error;
+use host::Host;
+
+/// Settings of the provider.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The server's data directory.
+    pub data: PathBuf,
+    /// The engine's socket, a path or `unix://PATH`; without one the usual places are tried.
+    pub endpoint: Option<String>,
+    /// The image that containers are made from. The engine has it already; nothing is pulled.
+    pub image: Option<String>,
+    /// The engine's name for another run time than its own choice: `runc`, `crun`, `runsc`, `kata`.
+    pub runtime: Option<String>,
+    /// The engine's name for how a container's users are mapped, for example `auto` with Podman.
+    pub userns: Option<String>,
+    /// How many processors a sandbox may keep busy; without it, all of them when nobody else wants them.
+    pub cpus: Option<f64>,
+    /// Whether the engine finds this server's folders at the same paths. Without them sandboxes have no way out.
+    pub shared_folders: bool,
+    /// How long a sandbox's processes stay without a running call.
+    pub idle: Duration,
+    /// Beyond a call's own limit, how long its answer may take before the sandbox counts as lost (security TOOL-3).
+    pub grace: Duration,
+    /// A `sandboxd` other than the built-in one or the one beside this program: for the engine's processors.
+    pub sandboxd: Option<PathBuf>,
+    /// The guarded way out. Without one there is none (invariant I9).
+    pub gate: Option<Arc<dyn Gate>>,
+}
+
+impl Config {
+    /// The default settings for a data directory.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            endpoint: None,
+            image: None,
+            runtime: None,
+            userns: None,
+            cpus: None,
+            shared_folders: true,
+            idle: Duration::from_secs(300),
+            grace: Duration::from_secs(10),
+            sandboxd: None,
+            gate: None,
+        }
+    }
+}
+
+/// The provider. Clones share everything.
+#[derive(Clone)]
+pub struct Container {
+    host: Arc<Host>,
+}
+
+impl Container {
+    /// The provider for a data directory. Nothing is asked of the engine before it is needed.
+    pub fn new(config: Config) -> Self {
+        Self {
+            host: Arc::new(Host::new(config)),
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for Container {
+    fn name(&self) -> &'static str {
+        "container"
+    }
+
+    async fn probe(&self) -> Probe {
+        let (mut helpers, mut missing, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+        match self.host.engine.about().await {
+            Ok(about) => helpers.push(Helper {
+                name: "container engine",
+                version: format!("{} {}", about.name, about.version),
+                path: self.host.engine.socket(),
+            }),
+            Err(error) => missing.push(lacking(error)),
+        }
+        if missing.is_empty() {
+            match self.host.image().await {
+                Ok(image) => helpers.push(Helper {
+                    name: "image",
+                    version: image.name,
+                    path: self.host.config.image.clone().unwrap_or_default(),
+                }),
+                Err(error) => missing.push(lacking(error)),
+            }
+            if self.host.parts().await.is_ok_and(|parts| !parts.filtered) {
+                notes.push(
+                    "The reviewed system-call filter is for x86_64; sandboxes have the engine's own alone."
+                        .to_owned(),
+                );
+            }
+        }
+        if self.host.config.gate.is_none() || !self.host.config.shared_folders {
+            notes.push("Sandboxes have no way out.".to_owned());
+        }
+        let strength = strength(self.host.config.runtime.as_deref());
+        if strength == Strength::Namespace {
+            notes.push(
+                "Sandboxes share the engine's kernel: they are not meant for hostile tenants."
+                    .to_owned(),
+            );
+        }
+        Probe {
+            provider: "container",
+            strength,
+            helpers,
+            limits: limits(),
+            missing,
+            notes,
+        }
+    }
+
+    async fn prepare(&self) -> Result<(), Error> {
+        self.host.image().await.map(drop)
+    }
+
+    async fn provision(&self, recipe: &Recipe) -> Result<Arc<dyn Sandbox>, Error> {
+        let place = self.host.places.at(&recipe.session)?;
+        let mut at = place.0.lock().await;
+        if let Some(live) = owned(&at, recipe.epoch) {
+            live.touch();
+            return Ok(live);
+        }
+        let mut held = match self.host.hold(&recipe.session).await? {
+            Some(held) => held,
+            None => {
+                // Where no sandbox can be made, nothing else is.
+                self.prepare().await?;
+                self.host.hold_or_make(&recipe.session).await?
+            }
+        };
+        let found = self
+            .host
+            .own(&mut at, &recipe.session, &mut held, recipe.epoch)
+            .await?;
+        let live = match found {
+            Some(live) => live,
+            None => {
+                let live = self.host.start(recipe, &held.0).await?;
+                self.host.settle(&mut at, &live);
+                live
+            }
+        };
+        live.touch();
+        Ok(live)
+    }
+
+    async fn find(&self, session: &str, epoch: i64) -> Result<Option<Arc<dyn Sandbox>>, Error> {
+        let place = self.host.places.at(session)?;
+        let mut at = place.0.lock().await;
+        if let Some(live) = owned(&at, epoch) {
+            return Ok(Some(live));
+        }
+        let found = match self.host.hold(session).await? {
+            Some(mut held) => self.host.own(&mut at, session, &mut held, epoch).await?,
+            None => None,
+        };
+        drop(at);
+        if found.is_none() {
+            self.host.places.vacate(session, &place);
+        }
+        Ok(found.map(|live| live as Arc<dyn Sandbox>))
+    }
+
+    async fn release(&self, session: &str) -> Result<(), Error> {
+        let place = self.host.places.at(session)?;
+        let mut at = place.0.lock().await;
+        let live = at.take();
+        let ended = match self.host.hold(session).await {
+            Ok(Some(_held)) => self.host.end(session, live).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        drop(at);
+        self.host.places.vacate(session, &place);
+        ended
+    }
+
+    async fn destroy(&self, session: &str) -> Result<(), Error> {
+        let place = self.host.places.at(session)?;
+        let mut at = place.0.lock().await;
+        at.take();
+        let removed = async {
+            // The folder's, where there is one; a container without one is somebody's leftover.
+            let _held = self.host.hold(session).await?;
+            self.host.remove(session).await
+        };
+        let removed = removed.await;
+        drop(at);
+        self.host.places.vacate(session, &place);
+        removed
+    }
+
+    async fn sessions(&self) -> Result<Vec<String>, Error> {
+        let folder = self.host.containers();
+        let mut sessions: Vec<String> = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries
+                .flatten()
+                .filter_map(|entry| entry.file_name().into_string().ok())
+                .collect(),
+            // Without it there are no containers either: it is made first.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::io(format!("list {}", folder.display()), error)),
+        };
+        sessions.retain(|name| is_name(name) && self.host.folder(name).join("lock").exists());
+        sessions.extend(self.host.contained().await?);
+        sessions.sort();
+        sessions.dedup();
+        Ok(sessions)
+    }
+
+    async fn sweep(&self, gone: &[String]) -> Result<(), Error> {
+        if !self.host.containers().exists() {
+            return Ok(());
+        }
+        for session in gone {
+            tracing::info!(
+                session.id = session,
+                "removing the sandbox of a session that is gone"
+            );
+            if let Err(error) = self.destroy(session).await {
+                tracing::warn!(
+                    session.id = session,
+                    error = chain(&error),
+                    "a sandbox could not be removed"
+                );
+            }
+        }
+        self.host.remove_unfinished().await?;
+        let trash = self.host.trash();
+        blocking("empty the trash", move || files::empty(&trash)).await
+    }
+}
+
+/// What an error of the parts of a sandbox says is missing.
+fn lacking(error: Error) -> Missing {
+    match error {
+        Error::Unavailable { what, why, install } => Missing { what, why, install },
+        error => Missing {
+            what: "the parts of a sandbox cannot be made".to_owned(),
+            why: chain(&error),
+            install: "look at the container engine's own log".to_owned(),
+        },
+    }
+}
+
+/// Run times that bring a kernel of their own.
+fn strength(runtime: Option<&str>) -> Strength {
+    let own_kernel = |name: &str| name.starts_with("runsc") || name.starts_with("kata");
+    match runtime {
+        Some(name) if own_kernel(name) => Strength::Kernel,
+        _ => Strength::Namespace,
+    }
+}
+
+fn limits() -> Vec<Limit> {
+    let engine = "the container engine";
+    [
+        ("memory", Holds::Hard, engine),
+        ("processes", Holds::Hard, engine),
+        ("processor", Holds::Hard, engine),
+        ("open files", Holds::Soft, "the limit of each process"),
+        ("disk", Holds::Soft, "the size limit of each file"),
+    ]
+    .map(|(name, holds, by)| Limit {
+        name,
+        holds,
+        by: by.to_owned(),
+    })
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sbx_2_a_run_time_with_its_own_kernel_is_said_to_be_stronger() {
+        let check = |runtime, expected| assert_eq!(strength(runtime), expected);
+        check(None, Strength::Namespace);
+        check(Some("crun"), Strength::Namespace);
+        check(Some("runsc"), Strength::Kernel);
+        check(Some("kata-qemu"), Strength::Kernel);
+        assert!(Strength::Kernel > Strength::Namespace);
+    }
+}

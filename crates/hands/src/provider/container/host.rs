@@ -1,0 +1,428 @@
+//! What one server knows of its containers, and what it does to them: each step under the session's place in this process
+//! and the lock on its folder.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustix::process::{Resource, getrlimit};
+use tokio::sync::{Mutex, OnceCell};
+
+use super::contained::{Contained, Live};
+use super::engine::Engine;
+use super::image::{self, Contents, Image};
+use super::spec::{self, Ceiling, DATA, SESSION, Shared, Wanted};
+use super::{Config, id, watch};
+use crate::Error;
+use crate::provider::door::{self, Opened, Trust};
+use crate::provider::hold::Hold;
+use crate::provider::namespace::{binary, blocking, chain, files, record, seccomp};
+use crate::provider::places::Places;
+use crate::provider::{Missing, Recipe};
+
+/// The engine's name for the processors that the reviewed system-call filter is for.
+const FILTERED: &str = "amd64";
+
+/// A container that was made to make an image from and is older than this was left behind.
+const LEFT_BEHIND: Duration = Duration::from_secs(600);
+
+/// What Podman lowers its own limit of processes to: without the right to raise limits it gives no container more.
+const MOST_PROCESSES: u64 = 32_768;
+
+/// A session's folder, and the lock on it.
+pub(super) type Held = (OwnedFd, Hold);
+
+pub(super) struct Host {
+    pub(super) config: Config,
+    pub(super) engine: Engine,
+    pub(super) places: Places<Contained>,
+    parts: OnceCell<Parts>,
+    /// Looked up again once a container cannot be made from it.
+    image: Mutex<Option<Image>>,
+}
+
+/// What is made once and used by every start.
+pub(super) struct Parts {
+    /// The data directory's own name, which nothing else has.
+    id: String,
+    contents: Contents,
+    /// Whether the system-call filter is for the engine's processors.
+    pub(super) filtered: bool,
+    /// Whom clients inside trust, where there is a way out.
+    trust: Option<PathBuf>,
+}
+
+impl Host {
+    pub(super) fn new(config: Config) -> Self {
+        Self {
+            engine: Engine::new(config.endpoint.clone()),
+            config,
+            places: Places::default(),
+            parts: OnceCell::new(),
+            image: Mutex::default(),
+        }
+    }
+
+    pub(super) fn containers(&self) -> PathBuf {
+        self.config.data.join("containers")
+    }
+
+    pub(super) fn trash(&self) -> PathBuf {
+        self.containers().join(".trash")
+    }
+
+    pub(super) fn folder(&self, session: &str) -> PathBuf {
+        self.containers().join(session)
+    }
+
+    pub(super) async fn parts(&self) -> Result<&Parts, Error> {
+        let make = async || {
+            let about = self.engine.about().await?;
+            let filtered = about.processor == FILTERED;
+            let (data, given) = (self.config.data.clone(), self.config.sandboxd.clone());
+            let (folder, gate) = (self.containers(), self.config.gate.clone());
+            let gate = gate.filter(|_| self.config.shared_folders);
+            let made = tokio::task::spawn_blocking(move || {
+                let authority = gate.map(|gate| gate.authority());
+                Parts::make(&data, &folder, given.as_deref(), filtered, authority)
+            });
+            made.await.unwrap_or_else(|error| {
+                Err(Error::io(
+                    "make the parts of a sandbox",
+                    io::Error::other(error),
+                ))
+            })
+        };
+        self.parts.get_or_try_init(make).await
+    }
+
+    /// The image of this server's containers, made at the first call.
+    pub(super) async fn image(&self) -> Result<Image, Error> {
+        let mut known = self.image.lock().await;
+        if let Some(image) = &*known {
+            return Ok(image.clone());
+        }
+        let Some(base) = &self.config.image else {
+            return Err(Missing {
+                what: "no image is named for sandboxes".to_owned(),
+                why: "sandbox.container.image is not set".to_owned(),
+                install: "name an image that the container engine has".to_owned(),
+            }
+            .into());
+        };
+        let parts = self.parts().await?;
+        let image = image::ensure(&self.engine, base, &parts.id, &parts.contents).await?;
+        *known = Some(image.clone());
+        Ok(image)
+    }
+
+    async fn name(&self, session: &str) -> Result<String, Error> {
+        Ok(format!("manyhands-{}-{session}", self.parts().await?.id))
+    }
+
+    /// Locks the session's folder; `None` when it has none.
+    pub(super) async fn hold(&self, session: &str) -> Result<Option<Held>, Error> {
+        Hold::take(&self.folder(session))
+            .await
+            .map_err(|error| Error::io(format!("take hold of the sandbox of {session}"), error))
+    }
+
+    /// Locks the session's folder, made if there is none.
+    pub(super) async fn hold_or_make(&self, session: &str) -> Result<Held, Error> {
+        loop {
+            files::private_directory(&self.folder(session))
+                .map_err(|error| Error::io(format!("make the folder of {session}"), error))?;
+            if let Some(held) = self.hold(session).await? {
+                return Ok(held);
+            }
+        }
+    }
+
+    /// Makes `epoch` the owner of the session's sandbox: the live one in its place, or the one that an earlier or another
+    /// server has started, if there is one (security LEASE-1).
+    pub(super) async fn own(
+        self: &Arc<Self>,
+        place: &mut Option<Arc<Live>>,
+        session: &str,
+        (folder, hold): &mut Held,
+        epoch: i64,
+    ) -> Result<Option<Arc<Live>>, Error> {
+        let raised = hold
+            .raise(epoch)
+            .map_err(|error| Error::io(format!("become the owner of {session}"), error))?;
+        if !raised {
+            let seen = hold.seen();
+            return Err(Error::StaleEpoch { epoch, seen });
+        }
+        if let Some(live) = place.as_ref().filter(|live| live.is_up()) {
+            live.own(epoch);
+            self.let_out(live, folder);
+            return Ok(Some(Arc::clone(live)));
+        }
+        *place = None;
+        let Some(live) = self.reattach(session, folder, epoch).await? else {
+            return Ok(None);
+        };
+        // Said to the sandbox as well, before anything is asked of it.
+        match live.announce(epoch).await {
+            Ok(()) => {}
+            Err(Error::Lost { why, .. }) => {
+                tracing::debug!(session.id = session, why, "the sandbox has just ended");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        }
+        self.let_out(&live, folder);
+        self.settle(place, &live);
+        Ok(Some(live))
+    }
+
+    /// Puts a sandbox into its place and watches over it.
+    pub(super) fn settle(self: &Arc<Self>, place: &mut Option<Arc<Live>>, live: &Arc<Live>) {
+        *place = Some(Arc::clone(live));
+        tokio::spawn(watch::watch(Arc::downgrade(self), Arc::clone(live)));
+    }
+
+    /// The running container of a session, whoever started it. One that runs and does not answer is ended.
+    async fn reattach(
+        &self,
+        session: &str,
+        folder: &OwnedFd,
+        epoch: i64,
+    ) -> Result<Option<Arc<Live>>, Error> {
+        let name = self.name(session).await?;
+        if self.engine.runs(&name).await? != Some(true) {
+            return Ok(None);
+        }
+        match self.attach(session, &name, folder, epoch).await? {
+            Ok(live) => Ok(Some(live)),
+            Err(why) => {
+                tracing::warn!(
+                    session.id = session,
+                    why,
+                    "ending a sandbox that cannot be used"
+                );
+                self.engine.kill(&name).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn attach(
+        &self,
+        session: &str,
+        name: &str,
+        folder: &OwnedFd,
+        epoch: i64,
+    ) -> Result<Result<Arc<Live>, String>, Error> {
+        let folder = folder
+            .try_clone()
+            .map_err(|error| Error::io(format!("reach the sandbox of {session}"), error))?;
+        Ok(self.engine.connect(name).await.map(|(link, instance)| {
+            let body = Contained::new(self.engine.clone(), name.to_owned(), folder);
+            let grace = self.config.grace;
+            Arc::new(Live::new(session, instance, epoch, grace, link, body))
+        }))
+    }
+
+    /// Starts the session's container, made if there is none. The folder is held.
+    pub(super) async fn start(
+        &self,
+        recipe: &Recipe,
+        folder: &OwnedFd,
+    ) -> Result<Arc<Live>, Error> {
+        let session = &recipe.session;
+        let name = self.name(session).await?;
+        // What it may reach is written before it can want it: whoever finds it opens the same door.
+        record::write(&self.folder(session), &name, &recipe.network)
+            .map_err(|error| Error::io(format!("record the sandbox of {session}"), error))?;
+        let door = self.open_door(session, folder);
+        if self.engine.runs(&name).await?.is_none() {
+            self.make(recipe, &name, folder).await?;
+        }
+        self.engine.start(&name).await?;
+        match self.attach(session, &name, folder, recipe.epoch).await? {
+            Ok(live) => {
+                *live.door() = door;
+                let instance = live.instance();
+                tracing::info!(session.id = session, instance, name, "started a sandbox");
+                Ok(live)
+            }
+            Err(why) => {
+                let said = self.engine.last_words(&name).await;
+                self.engine.kill(&name).await?;
+                let why = if said.is_empty() {
+                    why
+                } else {
+                    format!("{why}: {said}")
+                };
+                Err(Missing {
+                    what: "a container does not come up".to_owned(),
+                    why,
+                    install: "run \"manyhands doctor\"; the image must be for the engine's processors, and sandboxd \
+                              static or made for the image's libraries"
+                        .to_owned(),
+                }
+                .into())
+            }
+        }
+    }
+
+    async fn make(&self, recipe: &Recipe, name: &str, folder: &OwnedFd) -> Result<(), Error> {
+        let session = &recipe.session;
+        let parts = self.parts().await?;
+        let image = self.image().await?;
+        let shared = match &parts.trust {
+            Some(trust) => {
+                door::make(folder)
+                    .map_err(|error| Error::io(format!("make the door of {session}"), error))?;
+                Some(Shared {
+                    door: absolute(&self.folder(session).join(door::FOLDER))?,
+                    trust: absolute(trust)?,
+                })
+            }
+            None => None,
+        };
+        let body = spec::container(&Wanted {
+            session,
+            data: &parts.id,
+            config: &self.config,
+            image: &image,
+            filtered: parts.filtered,
+            limits: &recipe.limits,
+            ceiling: Ceiling::own(),
+            shared,
+        });
+        let made = self.engine.create(name, body).await;
+        if made.is_err() {
+            *self.image.lock().await = None;
+        }
+        made
+    }
+
+    /// The way out of a session's sandbox as its last start recorded it. One that cannot be opened stays closed, and the
+    /// sandbox works without (invariant I9).
+    fn open_door(&self, session: &str, folder: &OwnedFd) -> Option<Opened> {
+        let gate = self
+            .config
+            .gate
+            .as_deref()
+            .filter(|_| self.config.shared_folders)?;
+        let opened = record::read(folder).and_then(|record| {
+            let Some(network) = record.and_then(|record| record.network) else {
+                return Err(io::Error::other("nothing says what it may reach"));
+            };
+            Opened::new(gate, folder, session, &network)
+        });
+        opened
+            .inspect_err(|error| {
+                let error = chain(error);
+                tracing::error!(session.id = session, error, "a sandbox has no way out");
+            })
+            .ok()
+    }
+
+    /// Sees to it that the way out of a living sandbox leads to this server. The session's folder is held.
+    fn let_out(&self, live: &Live, folder: &OwnedFd) {
+        let mut door = live.door();
+        if !door.as_ref().is_some_and(|door| door.is_current(folder)) {
+            *door = self.open_door(live.session(), folder);
+        }
+    }
+
+    /// Ends a session's container, whoever started it. The folder is held.
+    pub(super) async fn end(&self, session: &str, live: Option<Arc<Live>>) -> Result<(), Error> {
+        if let Some(live) = live {
+            live.door().take();
+        }
+        self.engine.kill(&self.name(session).await?).await
+    }
+
+    /// Removes a session's container and folder, if there are any.
+    pub(super) async fn remove(&self, session: &str) -> Result<(), Error> {
+        self.engine.remove(&self.name(session).await?).await?;
+        let trash = self.trash();
+        let doing = format!("remove the sandbox of {session}");
+        let moved = files::discard(&self.folder(session), &trash)
+            .map_err(|error| Error::io(doing.clone(), error))?;
+        if moved {
+            blocking(&doing, move || files::empty(&trash)).await?;
+        }
+        Ok(())
+    }
+
+    /// The sessions that have a container of this data directory.
+    pub(super) async fn contained(&self) -> Result<Vec<String>, Error> {
+        let own = self.engine.labelled(DATA, &self.parts().await?.id).await?;
+        let sessions = own.into_iter();
+        Ok(sessions
+            .filter_map(|(_, mut labels, _)| labels.remove(SESSION))
+            .collect())
+    }
+
+    /// Removes the containers that images were made from, when who made them has ended meanwhile.
+    pub(super) async fn remove_unfinished(&self) -> Result<(), Error> {
+        let own = self.engine.labelled(DATA, &self.parts().await?.id).await?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.unwrap_or_default();
+        for (id, labels, made) in own {
+            let made = Duration::from_secs(u64::try_from(made).unwrap_or_default());
+            if !labels.contains_key(SESSION) && now.saturating_sub(made) > LEFT_BEHIND {
+                self.engine.remove(&id).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Ceiling {
+    fn own() -> Self {
+        let hard = |resource| getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        Self {
+            open_files: hard(Resource::Nofile),
+            processes: hard(Resource::Nproc).min(MOST_PROCESSES),
+        }
+    }
+}
+
+impl Parts {
+    fn make(
+        data: &Path,
+        folder: &Path,
+        given: Option<&Path>,
+        filtered: bool,
+        authority: Option<String>,
+    ) -> Result<Self, Error> {
+        let filters = if filtered {
+            seccomp::programs().map_err(|why| Missing {
+                what: "the system-call filter is missing".to_owned(),
+                why,
+                install: "run the server on the engine's kind of processor".to_owned(),
+            })?
+        } else {
+            Vec::new()
+        };
+        let path = binary::locate(given, &data.join("bin"))?;
+        let sandboxd = std::fs::read(&path)
+            .map_err(|error| Error::io(format!("read {}", path.display()), error))?;
+        let trust = authority.map(|authority| Trust::new(authority, Path::new("/etc")));
+        let trust = trust.transpose();
+        let trust = trust.map_err(|error| Error::io("read the roots of the system", error))?;
+        let trust = trust.map(|trust| trust.folder(folder)).transpose();
+        let trust = trust.map_err(|error| Error::io("make what sandboxes trust", error))?;
+        Ok(Self {
+            id: id::of(folder).map_err(|error| Error::io("name the containers' folder", error))?,
+            contents: Contents { sandboxd, filters },
+            filtered,
+            trust,
+        })
+    }
+}
+
+/// A path as an engine takes it.
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::fs::canonicalize(path)
+        .map_err(|error| Error::io(format!("find {}", path.display()), error))
+}

@@ -1,0 +1,316 @@
+//! What a container is made from, as the engine is told. Pure: the whole of a sandbox's isolation can be read here
+//! (security SBX-1, SBX-3).
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use bollard::models::{
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, Mount, MountType,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+};
+
+use super::Config;
+use super::image::Image;
+use crate::provider::namespace::launch::{ENVIRONMENT, FOLDERS};
+use crate::provider::{Limits, door};
+
+/// Where `sandboxd` is inside. Not below `/run`, which engines may cover.
+pub(super) const SANDBOXD: &str = "/usr/libexec/manyhands/sandboxd";
+
+/// Where the system-call filters are inside, in their order.
+pub(super) const FILTERS: [&str; 3] = [
+    "/usr/libexec/manyhands/filter-0",
+    "/usr/libexec/manyhands/filter-1",
+    "/usr/libexec/manyhands/filter-2",
+];
+
+/// The user of everything that tools run.
+pub(super) const USER: u32 = 1000;
+
+/// The user by whom this server comes in. No tool can become it.
+pub(super) const KEEPER: u32 = 61_000;
+
+/// The label that says whose container it is: the data directory's own id.
+pub(super) const DATA: &str = "manyhands.data";
+
+/// The label that says for which session.
+pub(super) const SESSION: &str = "manyhands.session";
+
+/// Of 1024, a container's share of the processor against the rest of the host's.
+const CPU_SHARES: i64 = 256;
+
+/// Folders of this host that a container sees read-only: the socket of its way out, and whom to trust there.
+pub(super) struct Shared {
+    pub(super) door: PathBuf,
+    pub(super) trust: PathBuf,
+}
+
+/// The most that this process could raise a limit of its own to. An engine on the same host can raise as much, and one that
+/// cannot raise limits at all refuses more.
+#[derive(Clone, Copy)]
+pub(super) struct Ceiling {
+    pub(super) open_files: u64,
+    pub(super) processes: u64,
+}
+
+/// Everything that one container is made from.
+pub(super) struct Wanted<'a> {
+    pub(super) session: &'a str,
+    pub(super) data: &'a str,
+    pub(super) config: &'a Config,
+    pub(super) image: &'a Image,
+    pub(super) filtered: bool,
+    pub(super) limits: &'a Limits,
+    pub(super) ceiling: Ceiling,
+    pub(super) shared: Option<Shared>,
+}
+
+/// The container.
+pub(super) fn container(wanted: &Wanted<'_>) -> ContainerCreateBody {
+    ContainerCreateBody {
+        hostname: Some("sandbox".to_owned()),
+        user: Some(format!("{USER}:{USER}")),
+        env: Some(environment(wanted)),
+        entrypoint: Some(vec![SANDBOXD.to_owned()]),
+        cmd: Some(arguments(wanted)),
+        image: Some(wanted.image.name.clone()),
+        working_dir: Some("/workspace".to_owned()),
+        network_disabled: Some(true),
+        // Whatever the image says: nothing but tools runs inside.
+        healthcheck: Some(HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..HealthConfig::default()
+        }),
+        labels: Some(labels(wanted.data, Some(wanted.session))),
+        host_config: Some(host(wanted)),
+        ..ContainerCreateBody::default()
+    }
+}
+
+/// What a container of this data directory carries, so that it is found again and nothing else is taken for it.
+pub(super) fn labels(data: &str, session: Option<&str>) -> HashMap<String, String> {
+    let mut labels = HashMap::from([(DATA.to_owned(), data.to_owned())]);
+    if let Some(session) = session {
+        labels.insert(SESSION.to_owned(), session.to_owned());
+    }
+    labels
+}
+
+fn host(wanted: &Wanted<'_>) -> HostConfig {
+    let Limits {
+        memory_bytes,
+        disk_bytes,
+        processes,
+        open_files,
+    } = *wanted.limits;
+    let memory = number(memory_bytes);
+    let open_files = open_files.min(wanted.ceiling.open_files);
+    HostConfig {
+        network_mode: Some("none".to_owned()),
+        ipc_mode: Some("private".to_owned()),
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
+        userns_mode: wanted.config.userns.clone(),
+        runtime: wanted.config.runtime.clone(),
+        privileged: Some(false),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        security_opt: Some(vec!["no-new-privileges".to_owned()]),
+        readonly_rootfs: Some(true),
+        mounts: Some(mounts(wanted)),
+        tmpfs: Some(HashMap::from([(
+            "/var/tmp".to_owned(),
+            "rw,nosuid,nodev,size=64m,mode=1777".to_owned(),
+        )])),
+        shm_size: Some(memory / 4),
+        memory: Some(memory),
+        // The same: no swap on top.
+        memory_swap: Some(memory),
+        pids_limit: Some(number(processes)),
+        cpu_shares: Some(CPU_SHARES),
+        nano_cpus: wanted.config.cpus.map(|cpus| (cpus * 1e9) as i64),
+        ulimits: Some(vec![
+            ulimit("nofile", open_files),
+            // Counted for the user on the whole host, and so no limit of one sandbox: the group of processes has that.
+            ulimit("nproc", wanted.ceiling.processes),
+            ulimit("fsize", disk_bytes),
+            ulimit("core", 0),
+        ]),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            ..RestartPolicy::default()
+        }),
+        ..HostConfig::default()
+    }
+}
+
+fn mounts(wanted: &Wanted<'_>) -> Vec<Mount> {
+    // Without names, so that they go with their container.
+    let volume = |(_, inside): (&str, &str)| Mount {
+        target: Some(inside.to_owned()),
+        typ: Some(MountType::VOLUME),
+        ..Mount::default()
+    };
+    let mut mounts: Vec<Mount> = FOLDERS.into_iter().map(volume).collect();
+    if let Some(Shared { door, trust }) = &wanted.shared {
+        for (from, inside) in [(door, door::INSIDE), (trust, door::TRUST)] {
+            mounts.push(Mount {
+                source: Some(from.display().to_string()),
+                target: Some(inside.to_owned()),
+                typ: Some(MountType::BIND),
+                read_only: Some(true),
+                ..Mount::default()
+            });
+        }
+    }
+    mounts
+}
+
+fn environment(wanted: &Wanted<'_>) -> Vec<String> {
+    let mut all: Vec<String> = ENVIRONMENT
+        .iter()
+        .filter(|(name, _)| *name != "PATH")
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    all.push(format!("PATH=/home/agent/.local/bin:{}", wanted.image.path));
+    if wanted.shared.is_some() {
+        all.extend(door::ENVIRONMENT.map(|(name, value)| format!("{name}={value}")));
+    }
+    all
+}
+
+fn arguments(wanted: &Wanted<'_>) -> Vec<String> {
+    let open_files = wanted.limits.open_files.min(wanted.ceiling.open_files);
+    let mut arguments = vec![
+        ("--keeper", KEEPER.to_string()),
+        ("--root", "/workspace".to_owned()),
+        ("--spill", "/tmp/tool-output".to_owned()),
+        ("--open-files", open_files.to_string()),
+        ("--file-bytes", wanted.limits.disk_bytes.to_string()),
+    ];
+    if wanted.filtered {
+        arguments.extend(FILTERS.map(|path| ("--filter", path.to_owned())));
+    }
+    if wanted.shared.is_some() {
+        arguments.push(("--door", door::SOCKET.to_owned()));
+    }
+    arguments
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .collect()
+}
+
+fn ulimit(name: &str, limit: u64) -> ResourcesUlimits {
+    ResourcesUlimits {
+        name: Some(name.to_owned()),
+        soft: Some(number(limit)),
+        hard: Some(number(limit)),
+    }
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(config: &Config, shared: Option<Shared>) -> ContainerCreateBody {
+        container(&Wanted {
+            session: "sesn_1",
+            data: "d",
+            config,
+            image: &Image {
+                name: "image".to_owned(),
+                path: "/usr/bin:/bin".to_owned(),
+            },
+            filtered: true,
+            limits: &Limits::default(),
+            ceiling: Ceiling {
+                open_files: 1024,
+                processes: 9000,
+            },
+            shared,
+        })
+    }
+
+    /// security SBX-1: nothing of the host, no privilege, no network.
+    #[test]
+    fn sbx_1_a_container_gets_nothing_that_it_could_escape_with() {
+        let body = made(&Config::new("/data"), None);
+        let host = body.host_config.unwrap();
+        assert_eq!(host.network_mode.as_deref(), Some("none"));
+        assert_eq!(body.network_disabled, Some(true));
+        assert_eq!(host.cap_drop.unwrap(), ["ALL"]);
+        assert_eq!((host.cap_add, host.privileged), (None, Some(false)));
+        assert_eq!(host.security_opt.unwrap(), ["no-new-privileges"]);
+        assert_eq!(host.readonly_rootfs, Some(true));
+        assert_eq!(
+            (host.binds, host.devices, host.pid_mode),
+            (None, None, None)
+        );
+        assert_eq!(body.user.as_deref(), Some("1000:1000"));
+        let mounts = host.mounts.unwrap();
+        assert!(
+            mounts
+                .iter()
+                .all(|mount| mount.typ == Some(MountType::VOLUME) && mount.source.is_none())
+        );
+        assert_eq!(mounts.len(), FOLDERS.len());
+        let filters = body.cmd.unwrap();
+        assert_eq!(filters.iter().filter(|word| *word == "--filter").count(), 3);
+    }
+
+    /// security SBX-3, runtime EN-14
+    #[test]
+    fn sbx_3_every_limit_is_told_to_the_engine() {
+        let mut config = Config::new("/data");
+        config.cpus = Some(1.5);
+        config.runtime = Some("runsc".to_owned());
+        let host = made(&config, None).host_config.unwrap();
+        let limits = Limits::default();
+        assert_eq!(host.memory, Some(number(limits.memory_bytes)));
+        assert_eq!(host.memory_swap, host.memory, "no swap on top");
+        assert_eq!(host.pids_limit, Some(number(limits.processes)));
+        assert_eq!(host.nano_cpus, Some(1_500_000_000));
+        assert_eq!(host.runtime.as_deref(), Some("runsc"));
+        let ulimits = host.ulimits.unwrap();
+        let hard = |name: &str| {
+            let found = ulimits
+                .iter()
+                .find(|limit| limit.name.as_deref() == Some(name));
+            found.and_then(|limit| limit.hard)
+        };
+        assert_eq!(hard("nofile"), Some(1024), "not above what can be raised");
+        assert_eq!(hard("nproc"), Some(9000));
+        assert_eq!(hard("fsize"), Some(number(limits.disk_bytes)));
+        assert_eq!(hard("core"), Some(0));
+    }
+
+    /// security NET-1, invariant I9: the way out is there as a whole or not at all.
+    #[test]
+    fn net_1_without_shared_folders_there_is_no_way_out() {
+        let config = Config::new("/data");
+        let check = |shared: Option<Shared>, expected: bool| {
+            let body = made(&config, shared);
+            let told = |word: &str| body.cmd.as_ref().unwrap().iter().any(|it| it == word);
+            let env = body.env.as_ref().unwrap();
+            assert_eq!(told("--door"), expected);
+            assert_eq!(
+                env.iter().any(|it| it.starts_with("HTTPS_PROXY=")),
+                expected
+            );
+            let mounts = body.host_config.unwrap().mounts.unwrap();
+            let bound = mounts
+                .iter()
+                .filter(|mount| mount.typ == Some(MountType::BIND));
+            assert!(bound.clone().all(|mount| mount.read_only == Some(true)));
+            assert_eq!(bound.count(), if expected { 2 } else { 0 });
+        };
+        check(None, false);
+        let shared = Shared {
+            door: "/data/door".into(),
+            trust: "/data/trust".into(),
+        };
+        check(Some(shared), true);
+    }
+}

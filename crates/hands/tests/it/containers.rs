@@ -1,0 +1,317 @@
+//! What the `container` provider promises beyond the contract, seen from the engine's side.
+
+use std::sync::Arc;
+
+use manyhands_hands::provider::container::{Config, Container};
+use manyhands_hands::{Error, Output, Provider, Recipe, Sandbox};
+use manyhands_testkit::containers::{Engine, IMAGE};
+
+use crate::host::{PATIENCE, program, run, text};
+
+/// A provider with a data directory of its own, on the engine that all tests share.
+pub(crate) struct Containers {
+    pub(crate) data: tempfile::TempDir,
+    pub(crate) engine: &'static Engine,
+    pub(crate) provider: Container,
+}
+
+impl Containers {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let sandboxd = program("manyhands-sandboxd");
+        assert!(
+            sandboxd.is_file(),
+            "{} is not there: build it first with \"cargo build --package manyhands-sandboxd\"",
+            sandboxd.display()
+        );
+        let data = tempfile::tempdir().unwrap();
+        let engine = Engine::shared();
+        let mut config = Self::config(data.path(), engine);
+        change(&mut config);
+        Self {
+            data,
+            engine,
+            provider: Container::new(config),
+        }
+    }
+
+    fn config(data: &std::path::Path, engine: &Engine) -> Config {
+        let mut config = Config::new(data);
+        config.endpoint = Some(engine.socket().display().to_string());
+        config.image = Some(IMAGE.to_owned());
+        config
+    }
+
+    /// Another server of the same data directory.
+    fn beside(&self) -> Container {
+        Container::new(Self::config(self.data.path(), self.engine))
+    }
+
+    pub(crate) async fn sandbox(&self, session: &str) -> Arc<dyn Sandbox> {
+        let recipe = Recipe::new(session, 1);
+        self.provider.provision(&recipe).await.unwrap()
+    }
+
+    /// What the engine has of this data directory: containers by this format, running or not.
+    fn listed(&self, format: &str) -> Vec<String> {
+        let id = std::fs::read_to_string(self.data.path().join("containers/.id")).unwrap();
+        let (filter, format) = (
+            format!("label=manyhands.data={id}"),
+            format!("--format={format}"),
+        );
+        let listed = self
+            .engine
+            .podman(&["ps", "--all", "--filter", &filter, &format]);
+        listed.lines().map(str::to_owned).collect()
+    }
+
+    fn has_stopped(&self) -> bool {
+        matches!(&self.listed("{{.State}}")[..], [state] if state.starts_with("Exited"))
+    }
+
+    fn name(&self, session: &str) -> String {
+        let all = self.listed("{{.Names}}");
+        let found = all
+            .into_iter()
+            .find(|name| name.ends_with(&format!("-{session}")));
+        found.expect("a container")
+    }
+
+    /// Ends a session's container behind the provider's back.
+    pub(crate) fn kill(&self, session: &str) {
+        self.engine.podman(&["kill", &self.name(session)]);
+    }
+}
+
+/// security SBX-1, SBX-6: what the engine is told holds inside.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sbx_1_inside_there_is_no_privilege_no_network_and_nothing_to_write_but_the_own_folders() {
+    let host = Containers::new();
+    let sandbox = host.sandbox("sesn_a").await;
+    let said = async |command: &str| text(&run(&sandbox, command).await).to_owned();
+    assert_eq!(
+        said("id -u; id -g; pwd; echo $HOME").await,
+        "1000\n1000\n/workspace\n/home/agent"
+    );
+    assert_eq!(said("cat /proc/1/comm").await, "sandboxd");
+    let status =
+        said("grep -E '^(Cap|NoNewPrivs|Seccomp_filters)' /proc/self/status | tr '\\t' ' '").await;
+    for line in status.lines() {
+        match line.split_once(": ").unwrap() {
+            ("NoNewPrivs", value) => assert_eq!(value, "1"),
+            // The engine's own and the three reviewed ones.
+            ("Seccomp_filters", value) => assert!(value.parse::<u32>().unwrap() >= 4, "{line}"),
+            (_, value) => assert_eq!(value, "0000000000000000", "{line}"),
+        }
+    }
+    assert_eq!(said("ls /sys/class/net").await, "lo");
+    let outside = said("for f in / /etc /usr /opt /run /mnt /mnt/session/uploads /proc/sys/kernel; do touch $f/x 2>/dev/null && echo $f; done").await;
+    assert_eq!(outside, "(no output)");
+    let inside = said("for f in /workspace /tmp /home/agent /mnt/session/outputs /var/tmp /dev/shm; do touch $f/x && echo -n .; done").await;
+    assert_eq!(inside, "......");
+    assert_eq!(
+        said("unshare --user true 2>&1 | grep -c 'not permitted'").await,
+        "1"
+    );
+}
+
+/// security SBX-5: tools see the socket of process 1 and are not heard on it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sbx_5_a_tool_cannot_speak_to_process_1() {
+    let host = Containers::new();
+    let sandbox = host.sandbox("sesn_a").await;
+    let ask = r#"python3 -c '
+import json, socket, struct
+s = socket.socket(socket.AF_UNIX)
+s.connect("\0manyhands-sandboxd")
+hello = json.dumps({"id": 1, "op": "hello", "protocol": 1}).encode()
+try:
+    s.sendall(struct.pack(">I", len(hello)) + hello)
+    print("answer", s.recv(100))
+except OSError as error:
+    print("closed", error.errno)
+'"#;
+    let said = run(&sandbox, ask).await;
+    let said = text(&said);
+    assert!(said == "answer b''" || said.starts_with("closed"), "{said}");
+    let other = run(
+        &sandbox,
+        "/usr/libexec/manyhands/sandboxd connect </dev/null; echo $?",
+    )
+    .await;
+    assert!(!text(&other).contains("hello"), "{other:?}");
+}
+
+/// security SBX-8, SBX-7: the next server finds the sandbox of one that is gone, and no second one is started.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sbx_8_the_next_server_finds_a_sandbox_and_removes_what_no_session_has() {
+    let host = Containers::new();
+    let sandbox = host.sandbox("sesn_a").await;
+    run(&sandbox, "echo kept > /workspace/file; sleep 1000 &").await;
+    let mounts = "{{range .Mounts}}{{if eq .Type \"volume\"}}{{println .Name}}{{end}}{{end}}";
+    let volumes = host
+        .engine
+        .podman(&["inspect", "--format", mounts, &host.name("sesn_a")]);
+    assert_eq!(volumes.lines().count(), 4, "{volumes}");
+    let next = host.beside();
+    let found = next.find("sesn_a", 2).await.unwrap().expect("it runs");
+    assert_eq!(found.instance(), sandbox.instance());
+    let call = manyhands_hands::Call {
+        epoch: 2,
+        ..crate::host::call("next", "cat /workspace/file; jobs -r | wc -l")
+    };
+    assert_eq!(found.execute(&call).await.unwrap(), Output::text("kept\n1"));
+    host.provider.destroy("sesn_b").await.unwrap();
+    assert_eq!(next.sessions().await.unwrap(), ["sesn_a"]);
+    // Also a container whose folder is gone is known, and goes.
+    std::fs::remove_dir_all(host.data.path().join("containers/sesn_a")).unwrap();
+    assert_eq!(next.sessions().await.unwrap(), ["sesn_a"]);
+    next.sweep(&["sesn_a".to_owned()]).await.unwrap();
+    assert_eq!(host.listed("{{.Names}}"), Vec::<String>::new());
+    assert_eq!(
+        host.provider.sessions().await.unwrap(),
+        Vec::<String>::new()
+    );
+    for volume in volumes.lines() {
+        let left = host.engine.podman(&[
+            "volume",
+            "ls",
+            "--quiet",
+            "--filter",
+            &format!("name={volume}"),
+        ]);
+        assert_eq!(left, "", "the volumes go with their container");
+    }
+}
+
+/// runtime EN-19, architecture §2: what tools write outlives the processes, what they start does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn en_19_files_stay_when_a_sandbox_rests_and_the_next_start_is_another_instance() {
+    let host = Containers::new();
+    let sandbox = host.sandbox("sesn_a").await;
+    run(
+        &sandbox,
+        "for f in /workspace /tmp /home/agent /mnt/session/outputs; do echo $f > $f/mark; done",
+    )
+    .await;
+    host.provider.release("sesn_a").await.unwrap();
+    assert!(host.has_stopped());
+    let again = host.sandbox("sesn_a").await;
+    assert_ne!(again.instance(), sandbox.instance());
+    let marks = run(
+        &again,
+        "cat /workspace/mark /tmp/mark /home/agent/mark /mnt/session/outputs/mark",
+    )
+    .await;
+    assert_eq!(
+        text(&marks),
+        "/workspace\n/tmp\n/home/agent\n/mnt/session/outputs"
+    );
+}
+
+/// architecture §3: without a running call for its idle time, a container is stopped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sbx_8_an_idle_sandbox_is_stopped() {
+    let host = Containers::with(|config| config.idle = std::time::Duration::from_millis(300));
+    let sandbox = host.sandbox("sesn_a").await;
+    run(&sandbox, "sleep 0.5").await;
+    let stopped = async {
+        while !host.has_stopped() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, stopped)
+        .await
+        .expect("it is stopped");
+    let gone = host.provider.find("sesn_a", 1).await.unwrap();
+    assert!(gone.is_none());
+}
+
+/// security SBX-3: memory and processes are bounded for the sandbox as a whole, and its supervisor outlives both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sbx_3_limits_end_what_goes_beyond_them_and_not_the_sandbox() {
+    let host = Containers::new();
+    let mut recipe = Recipe::new("sesn_a", 1);
+    recipe.limits.memory_bytes = 256 << 20;
+    recipe.limits.processes = 64;
+    recipe.limits.disk_bytes = 32 << 20;
+    let sandbox = host.provider.provision(&recipe).await.unwrap();
+    let eaten = run(
+        &sandbox,
+        "python3 -c 'x = bytearray(600 << 20); print(len(x))'",
+    )
+    .await;
+    assert!(eaten.is_error, "{eaten:?}");
+    let fork = r#"python3 -c '
+import os, time
+count = 0
+try:
+    while count < 500:
+        if os.fork() == 0:
+            time.sleep(2)
+            os._exit(0)
+        count += 1
+except OSError:
+    print(count)
+'"#;
+    let forked = run(&sandbox, fork).await;
+    let count: u32 = text(&forked).parse().expect("it is stopped");
+    assert!((1..64).contains(&count), "{forked:?}");
+    let filled = run(&sandbox, "head -c 64M /dev/zero > big; stat -c %s big").await;
+    assert!(
+        text(&filled).ends_with(&(32 << 20).to_string()),
+        "{filled:?}"
+    );
+    assert_eq!(
+        text(&run(&sandbox, "ulimit -c; echo alive").await),
+        "0\nalive"
+    );
+}
+
+/// security SBX-2: what is missing is said, and nothing runs without it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sbx_2_without_engine_or_image_nothing_is_started() {
+    let check = async |change: fn(&mut Config), what: &str| {
+        let host = Containers::with(change);
+        let probe = host.provider.probe().await;
+        assert!(
+            !probe.usable() && probe.missing[0].what.contains(what),
+            "{probe:?}"
+        );
+        let error = host
+            .provider
+            .provision(&Recipe::new("sesn_a", 1))
+            .await
+            .err()
+            .unwrap();
+        assert!(
+            matches!(&error, Error::Unavailable { what: said, .. } if said.contains(what)),
+            "{error:?}"
+        );
+        assert!(
+            !host.data.path().join("containers/sesn_a").exists(),
+            "nothing was made"
+        );
+    };
+    check(
+        |config| config.endpoint = Some("/nowhere/socket".to_owned()),
+        "cannot be reached",
+    )
+    .await;
+    check(
+        |config| config.image = Some("localhost/none".to_owned()),
+        "the image localhost/none is missing",
+    )
+    .await;
+    check(|config| config.image = None, "no image is named").await;
+    let host = Containers::new();
+    let probe = host.provider.probe().await;
+    assert_eq!(probe.missing, []);
+    assert!(
+        probe.helpers[0].version.starts_with("Podman Engine "),
+        "{probe:?}"
+    );
+}
