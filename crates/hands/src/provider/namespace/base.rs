@@ -79,8 +79,12 @@ const WITNESSES: &[&str] = &[
 const EDITION: u32 = 1;
 
 /// The base made of the host's `etc`, below `directory`; made now if there is none that fits.
-pub(super) fn ensure(etc: &Path, directory: &Path) -> io::Result<PathBuf> {
-    let name = format!("etc-{EDITION}-{:016x}", witness(etc));
+///
+/// `roots` are the certificates that clients inside trust, where these are others than the host's.
+pub(super) fn ensure(etc: &Path, directory: &Path, roots: Option<&[u8]>) -> io::Result<PathBuf> {
+    let trusted = roots.map(|roots| format!("-{:016x}", fingerprint(roots)));
+    let trusted = trusted.unwrap_or_default();
+    let name = format!("etc-{EDITION}-{:016x}{trusted}", witness(etc));
     let path = directory.join(&name);
     if path.is_dir() {
         return Ok(path);
@@ -89,6 +93,9 @@ pub(super) fn ensure(etc: &Path, directory: &Path) -> io::Result<PathBuf> {
     let aside = directory.join(files::unique());
     let trash = directory.join(".trash");
     build(etc, &aside)?;
+    if let Some(roots) = roots {
+        trust(&aside, roots)?;
+    }
     match fs::rename(&aside, &path) {
         // Another server of the data directory was faster with the same content.
         Err(error) if path.is_dir() => {
@@ -119,6 +126,21 @@ fn build(etc: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Puts certificates in the place of the system's, where clients look that are told nothing.
+fn trust(base: &Path, roots: &[u8]) -> io::Result<()> {
+    // A link would lead out of the base; its clients are told by their environment.
+    let is_directory = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+    let (ssl, certificates) = (base.join("ssl"), base.join("ssl/certs"));
+    for path in [&ssl, &certificates] {
+        match directory(path) {
+            Err(_) if is_directory(path) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            made => made?,
+        }
+    }
+    files::replace(&certificates.join("ca-certificates.crt"), roots, 0o644)
 }
 
 fn matches(pattern: &str, name: &str) -> bool {
@@ -202,7 +224,7 @@ mod tests {
             fs::write(&path, "host").unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         }
-        let base = ensure(&etc, &bases).unwrap();
+        let base = ensure(&etc, &bases, None).unwrap();
         for absent in [
             "shadow",
             "npmrc",
@@ -222,9 +244,9 @@ mod tests {
         );
         assert_eq!(fs::read_to_string(base.join("resolv.conf")).unwrap(), "");
 
-        assert_eq!(ensure(&etc, &bases).unwrap(), base, "made once");
+        assert_eq!(ensure(&etc, &bases, None).unwrap(), base, "made once");
         fs::write(etc.join("ld.so.cache"), "the host was updated").unwrap();
-        let next = ensure(&etc, &bases).unwrap();
+        let next = ensure(&etc, &bases, None).unwrap();
         assert_ne!(next, base);
         assert_eq!(
             fs::read_to_string(next.join("ld.so.cache")).unwrap(),
