@@ -14,16 +14,19 @@ use serde_json::{Value, json};
 
 use crate::check::Problem;
 use crate::check::life::Accepted;
-use crate::frames::{Asks, calls};
+use crate::frames::{Call, calls};
 use crate::model::{SYSTEM, Script, lock};
-use crate::plan::{Step, Story, Until};
+use crate::plan::{Step, Story};
+use crate::speech::{Speaker, Until, budget, tools};
 use crate::witness::Witness;
 use crate::world::{Answer, World, text_of};
 use heard::Heard;
-use send::message;
 
 /// How long a session may make no progress: longer than all faults together.
 const PATIENCE: Duration = Duration::from_secs(400);
+
+/// More than there are stories in a world: what lies between the numbers of sessions of the same story.
+const TWINS: u64 = 100;
 
 /// What became of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +51,8 @@ pub(crate) struct Life {
     doubtful: Vec<Value>,
     /// Whether the tools were changed, so that requests begin differently.
     retooled: bool,
-    /// Whether there may be another session of this story, whose creation was not answered.
-    has_twin: bool,
     number: u64,
-    said: usize,
+    speaker: Speaker,
 }
 
 impl Life {
@@ -61,37 +62,48 @@ impl Life {
         story: Story,
         number: u64,
     ) -> Result<Self, Problem> {
-        let script = Script::new(story.replies.clone());
-        world.scripts.put(number, Arc::clone(&script));
-        let agent = json!({
-            "name": "helper", "model": "m", "system": format!("{SYSTEM}{number}"), "tools": tools(false),
-        });
-        let (agent, _) = world.insist("/v1/agents", &agent).await;
-        let initial: Vec<Value> = (0..story.initial)
-            .map(|said| message(number, said))
-            .collect();
-        let mut session = json!({
-            "agent": agent["id"], "environment_id": world.environment(), "initial_events": initial,
-        });
-        if let Some(cents) = story.budget {
-            session["budget"] = budget(cents);
-        }
-        let (session, has_twin) = world.insist("/v1/sessions", &session).await;
-        if has_twin {
-            world.count("creation: asked for again");
-        }
-        let session = text_of(&session, "id");
-        script.belongs_to(&session);
+        let mut voice = number;
+        let (session, script, speaker) = loop {
+            let script = Script::new(story.replies.clone());
+            world.scripts.put(voice, Arc::clone(&script));
+            let agent = json!({
+                "name": "helper", "model": "m", "system": format!("{SYSTEM}{voice}"), "tools": tools(false),
+            });
+            let agent = world.insist("/v1/agents", &agent).await;
+            let (speaker, initial) = Speaker::new(voice, story.initial);
+            let mut session = json!({
+                "agent": agent["id"], "environment_id": world.environment(), "initial_events": initial,
+            });
+            if let Some(cents) = story.budget {
+                session["budget"] = budget(cents);
+            }
+            match world
+                .call(Method::POST, "/v1/sessions", Some(&session))
+                .await
+            {
+                Some(answer) if answer.status == StatusCode::OK => {
+                    let session = text_of(&answer.body, "id");
+                    script.belongs_to(&session);
+                    break (session, script, speaker);
+                }
+                // It may have been made nevertheless: what its model and its tools do is not to be mixed up.
+                _ => {
+                    world.count("creation: asked for again");
+                    script.calm();
+                    voice += TWINS;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
         Ok(Self {
             heard: Heard::listen(world, &session),
             witness: Witness::new(&session)?,
             world: Arc::clone(world),
-            said: story.initial,
+            speaker,
             fate: Fate::Alive,
             accepted: Vec::new(),
             doubtful: Vec::new(),
             retooled: false,
-            has_twin,
             session,
             story,
             script,
@@ -116,8 +128,7 @@ impl Life {
             Step::Send(inputs) => self.send(&[inputs]).await?,
             Step::SendBoth(some, others) => self.send(&[some, others]).await?,
             Step::Rename => {
-                let title = json!({"title": format!("title {}", self.said)});
-                self.update(title, &[]).await?;
+                self.update(self.speaker.title(), &[]).await?;
             }
             Step::ChangeTools => {
                 let tools = json!({"agent": {"tools": tools(!self.retooled)}});
@@ -219,11 +230,7 @@ impl Life {
         let heard = &self.heard;
         let reached = |life: &Self| match until {
             Until::Events(more) => *heard.count.borrow() >= so_far + more,
-            Until::OpenCall => {
-                let calls = calls(&lock(&heard.frames));
-                let mut calls = calls.iter();
-                calls.any(|call| call.kind != Asks::Nothing && !call.answered)
-            }
+            Until::OpenCall => calls(&lock(&heard.frames)).iter().any(Call::waits),
             Until::Asked => *life.script.asked.borrow() > 0,
             Until::Rest => false,
         };
@@ -327,32 +334,4 @@ impl Life {
             None => Ok(()),
         }
     }
-}
-
-fn budget(cents: u64) -> Value {
-    json!({"type": "limit", "max_list_cost": {"amount": cents.to_string(), "currency": "USD"}})
-}
-
-/// The tools of the agents; or others, for a change.
-fn tools(other: bool) -> Value {
-    let client = json!({
-        "type": "custom", "name": "ask_client", "description": if other { "Asks again." } else { "Asks." },
-        "input_schema": {"type": "object", "properties": {"question": {"type": "string"}}},
-    });
-    let (asks, allows) = (
-        json!({"type": "always_ask"}),
-        json!({"type": "always_allow"}),
-    );
-    let (bash, write) = if other {
-        (asks, allows)
-    } else {
-        (allows, asks)
-    };
-    let configs = json!([
-        {"name": "grep", "enabled": false},
-        {"name": "bash", "permission_policy": bash},
-        {"name": "write", "permission_policy": write},
-        {"name": "edit", "permission_policy": {"type": "auto"}},
-    ]);
-    json!([{"type": "agent_toolset_20260401", "configs": configs}, client])
 }

@@ -37,6 +37,13 @@ pub struct Call {
     pub answered: bool,
 }
 
+impl Call {
+    /// Whether the client has to do something about it.
+    pub fn waits(&self) -> bool {
+        self.kind != Asks::Nothing && !self.answered
+    }
+}
+
 /// What a call asks of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asks {

@@ -19,6 +19,7 @@ mod network;
 mod outside;
 mod plan;
 mod run;
+pub mod speech;
 mod trace;
 mod witness;
 mod world;

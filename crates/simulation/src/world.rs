@@ -110,7 +110,7 @@ impl World {
     /// Makes what all sessions share.
     pub(crate) async fn furnish(&self) {
         let wanted = json!({"name": "box"});
-        let (environment, _) = self.insist("/v1/environments", &wanted).await;
+        let environment = self.insist("/v1/environments", &wanted).await;
         *lock(&self.environment) = text_of(&environment, "id");
     }
 
@@ -206,14 +206,13 @@ impl World {
         }
     }
 
-    /// A `POST` until it succeeds; and whether it was sent before and may have had its effect then, too.
-    pub(crate) async fn insist(&self, path: &str, body: &Value) -> (Value, bool) {
-        let mut in_doubt = false;
+    /// A `POST` until it succeeds, whatever earlier tries have done.
+    pub(crate) async fn insist(&self, path: &str, body: &Value) -> Value {
         loop {
-            match self.call(Method::POST, path, Some(body)).await {
-                Some(answer) if answer.status == StatusCode::OK => return (answer.body, in_doubt),
-                // A store that fails now and then, or a server that died: there will be another.
-                _ => in_doubt = true,
+            // A store that fails now and then, or a server that died: there will be another.
+            let answer = self.call(Method::POST, path, Some(body)).await;
+            if let Some(answer) = answer.filter(|answer| answer.status == StatusCode::OK) {
+                return answer.body;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -195,6 +195,7 @@ impl Subscription {
         if channel.order(|order| order.has_skipped(position)) {
             channel.lag();
         }
+        channel.has_read(position);
         self.hub
             .start(&self.session, channel, |order| order.has_read(position));
     }

@@ -5,6 +5,7 @@ mod generate;
 use std::fmt;
 
 use manyhands_simulation::behaviour::Reply;
+use manyhands_simulation::speech::{Input, Until};
 
 /// One session's life.
 #[derive(Clone, Debug)]
@@ -52,43 +53,6 @@ pub(crate) enum Step {
     LoseSandbox,
     /// Silent models and hanging commands go on.
     LetGo,
-}
-
-/// One event that a client sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Input {
-    Message,
-    /// A message of the operator, for the model alone.
-    System,
-    Interrupt,
-    /// An answer to a call.
-    Answer(Target),
-}
-
-/// Which call an answer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// One of those that wait for the client.
-    Open,
-    /// One that was answered before.
-    Answered,
-    /// One that nobody has to answer.
-    NotAsked,
-    /// None there is.
-    Unknown,
-}
-
-/// What is waited for. A wait also ends when nothing more can happen by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Until {
-    /// So many more events.
-    Events(usize),
-    /// A call that waits for the client, be the session idle already or not.
-    OpenCall,
-    /// The model has a request in hand.
-    Asked,
-    /// The session is at rest.
-    Rest,
 }
 
 /// The durable steps of a brain at which it may die.

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use http::StatusCode;
 use manyhands_simulation::check::life::Accepted;
-use manyhands_simulation::frames::{Asks, calls};
+use manyhands_simulation::frames::{Call, calls};
+use manyhands_simulation::speech::{Speaker, Until, budget, tools};
 use serde_json::{Value, json};
 
-use crate::case::{Case, Step, Until};
+use crate::case::{Case, Step};
 use crate::heard::Heard;
 use crate::model::{SYSTEM, Script, lock};
 use crate::world::{Answer, World};
-use send::message;
 
 /// How long a session may make no progress.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,8 +41,7 @@ pub(crate) struct Life {
     pub(crate) retooled: bool,
     /// The budget it was made with, in cents.
     pub(crate) budget: Option<u64>,
-    number: u64,
-    said: usize,
+    speaker: Speaker,
 }
 
 /// What went wrong.
@@ -57,9 +56,7 @@ impl Life {
             "name": "helper", "model": "m", "system": format!("{SYSTEM}{number}"), "tools": tools(false),
         });
         let agent = world.post("/v1/agents", &agent).await.ok();
-        let initial: Vec<Value> = (0..case.initial)
-            .map(|said| message(number, said))
-            .collect();
+        let (speaker, initial) = Speaker::new(number, case.initial);
         let mut session = json!({
             "agent": agent["id"], "environment_id": world.environment(), "initial_events": initial,
         });
@@ -78,8 +75,7 @@ impl Life {
             fate: Fate::Alive,
             retooled: false,
             budget: case.budget,
-            number,
-            said: case.initial,
+            speaker,
         }
     }
 
@@ -90,8 +86,7 @@ impl Life {
             Step::Send(inputs) => self.send(&[inputs]).await?,
             Step::SendBoth(some, others) => self.send(&[some, others]).await?,
             Step::Rename => {
-                let title = json!({"title": format!("title {}", self.said)});
-                self.update(title, &[]).await?;
+                self.update(self.speaker.title(), &[]).await?;
             }
             Step::ChangeTools => {
                 let tools = json!({"agent": {"tools": tools(!self.retooled)}});
@@ -168,10 +163,7 @@ impl Life {
         let heard = &self.heard;
         let reached = |life: &Self| match until {
             Until::Events(more) => *heard.count.borrow() >= so_far + more,
-            Until::OpenCall => {
-                let mut calls = calls(&lock(&heard.frames)).into_iter();
-                calls.any(|call| call.kind != Asks::Nothing && !call.answered)
-            }
+            Until::OpenCall => calls(&lock(&heard.frames)).iter().any(Call::waits),
             Until::Asked => *life.script.asked.borrow() > 0,
             Until::Rest => false,
         };
@@ -262,32 +254,4 @@ fn name_of(step: &Step) -> &'static str {
         Step::LoseSandbox => "lose the sandbox",
         Step::LetGo => "let go",
     }
-}
-
-fn budget(cents: u64) -> Value {
-    json!({"type": "limit", "max_list_cost": {"amount": cents.to_string(), "currency": "USD"}})
-}
-
-/// The tools of the agents; or others, for a change.
-fn tools(other: bool) -> Value {
-    let client = json!({
-        "type": "custom", "name": "ask_client", "description": if other { "Asks again." } else { "Asks." },
-        "input_schema": {"type": "object", "properties": {"question": {"type": "string"}}},
-    });
-    let (asks, allows) = (
-        json!({"type": "always_ask"}),
-        json!({"type": "always_allow"}),
-    );
-    let (bash, write) = if other {
-        (asks, allows)
-    } else {
-        (allows, asks)
-    };
-    let configs = json!([
-        {"name": "grep", "enabled": false},
-        {"name": "bash", "permission_policy": bash},
-        {"name": "write", "permission_policy": write},
-        {"name": "edit", "permission_policy": {"type": "auto"}},
-    ]);
-    json!([{"type": "agent_toolset_20260401", "configs": configs}, client])
 }

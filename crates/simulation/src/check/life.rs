@@ -17,6 +17,8 @@ pub struct Accepted {
     pub sent: Value,
     /// Whether it may be without a trace: an interrupt of a session that rests at its budget (runtime IN-9).
     pub traceless: bool,
+    /// Whether it may have been taken at an earlier try that was not answered, so that it stands before others.
+    pub retold: bool,
 }
 
 /// Whether an event has all members of another, as they are.
@@ -42,8 +44,8 @@ pub fn check_accepted(all: &[Accepted], evidence: &Evidence<'_>) -> Result<(), P
         let (Some(row), None) = (found, more) else {
             return Err(format!("{} is not in the log once (I1)", accepted.sent));
         };
-        // Nobody waited for an event that may leave no trace, so its place among others is not known.
-        if !accepted.traceless {
+        // Nobody waited for an event that may leave no trace, so its place among others is not known either.
+        if !accepted.traceless && !accepted.retold {
             if row.entry.position < before {
                 return Err(format!("{} is not in its place (I1)", accepted.sent));
             }

@@ -6,11 +6,11 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::send::{Request, message};
 use super::{Fate, Life, PATIENCE};
 use crate::check::Problem;
-use crate::frames::{Asks, calls};
+use crate::frames::{Call, calls};
 use crate::model::lock;
+use crate::speech::{Request, rests};
 use crate::world::text_of;
 
 /// How often to look at the store when nothing is heard: what a look finds may be nothing that streams tell.
@@ -34,8 +34,7 @@ impl Life {
         if self.fate == Fate::Archived {
             return Ok(());
         }
-        self.said += 1;
-        let last = message(self.number, self.said);
+        let last = self.speaker.message();
         self.post(vec![Request::of(vec![last])], ALWAYS).await?;
         let id = self.accepted.last().map(|last| last.id.clone());
         self.settle().await?;
@@ -93,11 +92,9 @@ impl Life {
             // What is open is known from what was heard: not before all of it was.
             if status == "idle" && self.told(&listed) {
                 let mut open = calls(&lock(&self.heard.frames));
-                open.retain(|call| call.kind != Asks::Nothing && !call.answered);
+                open.retain(Call::waits);
                 if !open.is_empty() {
-                    self.said += 1;
-                    let answers = open.iter().map(|call| self.answer(&call.id, call.kind));
-                    let request = Request::of(answers.collect());
+                    let request = self.speaker.answers(&open);
                     self.post(vec![request], ALWAYS).await?;
                     quiet = Instant::now();
                     continue;
@@ -141,18 +138,4 @@ impl Life {
         }
         self.until(|_| false, "the deletion is not told").await
     }
-}
-
-/// Whether nothing is queued, and the last word on the session's status is that it is idle.
-fn rests(listed: &[Value]) -> bool {
-    let queued = listed.iter().any(|event| event["processed_at"].is_null());
-    let kinds = listed
-        .iter()
-        .rev()
-        .filter_map(|event| event["type"].as_str());
-    let mut statuses = kinds.filter(|kind| kind.starts_with("session.status_"));
-    !queued
-        && statuses
-            .next()
-            .is_none_or(|kind| kind == "session.status_idle")
 }

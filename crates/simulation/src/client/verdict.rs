@@ -24,8 +24,7 @@ impl Life {
         let starts = lock(&self.script.starts).clone();
         // What one server commits right before another one deletes the session is gone before it is told.
         let overtaken = self.fate == Fate::Deleted && self.world.has_several_servers();
-        // A twin's calls are started by the same script.
-        let missed = overtaken || self.has_twin || self.heard.missed.load(Ordering::SeqCst);
+        let missed = overtaken || self.heard.missed.load(Ordering::SeqCst);
         check::life::check_starts(&starts, &frames, missed, &|branch| self.world.count(branch))?;
         check::stream::check_previews(&frames)?;
         if self.fate == Fate::Deleted {

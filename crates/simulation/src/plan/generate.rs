@@ -4,9 +4,10 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-use super::{Fault, Input, Plan, Step, Story, Target, Until};
+use super::{Fault, Plan, Step, Story};
 use crate::behaviour::random_reply;
 use crate::fate::Latency;
+use crate::speech::{Input, Until, random_inputs, random_until};
 
 impl Plan {
     /// The plan of a seed: the same one each time.
@@ -55,7 +56,7 @@ fn story(rng: &mut StdRng, sessions: usize) -> Story {
     }
     for _ in 0..rng.random_range(1..=(16 / sessions).max(6)) {
         if rng.random_ratio(1, 2) {
-            steps.push(Step::Await(until(rng)));
+            steps.push(Step::Await(random_until(rng)));
         }
         steps.push(match budget {
             Some(_) if rng.random_ratio(1, 5) => budgeting(rng),
@@ -80,8 +81,8 @@ fn story(rng: &mut StdRng, sessions: usize) -> Story {
 
 fn step(rng: &mut StdRng) -> Step {
     match rng.random_range(0..40) {
-        0..20 => Step::Send(inputs(rng)),
-        20..23 => Step::SendBoth(inputs(rng), inputs(rng)),
+        0..20 => Step::Send(random_inputs(rng)),
+        20..23 => Step::SendBoth(random_inputs(rng), random_inputs(rng)),
         23 => Step::Rename,
         24..26 => Step::ChangeTools,
         26 => Step::Archive,
@@ -97,38 +98,6 @@ fn budgeting(rng: &mut StdRng) -> Step {
     match rng.random_range(0..5) {
         0 => Step::RemoveBudget,
         _ => Step::SetBudget(rng.random_range(1..12)),
-    }
-}
-
-/// What goes in one request: a message of the operator stands last (runtime SE-8).
-fn inputs(rng: &mut StdRng) -> Vec<Input> {
-    let mut inputs: Vec<Input> = (0..rng.random_range(1..4)).map(|_| input(rng)).collect();
-    if rng.random_ratio(1, 6) {
-        if rng.random_ratio(1, 3) {
-            inputs.clear();
-        }
-        inputs.push(Input::System);
-    }
-    inputs
-}
-
-fn input(rng: &mut StdRng) -> Input {
-    match rng.random_range(0..20) {
-        0..7 => Input::Message,
-        7..9 => Input::Interrupt,
-        9..16 => Input::Answer(Target::Open),
-        16..18 => Input::Answer(Target::Answered),
-        18 => Input::Answer(Target::NotAsked),
-        _ => Input::Answer(Target::Unknown),
-    }
-}
-
-fn until(rng: &mut StdRng) -> Until {
-    match rng.random_range(0..8) {
-        0..3 => Until::Events(rng.random_range(1..9)),
-        3..5 => Until::OpenCall,
-        5 => Until::Asked,
-        _ => Until::Rest,
     }
 }
 

@@ -23,8 +23,8 @@ pub(super) struct Channel {
 struct State {
     ring: Ring<TailItem>,
     order: Order,
-    /// The position of the last published entry that a brain wrote.
-    spoken: i64,
+    /// The position of the last published entry that a brain wrote; until there is one, where its first listener began.
+    spoken: Option<i64>,
     /// Made when there is a preview from another instance.
     remote: Option<Box<Remote>>,
 }
@@ -35,7 +35,7 @@ impl Default for Channel {
             state: Mutex::new(State {
                 ring: Ring::new(BACKLOG),
                 order: Order::default(),
-                spoken: 0,
+                spoken: None,
                 remote: None,
             }),
             grew: Notify::new(),
@@ -87,7 +87,7 @@ impl Channel {
         };
         let said = entries.iter().rev().find(|entry| entry.epoch > 0);
         let said = said.map(|entry| entry.position);
-        *spoken = said.unwrap_or(*spoken);
+        *spoken = said.or(*spoken);
         let waited = remote
             .as_mut()
             .map(|remote| remote.published(order.last().unwrap_or(0), said));
@@ -97,6 +97,16 @@ impl Channel {
         }
         self.grew.notify_waiters();
         true
+    }
+
+    /// A listener has read the log up to here. What it has read may be of a brain: no earlier preview comes behind it
+    /// (runtime ST-10, ST-14).
+    pub(super) fn has_read(&self, position: i64) {
+        let mut state = self.state();
+        let spoken = *state.spoken.get_or_insert(position);
+        if let Some(remote) = &mut state.remote {
+            remote.begin(spoken);
+        }
     }
 
     /// Shows a preview of this process.

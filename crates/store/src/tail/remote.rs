@@ -29,13 +29,14 @@ pub(super) struct Remote {
     open: HashMap<EventId, u32>,
     /// Those whose entry is not published yet.
     waiting: VecDeque<Numbered>,
-    /// The position of the last published entry that a brain wrote.
-    spoken: i64,
+    /// The position of the last published entry that a brain wrote, or where the first listener began. Unknown before:
+    /// then nothing is shown.
+    spoken: Option<i64>,
 }
 
 impl Remote {
-    /// For a channel whose last published entry of a brain is at this position.
-    pub(super) fn new(spoken: i64) -> Self {
+    /// For a channel whose last published entry of a brain is at this position, or whose first listener began there.
+    pub(super) fn new(spoken: Option<i64>) -> Self {
         Self {
             open: HashMap::new(),
             waiting: VecDeque::new(),
@@ -43,12 +44,18 @@ impl Remote {
         }
     }
 
+    /// The first listener has read the log up to here, unless a later entry is published already.
+    pub(super) fn begin(&mut self, position: i64) {
+        self.spoken.get_or_insert(position);
+    }
+
     /// Takes a preview; gives it back when it is to be shown now. `published`: all entries up to here are.
     pub(super) fn hear(&mut self, published: Option<i64>, heard: Numbered) -> Option<Preview> {
-        if heard.after < self.spoken {
+        if self.spoken.is_some_and(|spoken| heard.after < spoken) {
             return None;
         }
-        if published.is_none_or(|published| published < heard.after) {
+        let known = self.spoken.and(published);
+        if known.is_none_or(|published| published < heard.after) {
             if self.waiting.len() == WAITING {
                 self.waiting.clear();
                 self.open.clear();
@@ -63,16 +70,19 @@ impl Remote {
     /// Entries were published up to `last`, the last of them by a brain at `spoken`. Gives what waited for them.
     pub(super) fn published(&mut self, last: i64, spoken: Option<i64>) -> Vec<Preview> {
         if let Some(spoken) = spoken {
-            self.spoken = spoken;
+            self.spoken = Some(spoken);
             self.open.clear();
         }
         let mut shown = Vec::new();
+        let Some(spoken) = self.spoken else {
+            return shown;
+        };
         let ready = |waits: &Numbered| waits.after <= last;
         while self.waiting.front().is_some_and(ready) {
             let Some(heard) = self.waiting.pop_front() else {
                 break;
             };
-            if heard.after >= self.spoken {
+            if heard.after >= spoken {
                 shown.extend(self.take(heard));
             }
         }
@@ -140,7 +150,7 @@ mod tests {
     /// The numbers that are shown of those that come, all behind a published entry.
     #[track_caller]
     fn check(come: &[u32], shown: &[u32]) {
-        let mut remote = Remote::new(5);
+        let mut remote = Remote::new(Some(5));
         let found: Vec<u32> = come
             .iter()
             .filter(|&&number| remote.hear(Some(5), numbered(5, "a", number)).is_some())
@@ -160,7 +170,7 @@ mod tests {
 
     #[test]
     fn st_10_a_preview_is_not_shown_behind_what_the_brain_wrote_after_it() {
-        let mut remote = Remote::new(5);
+        let mut remote = Remote::new(Some(5));
         assert!(remote.hear(Some(5), numbered(5, "a", 0)).is_some());
         assert_eq!(
             remote.published(6, None),
@@ -169,7 +179,7 @@ mod tests {
         );
         assert!(remote.hear(Some(6), numbered(5, "a", 1)).is_some());
         remote.published(7, Some(7));
-        let unseen = Remote::new(7).hear(Some(7), numbered(5, "a", 0));
+        let unseen = Remote::new(Some(7)).hear(Some(7), numbered(5, "a", 0));
         assert_eq!(unseen, None, "also when it is the first that comes");
         for late in [numbered(5, "a", 2), numbered(5, "b", 0)] {
             assert_eq!(remote.hear(Some(7), late), None);
@@ -179,8 +189,31 @@ mod tests {
     }
 
     #[test]
+    fn st_10_a_preview_is_not_shown_behind_what_the_first_listener_has_read() {
+        // It has read up to 7, which may have been of a brain; a client's entry follows.
+        let mut remote = Remote::new(None);
+        for early in [numbered(5, "a", 0), numbered(7, "b", 0)] {
+            assert_eq!(remote.hear(None, early), None, "nobody knows where it is");
+        }
+        remote.begin(7);
+        let shown = remote.published(8, None);
+        assert_eq!(shown, [numbered(7, "b", 0).preview]);
+        assert_eq!(remote.hear(Some(8), numbered(5, "c", 0)), None);
+        assert!(remote.hear(Some(8), numbered(7, "b", 1)).is_some());
+
+        // A client's entry was published before anybody had read the log.
+        let mut remote = Remote::new(None);
+        assert_eq!(remote.hear(Some(8), numbered(5, "a", 0)), None);
+        assert_eq!(remote.published(9, None), []);
+        remote.begin(7);
+        assert_eq!(remote.published(10, None), []);
+        remote.begin(4);
+        assert_eq!(remote.hear(Some(10), numbered(5, "d", 0)), None);
+    }
+
+    #[test]
     fn sq_4_a_preview_waits_for_the_entry_it_stands_behind() {
-        let mut remote = Remote::new(0);
+        let mut remote = Remote::new(Some(0));
         for number in 0..3 {
             assert_eq!(remote.hear(Some(4), numbered(6, "a", number)), None);
         }

@@ -5,8 +5,9 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use manyhands_simulation::behaviour::random_reply;
+use manyhands_simulation::speech::{Input, Until, random_inputs, random_until};
 
-use super::{Case, Input, POINTS, Step, Target, Until};
+use super::{Case, POINTS, Step};
 
 impl Case {
     /// The case of a seed: the same one each time.
@@ -30,7 +31,7 @@ impl Case {
         }
         for _ in 0..rng.random_range(1..10) {
             if rng.random_ratio(2, 3) {
-                steps.push(Step::Await(until(&mut rng)));
+                steps.push(Step::Await(random_until(&mut rng)));
             }
             steps.push(match budget {
                 Some(_) if rng.random_ratio(1, 5) => budgeting(&mut rng),
@@ -58,8 +59,8 @@ impl Case {
 
 fn step(rng: &mut StdRng) -> Step {
     match rng.random_range(0..40) {
-        0..20 => Step::Send(inputs(rng)),
-        20..24 => Step::SendBoth(inputs(rng), inputs(rng)),
+        0..20 => Step::Send(random_inputs(rng)),
+        20..24 => Step::SendBoth(random_inputs(rng), random_inputs(rng)),
         24 => Step::Rename,
         25..27 => Step::ChangeTools,
         27 => Step::Archive,
@@ -80,37 +81,5 @@ fn budgeting(rng: &mut StdRng) -> Step {
     match rng.random_range(0..5) {
         0 => Step::RemoveBudget,
         _ => Step::SetBudget(rng.random_range(1..12)),
-    }
-}
-
-/// What goes in one request: a message of the operator stands last (runtime SE-8).
-fn inputs(rng: &mut StdRng) -> Vec<Input> {
-    let mut inputs: Vec<Input> = (0..rng.random_range(1..4)).map(|_| input(rng)).collect();
-    if rng.random_ratio(1, 6) {
-        if rng.random_ratio(1, 3) {
-            inputs.clear();
-        }
-        inputs.push(Input::System);
-    }
-    inputs
-}
-
-fn input(rng: &mut StdRng) -> Input {
-    match rng.random_range(0..20) {
-        0..7 => Input::Message,
-        7..9 => Input::Interrupt,
-        9..16 => Input::Answer(Target::Open),
-        16..18 => Input::Answer(Target::Answered),
-        18 => Input::Answer(Target::NotAsked),
-        _ => Input::Answer(Target::Unknown),
-    }
-}
-
-fn until(rng: &mut StdRng) -> Until {
-    match rng.random_range(0..8) {
-        0..3 => Until::Events(rng.random_range(1..9)),
-        3..5 => Until::OpenCall,
-        5 => Until::Asked,
-        _ => Until::Rest,
     }
 }

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use manyhands_simulation::frames::{Asks, calls};
+use manyhands_simulation::frames::{Call, calls};
+use manyhands_simulation::speech::{Request, rests};
 use serde_json::{Value, json};
 
-use super::send::{Request, message};
 use super::{Fate, Life, PATIENCE, Problem};
 use crate::model::lock;
 
@@ -29,8 +29,7 @@ impl Life {
         if self.fate == Fate::Archived {
             return Ok(());
         }
-        self.said += 1;
-        let last = message(self.number, self.said);
+        let last = self.speaker.message();
         self.post(vec![Request::of(vec![last])]).await?;
         let id = self.accepted.last().map(|last| last.id.clone());
         self.settle().await?;
@@ -90,11 +89,10 @@ impl Life {
             // What is open is known from what was heard: not before all of it was.
             if status == "idle" && self.told(&listed) {
                 let mut open = calls(&lock(&self.heard.frames));
-                open.retain(|call| call.kind != Asks::Nothing && !call.answered);
+                open.retain(Call::waits);
                 if !open.is_empty() {
-                    self.said += 1;
-                    let answers = open.iter().map(|call| self.answer(&call.id, call.kind));
-                    self.post(vec![Request::of(answers.collect())]).await?;
+                    let request = self.speaker.answers(&open);
+                    self.post(vec![request]).await?;
                     quiet = Instant::now();
                     continue;
                 }
@@ -141,18 +139,4 @@ impl Life {
         }
         self.until(|_| false, "the deletion is not told").await
     }
-}
-
-/// Whether nothing is queued, and the last word on the session's status is that it is idle.
-fn rests(listed: &[Value]) -> bool {
-    let queued = listed.iter().any(|event| event["processed_at"].is_null());
-    let kinds = listed
-        .iter()
-        .rev()
-        .filter_map(|event| event["type"].as_str());
-    let mut statuses = kinds.filter(|kind| kind.starts_with("session.status_"));
-    !queued
-        && statuses
-            .next()
-            .is_none_or(|kind| kind == "session.status_idle")
 }
