@@ -17,6 +17,7 @@ use crate::previews::Announced;
 use crate::record::{
     CallKind, CallRecord, RESPONSE, ResponseRecord, StopRecord, TOOL_STARTED, ToolStarted, private,
 };
+use crate::tools;
 
 use ruling::{Ruling, parse, permission, refused, ruling};
 
@@ -40,6 +41,8 @@ pub(crate) struct Answer {
     refused: Vec<NewEntry>,
     /// Calls that run in the sandbox at once, in order.
     pub(crate) sandbox: Vec<EventId>,
+    /// Calls of web tools, in order.
+    web: Vec<EventId>,
     /// Calls that the client answers, and the wire type of each.
     pub(crate) opened: Vec<(EventId, &'static str)>,
     /// Whether there is no call, so that the turn ends here.
@@ -85,15 +88,18 @@ impl Answer {
             refused,
             ..
         } = reading;
-        let of_kind = |call: &&CallRecord| call.kind == CallKind::Sandbox;
-        let sandbox = calls.iter().filter(of_kind);
+        let ours = calls.iter().filter(|call| call.kind == CallKind::Sandbox);
+        let (web, sandbox): (Vec<_>, Vec<_>) = ours.partition(|call| tools::is_web(&call.name));
+        let ids =
+            |calls: Vec<&CallRecord>| calls.iter().map(|call| call.event_id.clone()).collect();
         let opened = calls.iter().filter_map(|call| match call.kind {
             CallKind::Custom => Some((call.event_id.clone(), CUSTOM_TOOL_USE)),
             CallKind::Asked => Some((call.event_id.clone(), TOOL_USE)),
             CallKind::Sandbox | CallKind::Refused => None,
         });
         Self {
-            sandbox: sandbox.map(|call| call.event_id.clone()).collect(),
+            sandbox: ids(sandbox),
+            web: ids(web),
             opened: opened.collect(),
             ends_turn: calls.is_empty(),
             record: record(response, calls),
@@ -104,11 +110,12 @@ impl Answer {
     }
 
     /// The entries in their order. With a live sandbox's instance, the intents to run the calls there are among them
-    /// and save an append of their own.
-    pub(crate) fn into_entries(self, instance: Option<&str>) -> Vec<NewEntry> {
+    /// and save an append of their own; so are those of the web calls, which run in the wake of the name `server`.
+    pub(crate) fn into_entries(self, instance: Option<&str>, server: &str) -> Vec<NewEntry> {
         let intents = instance
             .into_iter()
-            .flat_map(|instance| self.sandbox.iter().map(|call| intent(call, instance, 1)));
+            .flat_map(|instance| self.sandbox.iter().map(|call| intent(call, instance, 1)))
+            .chain(self.web.iter().map(|call| intent(call, server, 1)));
         let mut entries = self.said;
         entries.push(self.record);
         entries.extend(intents.collect::<Vec<_>>());

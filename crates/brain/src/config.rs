@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use manyhands_hands::web::Web;
+
+use tokio::sync::Notify;
+
 use crate::judge::Judge;
 
 /// Settings of the brain. All have sound defaults.
@@ -35,9 +39,29 @@ pub struct Config {
     pub watchdog: Watchdog,
     /// Bytes of folded transcripts that are kept between wakes; 0 switches the cache off.
     pub transcript_cache: usize,
+    /// The web tools; without them their calls fail.
+    pub web: Option<Web>,
+    /// Whether an environment that limits its hosts limits the web tools too (runtime WB-9).
+    pub web_within_environment: bool,
+    /// When the sandbox of a session that has none yet is made.
+    pub provisioning: Provisioning,
+    /// Told when a session has come to rest.
+    pub rested: Arc<Notify>,
     /// Called at every durable step.
     #[cfg(feature = "failpoints")]
     pub probe: Option<crate::failpoint::Probe>,
+}
+
+/// When the first sandbox of a session is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Provisioning {
+    /// When its first call needs it (runtime AR-3).
+    #[default]
+    AtFirstCall,
+    /// Beside the first model request, which never waits for it.
+    BesideFirstRequest,
+    /// Before the first model request, which waits for it: for comparison.
+    BeforeFirstRequest,
 }
 
 /// When to give a model request up (security MODEL-2).
@@ -94,6 +118,10 @@ impl Default for Config {
             compactions_in_a_row: 3,
             watchdog: Watchdog::default(),
             transcript_cache: 8 << 20,
+            provisioning: Provisioning::default(),
+            rested: Arc::default(),
+            web: None,
+            web_within_environment: true,
             #[cfg(feature = "failpoints")]
             probe: None,
         }

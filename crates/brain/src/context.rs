@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use manyhands_hands::toolset;
+use manyhands_hands::toolset::{self, Place};
 use manyhands_protocol::agent::{Definition, Tool};
 use manyhands_protocol::model::EffortLevel;
 use serde_json::json;
@@ -21,14 +21,15 @@ const MARK: &str = ",\"cache_control\":{\"type\":\"ephemeral\"}}";
 
 /// What an agent with a sandbox is told about it, after its own system prompt.
 const SANDBOX_NOTE: &str = "Your tools run in a Linux sandbox of your own. The working directory is /workspace; files there stay for the whole \
-     session. Put files that are meant for the user into /mnt/session/outputs. The sandbox has no network: downloads and \
+     session. Files that the user has attached are in /mnt/session/uploads, which is read-only. Put files that are meant for the user \
+     into /mnt/session/outputs. The sandbox has no network: downloads and \
      package installations fail, so work with what is installed.";
 
 /// Who runs a tool of this name, for this agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// The sandbox.
-    Sandbox,
+    /// We do: in the sandbox, or beside the server.
+    BuiltIn,
     /// The client.
     Custom,
     /// Nobody: it is unknown, or switched off (runtime TL-5).
@@ -41,10 +42,18 @@ pub(crate) fn access(agent: &Definition, name: &str) -> Access {
     if agent.tools.iter().any(custom) {
         Access::Custom
     } else if toolset::find(name).is_some() && is_enabled(agent, name) {
-        Access::Sandbox
+        Access::BuiltIn
     } else {
         Access::None
     }
+}
+
+/// Whether the agent has a tool that runs in a sandbox.
+pub(crate) fn has_sandbox(agent: &Definition) -> bool {
+    let mut in_sandbox = toolset::definitions()
+        .iter()
+        .filter(|tool| tool.place == Place::Sandbox);
+    in_sandbox.any(|tool| is_enabled(agent, tool.name))
 }
 
 fn is_enabled(agent: &Definition, name: &str) -> bool {
@@ -136,11 +145,8 @@ fn system(agent: &Definition) -> Vec<Json> {
         .system
         .as_deref()
         .filter(|system| !system.trim().is_empty());
-    let has_sandbox = toolset::definitions()
-        .iter()
-        .any(|definition| is_enabled(agent, definition.name));
     own.into_iter()
-        .chain(has_sandbox.then_some(SANDBOX_NOTE))
+        .chain(has_sandbox(agent).then_some(SANDBOX_NOTE))
         .map(text)
         .collect()
 }

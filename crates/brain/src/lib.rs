@@ -23,6 +23,7 @@ mod quarantine;
 mod record;
 mod replay;
 mod retry;
+mod shown;
 #[cfg(test)]
 mod testing;
 mod tools;
@@ -31,11 +32,12 @@ mod wake;
 mod why;
 
 pub use activity::Activities;
-pub use config::{Config, Retries, Watchdog};
+pub use config::{Config, Provisioning, Retries, Watchdog};
 pub use dispatcher::Brain;
 #[cfg(feature = "failpoints")]
 pub use failpoint::Probe;
 pub use history::{HistoryError, Summary, compactions};
 pub use judge::{INDETERMINATE, Judge, JudgeError, Judged, ModelJudge};
-pub use record::agent_before;
+pub use record::{TOOL_STARTED, agent_before};
+pub use wake::uploads;
 pub use why::{Details, Need, Party, State, WaitingCall, Why, why};

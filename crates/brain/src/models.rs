@@ -236,6 +236,7 @@ impl Usage {
                 .saturating_add(self.cache_creation_1h_input_tokens),
             token_cost: totals.token_cost.saturating_add(cost.unwrap_or_default()),
             unpriced_requests: totals.unpriced_requests + u64::from(unpriced),
+            ..totals
         }
     }
 }

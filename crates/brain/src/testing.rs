@@ -207,6 +207,7 @@ pub(crate) fn agent() -> Definition {
                     kind: "grep".to_owned(),
                     enabled: false,
                     permission_policy: allow,
+                    web: Default::default(),
                 }],
                 default_config: ToolDefault {
                     enabled: true,

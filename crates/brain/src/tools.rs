@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use manyhands_hands::toolset::Place;
+use manyhands_hands::provider::Told;
 use manyhands_hands::{
-    Advice, Block, Call, Error, Output, Provider, Recipe, Sandbox, Source, toolset,
+    Advice, Block, Call, Error, Output, Provider, Recipe, Sandbox, Source, toolset, web,
 };
 use manyhands_protocol::EventId;
 use manyhands_protocol::agent::{Definition, PermissionPolicy, Tool};
 use manyhands_protocol::content::{ContentBlock, Source as ContentSource};
 use manyhands_protocol::event::EventBody;
+use manyhands_protocol::web::WebSettings;
 use manyhands_store::NewEntry;
 
 use crate::replay;
@@ -28,6 +31,16 @@ pub(crate) struct Done {
     pub(crate) id: EventId,
     pub(crate) name: String,
     pub(crate) verdict: Verdict,
+    /// Searches that a service has answered (runtime WB-12).
+    pub(crate) searches: u64,
+}
+
+/// A call of a web tool.
+pub(crate) struct WebCall {
+    pub(crate) id: EventId,
+    pub(crate) name: String,
+    pub(crate) input: web::Input,
+    pub(crate) bounds: web::Bounds,
 }
 
 /// How a call ended.
@@ -63,6 +76,11 @@ pub(crate) fn policy(agent: &Definition, name: &str) -> PermissionPolicy {
     of_toolset.unwrap_or(PermissionPolicy::AlwaysAsk {})
 }
 
+/// Whether a tool runs beside the server and not in the sandbox (runtime WB-1).
+pub(crate) fn is_web(name: &str) -> bool {
+    toolset::find(name).is_some_and(|tool| tool.place == Place::Server)
+}
+
 /// The tool's name as a metric's label: a closed set.
 pub(crate) fn label(name: &str) -> &'static str {
     toolset::find(name).map_or("other", |definition| definition.name)
@@ -80,11 +98,24 @@ pub(crate) fn call(id: &EventId, call: &replay::Call, epoch: i64) -> Call {
     }
 }
 
-/// The session's sandbox, started if there is none; passing failures are tried again.
-pub(crate) async fn provision(
+/// The session's sandbox, with the packages of its environment where these can be installed: `Err` is why they cannot.
+pub(crate) async fn furnish(
     hands: &dyn Provider,
-    recipe: &Recipe,
-) -> Result<Arc<dyn Sandbox>, Error> {
+    mut recipe: Recipe,
+    told: &Told,
+) -> Result<(Arc<dyn Sandbox>, Result<(), Error>), Error> {
+    let furnished = match hands.furnish(&recipe, told).await {
+        Err(error) if error.advice() == Advice::Stop => return Err(error),
+        furnished => furnished,
+    };
+    if furnished.is_err() {
+        recipe.packages = Default::default();
+    }
+    Ok((provision(hands, &recipe).await?, furnished))
+}
+
+/// The session's sandbox, started if there is none; passing failures are tried again.
+async fn provision(hands: &dyn Provider, recipe: &Recipe) -> Result<Arc<dyn Sandbox>, Error> {
     let mut tries = 1;
     loop {
         match hands.provision(recipe).await {
@@ -126,9 +157,33 @@ pub(crate) async fn execute(sandbox: &dyn Sandbox, call: Call) -> Done {
             id,
             name: call.name,
             verdict,
+            searches: 0,
         },
         Err(_) => unreachable!("the call's id was an event's"),
     }
+}
+
+/// Runs a call of a web tool to its end.
+pub(crate) async fn fetch(web: Option<&web::Web>, call: WebCall) -> Done {
+    let done = match web {
+        Some(web) => web.run(&call.input, &call.bounds).await,
+        None => Output::error("this server has no web tools").into(),
+    };
+    Done {
+        id: call.id,
+        name: call.name,
+        verdict: Verdict::Output(done.output),
+        searches: done.searches,
+    }
+}
+
+/// What the agent's own settings say about a web tool.
+pub(crate) fn web_settings(agent: &Definition, name: &str) -> WebSettings {
+    let own = agent.tools.iter().find_map(|tool| match tool {
+        Tool::AgentToolset { configs, .. } => configs.iter().find(|config| config.name == name),
+        Tool::McpToolset { .. } | Tool::Custom { .. } => None,
+    });
+    own.map(|config| config.web.clone()).unwrap_or_default()
 }
 
 /// Lets the sandbox drop results that are durable in the log.
@@ -197,6 +252,7 @@ mod tests {
                 kind: "bash".to_owned(),
                 enabled: true,
                 permission_policy,
+                web: WebSettings::default(),
             }));
             assert_eq!(policy(&agent, "bash"), expected);
         }

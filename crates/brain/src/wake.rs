@@ -8,10 +8,13 @@ mod compact;
 mod execute;
 mod finish;
 mod judge;
+mod loss;
 mod recipe;
 mod sample;
 mod stop;
+mod web;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +42,7 @@ use crate::record::Retry;
 use crate::replay::{self, Transcript};
 
 use active::Active;
+pub use recipe::uploads;
 pub(crate) use stop::Stop;
 
 /// What all wakes share.
@@ -95,7 +99,13 @@ struct Wake {
     /// The shared hands, as long as the lease can be trusted.
     hands: Arc<Fenced<dyn Provider>>,
     sandbox: Option<Arc<dyn Sandbox>>,
+    /// What the model reads with the next result, about its new sandbox.
+    note: Option<String>,
+    /// Web calls that this wake has begun.
+    web_begun: HashSet<EventId>,
     activity: Arc<Activity>,
+    /// Whether this wake's wish to have the outputs captured is durable (runtime FI-6).
+    capture_wanted: bool,
 }
 
 /// Works on a session until there is nothing to do.
@@ -138,6 +148,7 @@ pub(crate) async fn run(
         ..
     } = wake;
     failpoint::pass(&shared.config, "brain::rested", &lease.session).await;
+    shared.config.rested.notify_one();
     shared.cache.put(lease.session, transcript);
     Ok(())
 }
@@ -170,7 +181,10 @@ impl Wake {
             waited: None,
             hands,
             sandbox: None,
+            note: None,
+            web_begun: HashSet::new(),
             activity,
+            capture_wanted: false,
             shared,
         };
         wake.pass("brain::begun").await;

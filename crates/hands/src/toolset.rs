@@ -1,6 +1,6 @@
 //! The built-in agent toolset as a model sees it: names, descriptions, input schemas (runtime TL-1, TL-2).
 //!
-//! The tools themselves run in `sandboxd`; this side validates and picks deadlines.
+//! The tools of the sandbox run in `sandboxd`, those of the web in [`web`]; this side validates and picks deadlines.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -8,8 +8,7 @@ use std::time::Duration;
 use manyhands_sandboxd::tools::Input;
 use serde_json::{Value, json};
 
-/// Tools of the documented set that this version does not have; enabling one is refused.
-pub const NOT_BUILT: &[&str] = &["web_fetch", "web_search"];
+use crate::web;
 
 /// The outer time limit of a call (runtime TL-20), above the 120 s that a command gets by default.
 pub const DEADLINE: Duration = Duration::from_secs(150);
@@ -26,15 +25,26 @@ pub struct Definition {
     pub description: &'static str,
     /// The JSON schema of its input.
     pub input_schema: Value,
+    /// Where it runs.
+    pub place: Place,
 }
 
-/// The six sandbox tools, in the documented order; the same bytes every time.
+/// Where a tool runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the session's sandbox.
+    Sandbox,
+    /// Beside the server (runtime WB-1).
+    Server,
+}
+
+/// The eight tools, in the documented order; the same bytes every time.
 pub fn definitions() -> &'static [Definition] {
     static DEFINITIONS: LazyLock<Vec<Definition>> = LazyLock::new(all);
     &DEFINITIONS
 }
 
-/// The sandbox tool of this name.
+/// The tool of this name.
 pub fn find(name: &str) -> Option<&'static Definition> {
     definitions()
         .iter()
@@ -46,10 +56,13 @@ pub fn find(name: &str) -> Option<&'static Definition> {
 /// # Errors
 /// A text for the model.
 pub fn validate(name: &str, input: &Value) -> Result<(), String> {
-    Input::parse(name, input).map(drop)
+    match find(name).map(|definition| definition.place) {
+        Some(Place::Server) => web::Input::parse(name, input).map(drop),
+        Some(Place::Sandbox) | None => Input::parse(name, input).map(drop),
+    }
 }
 
-/// The outer time limit of a call: [`DEADLINE`], or half a minute above a command's own limit, at most [`LONGEST`].
+/// The outer time limit of a sandbox tool's call: [`DEADLINE`], or half a minute above a command's own limit, at most [`LONGEST`].
 pub fn deadline(name: &str, input: &Value) -> Duration {
     match Input::parse(name, input) {
         Ok(Input::Bash(bash)) => {
@@ -83,6 +96,7 @@ fn all() -> Vec<Definition> {
                 }),
                 &[],
             ),
+            place: Place::Sandbox,
         },
         Definition {
             name: "read",
@@ -98,6 +112,7 @@ fn all() -> Vec<Definition> {
                 }),
                 &["file_path"],
             ),
+            place: Place::Sandbox,
         },
         Definition {
             name: "write",
@@ -107,6 +122,7 @@ fn all() -> Vec<Definition> {
                 json!({"file_path": file, "content": text("The whole new content of the file.")}),
                 &["file_path", "content"],
             ),
+            place: Place::Sandbox,
         },
         Definition {
             name: "edit",
@@ -121,6 +137,7 @@ fn all() -> Vec<Definition> {
                 }),
                 &["file_path", "old_string", "new_string"],
             ),
+            place: Place::Sandbox,
         },
         Definition {
             name: "glob",
@@ -133,6 +150,7 @@ fn all() -> Vec<Definition> {
                 }),
                 &["pattern"],
             ),
+            place: Place::Sandbox,
         },
         Definition {
             name: "grep",
@@ -145,6 +163,25 @@ fn all() -> Vec<Definition> {
                 }),
                 &["pattern"],
             ),
+            place: Place::Sandbox,
+        },
+        Definition {
+            name: "web_fetch",
+            description: "Fetch a page from the public web by its full URL. Pages come as Markdown of their main part, \
+                other texts as they are, PDFs and pictures as documents and pictures you can look at. It runs outside \
+                the sandbox, sends no cookies or credentials, and cannot log in or submit forms.",
+            input_schema: object(
+                json!({"url": text("The page's full URL, beginning with https:// or http://.")}),
+                &["url"],
+            ),
+            place: Place::Server,
+        },
+        Definition {
+            name: "web_search",
+            description: "Search the web. Returns up to ten results, each with its title, URL and a short text; use \
+                web_fetch to read one.",
+            input_schema: object(json!({"query": text("What to look for.")}), &["query"]),
+            place: Place::Server,
         },
     ]
 }
@@ -154,13 +191,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tl_1_the_six_tools_in_order() {
-        let names: Vec<_> = definitions()
-            .iter()
-            .map(|definition| definition.name)
-            .collect();
-        assert_eq!(names, ["bash", "read", "write", "edit", "glob", "grep"]);
-        assert!(NOT_BUILT.iter().all(|name| find(name).is_none()));
+    fn tl_1_the_eight_tools_in_order() {
+        let named = |place| {
+            let of_place = definitions().iter().filter(move |tool| tool.place == place);
+            of_place.map(|tool| tool.name).collect::<Vec<_>>()
+        };
+        let sandbox = ["bash", "read", "write", "edit", "glob", "grep"];
+        assert_eq!(named(Place::Sandbox), sandbox);
+        assert_eq!(named(Place::Server), ["web_fetch", "web_search"]);
+        assert_eq!(definitions().len(), 8);
     }
 
     #[test]
@@ -182,7 +221,7 @@ mod tests {
                 definition.name
             );
         }
-        assert!(validate("web_search", &json!({})).is_err());
+        assert!(validate("web_search", &json!({"query": " "})).is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::model::{ModelConfig, ModelParam};
 use crate::patch::Patch;
+use crate::web::{UrlSources, UserLocation, WebSettings};
 use crate::{AgentId, Metadata, Timestamp, tag};
 
 /// An agent, or one version of it, as shown in responses (api §3.3).
@@ -114,6 +115,9 @@ pub struct ToolConfig {
     pub enabled: bool,
     /// Who must agree first.
     pub permission_policy: PermissionPolicy,
+    /// What bounds a web tool.
+    #[serde(flatten)]
+    pub web: WebSettings,
 }
 
 /// Settings of one tool of an MCP server.
@@ -259,7 +263,7 @@ pub struct AgentToolsetParams {
     pub default_config: Option<ToolDefaultParam>,
 }
 
-/// Settings of one built-in tool in a request. The web tools' own settings are kept raw.
+/// Settings of one built-in tool in a request.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ToolConfigParam {
     /// The tool.
@@ -281,13 +285,13 @@ pub struct ToolConfigParam {
     pub blocked_domains: Option<Vec<String>>,
     /// `web_search` only.
     #[serde(default)]
-    pub user_location: Option<Value>,
+    pub user_location: Option<UserLocation>,
     /// `web_fetch` only.
     #[serde(default)]
     pub max_content_tokens: Option<u64>,
     /// `web_fetch` only.
     #[serde(default)]
-    pub url_sources: Option<Value>,
+    pub url_sources: Option<UrlSources>,
 }
 
 /// Settings of all other tools in a request.

@@ -9,7 +9,7 @@ mod write;
 
 use manyhands_protocol::agent::SessionAgent;
 use manyhands_protocol::budget::{Budget, Consumption, Cost};
-use manyhands_protocol::session::SessionStatus;
+use manyhands_protocol::session::{ServerToolUse, SessionStatus};
 use manyhands_protocol::{
     EnvironmentId, EventId, Metadata, SessionId, ThreadId, Timestamp, WorkspaceId,
 };
@@ -42,9 +42,20 @@ pub struct UsageTotals {
     /// Requests that a model without a list price served (runtime BU-11).
     #[serde(default)]
     pub unpriced_requests: u64,
+    /// Searches of the web (runtime WB-12).
+    #[serde(default)]
+    pub web_search_requests: u64,
 }
 
 impl UsageTotals {
+    /// What server-side tools were used for; fetches are not counted (runtime WB-12).
+    pub fn server_tool_use(&self) -> ServerToolUse {
+        ServerToolUse {
+            web_search_requests: self.web_search_requests,
+            web_fetch_requests: 0,
+        }
+    }
+
     /// What was consumed with so many milliseconds of running time.
     pub fn consumption(&self, active_millis: i64, at: Timestamp) -> Consumption {
         Consumption {

@@ -75,7 +75,7 @@ pub(super) fn ruling(agent: &Definition, name: &str, input: &Value) -> Ruling {
     let problem = match (input, access(agent, name)) {
         (_, Access::None) => format!("there is no tool named '{name}'"),
         (Value::Object(_), Access::Custom) => return Ruling::Custom,
-        (Value::Object(_), Access::Sandbox) => match toolset::validate(name, input) {
+        (Value::Object(_), Access::BuiltIn) => match toolset::validate(name, input) {
             Ok(()) => return Ruling::Sandbox(tools::policy(agent, name)),
             Err(problem) => problem,
         },
@@ -123,7 +123,7 @@ pub(super) fn permission(
 /// What the event of a call says that nobody runs, for reasons that are not its policy. Where the policy would have let
 /// it run, it is a call that failed; otherwise no policy was asked (runtime TC-5, TL-5).
 pub(super) fn refused(agent: &Definition, name: &str) -> (EvaluatedPermission, Option<Evaluation>) {
-    let free = access(agent, name) == Access::Sandbox
+    let free = access(agent, name) == Access::BuiltIn
         && tools::policy(agent, name) == PermissionPolicy::AlwaysAllow {};
     if free {
         let evaluation = Evaluation::AlwaysAllow {};

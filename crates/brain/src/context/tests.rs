@@ -97,13 +97,22 @@ fn ag_10_tools_follow_the_snapshot() {
     };
     assert_eq!(
         names(&agent),
-        ["bash", "read", "write", "edit", "glob", "ask"]
+        [
+            "bash",
+            "read",
+            "write",
+            "edit",
+            "glob",
+            "web_fetch",
+            "web_search",
+            "ask"
+        ]
     );
     for (name, expected) in [
-        ("bash", Access::Sandbox),
+        ("bash", Access::BuiltIn),
         ("grep", Access::None),
         ("ask", Access::Custom),
-        ("web_fetch", Access::None),
+        ("web_fetch", Access::BuiltIn),
         ("", Access::None),
     ] {
         assert_eq!(access(&agent, name), expected, "{name}");
@@ -177,7 +186,7 @@ fn cc_5_four_marks_at_the_ends_that_stay() {
         .result("c", "out");
     let value = request(&agent(), &model(), &log);
     let mark = json!({"type": "ephemeral"});
-    assert_eq!(value["tools"][5]["cache_control"], mark);
+    assert_eq!(value["tools"][7]["cache_control"], mark);
     assert_eq!(value["system"][1]["cache_control"], mark);
     assert_eq!(value["messages"][2]["content"][0]["cache_control"], mark);
     assert_eq!(value["messages"][4]["content"][0]["cache_control"], mark);

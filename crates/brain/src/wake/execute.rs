@@ -7,19 +7,22 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
 use futures::{FutureExt, Stream};
-use manyhands_hands::{Advice, Provider, Sandbox};
+use manyhands_hands::provider::Told;
+use manyhands_hands::{Advice, Block, Error, Provider, Sandbox};
 use manyhands_protocol::EventId;
-use manyhands_store::{Append, NewEntry};
+use manyhands_protocol::event::{EventBody, RetryStatus, SessionError, SessionErrorType};
+use manyhands_store::{Append, NewEntry, UsageTotals};
 
 use super::{Flow, Stop, Wake, heard};
 use crate::activity::Doing;
+use crate::record::UNFURNISHED;
 use crate::answer::{error_result, intent};
 use crate::replay::Consent;
-use crate::tools::{self, Done, Verdict};
+use crate::tools::{self, Done, Verdict, WebCall};
 
 /// What the model reads of a call whose sandbox is gone.
 const UNKNOWN: &str = "The sandbox that ran this call is gone, and its result with it: whether the call took effect is unknown. \
-     Files in the session's folders are kept. Check the state before you repeat the call.";
+     Check the state before you repeat the call.";
 
 /// What the model reads of a call that the user did not want (runtime TC-7).
 const REJECTED: &str = "The user rejected this tool call.";
@@ -30,12 +33,15 @@ const ATTEMPTS: u32 = 3;
 impl Wake {
     /// Runs these calls to their results, as far as they can be run.
     pub(super) async fn execute(&mut self, calls: Vec<EventId>) -> Result<Flow, Stop> {
-        let intended = |id: &EventId| self.transcript.calls.get(id)?.started.as_ref();
-        if self.sandbox.is_none() && calls.iter().any(|id| intended(id).is_some()) {
+        let intended = |id: &EventId| {
+            let call = self.transcript.calls.get(id);
+            call.is_some_and(|call| call.started.is_some() && !tools::is_web(&call.name))
+        };
+        if self.sandbox.is_none() && calls.iter().any(intended) {
             metrics::counter!("manyhands_recoveries_total", "of" => "tool_call").increment(1);
             self.sandbox = self.find_sandbox().await?;
         }
-        let sorted = self.sort(&calls);
+        let mut sorted = self.sort(&calls);
         if !sorted.unknown.is_empty() {
             let unknown = sorted.unknown.len() as u64;
             metrics::counter!("manyhands_unknown_outcomes_total").increment(unknown);
@@ -49,6 +55,19 @@ impl Wake {
             .await?;
         }
         let mut run = sorted.attached;
+        if !sorted.new_web.is_empty() {
+            let instance = self.web_instance();
+            let intents = sorted.new_web.iter().map(|id| intent(id, &instance, 1));
+            let entries: Vec<NewEntry> = intents.collect();
+            self.pass("brain::intent").await;
+            self.append(Append {
+                entries,
+                ..Append::default()
+            })
+            .await?;
+            self.pass("brain::intended").await;
+            run.append(&mut sorted.new_web);
+        }
         if !sorted.new.is_empty() {
             match self.provision().await? {
                 None => return Ok(Flow::Continue),
@@ -58,6 +77,7 @@ impl Wake {
                     self.results(failed.collect()).await?;
                 }
                 Some(Ok(sandbox)) => {
+                    self.note_loss(&*sandbox).await?;
                     let intents = sorted.new.iter();
                     let intents =
                         intents.map(|(id, attempt)| intent(id, sandbox.instance(), *attempt));
@@ -100,6 +120,8 @@ impl Wake {
     pub(super) async fn find_sandbox(&self) -> Result<Option<Arc<dyn Sandbox>>, Stop> {
         let session = self.lease.session.as_str();
         match self.hands.find(session, self.lease.epoch).await {
+            // It is looked at anew when it is provisioned.
+            Ok(Some(found)) if self.is_behind(&*found).await? => Ok(None),
             Ok(found) => Ok(found),
             Err(error) if error.advice() == Advice::Stop => Err(Stop::Lost),
             Err(error) => {
@@ -115,7 +137,22 @@ impl Wake {
         for id in calls {
             let call = self.transcript.calls.get(id);
             let name = call.map_or("", |call| call.name.as_str());
-            match call.and_then(|call| call.started.as_ref()) {
+            let started = call.and_then(|call| call.started.as_ref());
+            if tools::is_web(name) {
+                match started {
+                    None => sorted.new_web.push(id.clone()),
+                    // Its intent came with the answer.
+                    Some(started)
+                        if started.instance == self.web_instance()
+                            && !self.web_begun.contains(id) =>
+                    {
+                        sorted.attached.push(id.clone());
+                    }
+                    Some(_) => sorted.unknown.push(id.clone()),
+                }
+                continue;
+            }
+            match started {
                 None => sorted.new.push((id.clone(), 1)),
                 Some(started) if Some(started.instance.as_str()) == instance => {
                     sorted.attached.push(id.clone());
@@ -131,22 +168,40 @@ impl Wake {
 
     /// The session's sandbox, started if there is none; a text for the model when there cannot be one; `None` when
     /// the client interrupted.
-    async fn provision(&mut self) -> Result<Option<Result<Arc<dyn Sandbox>, String>>, Stop> {
+    pub(super) async fn provision(
+        &mut self,
+    ) -> Result<Option<Result<Arc<dyn Sandbox>, String>>, Stop> {
         self.pass("brain::provision").await;
         let limit = self.shared.config.watchdog.provision;
         self.enter(Doing::Provisioning, limit);
         let hands = Arc::clone(&self.hands);
         let recipe = self.recipe().await?;
         let session = self.lease.session.clone();
-        let provision = async move { tools::provision(&*hands, &recipe).await };
+        let activity = Arc::clone(&self.activity);
+        let told: Told = Arc::new(move |step: &str| {
+            activity.tell(Doing::Furnishing(step.to_owned()));
+        });
+        // Durable before anything inside can write an output.
+        let wish = self.want_capture();
+        let provision = async move {
+            let (wished, made) = tokio::join!(wish, tools::furnish(&*hands, recipe, &told));
+            wished.map(|()| made)
+        };
         tokio::pin!(provision);
         loop {
             tokio::select! {
                 biased;
                 sandbox = &mut provision => {
                     self.working();
+                    let sandbox = sandbox?;
+                    self.capture_wanted = true;
                     return match sandbox {
-                        Ok(sandbox) => Ok(Some(Ok(sandbox))),
+                        Ok((sandbox, furnished)) => {
+                            if let Err(error) = furnished {
+                                self.unfurnished(&error).await?;
+                            }
+                            Ok(Some(Ok(sandbox)))
+                        }
                         Err(error) if error.advice() == Advice::Stop => Err(Stop::Lost),
                         Err(error) => {
                             tracing::warn!(session.id = %session, %error, "no sandbox");
@@ -164,11 +219,46 @@ impl Wake {
         }
     }
 
+    /// Has the outputs looked for when the session comes to rest, also by the next server (runtime FI-6).
+    fn want_capture(&self) -> impl Future<Output = Result<(), manyhands_store::Error>> + use<> {
+        let store = self.shared.store.clone();
+        let (workspace, session) = (self.lease.workspace.clone(), self.lease.session.clone());
+        let wanted = self.capture_wanted;
+        async move {
+            match wanted {
+                true => Ok(()),
+                false => store.want_capture(&workspace, &session).await,
+            }
+        }
+    }
+
+    /// The sandbox lacks what its environment lists: the client is told once, and the model with its next result (runtime
+    /// EN-9).
+    async fn unfurnished(&mut self, error: &Error) -> Result<(), Stop> {
+        let message = format!("{UNFURNISHED}: {error}");
+        self.note = Some(format!("[{message}]"));
+        if self.transcript.unfurnished.as_ref() == Some(&message) {
+            return Ok(());
+        }
+        let error = SessionError::new(
+            SessionErrorType::UnknownError,
+            message,
+            RetryStatus::Retrying,
+        );
+        self.append(Append {
+            entries: vec![NewEntry::event(EventBody::SessionError { error })],
+            ..Append::default()
+        })
+        .await
+    }
+
     /// Hands the calls over and writes each result as it comes. An interrupt leaves them running, to be killed next.
     async fn dispatch(&mut self, run: &[EventId]) -> Result<Flow, Stop> {
-        let Some(sandbox) = self.sandbox.clone().filter(|_| !run.is_empty()) else {
+        if run.is_empty() {
             return Ok(Flow::Continue);
-        };
+        }
+        let web = self.web_calls(run).await?;
+        let sandbox = self.sandbox.clone();
         let deadline = |id: &EventId| {
             let call = self.transcript.calls.get(id)?;
             Some(tools::call(id, call, self.lease.epoch).deadline)
@@ -176,7 +266,7 @@ impl Wake {
         let longest = run.iter().filter_map(deadline).max();
         let limit = longest.unwrap_or_default() + self.shared.config.watchdog.grace;
         self.enter(Doing::Running(run.to_vec()), limit);
-        let mut work = self.work(&sandbox, run);
+        let mut work = self.work(sandbox.as_ref(), run, web);
         loop {
             tokio::select! {
                 biased;
@@ -186,7 +276,7 @@ impl Wake {
                     while let Some(Some(more)) = work.next().now_or_never() {
                         finished.push(more);
                     }
-                    self.finished(&sandbox, finished).await?;
+                    self.finished(sandbox.as_ref(), finished).await?;
                 }
                 () = heard(&mut self.signal, self.shared.config.tick) => {
                     self.catch_up().await?;
@@ -201,8 +291,9 @@ impl Wake {
     /// The calls as one stream of their ends: `bash` one after the other, the others beside, a bounded number at once.
     fn work(
         &self,
-        sandbox: &Arc<dyn Sandbox>,
+        sandbox: Option<&Arc<dyn Sandbox>>,
         run: &[EventId],
+        web: Vec<WebCall>,
     ) -> impl Stream<Item = Done> + Unpin + use<> {
         let slots = Arc::new(tokio::sync::Semaphore::new(
             self.shared.config.parallel_calls.max(1),
@@ -213,6 +304,9 @@ impl Wake {
             let Some(call) = self.transcript.calls.get(id) else {
                 continue;
             };
+            if tools::is_web(&call.name) {
+                continue;
+            }
             let call = tools::call(id, call, self.lease.epoch);
             if call.name == "bash" {
                 shell.push(call);
@@ -221,8 +315,23 @@ impl Wake {
             }
         }
         lanes.push(shell);
-        stream::select_all(lanes.into_iter().map(|lane| {
-            let (sandbox, slots) = (Arc::clone(sandbox), Arc::clone(&slots));
+        let web = web.into_iter().map(|call| {
+            let (web, slots) = (self.shared.config.web.clone(), Arc::clone(&slots));
+            let run = async move {
+                let _slot = slots.acquire_owned().await;
+                tools::fetch(web.as_ref(), call).await
+            };
+            stream::once(run).boxed()
+        });
+        // A sandbox tool is run only where one was found or made.
+        let lanes = sandbox.into_iter().flat_map(|sandbox| {
+            lanes
+                .drain(..)
+                .map(|lane| (Arc::clone(sandbox), lane))
+                .collect::<Vec<_>>()
+        });
+        let lanes = lanes.map(|(sandbox, lane)| {
+            let slots = Arc::clone(&slots);
             stream::iter(lane)
                 .then(move |call| {
                     let (sandbox, slots) = (Arc::clone(&sandbox), Arc::clone(&slots));
@@ -232,22 +341,36 @@ impl Wake {
                     }
                 })
                 .boxed()
-        }))
+        });
+        stream::select_all(lanes.chain(web).collect::<Vec<_>>())
     }
 
     async fn finished(
         &mut self,
-        sandbox: &Arc<dyn Sandbox>,
-        finished: Vec<Done>,
+        sandbox: Option<&Arc<dyn Sandbox>>,
+        mut finished: Vec<Done>,
     ) -> Result<(), Stop> {
+        let mut usage = self.usage;
+        for done in finished.iter_mut().filter(|done| tools::is_web(&done.name)) {
+            usage.web_search_requests += done.searches;
+            self.within_limits(done).await?;
+        }
         self.pass("brain::result").await;
         let mut entries = Vec::new();
         let mut known = Vec::new();
-        for Done { id, name, verdict } in finished {
+        for Done {
+            id, name, verdict, ..
+        } in finished
+        {
             let outcome = match verdict {
-                Verdict::Output(output) => {
+                Verdict::Output(mut output) => {
+                    if let Some(text) = self.note.take_if(|_| !tools::is_web(&name)) {
+                        output.content.insert(0, Block::Text { text });
+                    }
                     let outcome = if output.is_error { "error" } else { "ok" };
-                    known.push(id.as_str().to_owned());
+                    if !tools::is_web(&name) {
+                        known.push(id.as_str().to_owned());
+                    }
                     entries.push(tools::result(&id, output));
                     outcome
                 }
@@ -270,8 +393,9 @@ impl Wake {
             metrics::counter!("manyhands_tool_calls_total", "tool" => tool, "outcome" => outcome)
                 .increment(1);
         }
-        self.results(entries).await?;
-        if !known.is_empty() {
+        self.results_with(entries, (usage != self.usage).then_some(usage))
+            .await?;
+        if let Some(sandbox) = sandbox.filter(|_| !known.is_empty()) {
             let (sandbox, epoch) = (Arc::clone(sandbox), self.lease.epoch);
             // Off the path to the next request; one that is lost costs the sandbox a little memory.
             tokio::spawn(async move { tools::forget(&*sandbox, &known, epoch).await });
@@ -280,11 +404,21 @@ impl Wake {
     }
 
     async fn results(&mut self, entries: Vec<NewEntry>) -> Result<(), Stop> {
+        self.results_with(entries, None).await
+    }
+
+    /// Writes results, and the totals they change.
+    async fn results_with(
+        &mut self,
+        entries: Vec<NewEntry>,
+        usage: Option<UsageTotals>,
+    ) -> Result<(), Stop> {
         if entries.is_empty() {
             return Ok(());
         }
         self.append(Append {
             entries,
+            usage,
             ..Append::default()
         })
         .await?;
@@ -296,9 +430,12 @@ impl Wake {
 /// Calls by what can be done with them.
 #[derive(Default)]
 struct Sorted {
-    /// To be started, and the number of the attempt.
+    /// To be started in a sandbox, and the number of the attempt.
     new: Vec<(EventId, u32)>,
-    /// Given to the live sandbox already: it runs them, has their results, or never saw them and runs them now.
+    /// To be started beside the server.
+    new_web: Vec<EventId>,
+    /// Given to the live sandbox already: it runs them, has their results, or never saw them and runs them now. Also web
+    /// calls that this wake has promised to start.
     attached: Vec<EventId>,
     /// Given to a sandbox that is gone.
     unknown: Vec<EventId>,

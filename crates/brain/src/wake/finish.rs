@@ -328,6 +328,6 @@ fn usage(totals: UsageTotals, active_millis: i64, consumed: Consumption) -> Usag
         },
         active_seconds: active_millis as f64 / 1000.0,
         list_cost: consumed.list_cost(),
-        server_tool_use: None,
+        server_tool_use: Some(totals.server_tool_use()),
     }
 }

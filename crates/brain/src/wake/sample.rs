@@ -44,6 +44,9 @@ impl Wake {
             Ok(resolved) => resolved,
             Err(error) => return self.give_up(Vec::new(), *error, false).await,
         };
+        if self.provision_ahead().await?.is_none() {
+            return Ok(Flow::Continue);
+        }
         let mut entries: Vec<NewEntry> = self.close_span().into_iter().collect();
         for event_id in &take {
             self.transcript.take(event_id);
@@ -195,7 +198,7 @@ impl Wake {
         }
         let instance = self.sandbox.as_deref().map(Sandbox::instance);
         let opened = answer.opened.clone();
-        let entries = answer.into_entries(instance);
+        let entries = answer.into_entries(instance, &self.web_instance());
         self.pass("brain::answer").await;
         self.hear().await?;
         if ends_turn

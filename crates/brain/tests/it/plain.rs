@@ -38,7 +38,16 @@ async fn sq_1_plain_turn() {
     assert!(request.system().starts_with("You help."));
     assert_eq!(
         request.tool_names(),
-        ["bash", "read", "write", "edit", "glob", "ask_human"]
+        [
+            "bash",
+            "read",
+            "write",
+            "edit",
+            "glob",
+            "web_fetch",
+            "web_search",
+            "ask_human"
+        ]
     );
 }
 

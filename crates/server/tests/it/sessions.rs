@@ -37,7 +37,7 @@ async fn lc_19_a_session_has_an_exact_shape(app: &TestApp) {
             "stats": {"active_seconds": 0.0, "duration_seconds": session["stats"]["duration_seconds"]},
             "usage": {"input_tokens": 0, "output_tokens": 0, "cache_read_input_tokens": 0,
                 "cache_creation": {"ephemeral_1h_input_tokens": 0, "ephemeral_5m_input_tokens": 0},
-                "active_seconds": 0.0, "list_cost": {"amount": "0", "currency": "USD"}, "server_tool_use": null},
+                "active_seconds": 0.0, "list_cost": {"amount": "0", "currency": "USD"}, "server_tool_use": {"web_search_requests": 0, "web_fetch_requests": 0}},
             "created_at": session["created_at"], "updated_at": session["created_at"], "archived_at": null,
         })
     );
@@ -178,10 +178,10 @@ async fn bad_sessions_are_refused_and_nothing_is_written(app: &TestApp) {
             "environment_id: expected an id",
         ),
         (
-            with("resources", json!([{"type": "file", "file_id": "file_1"}])),
+            with("resources", json!([{"type": "memory_store", "memory_store_id": "memstore_1"}])),
             400,
             "invalid_request_error",
-            "resources: mounting a resource is not supported",
+            "resources[0].type: a resource of the type memory_store is not supported",
         ),
         (
             with("vault_ids", json!(["vlt_1"])),

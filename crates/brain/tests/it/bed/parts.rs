@@ -23,6 +23,7 @@ pub(crate) fn tools() -> Vec<Tool> {
         kind: "grep".to_owned(),
         enabled: false,
         permission_policy: PermissionPolicy::AlwaysAllow {},
+        web: Default::default(),
     };
     vec![
         Tool::AgentToolset {
@@ -54,6 +55,7 @@ pub(crate) fn tools_under(
             kind: (*name).to_owned(),
             enabled: true,
             permission_policy: *policy,
+            web: Default::default(),
         }));
     }
     tools

@@ -3,6 +3,8 @@
 //! The same rules serve agents, session overrides and session updates. A documented value whose feature is not built
 //! is refused with its field's name, never accepted and ignored.
 
+mod web;
+
 use std::collections::{BTreeMap, HashSet};
 
 use manyhands_hands::toolset;
@@ -12,10 +14,13 @@ use manyhands_protocol::agent::{
     ToolConfigParam, ToolDefault, ToolDefaultParam,
 };
 use manyhands_protocol::model::{Effort, EffortLevel, ModelConfig, ModelParam, Speed};
+use manyhands_protocol::web::WebSettings;
 use serde_json::Value;
 
 use crate::api::error::ApiError;
 use crate::api::json;
+
+pub(crate) use web::within;
 
 /// Entries of a list of tools (runtime AG-9). So many cannot hold more than 256 tools, the limit over all toolsets
 /// (CONFLICT-6), as long as the one built-in toolset is the only one.
@@ -173,6 +178,7 @@ pub(crate) fn tools(entries: &[Value]) -> Result<Vec<Tool>, ApiError> {
     }
     let mut resolved = Vec::with_capacity(entries.len());
     let mut names = HashSet::new();
+    let customs = customs(entries);
     for (index, entry) in entries.iter().enumerate() {
         let at = format!("tools[{index}]");
         let tool = match json::tag(entry, &at)? {
@@ -180,7 +186,7 @@ pub(crate) fn tools(entries: &[Value]) -> Result<Vec<Tool>, ApiError> {
                 if !names.insert(TOOLSET.to_owned()) {
                     return Err(ApiError::field(at, format!("{TOOLSET} is listed twice")));
                 }
-                built_in(json::entry(entry, &at)?, &at)?
+                built_in(json::entry(entry, &at)?, &customs, &at)?
             }
             "mcp_toolset" => return Err(ApiError::not_built(at, "mcp_toolset")),
             "custom" => {
@@ -210,11 +216,19 @@ pub(crate) fn tools(entries: &[Value]) -> Result<Vec<Tool>, ApiError> {
     Ok(resolved)
 }
 
-fn is_built_in(name: &str) -> bool {
-    toolset::find(name).is_some() || toolset::NOT_BUILT.contains(&name)
+/// The names of the custom tools, as far as they can be told before the entries are checked.
+fn customs(entries: &[Value]) -> HashSet<String> {
+    let custom = entries.iter().filter(|entry| entry["type"] == "custom");
+    custom
+        .filter_map(|entry| Some(entry["name"].as_str()?.to_owned()))
+        .collect()
 }
 
-fn built_in(params: AgentToolsetParams, at: &str) -> Result<Tool, ApiError> {
+fn built_in(
+    params: AgentToolsetParams,
+    customs: &HashSet<String>,
+    at: &str,
+) -> Result<Tool, ApiError> {
     let ToolDefaultParam {
         enabled,
         permission_policy,
@@ -233,18 +247,7 @@ fn built_in(params: AgentToolsetParams, at: &str) -> Result<Tool, ApiError> {
                 format!("{:?} is listed twice", config.name),
             ));
         }
-        configs.push(tool_config(config, &default_config, &at)?);
-    }
-    // The web tools are not built, so what the agent has in fact is shown.
-    for name in toolset::NOT_BUILT {
-        if default_config.enabled && !seen.contains(*name) {
-            configs.push(ToolConfig {
-                name: (*name).to_owned(),
-                kind: (*name).to_owned(),
-                enabled: false,
-                permission_policy: default_config.permission_policy,
-            });
-        }
+        configs.push(tool_config(config, &default_config, customs, &at)?);
     }
     Ok(Tool::AgentToolset {
         configs,
@@ -255,10 +258,11 @@ fn built_in(params: AgentToolsetParams, at: &str) -> Result<Tool, ApiError> {
 fn tool_config(
     config: ToolConfigParam,
     default: &ToolDefault,
+    customs: &HashSet<String>,
     at: &str,
 ) -> Result<ToolConfig, ApiError> {
     let name = config.name;
-    if !is_built_in(&name) {
+    if toolset::find(&name).is_none() {
         return Err(ApiError::field(
             format!("{at}.name"),
             "expected bash, edit, read, write, glob, grep, web_fetch or web_search",
@@ -271,22 +275,15 @@ fn tool_config(
         ));
     }
     let enabled = config.enabled.unwrap_or(default.enabled);
-    let web_settings = config.allowed_domains.is_some()
-        || config.blocked_domains.is_some()
-        || config.user_location.is_some()
-        || config.max_content_tokens.is_some()
-        || config.url_sources.is_some();
-    if toolset::NOT_BUILT.contains(&name.as_str()) {
-        if enabled || web_settings {
-            return Err(ApiError::not_built(at, &name));
-        }
-    } else if web_settings {
-        return Err(ApiError::field(
-            at,
-            format!("{name} has no settings of the web tools"),
-        ));
-    }
+    let given = WebSettings {
+        allowed_domains: config.allowed_domains,
+        blocked_domains: config.blocked_domains,
+        user_location: config.user_location,
+        max_content_tokens: config.max_content_tokens,
+        url_sources: config.url_sources,
+    };
     Ok(ToolConfig {
+        web: web::settings(&name, given, customs, at)?,
         kind: name.clone(),
         name,
         enabled,
@@ -315,7 +312,7 @@ fn check_custom(params: &CustomToolParams, at: &str) -> Result<(), ApiError> {
             "expected 1 to 128 letters, digits, underscores or hyphens",
         ));
     }
-    if is_built_in(name) {
+    if toolset::find(name).is_some() {
         return Err(ApiError::field(
             field,
             format!("{name:?} is the name of a built-in tool"),

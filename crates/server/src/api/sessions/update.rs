@@ -19,7 +19,7 @@ use crate::api::error::ApiError;
 pub(crate) struct Update {
     title: Patch<String>,
     metadata: BTreeMap<String, Option<String>>,
-    tools: Option<Vec<Tool>>,
+    pub(super) tools: Option<Vec<Tool>>,
     budget: Patch<Budget>,
 }
 

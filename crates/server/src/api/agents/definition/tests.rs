@@ -111,16 +111,15 @@ fn ag_10_toolsets_are_resolved_and_show_what_is_there() {
     let allow = json!({"type": "always_allow"});
     let tool = |name: &str, enabled: bool| json!({"name": name, "type": name, "enabled": enabled, "permission_policy": allow});
     let set = |configs: Value, enabled: bool| json!({"type": TOOLSET, "configs": configs, "default_config": {"enabled": enabled, "permission_policy": allow}});
-    let web = [tool("web_fetch", false), tool("web_search", false)];
-    check(json!({"type": TOOLSET}), set(json!(web), true));
+    check(json!({"type": TOOLSET}), set(json!([]), true));
     check(
         json!({"type": TOOLSET, "configs": null, "default_config": null}),
-        set(json!(web), true),
+        set(json!([]), true),
     );
     check(
         json!({"type": TOOLSET, "configs": [{"name": "bash", "enabled": false}, {"name": "web_search", "enabled": false}]}),
         set(
-            json!([tool("bash", false), tool("web_search", false), web[0]]),
+            json!([tool("bash", false), tool("web_search", false)]),
             true,
         ),
     );
@@ -155,8 +154,6 @@ fn tc_2_a_tools_own_policy_wins_over_the_toolsets() {
         ("read", "always_allow"),
         ("bash", "auto"),
         ("grep", "always_ask"),
-        ("web_fetch", "always_ask"),
-        ("web_search", "always_ask"),
     ];
     assert_eq!(policies, expected);
 }
@@ -179,20 +176,8 @@ fn toolsets_with_what_is_not_built_are_refused_by_name() {
         "tools[1].configs[0].permission_policy",
     );
     check(
-        one(json!({"name": "web_search"})),
-        "tools[1].configs[0]: web_search is not supported",
-    );
-    check(
-        one(json!({"name": "web_fetch", "enabled": true})),
-        "tools[1].configs[0]: web_fetch is not supported",
-    );
-    check(
-        one(json!({"name": "web_fetch", "enabled": false, "allowed_domains": ["a.com"]})),
-        "web_fetch is not supported",
-    );
-    check(
         one(json!({"name": "bash", "allowed_domains": ["a.com"]})),
-        "bash has no settings of the web tools",
+        "tools[1].configs[0].allowed_domains: bash has no such setting",
     );
     check(
         one(json!({"name": "shell"})),

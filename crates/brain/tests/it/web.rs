@@ -1,0 +1,345 @@
+//! Turns with web tools: they run beside the server, within the agent's and the environment's bounds.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use manyhands_egress::address::Allowed;
+use manyhands_egress::dial::{Dialler, Resolve, Tcp, Timeouts};
+use manyhands_egress::host::Host;
+use manyhands_egress::outbound::Outbound;
+use manyhands_hands::web::Web;
+use manyhands_hands::web::search::Searxng;
+use manyhands_hands::{Call, Output};
+use manyhands_protocol::agent::Tool;
+use manyhands_testkit::gate::Gate;
+use manyhands_testkit::model::Reply;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use crate::bed::{Bed, hold_at, tools};
+
+/// Every name is this machine.
+struct Here;
+
+#[async_trait]
+impl Resolve for Here {
+    async fn resolve(&self, _: &Host) -> io::Result<Vec<IpAddr>> {
+        Ok(vec![IpAddr::from([127, 0, 0, 1])])
+    }
+}
+
+/// A web of one server, and the requests it got.
+#[derive(Clone)]
+struct Site {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let site = Self {
+            address,
+            asked: Arc::default(),
+        };
+        let asked = Arc::clone(&site.asked);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    match stream.read_u8().await {
+                        Ok(byte) => head.push(byte),
+                        Err(_) => break,
+                    }
+                }
+                let head = String::from_utf8_lossy(&head).into_owned();
+                let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+                asked.lock().unwrap().push(path.clone());
+                let (media_type, body) = page(&path);
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: {media_type}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    body.len()
+                );
+                drop(stream.write_all((head + &body).as_bytes()).await);
+            }
+        });
+        site
+    }
+
+    fn web(&self, searches: bool) -> Web {
+        let allowed = Allowed::parse(["127.0.0.1/32"]).unwrap();
+        let dialler = Dialler::new(Arc::new(Here), Arc::new(Tcp), allowed, Timeouts::default());
+        let outbound = Outbound::new(dialler, &[self.address.port()]).unwrap();
+        let service = || {
+            let base = format!("http://{}", self.address).parse().unwrap();
+            Arc::new(Searxng::new(reqwest::Client::new(), base)) as Arc<_>
+        };
+        Web::new(outbound, searches.then(service))
+    }
+
+    fn url(&self, host: &str, path: &str) -> String {
+        format!("http://{host}:{}{path}", self.address.port())
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn page(path: &str) -> (&'static str, String) {
+    match path {
+        "/long" => ("text/plain", "0123456789".repeat(10_001)),
+        path if path.starts_with("/search?") => {
+            let hit = |url: &str| json!({"title": "A  page", "url": url, "content": "about it"});
+            let hits = [
+                hit("https://docs.example.com/a"),
+                hit("https://other.net/b"),
+                hit("ftp://docs.example.com/c"),
+            ];
+            ("application/json", json!({"results": hits}).to_string())
+        }
+        path => ("text/plain", format!("this is {path}")),
+    }
+}
+
+fn fetch(id: &str, url: &str) -> Reply {
+    Reply::tool_use(id, "web_fetch", json!({"url": url}))
+}
+
+/// The usual tools, with settings of a web tool.
+fn with(config: Value) -> Vec<Tool> {
+    let mut tools = tools();
+    if let Tool::AgentToolset { configs, .. } = &mut tools[0] {
+        let mut whole = json!({"type": config["name"], "enabled": true, "permission_policy": {"type": "always_allow"}});
+        let members = whole.as_object_mut().unwrap();
+        members.extend(config.as_object().unwrap().clone());
+        configs.push(serde_json::from_value(whole).unwrap());
+    }
+    tools
+}
+
+async fn bed<const N: usize>(site: &Site, searches: bool, replies: [Reply; N]) -> Bed {
+    let mut bed = Bed::asleep(replies).await;
+    bed.config.web = Some(site.web(searches));
+    bed
+}
+
+async fn results(bed: &Bed) -> Vec<(String, bool)> {
+    let events = bed.events("agent.tool_result").await;
+    let result = |event: &Value| {
+        let text = event["content"][0]["text"].as_str().unwrap().to_owned();
+        (text, event["is_error"].as_bool().unwrap())
+    };
+    events.iter().map(result).collect()
+}
+
+/// runtime WB-1, WB-6
+#[tokio::test]
+async fn wb_1_a_page_is_fetched_without_a_sandbox_and_within_the_lists() {
+    let site = Site::new().await;
+    let mut bed = bed(
+        &site,
+        false,
+        [
+            fetch("toolu_1", &site.url("docs.example.com", "/a")).then_tool_use(
+                "toolu_2",
+                "web_fetch",
+                json!({"url": site.url("other.net", "/b")}),
+            ),
+            Reply::text("Done."),
+        ],
+    )
+    .await;
+    bed.set_tools(with(
+        json!({"name": "web_fetch", "allowed_domains": ["example.com"]}),
+    ))
+    .await;
+    bed.wake();
+    bed.turn("Read it").await;
+    let results = results(&bed).await;
+    assert!(
+        results
+            .iter()
+            .any(|(text, error)| text.ends_with("\n\nthis is /a") && !error),
+        "{results:?}"
+    );
+    assert!(
+        results
+            .iter()
+            .any(|(text, error)| text.starts_with("url_not_allowed: other.net") && *error),
+        "{results:?}"
+    );
+    assert_eq!(site.asked(), ["/a"]);
+    assert!(bed.hands.starts().is_empty(), "no sandbox is needed");
+    bed.assert_each_call_has_one_result().await;
+}
+
+/// runtime WB-6, WB-12, US-1
+#[tokio::test]
+async fn wb_12_answered_searches_are_counted_and_filtered() {
+    let site = Site::new().await;
+    let mut bed = bed(
+        &site,
+        true,
+        [
+            Reply::tool_use("toolu_1", "web_search", json!({"query": "it"})),
+            fetch("toolu_2", &site.url("docs.example.com", "/a")),
+            Reply::text("Done."),
+        ],
+    )
+    .await;
+    bed.set_tools(with(
+        json!({"name": "web_search", "blocked_domains": ["other.net"]}),
+    ))
+    .await;
+    bed.wake();
+    bed.turn("Search").await;
+    let found = &results(&bed).await[0];
+    assert_eq!(
+        found,
+        &(
+            "1. A page\nhttps://docs.example.com/a\nabout it\n".to_owned(),
+            false
+        )
+    );
+    let usage = &bed.events("session.usage").await[0]["usage"]["server_tool_use"];
+    assert_eq!(
+        usage,
+        &json!({"web_search_requests": 1, "web_fetch_requests": 0})
+    );
+}
+
+#[tokio::test]
+async fn wb_1_without_a_service_a_search_says_so() {
+    let site = Site::new().await;
+    let mut bed = bed(
+        &site,
+        false,
+        [
+            Reply::tool_use("toolu_1", "web_search", json!({"query": "it"})),
+            Reply::text("Done."),
+        ],
+    )
+    .await;
+    bed.wake();
+    bed.turn("Search").await;
+    let (text, error) = &results(&bed).await[0];
+    assert!(text.contains("not configured") && *error, "{text}");
+    let usage = &bed.events("session.usage").await[0]["usage"]["server_tool_use"];
+    assert_eq!(usage["web_search_requests"], 0);
+}
+
+/// runtime WB-7, WB-8
+#[tokio::test]
+async fn wb_8_only_shown_urls_are_fetched_where_sources_are_set() {
+    let site = Site::new().await;
+    let (told, untold) = (
+        site.url("docs.example.com", "/told"),
+        site.url("docs.example.com", "/untold"),
+    );
+    let mut bed = bed(
+        &site,
+        false,
+        [
+            fetch("toolu_1", &told),
+            fetch("toolu_2", &untold),
+            Reply::text("Done."),
+        ],
+    )
+    .await;
+    bed.set_tools(with(
+        json!({"name": "web_fetch", "url_sources": {"server_tool_results": {"type": "none"}}}),
+    ))
+    .await;
+    bed.wake();
+    bed.turn(&format!("Read {told}.")).await;
+    let results = results(&bed).await;
+    assert!(!results[0].1, "{results:?}");
+    assert!(
+        results[1].0.starts_with("url_not_allowed") && results[1].1,
+        "{results:?}"
+    );
+    assert_eq!(site.asked(), ["/told"]);
+}
+
+/// runtime TL-3
+#[tokio::test]
+async fn tl_3_a_long_page_goes_to_a_file_of_the_sandbox() {
+    let site = Site::new().await;
+    let mut bed = bed(
+        &site,
+        false,
+        [
+            fetch("toolu_1", &site.url("docs.example.com", "/long")),
+            Reply::text("Done."),
+        ],
+    )
+    .await;
+    let written: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let files = Arc::clone(&written);
+    bed.hands = bed.hands.with_tool("write", move |call: Call| {
+        files.lock().unwrap().push(call.input);
+        async { Output::text("written") }
+    });
+    bed.wake();
+    bed.turn("Read").await;
+    let (text, error) = &results(&bed).await[0];
+    assert!(
+        !error && text.chars().count() < 21_000,
+        "{} characters",
+        text.chars().count()
+    );
+    let files = written.lock().unwrap().clone();
+    let [file] = files.as_slice() else {
+        panic!("one file: {files:?}")
+    };
+    assert!(
+        text.contains(file["file_path"].as_str().unwrap()),
+        "{}",
+        &text[text.len() - 300..]
+    );
+    assert!(
+        file["content"]
+            .as_str()
+            .unwrap()
+            .ends_with(&"0123456789".repeat(10_001))
+    );
+    bed.assert_each_call_has_one_result().await;
+}
+
+/// security LOG-2, invariant I4
+#[tokio::test]
+async fn log_2_a_web_call_that_died_with_its_wake_is_not_repeated() {
+    for (point, unknown) in [
+        ("brain::answered", true),
+        ("brain::result", true),
+        ("brain::resulted", false),
+    ] {
+        let site = Site::new().await;
+        let mut bed = bed(&site, false, []).await;
+        let url = site.url("docs.example.com", "/a");
+        bed.model
+            .respond_with(move |request| match request.messages().len() {
+                1 => fetch("toolu_1", &url),
+                _ => Reply::text("Done."),
+            });
+        let gate = Gate::new();
+        bed.config.probe = Some(hold_at(point, 1, &gate));
+        bed.wake();
+        bed.say("Read").await;
+        gate.reached().await;
+        bed.crash().await;
+        bed.config.probe = None;
+        bed.wake();
+        bed.idle().await;
+        let results = results(&bed).await;
+        assert_eq!(results.len(), 1, "{point}");
+        assert_eq!(results[0].1, unknown, "{point}: {results:?}");
+        assert!(site.asked().len() <= 1, "{point}");
+        bed.assert_each_call_has_one_result().await;
+    }
+}

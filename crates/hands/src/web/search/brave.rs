@@ -1,0 +1,107 @@
+//! Brave Search.
+
+use async_trait::async_trait;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use url::Url;
+
+use super::{Hit, Question, RESULTS, Search, answer};
+
+/// Brave's web search.
+pub struct Brave {
+    client: reqwest::Client,
+    endpoint: Url,
+    key: SecretString,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    web: Option<Web>,
+}
+
+#[derive(Deserialize)]
+struct Web {
+    #[serde(default)]
+    results: Vec<Found>,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    url: String,
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    description: String,
+}
+
+impl Brave {
+    /// The service at this URL, which is that of the search itself.
+    pub fn new(client: reqwest::Client, endpoint: Url, key: SecretString) -> Self {
+        Self {
+            client,
+            endpoint,
+            key,
+        }
+    }
+}
+
+#[async_trait]
+impl Search for Brave {
+    fn name(&self) -> &'static str {
+        "brave"
+    }
+
+    async fn search(&self, question: &Question) -> Result<Vec<Hit>, String> {
+        let mut url = self.endpoint.clone();
+        url.query_pairs_mut()
+            .append_pair("q", &question.query)
+            .append_pair("count", &(RESULTS * 2).to_string())
+            .append_pair("text_decorations", "false");
+        let location = question.location.as_ref();
+        if let Some(country) = location.and_then(|location| location.country.as_deref()) {
+            url.query_pairs_mut().append_pair("country", country);
+        }
+        let mut request = self
+            .client
+            .get(url)
+            .header("accept", "application/json")
+            .header("x-subscription-token", self.key.expose_secret());
+        for (header, part) in [
+            (
+                "x-loc-city",
+                location.and_then(|location| location.city.as_deref()),
+            ),
+            (
+                "x-loc-state-name",
+                location.and_then(|location| location.region.as_deref()),
+            ),
+            (
+                "x-loc-timezone",
+                location.and_then(|location| location.timezone.as_deref()),
+            ),
+        ] {
+            // A name that no header can hold only costs some nearness.
+            if let Some(value) =
+                part.and_then(|part| reqwest::header::HeaderValue::from_str(part).ok())
+            {
+                request = request.header(header, value);
+            }
+        }
+        let answer: Answer = answer(request).await?;
+        let found = answer.web.map(|web| web.results).unwrap_or_default();
+        Ok(found
+            .into_iter()
+            .map(
+                |Found {
+                     url,
+                     title,
+                     description,
+                 }| Hit {
+                    title,
+                    url,
+                    text: description,
+                },
+            )
+            .collect())
+    }
+}

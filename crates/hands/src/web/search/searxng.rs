@@ -1,0 +1,69 @@
+//! SearXNG, which anyone can run: its JSON output has to be switched on (`search.formats`).
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use url::Url;
+
+use super::{Hit, Question, RESULTS, Search, answer};
+
+/// A SearXNG instance.
+pub struct Searxng {
+    client: reqwest::Client,
+    endpoint: Url,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    results: Vec<Found>,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    url: String,
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    content: Option<String>,
+}
+
+impl Searxng {
+    /// The instance at this base URL.
+    pub fn new(client: reqwest::Client, mut base: Url) -> Self {
+        let path = format!("{}/search", base.path().trim_end_matches('/'));
+        base.set_path(&path);
+        Self {
+            client,
+            endpoint: base,
+        }
+    }
+}
+
+#[async_trait]
+impl Search for Searxng {
+    fn name(&self) -> &'static str {
+        "searxng"
+    }
+
+    async fn search(&self, question: &Question) -> Result<Vec<Hit>, String> {
+        let mut url = self.endpoint.clone();
+        url.query_pairs_mut()
+            .append_pair("q", &question.query)
+            .append_pair("format", "json");
+        let answer: Answer = answer(self.client.get(url)).await?;
+        let found = answer.results.into_iter().take(RESULTS * 3);
+        Ok(found
+            .map(
+                |Found {
+                     url,
+                     title,
+                     content,
+                 }| Hit {
+                    title,
+                    url,
+                    text: content.unwrap_or_default(),
+                },
+            )
+            .collect())
+    }
+}
