@@ -4,9 +4,11 @@ use manyhands_protocol::{SessionId, WorkspaceId};
 
 use super::resources::lock_session;
 use super::{FileRecord, Origin, insert, record_of, remove};
-use crate::db::{Scope, values};
+use crate::body;
+use crate::db::{Scope, Tx, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
+use crate::log::json;
 use crate::reserve::Purpose;
 use crate::store::Store;
 
@@ -127,10 +129,18 @@ impl Store {
                         };
                         let sql = "SELECT body, id, checksum FROM files WHERE session_id = $1 AND path = $2";
                         let values = values![session.as_str(), path.as_str()];
-                        if let Some(row) = tx.one(sql, values).await? {
-                            remove(tx, &record_of(&row)?).await?;
+                        let old = tx.one(sql, values).await?;
+                        let old = old.as_ref().map(record_of).transpose()?;
+                        match old {
+                            Some(old) if old.file.id == record.file.id => {
+                                restamp(tx, record).await?;
+                            }
+                            Some(old) => {
+                                remove(tx, &old).await?;
+                                insert(tx, workspace, record).await?;
+                            }
+                            None => insert(tx, workspace, record).await?,
                         }
-                        insert(tx, workspace, record).await?;
                     }
                     if is_all {
                         tx.run(
@@ -146,4 +156,14 @@ impl Store {
             })
             .await
     }
+}
+
+/// Writes the new stamp of a file that stays the file it is.
+async fn restamp(tx: &mut Tx, record: &FileRecord) -> Result<(), Error> {
+    let (id, body) = (record.file.id.as_str(), json(record)?);
+    tx.run(
+        "UPDATE files SET body = $2, checksum = $3 WHERE id = $1",
+        values![id, body.as_str(), body::checksum(id, &body)],
+    )
+    .await
 }

@@ -125,7 +125,6 @@ impl Store {
                     let forgotten = Timestamp::from_micros(now.as_micros() - KEPT);
                     let sql = "DELETE FROM files WHERE expires_at <= $1";
                     tx.run(sql, values![forgotten]).await?;
-                    failpoint!("store::file::expired");
                     tx.after_commit(move || loosened.notify_one());
                     Ok(())
                 })

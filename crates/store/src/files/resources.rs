@@ -7,7 +7,6 @@ use super::{FileRecord, Origin, insert, lock, remove};
 use crate::body;
 use crate::db::{Lock, Row, Scope, Tx, values};
 use crate::error::Error;
-use crate::failpoint::failpoint;
 use crate::listing::{Query, Range};
 use crate::log::json;
 use crate::reserve::Purpose;
@@ -71,7 +70,6 @@ impl Store {
                     }
                     let now = clock.now();
                     let mounted = mount_all(tx, &workspace, &session, vec![mount], now).await?;
-                    failpoint!("store::resource::mounted");
                     Ok(Some(mounted.map(|mut mounted| mounted.remove(0))))
                 })
             })
@@ -156,7 +154,6 @@ impl Store {
                     }
                     let sql = "DELETE FROM session_resources WHERE id = $1";
                     tx.run(sql, values![id.as_str()]).await?;
-                    failpoint!("store::resource::unmounted");
                     tx.after_commit(move || loosened.notify_one());
                     Ok(true)
                 })

@@ -27,6 +27,7 @@ mod bed;
 mod checkpoints;
 mod clocks;
 mod crash;
+mod files;
 mod full_disk;
 mod lease;
 mod list;
