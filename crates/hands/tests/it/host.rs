@@ -108,11 +108,13 @@ pub(crate) fn until_gone(pid: rustix::process::Pid) {
         tv_sec: PATIENCE.as_secs() as i64,
         tv_nsec: 0,
     };
-    assert_eq!(
-        rustix::event::poll(&mut polled, Some(&limit)),
-        Ok(1),
-        "process {pid:?} ends"
-    );
+    let ended = loop {
+        match rustix::event::poll(&mut polled, Some(&limit)) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other,
+        }
+    };
+    assert_eq!(ended, Ok(1), "process {pid:?} ends");
 }
 
 /// A program of the workspace's build, from beside or above the folder of the tests.

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use manyhands_hands::provider::Holds;
 use manyhands_hands::{Limits, Output, Provider, Recipe};
 use serde_json::json;
 
@@ -60,27 +61,105 @@ async fn sbx_3_processes_end_the_call_and_not_the_sandbox() {
     assert_eq!(run(&sandbox, "echo alive").await, Output::text("alive"));
 }
 
+/// Whether this host bounds the disk of a sandbox as a whole, as the probe says it.
+async fn bounds_disk(host: &Host) -> bool {
+    let limits = host.provider.probe().await.limits;
+    let disk = limits.iter().find(|limit| limit.name == "disk");
+    disk.expect("a word on the disk").holds == Holds::Hard
+}
+
 #[tokio::test]
 async fn sbx_3_files_and_descriptors() {
     let host = Host::new();
     let sandbox = limited(
         &host,
         Limits {
-            disk_bytes: 1 << 20,
+            disk_bytes: 8 << 20,
             open_files: 128,
             ..Limits::default()
         },
     )
     .await;
+    // One file, by the limit of each, and where there is one by the size of the disk.
+    let big = run(&sandbox, "head -c 20000000 /dev/zero > big").await;
+    assert!(big.is_error, "{big:?}");
+    let size = run(&sandbox, "stat -c %s big; rm big").await;
+    assert!(text(&size).parse::<u64>().unwrap() <= 8 << 20, "{size:?}");
+    assert_eq!(run(&sandbox, "ulimit -n").await, Output::text("128"));
+    let open = "python3 -c 'x = [open(\"/dev/null\") for _ in range(200)]'";
+    let open = run(&sandbox, open).await;
     assert!(
-        run(&sandbox, "head -c 2000000 /dev/zero > big")
-            .await
-            .is_error
+        open.is_error && text(&open).contains("Too many open files"),
+        "{open:?}"
     );
+    assert_eq!(run(&sandbox, "echo alive").await, Output::text("alive"));
+}
+
+/// Only a root server on a host with loop devices can: others say "soft", see `bounds_disk`.
+#[tokio::test]
+async fn sbx_3_bytes_and_files_of_the_whole_sandbox_are_bounded() {
+    let host = Host::new();
     assert_eq!(
-        run(&sandbox, "stat -c %s big; ulimit -n").await,
-        Output::text("1048576\n128")
+        bounds_disk(&host).await,
+        rustix::process::geteuid().is_root(),
+        "root on a host as scripts/setup makes it"
     );
+    if !bounds_disk(&host).await {
+        return;
+    }
+    let limits = Limits {
+        disk_bytes: 8 << 20,
+        ..Limits::default()
+    };
+    let sandbox = limited(&host, limits).await;
+    // Many files in all the folders: together they have the room, and none of them alone is too large.
+    let fill = "for n in 1 2 3; do for f in /workspace /tmp ~ /mnt/session/outputs; do \
+        head -c 1000000 /dev/zero > $f/part$n || exit 1; done; done";
+    let full = run(&sandbox, fill).await;
+    assert!(
+        full.is_error && text(&full).contains("No space left on device"),
+        "{full:?}"
+    );
+    let empty = "rm /workspace/part* /tmp/part* ~/part* /mnt/session/outputs/part*; echo free";
+    let freed = run(&sandbox, empty).await;
+    assert!(text(&freed).ends_with("free"), "{freed:?}");
+    // As many names as there is room for, without a byte in them.
+    let names = "mkdir n; for i in $(seq 2000); do : > n/$i || exit 1; done";
+    let full = run(&sandbox, names).await;
+    assert!(
+        full.is_error && text(&full).contains("No space left on device"),
+        "{full:?}"
+    );
+    let again = run(&sandbox, "rm -r n; echo more > file; cat file").await;
+    assert_eq!(again, Output::text("more"));
+    // What is deleted inside is given back outside.
+    let disk = host.folder("sesn_a").join("disk");
+    let blocks = std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(disk).unwrap());
+    assert!(blocks * 512 <= 9 << 20, "{blocks}");
+}
+
+/// security TOOL-1
+#[tokio::test]
+async fn sbx_3_time_ends_the_call_and_not_the_sandbox() {
+    let host = Host::new();
+    let sandbox = host.sandbox("sesn_a").await;
+    let endless = json!({"command": "while :; do :; done", "timeout_ms": 300});
+    let output = sandbox.execute(&call_with("slow", endless)).await.unwrap();
+    assert!(
+        output.is_error && text(&output).contains("timed out"),
+        "{output:?}"
+    );
+    assert_eq!(run(&sandbox, "echo alive").await, Output::text("alive"));
+}
+
+#[tokio::test]
+async fn sbx_3_the_probe_tells_of_every_limit() {
+    let limits = Host::new().provider.probe().await.limits;
+    let mut names: Vec<_> = limits.iter().map(|limit| limit.name).collect();
+    names.sort_unstable();
+    let expected = ["cpu", "disk", "memory", "open files", "processes"];
+    assert_eq!(names, expected);
+    assert!(limits.iter().all(|limit| !limit.by.is_empty()));
 }
 
 /// The data directory is on a file system of one megabyte, in name spaces of the test's own.

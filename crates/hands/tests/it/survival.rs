@@ -10,7 +10,7 @@ use manyhands_hands::{Call, Error, Output, Provider, Recipe};
 use crate::host::{Host, call, program, run, text, until_gone};
 
 /// Another process that starts a call in a sandbox of `host` and stays until it is killed; with its instance.
-fn server(host: &Host, session: &str, call_id: &str, command: &str) -> (Child, String) {
+pub(crate) fn server(host: &Host, session: &str, call_id: &str, command: &str) -> (Child, String) {
     let mut child = Command::new(program("examples/sandbox"))
         .arg(host.data.path())
         .args([session, call_id, command, "--hold", "yes"])

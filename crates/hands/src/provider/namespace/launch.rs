@@ -14,7 +14,9 @@ use tokio::process::{Child, Command};
 use super::arguments::{Access, Arguments, memory, open};
 use super::at;
 use super::bound::ReadOnly;
+use super::masked::mask;
 use super::uploads;
+use super::image;
 use super::layers::{Furniture, PREFIX};
 use super::process::{Preparation, Shown, User, prepare};
 use super::writable::Writable;
@@ -295,7 +297,9 @@ impl Arguments {
             self.with_fd("--add-seccomp-fd", memory("filter", filter)?);
         }
         self.furniture(launch)?;
-        self.add(&["--proc", "/proc", "--dev", "/dev"]);
+        self.add(&["--proc", "/proc"]);
+        mask(self);
+        self.add(&["--dev", "/dev"]);
         let shared_memory = (launch.limits.memory_bytes / 4).to_string();
         self.add(&[
             "--perms",
@@ -353,6 +357,10 @@ impl Arguments {
             let there = |path: &&str| furniture.root.join(&path[1..]).is_dir();
             for path in HIDDEN.into_iter().filter(there) {
                 self.add(&["--tmpfs", path, "--remount-ro", path]);
+            }
+            let shown = |entry: &ReadOnly| Path::new(&entry.to).starts_with("/opt");
+            if image::opt(&furniture.root).is_some() && !launch.read_only.iter().any(shown) {
+                self.system(&furniture.root, "/opt")?;
             }
             self.bind(open(CWD, launch.base)?, "/etc", Access::Read)?;
             self.add(&["--dir", "/var", "--symlink", "../tmp", "/var/tmp"]);

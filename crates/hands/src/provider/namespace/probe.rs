@@ -20,8 +20,22 @@ const NEEDED: [&str; 5] = [
     "--args",
 ];
 
+/// Versions with a known way out that our layout does not close: from the first number up to, not including, the second.
+const ESCAPES: [((u32, u32, u32), (u32, u32, u32), &str); 2] = [
+    (
+        (0, 0, 0),
+        (0, 3, 3),
+        "its set-up can be led astray by other users of the host (CVE-2019-12439)",
+    ),
+    (
+        (0, 4, 0),
+        (0, 4, 1),
+        "it can be made to keep root's rights (CVE-2020-5291)",
+    ),
+];
+
 /// From this version on, a link left in a writable folder can no longer lead the set-up astray.
-const LINKS_MENDED: (u32, u32) = (0, 12);
+const LINKS_MENDED: (u32, u32, u32) = (0, 12, 0);
 
 /// A helper that hangs is as good as none.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -108,7 +122,15 @@ async fn ask(path: PathBuf) -> Result<Bubblewrap, Missing> {
                 .to_owned(),
         });
     }
-    let version = version.trim().trim_start_matches("bubblewrap ").to_owned();
+    let said = version.trim().trim_start_matches("bubblewrap ");
+    let version = said.split(' ').next().unwrap_or_default().to_owned();
+    if let Some(why) = escape(&version) {
+        return Err(Missing {
+            what: "bubblewrap is not safe to use".to_owned(),
+            why: format!("version {version}: {why}"),
+            install: "update it to the newest version of your distribution".to_owned(),
+        });
+    }
     Ok(Bubblewrap { path, version })
 }
 
@@ -162,7 +184,11 @@ impl Bubblewrap {
             "/usr/bin/true",
         ]);
         command.env_clear().current_dir("/");
-        let user = user.map(|id| User { id, stage: None, space: None });
+        let user = user.map(|id| User {
+            id,
+            stage: None,
+            space: None,
+        });
         prepare(
             &mut command,
             Preparation {
@@ -177,10 +203,25 @@ impl Bubblewrap {
     }
 }
 
-/// The first two numbers of a version.
-fn number(version: &str) -> Option<(u32, u32)> {
+/// The known way out of sandboxes of this version, or that it cannot be told whether there is one.
+fn escape(version: &str) -> Option<&'static str> {
+    let Some(number) = number(version) else {
+        return Some("it does not say which version it is");
+    };
+    ESCAPES
+        .iter()
+        .find(|(from, before, _)| (*from..*before).contains(&number))
+        .map(|(_, _, why)| *why)
+}
+
+/// The numbers of a version; a third one that is absent is zero.
+fn number(version: &str) -> Option<(u32, u32, u32)> {
     let mut parts = version.split('.').map(|part| part.parse().ok());
-    Some((parts.next()??, parts.next()??))
+    Some((
+        parts.next()??,
+        parts.next()??,
+        parts.next().unwrap_or(Some(0))?,
+    ))
 }
 
 async fn run(command: &mut Command) -> Result<(String, String), String> {
@@ -230,6 +271,9 @@ mod tests {
         .await;
         let (_old, path) = program("echo bubblewrap 0.4.1");
         check(&path, "bubblewrap is too old", "at least 0.8.0").await;
+        let all = NEEDED.join(" ");
+        let (_flawed, path) = program(&format!("echo bubblewrap 0.4.0 {all}"));
+        check(&path, "bubblewrap is not safe to use", "newest version").await;
         let (_broken, path) = program("exit 3");
         check(
             &path,
@@ -281,6 +325,22 @@ mod tests {
         check("0.11.0", true);
         check("0.12.0", false);
         check("1.0", false);
-        check("unknown", false);
+    }
+
+    #[test]
+    fn sbx_2_versions_with_a_known_way_out_and_unknown_ones_stop_the_launch() {
+        #[track_caller]
+        fn check(version: &str, refused: bool) {
+            assert_eq!(escape(version).is_some(), refused, "{version}");
+        }
+        check("0.3.2", true);
+        check("0.3.3", false);
+        check("0.4.0", true);
+        check("0.4.1", false);
+        check("0.8.0", false);
+        check("0.12", false);
+        check("unknown", true);
+        check("", true);
+        check("0.x.1", true);
     }
 }
