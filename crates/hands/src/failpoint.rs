@@ -9,6 +9,8 @@ pub const FAILPOINTS: &[&str] = &[
     "hands::after_attach",
     "hands::before_end",
     "hands::after_discard",
+    "hands::before_pack",
+    "hands::after_restore",
 ];
 
 /// Marks a failpoint.

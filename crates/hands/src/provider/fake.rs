@@ -2,18 +2,21 @@
 //!
 //! Tools are closures; calls are journalled by id, outlive the caller that asked, and can be lost on demand.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
+use manyhands_blobs::Blobs;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::{Notify, SetOnce};
+use tokio::sync::{Notify, OwnedMutexGuard, SetOnce};
 
 use crate::Error;
-use crate::provider::{Call, Output, Probe, Provider, Recipe, Sandbox, Strength};
+use crate::provider::{
+    Call, Capture, Captured, Origin, Output, Probe, Provider, Recipe, Sandbox, Seen, Strength, Upload,
+};
 
 type Tool = Arc<dyn Fn(Call) -> BoxFuture<'static, Output> + Send + Sync>;
 
@@ -31,12 +34,22 @@ struct Shared {
     owners: Mutex<HashMap<String, i64>>,
     starts: Mutex<Vec<(String, String)>>,
     started: AtomicU64,
+    /// What each session's sandbox reads.
+    uploads: Mutex<HashMap<String, Vec<Upload>>>,
+    /// What each session's sandbox has written for the user.
+    outputs: Mutex<HashMap<String, BTreeMap<String, Vec<u8>>>>,
+    blobs: OnceLock<Blobs>,
+    /// What the files of sandboxes were that are started from now on.
+    origin: Mutex<Option<Origin>>,
+    /// Held while nothing shall be started.
+    starting: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct Instance {
     session: String,
     name: String,
     shared: Arc<Shared>,
+    origin: Mutex<Option<Origin>>,
     state: Mutex<State>,
     gone: Arc<SetOnce<()>>,
 }
@@ -78,6 +91,37 @@ impl Fake {
             // It is taken out of the map once, so nobody has set it before.
             let _ = instance.gone.set(());
         }
+    }
+
+    /// Says what the files of sandboxes were that are started from now on.
+    pub fn start_from(&self, origin: Origin) {
+        *lock(&self.shared.origin) = Some(origin);
+    }
+
+    /// As long as the guard lives, who asks for a sandbox waits.
+    pub async fn hold_starts(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.shared.starting).lock_owned().await
+    }
+
+    /// Where captured outputs go.
+    #[must_use]
+    pub fn with_blobs(self, blobs: Blobs) -> Self {
+        // A provider is given its blobs once, before it is used.
+        let _ = self.shared.blobs.set(blobs);
+        self
+    }
+
+    /// Writes an output of a session, as a tool would.
+    pub fn write_output(&self, session: &str, path: &str, content: &[u8]) {
+        let mut outputs = lock(&self.shared.outputs);
+        let outputs = outputs.entry(session.to_owned()).or_default();
+        outputs.insert(path.to_owned(), content.to_owned());
+    }
+
+    /// What the session's sandbox reads.
+    pub fn uploads(&self, session: &str) -> Vec<Upload> {
+        let uploads = lock(&self.shared.uploads);
+        uploads.get(session).cloned().unwrap_or_default()
     }
 
     /// Every start of a tool so far, as (session, call id), in order: the ledger that at-most-once is checked with.
@@ -123,8 +167,40 @@ impl Provider for Fake {
         }
     }
 
+    async fn lay(&self, session: &str, uploads: &[Upload]) -> Result<(), Error> {
+        if let Some(laid) = lock(&self.shared.uploads).get_mut(session) {
+            *laid = uploads.to_vec();
+        }
+        Ok(())
+    }
+
+    async fn capture(&self, session: &str, seen: &[Seen]) -> Result<Capture, Error> {
+        let outputs = lock(&self.shared.outputs).get(session).cloned();
+        let mut capture = Capture::default();
+        for (path, content) in outputs.unwrap_or_default() {
+            let blobs = self.shared.blobs.get();
+            let blobs = blobs.ok_or_else(|| Error::Refused("the fake has no blobs".to_owned()))?;
+            let blob = manyhands_blobs::fresh("files");
+            let stored = blobs.put(&blob, &*content, content.len() as u64).await;
+            let stored = stored.map_err(|error| Error::Refused(error.to_string()))?;
+            if seen.iter().any(|seen| seen.path == path && seen.stamp == stored.sha256) {
+                continue;
+            }
+            capture.files.push(Captured {
+                path,
+                stamp: stored.sha256.clone(),
+                blob,
+                size: stored.size,
+                sha256: stored.sha256,
+            });
+        }
+        Ok(capture)
+    }
+
     async fn provision(&self, recipe: &Recipe) -> Result<Arc<dyn Sandbox>, Error> {
+        drop(self.shared.starting.lock().await);
         self.own(&recipe.session, recipe.epoch)?;
+        lock(&self.shared.uploads).insert(recipe.session.clone(), recipe.uploads.clone());
         let mut live = lock(&self.shared.live);
         let instance = live.entry(recipe.session.clone()).or_insert_with(|| {
             let number = self.shared.started.fetch_add(1, Ordering::SeqCst);
@@ -132,6 +208,7 @@ impl Provider for Fake {
                 session: recipe.session.clone(),
                 name: format!("fake-{number}"),
                 shared: Arc::clone(&self.shared),
+                origin: Mutex::new(*lock(&self.shared.origin)),
                 state: Mutex::default(),
                 gone: Arc::default(),
             })
@@ -152,6 +229,8 @@ impl Provider for Fake {
 
     async fn destroy(&self, session: &str) -> Result<(), Error> {
         self.lose(session);
+        lock(&self.shared.outputs).remove(session);
+        lock(&self.shared.uploads).remove(session);
         lock(&self.shared.owners).remove(session);
         Ok(())
     }
@@ -163,7 +242,12 @@ impl Sandbox for Instance {
         &self.name
     }
 
+    fn origin(&self) -> Option<Origin> {
+        *lock(&self.origin)
+    }
+
     async fn execute(&self, call: &Call) -> Result<Output, Error> {
+        *lock(&self.origin) = None;
         let result = self.begin(call)?;
         tokio::select! {
             biased;

@@ -12,10 +12,11 @@ use manyhands_sandboxd::frame::{Answer, Op};
 use manyhands_sandboxd::output::Output;
 use tokio::sync::Notify;
 
+use super::door::Opened;
 use super::hold::Hold;
 use super::link::{Failed, Link};
 use crate::Error;
-use crate::provider::{Call, Sandbox};
+use crate::provider::{Call, Origin, Sandbox};
 
 /// What a sandbox is made of.
 #[async_trait]
@@ -56,6 +57,10 @@ pub(super) struct Live<B> {
     used: Mutex<Used>,
     /// Told when the last running call ends.
     rested: Notify,
+    /// The way out, while this server keeps it open.
+    door: Mutex<Option<Opened>>,
+    /// What its files were, until a call is executed.
+    origin: Mutex<Option<Origin>>,
     body: B,
 }
 
@@ -86,6 +91,8 @@ impl<B: Body> Live<B> {
                 last: Instant::now(),
             }),
             rested: Notify::new(),
+            door: Mutex::default(),
+            origin: Mutex::default(),
             body,
         }
     }
@@ -146,6 +153,20 @@ impl<B: Body> Live<B> {
             return Err(Error::StaleEpoch { epoch, seen });
         }
         self.end().await
+    }
+
+    /// Its way out, which is open while it is there.
+    pub(super) fn door(&self) -> MutexGuard<'_, Option<Opened>> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what its files were when it was started or got another owner.
+    pub(super) fn come_from(&self, origin: Origin) {
+        *self.came_from() = Some(origin);
+    }
+
+    fn came_from(&self) -> MutexGuard<'_, Option<Origin>> {
+        self.origin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn touch(&self) {
@@ -272,8 +293,13 @@ impl<B: Body> Sandbox for Live<B> {
         Live::instance(self)
     }
 
+    fn origin(&self) -> Option<Origin> {
+        *self.came_from()
+    }
+
     async fn execute(&self, call: &Call) -> Result<Output, Error> {
         let _running = self.begin();
+        *self.came_from() = None;
         let op = Op::Execute {
             call_id: call.call_id.clone(),
             epoch: call.epoch,

@@ -14,9 +14,11 @@ mod disk;
 mod door;
 pub(in crate::provider) mod files;
 mod host;
+mod image;
 pub(in crate::provider) mod launch;
 mod layers;
 mod live;
+mod masked;
 mod outputs;
 mod peer;
 mod probe;
@@ -48,8 +50,9 @@ use crate::provider::{
 pub use bound::ReadOnly;
 use cgroup::Cgroups;
 use host::Host;
+pub use image::Image;
 pub use layers::Sources;
-use writable::Tree;
+pub use writable::Tree;
 
 /// The socket's name in a session's folder.
 const SOCKET: &str = "socket";
@@ -73,6 +76,8 @@ pub struct Config {
     pub sandboxd: Option<PathBuf>,
     /// Files and folders of the host that every sandbox sees read-only, as [`ReadOnly::check`] allows.
     pub read_only: Vec<ReadOnly>,
+    /// The system that sandboxes see in the place of the host's, as [`Image::check`] allows.
+    pub image: Option<PathBuf>,
     /// Where package managers go; what is absent is read from the host's own configuration, without credentials.
     pub sources: Sources,
     /// The guarded way out; without one sandboxes reach nothing (security NET-1).
@@ -95,6 +100,7 @@ impl Config {
             bwrap: None,
             sandboxd: None,
             read_only: Vec::new(),
+            image: None,
             sources: Sources::default(),
             gate: None,
             blobs: None,

@@ -16,7 +16,7 @@ use super::users::Users;
 use super::watch::watch;
 use super::disk::Disks;
 use super::writable::{self, Tree};
-use super::{Config, base, binary, blocking, chain, files, fingerprint, is_root};
+use super::{Config, base, binary, blocking, chain, files, fingerprint, image, is_root};
 use super::{launch, probe, record, seccomp};
 use crate::Error;
 use crate::failpoint::failpoint;
@@ -42,6 +42,8 @@ pub(super) struct Host {
 /// What is made once and used by every start.
 pub(super) struct Parts {
     pub(super) sandboxd: PathBuf,
+    /// The system that sandboxes see: the host's, or an image's.
+    pub(super) root: PathBuf,
     pub(super) base: PathBuf,
     /// Whom clients inside trust, where there is a way out.
     pub(super) trust: Option<PathBuf>,
@@ -110,9 +112,10 @@ impl Host {
         self.parts
             .get_or_try_init(|| async {
                 let (data, given) = (self.config.data.clone(), self.config.sandboxd.clone());
+                let image = self.config.image.clone();
                 let authority = self.config.gate.as_ref().map(|gate| gate.authority());
                 let made = tokio::task::spawn_blocking(move || {
-                    Parts::make(&data, given.as_deref(), authority)
+                    Parts::make(&data, image.as_deref(), given.as_deref(), authority)
                 });
                 made.await.unwrap_or_else(|error| {
                     Err(Error::io(
@@ -395,23 +398,35 @@ impl Host {
 }
 
 impl Parts {
-    fn make(data: &Path, given: Option<&Path>, authority: Option<String>) -> Result<Self, Error> {
+    fn make(
+        data: &Path,
+        image: Option<&Path>,
+        given: Option<&Path>,
+        authority: Option<String>,
+    ) -> Result<Self, Error> {
         let filters = seccomp::programs().map_err(|why| Missing {
             what: "the system-call filter is missing".to_owned(),
             why,
             install: "run the server on x86_64, which has one".to_owned(),
         })?;
         let sandboxd = binary::locate(given, &data.join("bin"))?;
+        let root = match image {
+            Some(image) => image::ensure(image, &data.join("images")).map_err(|error| {
+                Error::io(format!("unpack the image {}", image.display()), error)
+            })?,
+            None => PathBuf::from("/"),
+        };
         let (etc, bases) = (Path::new("/etc"), data.join("sandbox-base"));
         let trust = authority.map(|authority| Trust::new(authority, etc));
         let trust = trust.transpose();
         let trust = trust.map_err(|error| Error::io("read the roots of the system", error))?;
-        let base = base::ensure(etc, &bases, trust.as_ref().map(|trust| &trust.roots[..]))
+        let base = base::ensure(&root.join("etc"), &bases, trust.as_ref().map(|trust| &trust.roots[..]))
             .map_err(|error| Error::io("make the /etc of sandboxes", error))?;
         let trust = trust.map(|trust| trust.folder(&bases)).transpose();
         let trust = trust.map_err(|error| Error::io("make what sandboxes trust", error))?;
         Ok(Self {
             sandboxd,
+            root,
             base,
             trust,
             filters,

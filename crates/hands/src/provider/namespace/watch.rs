@@ -27,10 +27,10 @@ pub(super) async fn watch(host: Weak<Host>, live: Arc<Live>) {
 }
 
 /// One of the sandboxes that this server uses, in its figures (security OPS-1).
-struct Counted(metrics::Gauge);
+pub(in crate::provider) struct Counted(metrics::Gauge);
 
 impl Counted {
-    fn new() -> Self {
+    pub(in crate::provider) fn new() -> Self {
         let gauge = metrics::gauge!("manyhands_sandboxes");
         gauge.increment(1.0);
         Self(gauge)
@@ -47,7 +47,7 @@ impl Host {
     /// Releases a sandbox that has ended or has been idle for `idle`, unless it has been used again meanwhile or belongs to
     /// another server by now; whether there is nothing more to watch.
     async fn release_if(&self, live: &Arc<Live>, idle: Duration, why: &str) -> bool {
-        let Ok(slot) = self.slot(live.session()) else {
+        let Ok(slot) = self.places.at(live.session()) else {
             return true;
         };
         let mut place = slot.0.lock().await;
@@ -66,7 +66,7 @@ impl Host {
             }
         }
         drop(place);
-        self.vacate(live.session(), &slot);
+        self.places.vacate(live.session(), &slot);
         true
     }
 
@@ -90,6 +90,8 @@ impl Host {
             return live.end().await;
         }
         tracing::info!(session.id = session, why, "releasing a sandbox");
-        self.end(session, &held, Some(Arc::clone(live))).await
+        self.end(session, &held, Some(Arc::clone(live))).await?;
+        self.rest(session, &held.0, live.owner());
+        Ok(())
     }
 }

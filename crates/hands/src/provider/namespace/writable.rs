@@ -132,12 +132,17 @@ pub(super) fn open(session: &OwnedFd) -> io::Result<Option<Tree>> {
     Ok(Some(Tree { root, uid, bounded }))
 }
 
-/// The tree of a session, whose lock the caller has, made for this user and of this size if there is none yet.
+/// What a session's folder has of trees, whole or half-made.
+pub(super) const PARTS: [&str; 4] = [NAME, ".writable", disk::NAME, ".disk"];
+
+/// The tree of a session, whose lock the caller has, made for this user and of this size if there is none yet. One that is
+/// made is filled before it gets its name.
 pub(super) fn open_or_make(
     session: &OwnedFd,
     disks: &Disks,
     bytes: u64,
     uid: impl FnOnce() -> io::Result<u32>,
+    fill: impl FnOnce(&OwnedFd, u32) -> io::Result<()>,
 ) -> io::Result<Tree> {
     if let Some(tree) = open(session)? {
         return Ok(tree);
@@ -164,6 +169,7 @@ pub(super) fn open_or_make(
             Mode::from(if name == "tmp" { 0o1777 } else { 0o755 }),
         )?;
     }
+    fill(&root, uid)?;
     // Owned by its user from the moment it has its name: whoever finds it finds all.
     give(&directory(session, &aside)?, uid)?;
     renameat(session, &aside, session, NAME)?;
@@ -216,14 +222,19 @@ fn directory(folder: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
 /// Makes a user the owner, with the group that goes with it: the same number for those given to sandboxes, our own for
 /// ourselves.
 pub(super) fn give(thing: &impl AsFd, uid: u32) -> io::Result<()> {
-    let gid = if uid == rustix::process::getuid().as_raw() {
-        rustix::process::getgid().as_raw()
-    } else {
-        uid
-    };
+    let gid = gid(uid);
     Ok(fchown(
         thing,
         Some(Uid::from_raw(uid)),
         Some(Gid::from_raw(gid)),
     )?)
+}
+
+/// The group that goes with a user.
+pub(super) fn gid(uid: u32) -> u32 {
+    if uid == rustix::process::getuid().as_raw() {
+        rustix::process::getgid().as_raw()
+    } else {
+        uid
+    }
 }

@@ -1,0 +1,71 @@
+//! The trees that sandboxes have written, as one stream and back: tar with pax attributes, compressed with zstd. It is
+//! the one format of checkpoints, whatever provider made the tree and whatever host it returns on (security STORE-3).
+//!
+//! Kept are folders, files with their holes, symbolic and hard links, queues, modes, times to the nanosecond and `user.`
+//! attributes. Every file belongs to the sandbox's user (1000), so that a host with other user ids can restore it. Sockets
+//! and devices are left out. Both ways work beneath a handle on the tree's root and follow no link (security SBX-4), and
+//! what is read back counts as written by a stranger (security INP-3).
+
+mod pack;
+mod pax;
+mod unpack;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+
+pub(crate) use pack::pack;
+pub(crate) use unpack::{Owner, unpack};
+
+/// The user and group that files have inside a sandbox.
+const INSIDE: u64 = 1000;
+
+/// How many folders may lie in each other.
+const DEPTH: usize = 256;
+
+/// The longest name that file systems have, in bytes.
+const NAME: usize = 255;
+
+/// The most that the attributes of one entry may take, in bytes.
+const ATTRIBUTES: u64 = 1 << 20;
+
+/// Pieces of a file with holes that are told apart; behind the last one, holes are kept as zeros.
+const PIECES: usize = 4096;
+
+/// How much a tree may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Bytes of the stream before it is compressed.
+    pub(crate) bytes: u64,
+    /// Files, folders and links.
+    pub(crate) entries: u64,
+}
+
+/// What a tree came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Files, folders and links.
+    pub(crate) entries: u64,
+    /// Entries of kinds that are not kept.
+    pub(crate) left_out: u64,
+}
+
+impl Totals {
+    /// Counts one more entry.
+    fn count(&mut self, bounds: &Bounds) -> io::Result<()> {
+        self.entries += 1;
+        if self.entries > bounds.entries {
+            return Err(too_much("it has too many files"));
+        }
+        Ok(())
+    }
+}
+
+fn too_much(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::FileTooLarge, why)
+}
+
+fn damaged(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.into())
+}
