@@ -6,7 +6,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use manyhands_hands::packages::Manager;
+use manyhands_hands::provider::{Capture, Missing, Origin, Seen, Told, Upload};
 use manyhands_hands::{Call, Error, Output, Probe, Provider, Recipe, Sandbox};
+use manyhands_protocol::environment::Packages;
 use manyhands_store::Store;
 
 /// The hands behind the fence.
@@ -59,6 +62,28 @@ impl Provider for Fenced<dyn Provider> {
         self.inner.probe().await
     }
 
+    async fn installs(&self, manager: Manager) -> Result<(), Missing> {
+        self.inner.installs(manager).await
+    }
+
+    async fn furnish(&self, recipe: &Recipe, told: &Told) -> Result<(), Error> {
+        self.inner.furnish(recipe, told).await
+    }
+
+    async fn unfurnish(&self, wanted: &[Packages]) -> Result<(), Error> {
+        self.inner.unfurnish(wanted).await
+    }
+
+    async fn lay(&self, session: &str, uploads: &[Upload]) -> Result<(), Error> {
+        self.pass("lay")?;
+        self.inner.lay(session, uploads).await
+    }
+
+    async fn capture(&self, session: &str, seen: &[Seen]) -> Result<Capture, Error> {
+        self.pass("capture")?;
+        self.inner.capture(session, seen).await
+    }
+
     async fn provision(&self, recipe: &Recipe) -> Result<Arc<dyn Sandbox>, Error> {
         self.pass("provision")?;
         let made = self.inner.provision(recipe).await?;
@@ -86,6 +111,10 @@ impl Provider for Fenced<dyn Provider> {
 impl Sandbox for Fenced<dyn Sandbox> {
     fn instance(&self) -> &str {
         self.inner.instance()
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        self.inner.origin()
     }
 
     async fn execute(&self, call: &Call) -> Result<Output, Error> {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use manyhands_protocol::agent::SessionAgent;
+use manyhands_protocol::content::Source;
 use manyhands_protocol::{EventId, Timestamp};
 use manyhands_store::NewEntry;
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use serde_json::value::RawValue;
 /// The complete answer of the model, beside the public events made from it. Replay builds assistant turns from these.
 pub(crate) const RESPONSE: &str = "response";
 /// The intent to run a tool, durable before its dispatch (security LOG-2).
-pub(crate) const TOOL_STARTED: &str = "tool_started";
+pub const TOOL_STARTED: &str = "tool_started";
 /// A failed model request that is tried again (runtime SQ-12).
 pub(crate) const RETRY: &str = "retry";
 /// The input of the last request is taken out of the context, because the provider refuses it.
@@ -28,6 +29,12 @@ pub(crate) const OVERFLOW: &str = "overflow";
 /// The agent as it was before the session's update that follows: a turn that is open goes on with it (runtime UP-3,
 /// CC-6). Its body is the snapshot.
 pub(crate) const AGENT_BEFORE: &str = "agent_before";
+/// What a [`session.error`](manyhands_protocol::event::EventBody::SessionError) begins with that tells that a sandbox is made
+/// without the packages of its environment (runtime EN-9).
+pub(crate) const UNFURNISHED: &str =
+    "The environment's packages are not installed; the session goes on without them";
+/// The bytes of blocks that the event behind it names by URL or file, as they were when it was sent (invariant I6).
+pub(crate) const ATTACHED: &str = "attached";
 /// A wake failed for a reason that lies in the session (security LOG-4).
 pub(crate) const WAKE_FAILED: &str = "wake_failed";
 
@@ -156,6 +163,30 @@ pub(crate) struct WakeFailed {
 /// What belongs before a `session.updated` that changes the agent, in the same append: the snapshot so far.
 pub fn agent_before(agent: &SessionAgent) -> NewEntry {
     private(AGENT_BEFORE, agent)
+}
+
+/// What a model reads in place of a block's `url` or `file` source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attached {
+    /// The block's place in the event's content, from 0.
+    pub block: usize,
+    /// Its source with the bytes in it: base64, or text of a document.
+    pub source: Source,
+}
+
+/// Body of an [`ATTACHED`] entry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AttachedRecord {
+    /// The event whose blocks they are.
+    pub(crate) event: EventId,
+    /// The blocks, in order.
+    pub(crate) blocks: Vec<Attached>,
+}
+
+/// What belongs directly before a client's event that names bytes which are elsewhere, in the same append.
+pub fn attached(event: &EventId, blocks: Vec<Attached>) -> NewEntry {
+    let event = event.clone();
+    private(ATTACHED, &AttachedRecord { event, blocks })
 }
 
 /// A private entry with this body.

@@ -1,34 +1,111 @@
 //! What a session's sandbox is made from, read when one is needed: an environment that changes is seen by sandboxes
 //! made later (runtime EN-3).
 
+use std::sync::Arc;
+
 use manyhands_hands::Recipe;
-use manyhands_hands::provider::Network;
+use manyhands_hands::provider::{Checkpoint, Network, Told, Upload};
+use manyhands_protocol::agent::Tool;
 use manyhands_protocol::environment::EnvironmentConfig;
+use manyhands_protocol::file::UPLOADS;
+use manyhands_store::files::MountedFile;
+use manyhands_store::{Lease, SessionRecord, Store};
 
 use super::{Stop, Wake};
+use crate::config::Provisioning;
+use crate::tools;
 
 impl Wake {
     /// The recipe of this session's sandbox, now.
     pub(super) async fn recipe(&self) -> Result<Recipe, Stop> {
-        let record = &self.record;
-        let environment = self
-            .shared
-            .store
-            .environment(&record.workspace, &record.environment_id)
-            .await?;
-        let mut recipe = Recipe::new(self.lease.session.as_str(), self.lease.epoch);
-        // Environments of workers have no sandbox here; the API refuses them for sessions.
-        if let Some(EnvironmentConfig::Cloud {
-            networking,
-            packages,
-        }) = environment.map(|environment| environment.config)
-        {
-            recipe.network = Network {
-                networking,
-                mcp_hosts: Vec::new(),
-            };
-            recipe.packages = packages;
-        }
-        Ok(recipe)
+        Ok(recipe(&self.shared.store, &self.record, &self.lease).await?)
     }
+
+    /// Begins to make the sandbox of a session that has had no answer yet, as the settings say: beside its first request or
+    /// before it. `None` when the client interrupted meanwhile.
+    pub(super) async fn provision_ahead(&mut self) -> Result<Option<()>, Stop> {
+        let uses = |tool: &Tool| matches!(tool, Tool::AgentToolset { .. });
+        let is_first = self.transcript.turns.is_empty() && self.transcript.summary.is_none();
+        if !is_first || !self.agent().definition.tools.iter().any(uses) {
+            return Ok(Some(()));
+        }
+        match self.shared.config.provisioning {
+            Provisioning::AtFirstCall => {}
+            Provisioning::BesideFirstRequest => self.provision_beside(),
+            Provisioning::BeforeFirstRequest => match self.provision().await? {
+                None => return Ok(None),
+                // The first call tries again, and tells the model why not.
+                Some(Err(why)) => tracing::debug!(why, "no sandbox ahead of the first request"),
+                Some(Ok(_)) => {}
+            },
+        }
+        Ok(Some(()))
+    }
+
+    /// In a task of its own, which nobody waits for: the first call finds the sandbox, or waits for the same start.
+    fn provision_beside(&self) {
+        let (store, hands) = (self.shared.store.clone(), Arc::clone(&self.hands));
+        let (record, lease) = (self.record.clone(), self.lease.clone());
+        tokio::spawn(async move {
+            let recipe = match recipe(&store, &record, &lease).await {
+                Ok(recipe) => recipe,
+                Err(error) => {
+                    tracing::debug!(%error, "no sandbox beside the first request");
+                    return;
+                }
+            };
+            let told: Told = Arc::new(|_: &str| {});
+            if let Err(error) = tools::furnish(&*hands, recipe, &told).await {
+                tracing::debug!(session.id = %lease.session, %error, "no sandbox beside the first request");
+            }
+        });
+    }
+}
+
+/// The recipe of a session's sandbox for the holder of this lease.
+async fn recipe(
+    store: &Store,
+    record: &SessionRecord,
+    lease: &Lease,
+) -> Result<Recipe, manyhands_store::Error> {
+    let environment = store
+        .environment(&record.workspace, &record.environment_id)
+        .await?;
+    let mut recipe = Recipe::new(lease.session.as_str(), lease.epoch);
+    // Environments of workers have no sandbox here; the API refuses them for sessions.
+    if let Some(EnvironmentConfig::Cloud {
+        networking,
+        packages,
+    }) = environment.map(|environment| environment.config)
+    {
+        recipe.network = Network {
+            networking,
+            mcp_hosts: Vec::new(),
+        };
+        recipe.packages = packages;
+    }
+    let checkpoint = store.checkpoint(&record.id).await?;
+    recipe.checkpoint = checkpoint.map(|newest| Checkpoint {
+        blob: newest.blob,
+        size: newest.size,
+        sha256: newest.sha256,
+        epoch: newest.epoch,
+        sandbox_created_at: newest.sandbox_created_at,
+    });
+    recipe.uploads = uploads(store.mounted_files(&record.id).await?);
+    Ok(recipe)
+}
+
+/// Files that a session's sandbox reads, as its recipe names them.
+pub fn uploads(files: Vec<MountedFile>) -> Vec<Upload> {
+    let upload = |MountedFile { mount_path, record }: MountedFile| {
+        let path = mount_path.strip_prefix(UPLOADS)?.strip_prefix('/')?;
+        Some(Upload {
+            path: path.to_owned(),
+            blob: record.blob,
+            size: record.file.size_bytes,
+            sha256: record.sha256,
+        })
+    };
+    files.into_iter().filter_map(upload).collect()
 }

@@ -12,6 +12,7 @@ mod failures;
 mod faults;
 mod interrupts;
 mod judging;
+mod loss;
 mod metering;
 mod outage;
 mod packages;
