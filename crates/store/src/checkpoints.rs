@@ -178,7 +178,8 @@ impl Store {
     }
 
     /// At most `limit` checkpoints that nobody needs: of sessions that are gone, of sandboxes made before `expired` (runtime
-    /// EN-18), older than a session's newest, or never finished and begun before `abandoned`.
+    /// EN-18), never finished and begun before `abandoned`, or older than another one begun before that: who has just read
+    /// that one is the newest may still be reading it.
     pub async fn useless_checkpoints(
         &self,
         expired: Timestamp,
@@ -195,6 +196,7 @@ impl Store {
                     OR NOT EXISTS (SELECT 1 FROM sessions s WHERE s.id = c.session_id)
                     OR (c.sha256 IS NOT NULL AND EXISTS (SELECT 1 FROM checkpoints n
                         WHERE n.session_id = c.session_id AND n.sha256 IS NOT NULL
+                          AND n.begun_at < $2
                           AND (n.epoch > c.epoch OR (n.epoch = c.epoch AND n.number > c.number))))
                  ORDER BY c.session_id, c.number LIMIT $3",
                 values![expired, abandoned, limit],

@@ -59,7 +59,12 @@ async fn intend(world: &World, lease: &Lease) {
 }
 
 async fn useless(world: &World) -> Vec<String> {
-    let (expired, abandoned) = (Timestamp::from_micros(0), Timestamp::from_micros(0));
+    let expired = Timestamp::from_micros(0);
+    let abandoned = world
+        .bed
+        .clock
+        .now()
+        .after(std::time::Duration::from_secs(1));
     let found = world
         .store
         .useless_checkpoints(expired, abandoned, 100)
@@ -85,6 +90,7 @@ async fn en_17_the_newest_checkpoint_is_the_sessions(bed: Bed) {
     assert_eq!((found.size, found.position), (5_000_000_000, position));
     assert_eq!(found.sha256, "checkpoints/a");
     assert!(useless(&world).await.is_empty());
+    let never = Timestamp::from_micros(0);
 
     // One that is begun changes nothing until it is finished, and is finished once.
     let owned = claim(&session, lease.epoch);
@@ -110,6 +116,12 @@ async fn en_17_the_newest_checkpoint_is_the_sessions(bed: Bed) {
         newest(&world, &session).await.as_deref(),
         Some("checkpoints/b")
     );
+    let young = world
+        .store
+        .useless_checkpoints(never, never, 10)
+        .await
+        .unwrap();
+    assert!(young.is_empty(), "somebody may be restoring it");
     assert_eq!(useless(&world).await, ["checkpoints/a"]);
     world
         .store
