@@ -109,13 +109,20 @@ cat >/dev/null
 kill "$server" 2>/dev/null
 wait "$server" 2>/dev/null
 podman "$@" rm --all --force --time 0 --volumes >/dev/null 2>&1 </dev/null
-# What is left mounted of ours, deepest first.
-sort -r -k 5 /proc/self/mountinfo | while read -r _ _ _ _ point _; do
-    case $point in "$folder"/*) umount -l "$point" ;; esac
-done
-# What clears up after containers may still be at it.
+# Monitors of programs that were run inside stay for minutes, and what clears up after containers may still be at it: both
+# would come back to what is removed here.
 for _ in $(seq 100); do
-    rm -rf "$folder" 2>/dev/null && break
+    found=
+    for process in /proc/[0-9]*; do
+        case $(readlink "$process/exe") in */conmon | */podman) ;; *) continue ;; esac
+        tr '\0' ' ' <"$process/cmdline" | grep -qF "$folder/" || continue
+        kill -9 "${process#/proc/}"
+        found=yes
+    done 2>/dev/null
+    sort -r -k 5 /proc/self/mountinfo | while read -r _ _ _ _ point _; do
+        case $point in "$folder"/*) umount -l "$point" ;; esac
+    done
+    rm -rf "$folder" 2>/dev/null && [ -z "$found" ] && break
     sleep 0.1
 done
 "#;

@@ -315,3 +315,11 @@ async fn sbx_2_without_engine_or_image_nothing_is_started() {
         "{probe:?}"
     );
 }
+
+/// security SBX-1 and §5, by the suite that the `namespace` provider has to stand too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sbx_1_no_script_of_the_escape_suite_reaches_the_host_from_a_container() {
+    let host = Containers::new();
+    let reached = crate::escape::attempts(&host.provider, host.data.path(), true).await;
+    assert_eq!(reached, Vec::<String>::new());
+}
