@@ -7,6 +7,7 @@ pub(crate) mod cursor;
 pub(crate) mod environments;
 pub(crate) mod error;
 pub(crate) mod events;
+pub(crate) mod files;
 pub(crate) mod health;
 pub(crate) mod inspection;
 pub(crate) mod json;

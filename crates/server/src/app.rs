@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
+use manyhands_blobs::Blobs;
 use manyhands_brain::Activities;
 use manyhands_brain::models::Registry;
 use manyhands_hands::{Probe, Provider};
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::agents::definition::Catalog;
 use crate::api::auth::KnownKeys;
+use crate::config::Files;
 
 /// For how long what a probe found is believed.
 const PROBE: Duration = Duration::from_secs(10);
@@ -34,6 +36,10 @@ pub(crate) struct Parts {
     pub(crate) models: Arc<Registry>,
     /// What the wakes of this process are doing.
     pub(crate) activities: Activities,
+    /// The bytes of files.
+    pub(crate) blobs: Blobs,
+    /// Bounds of files.
+    pub(crate) files: Files,
     /// Where sandboxes come from; `None` where no session is woken.
     pub(crate) hands: Option<Arc<dyn Provider>>,
     /// What this server does.
@@ -46,6 +52,8 @@ pub(crate) struct Parts {
     pub(crate) organization: HeaderValue,
     /// Whether all stream frames are named `message` (runtime ST-4).
     pub(crate) legacy_event_names: bool,
+    /// Whether an environment that limits its hosts limits the web tools too (runtime WB-9).
+    pub(crate) web_within_environment: bool,
     /// Cancelled when the server is told to stop: it is not ready any more, and clients leave their connections.
     pub(crate) draining: CancellationToken,
     /// Cancelled when the server stops: streams end.

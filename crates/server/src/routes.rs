@@ -18,8 +18,8 @@ use crate::api::auth::{self, Principal};
 use crate::api::error::ApiError;
 use crate::api::json::BodyCap;
 use crate::api::{
-    agents, environments, events, health, inspection, keys, models, resources, sessions, stream,
-    threads,
+    agents, environments, events, files, health, inspection, keys, models, resources, sessions,
+    stream, threads,
 };
 use crate::app::App;
 
@@ -82,14 +82,20 @@ pub(crate) fn table() -> Vec<Route> {
         row(GET,    "/v1/sessions/{session_id}/events/stream",      Beta, 0,     get(stream::stream_events)),
         row(POST,   "/v1/sessions/{session_id}/resources",          Beta, SMALL, post(resources::add_resource)),
         row(GET,    "/v1/sessions/{session_id}/resources",          Beta, 0,     get(resources::list_resources)),
-        row(GET,    "/v1/sessions/{session_id}/resources/{resource_id}", Beta, 0, get(resources::missing_resource)),
-        row(POST,   "/v1/sessions/{session_id}/resources/{resource_id}", Beta, SMALL, post(resources::missing_resource)),
-        row(DELETE, "/v1/sessions/{session_id}/resources/{resource_id}", Beta, 0, delete(resources::missing_resource)),
+        row(GET,    "/v1/sessions/{session_id}/resources/{resource_id}", Beta, 0, get(resources::retrieve_resource)),
+        row(POST,   "/v1/sessions/{session_id}/resources/{resource_id}", Beta, SMALL, post(resources::update_resource)),
+        row(DELETE, "/v1/sessions/{session_id}/resources/{resource_id}", Beta, 0, delete(resources::delete_resource)),
         row(GET,    "/v1/sessions/{session_id}/threads",            Beta, 0,     get(threads::list_threads)),
         row(GET,    "/v1/sessions/{session_id}/threads/{thread_id}", Beta, 0,    get(threads::retrieve_thread)),
         row(POST,   "/v1/sessions/{session_id}/threads/{thread_id}/archive", Beta, 0, post(threads::archive_thread)),
         row(GET,    "/v1/sessions/{session_id}/threads/{thread_id}/events", Beta, 0, get(events::list_thread_events)),
         row(GET,    "/v1/sessions/{session_id}/threads/{thread_id}/stream", Beta, 0, get(stream::stream_thread)),
+
+        row(POST,   "/v1/files",                                    Key,  0,     post(files::upload_file)),
+        row(GET,    "/v1/files",                                    Key,  0,     get(files::list_files)),
+        row(GET,    "/v1/files/{file_id}",                          Key,  0,     get(files::retrieve_file)),
+        row(GET,    "/v1/files/{file_id}/content",                  Key,  0,     get(files::download_file)),
+        row(DELETE, "/v1/files/{file_id}",                          Key,  0,     delete(files::delete_file)),
 
         row(GET,    "/v1/models/{model_id}",                        Key,  0,     get(models::retrieve_model)),
         row(GET,    "/v1/models",                                   Key,  0,     get(models::list_models)),

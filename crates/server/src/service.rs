@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use manyhands_blobs::Blobs;
 use manyhands_brain::Brain;
 use manyhands_brain::models::Registry;
 use manyhands_hands::Provider;
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::auth::{KnownKeys, hash};
 use crate::app::{App, Parts, organization};
+use crate::config::Files;
 use crate::routes;
 
 /// What a service is made of.
@@ -66,11 +68,14 @@ impl Service {
             store,
             models,
             activities: brain.activities(),
+            blobs: Blobs::memory(),
+            files: Files::default(),
             hands: Some(hands),
             role: Role::All,
             clock,
             workspace,
             legacy_event_names: false,
+            web_within_environment: true,
             draining: CancellationToken::new(),
             shutdown: shutdown.clone(),
             probed: Mutex::new(None),

@@ -54,6 +54,20 @@ fn ht_7_a_request_has_these_members_and_no_others() {
 }
 
 #[test]
+fn fi_9_an_agent_with_a_sandbox_is_told_of_both_directories() {
+    let log = Log::default().asked("a", "hi");
+    let told = |agent: &Definition| request(agent, &model(), &log)["system"].to_string();
+    let with = told(&agent());
+    assert!(
+        with.contains("/mnt/session/uploads") && with.contains("/mnt/session/outputs"),
+        "{with}"
+    );
+    let mut without = agent();
+    without.tools.clear();
+    assert!(!told(&without).contains("/mnt/session"), "runtime FI-7");
+}
+
+#[test]
 fn effort_and_thinking_are_sent_when_they_say_something() {
     let log = Log::default().asked("a", "hi");
     #[track_caller]

@@ -4,7 +4,9 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
 use manyhands_protocol::id::IdError;
 use manyhands_protocol::page::Order;
-use manyhands_protocol::{AgentId, EnvironmentId, SessionId, ThreadId, Timestamp};
+use manyhands_protocol::{
+    AgentId, EnvironmentId, FileId, ResourceId, SessionId, ThreadId, Timestamp,
+};
 
 use crate::api::error::ApiError;
 
@@ -167,6 +169,16 @@ impl Ids {
     /// `{session_id}`.
     pub(crate) fn session(&self) -> Result<SessionId, ApiError> {
         self.id("session_id", SessionId::parse)
+    }
+
+    /// `{file_id}`.
+    pub(crate) fn file(&self) -> Result<FileId, ApiError> {
+        self.id("file_id", FileId::parse)
+    }
+
+    /// `{resource_id}`.
+    pub(crate) fn resource(&self) -> Result<ResourceId, ApiError> {
+        self.id("resource_id", ResourceId::parse)
     }
 
     /// `{thread_id}`.

@@ -14,7 +14,9 @@ use manyhands_protocol::session::{
     SessionStatus, SessionUpdateParams, Stats, Usage,
 };
 use manyhands_protocol::{AgentId, EnvironmentId, SessionId, ThreadId, Timestamp};
-use manyhands_store::{Append, Change, NewEntry, NewSession, SessionRecord, SessionState};
+use manyhands_store::{
+    Append, Change, Created, NewEntry, NewSession, SessionRecord, SessionState,
+};
 
 use crate::api::admission;
 use crate::api::agents::definition;
@@ -23,6 +25,7 @@ use crate::api::cursor::Paging;
 use crate::api::error::ApiError;
 use crate::api::json::Json;
 use crate::api::query::{Ids, Query};
+use crate::api::resources;
 use crate::app::App;
 use crate::failpoint::failpoint;
 
@@ -51,7 +54,7 @@ pub(crate) fn shown(record: SessionRecord, now: Timestamp) -> Session {
             },
             active_seconds,
             list_cost,
-            server_tool_use: None,
+            server_tool_use: Some(record.usage.server_tool_use()),
         },
         id: record.id,
         kind: Default::default(),
@@ -71,17 +74,21 @@ pub(crate) fn shown(record: SessionRecord, now: Timestamp) -> Session {
     }
 }
 
+/// A session as shown in responses, with its resources.
+async fn whole(app: &App, record: SessionRecord) -> Result<Session, ApiError> {
+    let resources = resources::of(app, &record.id).await?;
+    Ok(Session {
+        resources,
+        ..shown(record, app.now())
+    })
+}
+
 /// `POST /v1/sessions`
 pub(crate) async fn create_session(
     State(app): State<App>,
     principal: Principal,
     Json(params): Json<SessionCreateParams>,
 ) -> Result<Reply<Session>, ApiError> {
-    definition::none_of(
-        "resources",
-        &params.resources.unwrap_or_default(),
-        "mounting a resource",
-    )?;
     definition::none_of(
         "vault_ids",
         &params.vault_ids.unwrap_or_default(),
@@ -107,11 +114,15 @@ pub(crate) async fn create_session(
     if environment.archived_at.is_some() {
         return Err(archived_environment());
     }
+    let mounts = resources::mounts(&params.resources.unwrap_or_default(), &environment)?;
     let overrides = match params.agent {
         AgentParam::Id(_) => None,
         AgentParam::Object(object) => Some(*object),
     };
     let agent = snapshot::resolve(agent, overrides, app.catalog())?;
+    if app.web_within_environment {
+        definition::within(&agent.definition.tools, &environment.config, "agent")?;
+    }
     if budget.is_some() && !app.catalog().is_priced(&agent.definition.model.id) {
         return Err(unpriced(&agent.definition.model.id));
     }
@@ -131,8 +142,11 @@ pub(crate) async fn create_session(
         change,
     };
     let id = session.id.clone();
-    if !app.store.create_session(session).await? {
-        return Err(gone_meanwhile());
+    let has_files = !mounts.is_empty();
+    match app.store.create_session_with(session, mounts).await? {
+        Created::Done => {}
+        Created::Gone => return Err(gone_meanwhile()),
+        Created::Refused(refusal) => return Err(resources::refused("resources", refusal)),
     }
     failpoint!("server::session_stored");
     let record = app.store.session(&principal.workspace, &id).await?;
@@ -142,7 +156,11 @@ pub(crate) async fn create_session(
         record.status = SessionStatus::Running;
         record.usage = Default::default();
     }
-    Ok(Reply(shown(record, app.now())))
+    let mut session = shown(record, app.now());
+    if has_files {
+        session.resources = resources::of(&app, &id).await?;
+    }
+    Ok(Reply(session))
 }
 
 fn archived_agent() -> ApiError {
@@ -186,7 +204,7 @@ pub(crate) async fn retrieve_session(
         .session(&principal.workspace, &ids.session()?)
         .await?;
     let record = record.ok_or_else(|| ApiError::not_found("session"))?;
-    Ok(Reply(shown(record, app.now())))
+    Ok(Reply(whole(&app, record).await?))
 }
 
 /// `POST /v1/sessions/{session_id}`
@@ -198,6 +216,15 @@ pub(crate) async fn update_session(
 ) -> Result<Reply<Session>, ApiError> {
     let id = ids.session()?;
     let patch = update::parse(params)?;
+    if let Some(tools) = patch.tools.as_ref().filter(|_| app.web_within_environment) {
+        let record = app.store.session(&principal.workspace, &id).await?;
+        let record = record.ok_or_else(|| ApiError::not_found("session"))?;
+        let environment = &record.environment_id;
+        let environment = app.store.environment(&principal.workspace, environment).await?;
+        if let Some(environment) = environment {
+            definition::within(tools, &environment.config, "agent.tools")?;
+        }
+    }
     let changed = app
         .store
         .change(&principal.workspace, &id, &[], move |state| {
@@ -208,7 +235,7 @@ pub(crate) async fn update_session(
     failpoint!("server::session_updated");
     let record = app.store.session(&principal.workspace, &id).await?;
     let record = record.ok_or_else(|| ApiError::not_found("session"))?;
-    Ok(Reply(shown(record, app.now())))
+    Ok(Reply(whole(&app, record).await?))
 }
 
 /// `GET /v1/sessions`
@@ -248,12 +275,18 @@ pub(crate) async fn list_sessions(
         .await?;
     let cut = paging.cut(found, |record| (record.created_at, record.id.to_string()));
     let now = app.now();
+    let ids: Vec<SessionId> = cut.data.iter().map(|record| record.id.clone()).collect();
+    let resources = app.store.resources_of(&ids).await?;
+    let with_resources = |record: SessionRecord| {
+        let own = resources.iter().filter(|(session, _)| *session == record.id);
+        let own: Vec<_> = own.map(|(_, resource)| resource.clone()).collect();
+        Session {
+            resources: resources::shown(&own),
+            ..shown(record, now)
+        }
+    };
     Ok(Reply(BidirectionalPage {
-        data: cut
-            .data
-            .into_iter()
-            .map(|record| shown(record, now))
-            .collect(),
+        data: cut.data.into_iter().map(with_resources).collect(),
         next_page: cut.next,
         prev_page: cut.prev,
     }))
@@ -347,7 +380,7 @@ pub(crate) async fn archive_session(
     }
     let record = app.store.session(&principal.workspace, &id).await?;
     let record = record.ok_or_else(|| ApiError::not_found("session"))?;
-    Ok(Reply(shown(record, app.now())))
+    Ok(Reply(whole(&app, record).await?))
 }
 
 /// `DELETE /v1/sessions/{session_id}`: the log, then the sandbox (runtime UP-8, EN-20).

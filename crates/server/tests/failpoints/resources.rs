@@ -16,6 +16,8 @@ pub(crate) struct Resources {
     environment_deleted: bool,
     key: Option<Value>,
     key_revoked: bool,
+    file: Option<Value>,
+    file_deleted: bool,
 }
 
 impl Resources {
@@ -29,6 +31,8 @@ impl Resources {
             environment_deleted: false,
             key: None,
             key_revoked: false,
+            file: None,
+            file_deleted: false,
         }
     }
 
@@ -88,6 +92,20 @@ impl Resources {
             expect(200, send(place, Method::DELETE, &path, "").await?);
             self.key_revoked = true;
         }
+        let file = match self.file.clone() {
+            Some(file) => file,
+            None => {
+                let file = self.send_file(place).await?;
+                self.file.insert(file).clone()
+            }
+        };
+        let file_path = format!("/v1/files/{}", text(&file["id"]));
+        if !self.file_deleted {
+            let answer = send(place, Method::DELETE, &file_path, "").await?;
+            assert!([200, 404].contains(&answer.status), "{answer}");
+            expect(404, get(place, &file_path).await?);
+            self.file_deleted = true;
+        }
         let agent = expect(200, get(place, &agent_path).await?);
         let keys = expect(200, get(place, "/v1/manyhands/keys").await?);
         let mut keys = keys["data"].as_array().expect("keys").iter();
@@ -99,6 +117,19 @@ impl Resources {
             && agent["version"] == 2
             && gone
             && !key["revoked_at"].is_null())
+    }
+
+    async fn send_file(&self, place: &Place) -> Result<Value, Gone> {
+        let body = format!(
+            "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{}\"\r\n\r\nkept\r\n--b--\r\n",
+            self.name
+        );
+        let kind = "multipart/form-data; boundary=b";
+        let sender = Place {
+            client: place.client.clone().header("content-type", kind),
+            ..place.clone()
+        };
+        Ok(expect(200, send(&sender, Method::POST, "/v1/files", &body).await?))
     }
 
     async fn make_environment(&self, place: &Place, name: &str) -> Result<Value, Gone> {

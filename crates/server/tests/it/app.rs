@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use manyhands_blobs::Blobs;
 use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Timeouts};
 use manyhands_hands::Output;
 use manyhands_hands::provider::fake::Fake;
 use manyhands_protocol::time::SharedClock;
-use manyhands_server::{Config, Limits, Overrides, Sandbox, Server};
+use manyhands_server::{BlobPlace, Config, Files, Limits, Overrides, Sandbox, Server};
 use manyhands_store::{Database, Role};
 use manyhands_testkit::clock::TestClock;
 use manyhands_testkit::events::{Event, EventStream};
@@ -83,6 +84,8 @@ pub(crate) fn config(dir: &TempDir, database: Database, model: &ModelServer) -> 
         models: vec![ModelSpec::new("claude-*", anthropic), plain, priced],
         legacy_event_names: false,
         sandbox: Sandbox::default(),
+        blobs: BlobPlace::default_in(dir.path()),
+        files: Files::default(),
         limits: Limits {
             concurrent_sessions: 16,
             tool_rounds: 20,
@@ -164,6 +167,8 @@ impl TestApp {
                 call.input["command"].as_str().unwrap_or_default()
             ))
         });
+        let blobs = Blobs::folder(&dir.path().join("blobs")).expect("a folder of blobs");
+        let hands = hands.with_blobs(blobs);
         let mut config = config(&dir, database, &model);
         change(&mut config);
         let server = serve(&config, &hands, clock.as_ref()).await;

@@ -9,6 +9,7 @@ mod doors;
 mod environments;
 mod event_lists;
 mod events;
+mod files;
 mod first_start;
 mod full_disk;
 mod inspection;
