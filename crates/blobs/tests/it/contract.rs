@@ -58,7 +58,7 @@ impl AsyncRead for Broken {
 }
 
 /// All of the contract.
-async fn holds(blobs: &Blobs) {
+pub(crate) async fn holds(blobs: &Blobs) {
     for size in SIZES {
         let (name, content) = (fresh("files"), content(size));
         let stored = put(blobs, &name, &content).await;

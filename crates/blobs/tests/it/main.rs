@@ -2,3 +2,4 @@
 
 mod contract;
 mod folder;
+mod s3;
