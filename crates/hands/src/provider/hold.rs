@@ -101,7 +101,8 @@ impl Drop for Hold {
     }
 }
 
-fn same(one: &impl AsFd, other: &impl AsFd) -> bool {
+/// Whether two handles are on one thing.
+pub(super) fn same(one: &impl AsFd, other: &impl AsFd) -> bool {
     match (fstat(one), fstat(other)) {
         (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
         _ => false,

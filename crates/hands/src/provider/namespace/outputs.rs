@@ -1,0 +1,254 @@
+//! The files that a sandbox has written for the user: looked at and brought among the blobs beneath a handle, without
+//! following a link, while the sandbox may go on writing (runtime FI-5, security SBX-4).
+
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use manyhands_blobs::{Blobs, Writer, fresh};
+use manyhands_protocol::file::LARGEST;
+use rustix::fs::{FileType, Stat, fstat};
+use tokio::io::AsyncReadExt as _;
+
+use super::blocking;
+use super::writable::Tree;
+use crate::Error;
+use crate::provider::{Capture, Captured, Seen};
+
+/// The folder's name in the writable tree.
+const FOLDER: &str = "outputs";
+/// The most files of a session.
+const FILES: usize = 1_000;
+/// The most bytes of all of them together.
+const TOTAL: u64 = 5 << 30;
+/// The longest path.
+const LONGEST: usize = 1_024;
+/// A large file says how far it is each time it has come so much further.
+const STEP: u64 = 64 << 20;
+
+/// A file that the look has found.
+struct Output {
+    at: PathBuf,
+    path: String,
+    stamp: String,
+    size: u64,
+}
+
+/// Captures what is new or changed since these were seen.
+pub(super) async fn capture(
+    session: &str,
+    tree: Tree,
+    blobs: &Blobs,
+    seen: &[Seen],
+) -> Result<Capture, Error> {
+    let doing = format!("look at the outputs of {session}");
+    let tree = std::sync::Arc::new(tree);
+    let looked = std::sync::Arc::clone(&tree);
+    let (outputs, mut left_out) = blocking(&doing, move || Ok(look(&looked)?)).await?;
+    let mut capture = Capture::default();
+    let mut total: u64 = 0;
+    for output in outputs {
+        total = total.saturating_add(output.size);
+        if output.size > LARGEST || total > TOTAL {
+            total -= output.size;
+            left_out += 1;
+            continue;
+        }
+        let known = seen.iter().find(|seen| seen.path == output.path);
+        if known.is_some_and(|known| known.stamp == output.stamp) {
+            continue;
+        }
+        match keep(session, &tree, blobs, &output).await {
+            Ok(Some(captured)) if known.is_some_and(|known| known.sha256 == captured.sha256) => {
+                remove(blobs, &captured.blob).await;
+                capture.same.push(Seen {
+                    path: captured.path,
+                    stamp: captured.stamp,
+                    sha256: captured.sha256,
+                });
+            }
+            Ok(Some(captured)) => capture.files.push(captured),
+            Ok(None) => capture.unsteady = true,
+            Err(error) => {
+                for captured in &capture.files {
+                    remove(blobs, &captured.blob).await;
+                }
+                return Err(error);
+            }
+        }
+    }
+    if left_out > 0 {
+        metrics::counter!("manyhands_outputs_left_out_total").increment(left_out);
+        tracing::warn!(
+            session.id = session,
+            left_out,
+            "outputs are too large, too many or too deep to be captured"
+        );
+    }
+    Ok(capture)
+}
+
+/// Removes a blob that no row will point to; the sweep finds what stays.
+async fn remove(blobs: &Blobs, blob: &str) {
+    if let Err(error) = blobs.delete(blob).await {
+        tracing::debug!(%error, "a blob is left to the sweep");
+    }
+}
+
+/// All regular files below the folder, by path, and how many there are beside those.
+fn look(tree: &Tree) -> std::io::Result<(Vec<Output>, u64)> {
+    let mut outputs = Vec::new();
+    let mut left_out = 0;
+    let walked = tree.walk(Path::new(FOLDER), |entry| {
+        if entry.kind != FileType::RegularFile {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let below = entry.path.strip_prefix(FOLDER).unwrap_or(&entry.path);
+        let path = text(below.as_os_str().as_bytes());
+        if path.len() > LONGEST || outputs.len() >= FILES {
+            left_out += 1;
+        } else {
+            outputs.push(Output {
+                path,
+                stamp: stamp(&entry.stat),
+                size: u64::try_from(entry.stat.st_size).unwrap_or(0),
+                at: entry.path,
+            });
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    outputs.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok((outputs, left_out + walked.left_out))
+}
+
+/// A path as text: what is no text, no plain character or a percent sign is written in hex, so that no two paths look alike.
+fn text(path: &[u8]) -> String {
+    let mut written = String::with_capacity(path.len());
+    for chunk in path.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character == '%' || character.is_control() {
+                let mut bytes = [0; 4];
+                escape(&mut written, character.encode_utf8(&mut bytes).as_bytes());
+            } else {
+                written.push(character);
+            }
+        }
+        escape(&mut written, chunk.invalid());
+    }
+    written
+}
+
+fn escape(written: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        written.push_str(&format!("%{byte:02X}"));
+    }
+}
+
+/// What changes when a file is written.
+fn stamp(stat: &Stat) -> String {
+    format!(
+        "{}-{}.{:09}-{}.{:09}-{}",
+        stat.st_size,
+        stat.st_mtime,
+        stat.st_mtime_nsec,
+        stat.st_ctime,
+        stat.st_ctime_nsec,
+        stat.st_ino
+    )
+}
+
+/// Brings one file among the blobs; `None` when it went or was written meanwhile.
+async fn keep(
+    session: &str,
+    tree: &Tree,
+    blobs: &Blobs,
+    output: &Output,
+) -> Result<Option<Captured>, Error> {
+    let doing = || format!("read an output of {session}");
+    let (file, before) = match tree.open_file(&output.at) {
+        Ok(opened) => opened,
+        Err(error) => {
+            // It is a link, a pipe, a folder or nothing now, or closed to us.
+            tracing::debug!(session.id = session, %error, "an output is not what it was");
+            return Ok(None);
+        }
+    };
+    let name = fresh("files");
+    let stored = match blobs.create(&name, LARGEST) {
+        Ok(writer) => copy(session, writer, file.try_clone(), output).await,
+        Err(error) => Err(error),
+    };
+    let stored = match stored {
+        Ok(stored) => stored,
+        // It has grown beyond the cap under our hands.
+        Err(manyhands_blobs::Error::TooLarge { .. }) => return Ok(None),
+        Err(manyhands_blobs::Error::NoSpace { .. }) => {
+            return Err(Error::NoSpace {
+                what: format!("for the outputs of {session}"),
+            });
+        }
+        Err(error) => return Err(Error::io(doing(), std::io::Error::other(error))),
+    };
+    let after = fstat(&file).map_err(|error| Error::io(doing(), error))?;
+    if stamp(&before) != stamp(&after) || Ok(stored.size) != u64::try_from(after.st_size) {
+        remove(blobs, &name).await;
+        return Ok(None);
+    }
+    metrics::counter!("manyhands_outputs_captured_bytes_total").increment(stored.size);
+    Ok(Some(Captured {
+        path: output.path.clone(),
+        stamp: stamp(&after),
+        blob: name,
+        size: stored.size,
+        sha256: stored.sha256,
+    }))
+}
+
+async fn copy(
+    session: &str,
+    mut writer: Writer,
+    file: std::io::Result<std::fs::File>,
+    output: &Output,
+) -> Result<manyhands_blobs::Stored, manyhands_blobs::Error> {
+    let source = |error: std::io::Error| manyhands_blobs::Error::Source {
+        reason: error.to_string(),
+    };
+    let mut file = tokio::fs::File::from_std(file.map_err(source)?);
+    let mut piece = vec![0; 256 << 10];
+    let mut said = STEP;
+    loop {
+        let read = file.read(&mut piece).await.map_err(source)?;
+        if read == 0 {
+            return writer.finish().await;
+        }
+        writer.write(&piece[..read]).await?;
+        if writer.size() >= said {
+            said += STEP;
+            tracing::info!(
+                session.id = session,
+                bytes = writer.size(),
+                of = output.size,
+                "capturing a large output"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inp_5_no_two_paths_look_alike_and_none_breaks_a_line() {
+        for (path, expected) in [
+            (&b"report.csv"[..], "report.csv"),
+            ("d/ü e".as_bytes(), "d/ü e"),
+            (b"a\nb", "a%0Ab"),
+            (b"a%0Ab", "a%250Ab"),
+            (b"\xff/x", "%FF/x"),
+            (b"\xc3", "%C3"),
+        ] {
+            assert_eq!(text(path), expected);
+        }
+    }
+}
