@@ -38,7 +38,7 @@ pub(super) const SYSTEM: [&str; 7] = [
 pub(super) const HIDDEN: [&str; 2] = ["/usr/etc", "/usr/local/etc"];
 
 /// The environment of everything inside. Packages go to the home, the one place a sandbox's user may install to.
-pub(in crate::provider) const ENVIRONMENT: [(&str, &str); 11] = [
+pub(in crate::provider) const ENVIRONMENT: [(&str, &str); 10] = [
     (
         "PATH",
         "/home/agent/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -48,7 +48,6 @@ pub(in crate::provider) const ENVIRONMENT: [(&str, &str); 11] = [
     ("LOGNAME", "agent"),
     ("SHELL", "/bin/bash"),
     ("LANG", "C.UTF-8"),
-    ("PIP_USER", "1"),
     ("PIP_BREAK_SYSTEM_PACKAGES", "1"),
     ("npm_config_prefix", "/home/agent/.local"),
     ("CARGO_INSTALL_ROOT", "/home/agent/.local"),
