@@ -113,8 +113,8 @@ async fn sbx_3_bytes_and_files_of_the_whole_sandbox_are_bounded() {
     };
     let sandbox = limited(&host, limits).await;
     // Many files in all the folders: together they have the room, and none of them alone is too large.
-    let fill = "for n in 1 2 3; do for f in /workspace /tmp ~ /mnt/session/outputs; do \
-        head -c 1000000 /dev/zero > $f/part$n || exit 1; done; done";
+    let fill = "(for n in 1 2 3; do for f in /workspace /tmp ~ /mnt/session/outputs; do \
+        head -c 1000000 /dev/zero > $f/part$n || exit 1; done; done)";
     let full = run(&sandbox, fill).await;
     assert!(
         full.is_error && text(&full).contains("No space left on device"),
@@ -124,7 +124,7 @@ async fn sbx_3_bytes_and_files_of_the_whole_sandbox_are_bounded() {
     let freed = run(&sandbox, empty).await;
     assert!(text(&freed).ends_with("free"), "{freed:?}");
     // As many names as there is room for, without a byte in them.
-    let names = "mkdir n; for i in $(seq 2000); do : > n/$i || exit 1; done";
+    let names = "mkdir n; (for i in $(seq 2000); do : > n/$i || exit 1; done)";
     let full = run(&sandbox, names).await;
     assert!(
         full.is_error && text(&full).contains("No space left on device"),
@@ -154,12 +154,31 @@ async fn sbx_3_time_ends_the_call_and_not_the_sandbox() {
 
 #[tokio::test]
 async fn sbx_3_the_probe_tells_of_every_limit() {
-    let limits = Host::new().provider.probe().await.limits;
+    let host = Host::new();
+    let limits = host.provider.probe().await.limits;
     let mut names: Vec<_> = limits.iter().map(|limit| limit.name).collect();
     names.sort_unstable();
     let expected = ["cpu", "disk", "memory", "open files", "processes"];
     assert_eq!(names, expected);
     assert!(limits.iter().all(|limit| !limit.by.is_empty()));
+    let cpu = limits.iter().find(|limit| limit.name == "cpu");
+    let cpu = cpu.is_some_and(|limit| limit.holds == Holds::Hard);
+    host.sandbox("sesn_a").await;
+    let pid = host.process("sesn_a").expect("a live sandbox");
+    let groups = format!("/proc/{}/cgroup", pid.as_raw_nonzero());
+    let groups = std::fs::read_to_string(groups).unwrap();
+    let quotas = groups.lines().filter_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let file = match controllers {
+            "" => format!("/sys/fs/cgroup{path}/cpu.max"),
+            _ => format!("/sys/fs/cgroup/{controllers}{path}/cpu.cfs_quota_us"),
+        };
+        std::fs::read_to_string(file).ok()
+    });
+    let bounded = quotas
+        .filter(|quota| quota.starts_with(|c: char| c.is_ascii_digit()))
+        .count();
+    assert_eq!(bounded > 0, cpu, "what is said holds");
 }
 
 /// The data directory is on a file system of one megabyte, in name spaces of the test's own.

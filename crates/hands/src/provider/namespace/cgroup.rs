@@ -1,4 +1,4 @@
-//! Memory and process limits of a whole sandbox through control groups: version 2 where it is delegated to us,
+//! Limits of memory, processes and processor time of a whole sandbox through control groups: version 2 where it is delegated to us,
 //! version 1 where its files are ours to write, else none (security SBX-3).
 
 use std::fs::{self, File};
@@ -11,6 +11,10 @@ use crate::provider::{Holds, Limit, Limits};
 
 /// The share of the processor that a sandbox has against the server's 100, when both want it.
 const WEIGHT: u64 = 25;
+
+/// So many processors' time a sandbox gets at most, in each period of so many microseconds.
+const PROCESSORS: u64 = 2;
+const PERIOD: u64 = 100_000;
 
 /// Where groups can be made on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +107,12 @@ impl Cgroups {
                         matches!(*file, "memory.max" | "pids.max") || folder.join(file).exists()
                     })
                     .collect();
-                Ok(vec![set(&folder, &there)?])
+                let entered = set(&folder, &there)?;
+                let quota = format!("{} {PERIOD}", PROCESSORS * PERIOD);
+                if folder.join("cpu.max").exists() {
+                    bound_time(&folder, &[("cpu.max", quota)])?;
+                }
+                Ok(vec![entered])
             }
             Self::Legacy(trees) => trees
                 .iter()
@@ -113,7 +122,13 @@ impl Cgroups {
                         Controller::Pids => ("pids.max", limits.processes),
                         Controller::Cpu => ("cpu.shares", 1024 * WEIGHT / 100),
                     };
-                    set(&own.join(name), &[setting])
+                    let entered = set(&own.join(name), &[setting])?;
+                    if *controller == Controller::Cpu {
+                        let quota = (PROCESSORS * PERIOD).to_string();
+                        let period = ("cpu.cfs_period_us", PERIOD.to_string());
+                        bound_time(&own.join(name), &[period, ("cpu.cfs_quota_us", quota)])?;
+                    }
+                    Ok(entered)
                 })
                 .collect(),
             Self::None => Ok(Vec::new()),
@@ -183,8 +198,8 @@ impl Cgroups {
                 match (by, controller) {
                     (Some(by), Controller::Cpu) => Limit {
                         name,
-                        holds: Holds::Soft,
-                        by: format!("its weight in {by}"),
+                        holds: Holds::Hard,
+                        by: format!("{by}: the time of {PROCESSORS}, and a small weight"),
                     },
                     (Some(by), _) => Limit {
                         name,
@@ -215,6 +230,20 @@ impl Cgroups {
             Self::None => Vec::new(),
         }
     }
+}
+
+/// Bounds the processor time of a group, where the kernel can.
+fn bound_time(folder: &Path, settings: &[(&str, String)]) -> io::Result<()> {
+    for (file, value) in settings {
+        match fs::write(folder.join(file), value) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                // The groups above have less, which holds as well.
+                tracing::debug!(file, value, "a control group is bounded by those above it");
+            }
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// Kills a process and waits until it has ended.
@@ -382,7 +411,7 @@ mod tests {
         // The kernel makes the files with the group; here the test does.
         let group = own.join("manyhands-x");
         fs::create_dir(&group).unwrap();
-        for file in ["cgroup.procs", "cpu.weight"] {
+        for file in ["cgroup.procs", "cpu.weight", "cpu.max"] {
             fs::write(group.join(file), "").unwrap();
         }
         let limits = Limits {
@@ -394,6 +423,7 @@ mod tests {
         assert_eq!(read("manyhands-x/memory.max"), "1048576");
         assert_eq!(read("manyhands-x/pids.max"), "7");
         assert_eq!(read("manyhands-x/cpu.weight"), "25");
+        assert_eq!(read("manyhands-x/cpu.max"), "200000 100000");
         assert!(!group.join("memory.swap.max").exists());
         assert_eq!(groups.named("manyhands-"), ["manyhands-x"]);
         assert!(groups.bounds_memory() && !Cgroups::None.bounds_memory());

@@ -255,3 +255,6 @@ fn program(name: &str) -> Option<PathBuf> {
         .into_iter()
         .find(|path| path.is_file())
 }
+
+#[cfg(test)]
+mod tests;

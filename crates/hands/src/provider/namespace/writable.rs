@@ -238,3 +238,6 @@ pub(super) fn gid(uid: u32) -> u32 {
         uid
     }
 }
+
+#[cfg(test)]
+mod tests;
