@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+from collections.abc import Sequence
 
 START_SECONDS = 30
 STOP_SECONDS = 10
@@ -82,17 +83,24 @@ class Program:
 class Server:
     """`manyhands serve` on a data directory, which outlives the process: it can be killed and started again."""
 
-    def __init__(self, environment: dict[str, str], beside: Server | None = None) -> None:
-        """A server with a data directory of its own, or in that of another one."""
+    def __init__(
+        self,
+        environment: dict[str, str],
+        beside: Server | None = None,
+        prefix: Sequence[str] = (),
+        port: int = 0,
+    ) -> None:
+        """A server with a data directory of its own, or in that of another one; started by what is prefixed."""
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="manyhands-sdk-"))
         self.data_dir = beside.data_dir if beside else self.folder / "data"
         self.environment = environment
+        self.prefix = prefix
         self.log = self.folder / "server.log"
-        self.start()
+        self.start(port)
 
     def start(self, port: int = 0) -> None:
         """Starts it, on a port of its own choice or on this one."""
-        arguments = [program("MANYHANDS_BIN", "manyhands"), "serve", "--listen", f"127.0.0.1:{port}"]
+        arguments = [*self.prefix, program("MANYHANDS_BIN", "manyhands"), "serve", "--listen", f"127.0.0.1:{port}"]
         self.running = Program([*arguments, "--data-dir", str(self.data_dir)], self.environment, self.log)
 
     @property
@@ -108,8 +116,9 @@ class Server:
         return (self.data_dir / "api-key").read_text().strip()
 
     def kill_and_start(self) -> None:
+        port = self.port if self.prefix else 0
         self.running.kill()
-        self.start()
+        self.start(port)
 
     def remove(self) -> None:
         """Ends the server, and what is left of it on the disk."""

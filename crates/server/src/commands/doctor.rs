@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::keys::Remote;
 use crate::config::{Config, Flags};
+use crate::gate::gate;
 use crate::{keys, parts};
 
 /// What `manyhands doctor` is told.
@@ -220,8 +221,17 @@ async fn key(config: &Config, store: &Store) -> Check {
 }
 
 async fn sandbox(config: &Config) -> Vec<Check> {
-    let probe = parts::namespace(config).probe().await;
-    let mut checks: Vec<Check> = probe
+    let clock: SharedClock = Arc::new(SystemClock);
+    let (gate, way_out) = match gate(config, &clock) {
+        Ok(gate) => (Some(gate), ok("way out", "sandboxes have one, through the egress proxy")),
+        Err(error) => {
+            let advice = "correct it: the server does not start like this";
+            (None, fail("way out", format!("{error:#}"), advice))
+        }
+    };
+    let probe = parts::provider(config, None, gate).probe().await;
+    let mut checks = vec![way_out];
+    let missing = probe
         .missing
         .iter()
         .map(|missing| {
@@ -230,8 +240,8 @@ async fn sandbox(config: &Config) -> Vec<Check> {
                 format!("{} ({})", missing.what, missing.why),
                 missing.install.clone(),
             )
-        })
-        .collect();
+        });
+    checks.extend(missing);
     if probe.usable() {
         let helpers: Vec<String> = probe
             .helpers
@@ -263,7 +273,6 @@ async fn sandbox(config: &Config) -> Vec<Check> {
             ),
         });
     }
-    // Among them, for this version: that sandboxes have no network.
     checks.extend(probe.notes.iter().map(|text| Check {
         verdict: Verdict::Note,
         ..ok("sandbox", text.clone())

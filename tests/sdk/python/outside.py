@@ -1,0 +1,382 @@
+"""A small internet for tests: name spaces of their own, with addresses that anywhere else would be somebody's.
+
+Run as a program it is that internet: it brings up the network space it was started in, answers for its names, serves what
+clients fetch, and writes down whoever comes where nobody may come. `Outside` starts it, and programs inside of it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.server
+import io
+import json
+import os
+import pathlib
+import shutil
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+
+SERVED = "203.0.114.10"
+SERVED_IPV6 = "2a0e:97c0::10"
+FORBIDDEN = "203.0.114.66"
+# Inside of a private network, and of the machine itself.
+PRIVATE = "10.0.0.5"
+METADATA = "169.254.169.254"
+PORTS = (22, 53, 80, 443, 8080)
+API_PORT = 8787
+
+NAMES = (
+    "site.example.com",
+    "git.example.com",
+    "packages.example.org",
+    "files.example.org",
+    "npm.example.org",
+    "crates.example.org",
+    "crates.example.org",
+)
+# What names that may be asked for lead to; all others do not exist.
+ADDRESSES = {name: [SERVED] for name in NAMES} | {
+    "forbidden.example.net": [FORBIDDEN],
+    "inside.example.com": [PRIVATE],
+    "metadata.example.com": [METADATA],
+    "mixed.example.com": [SERVED, PRIVATE],
+    "looped.example.com": ["127.0.0.1"],
+}
+
+
+class Outside:
+    """The running internet. Root starts it, or a user who may make name spaces."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        make_authority(folder)
+        spaces = ["unshare", "--net", "--mount", "--propagation", "private"]
+        self.process = subprocess.Popen(
+            [*spaces, "--", sys.executable, __file__, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout
+        said = self.process.stdout.readline().strip()
+        assert said == "ready", f"the outside did not come up: {said!r}"
+
+    @property
+    def prefix(self) -> list[str]:
+        """What runs a program inside of it."""
+        return ["nsenter", "--net", "--mount", f"--target={self.process.pid}", "--"]
+
+    @property
+    def api(self) -> str:
+        """A socket that leads to a server inside of it."""
+        return str(self.folder / "api.sock")
+
+    @property
+    def roots(self) -> pathlib.Path:
+        """The authority that its hosts show certificates of."""
+        return self.folder / "root.pem"
+
+    def intruders(self) -> list[str]:
+        """Everybody who came where nobody may come."""
+        path = self.folder / "intruders"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def asked(self) -> list[str]:
+        """The names that were asked for."""
+        path = self.folder / "asked"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def remove(self) -> None:
+        """Ends it; its spaces go with it."""
+        self.process.communicate(timeout=10)
+
+
+def make_authority(folder: pathlib.Path) -> None:
+    """A root and one certificate for all names, as an operator's own hosts have them."""
+    names = ",".join(f"DNS:{name}" for name in ADDRESSES)
+    (folder / "names").write_text(f"subjectAltName={names}\n")
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    root = ["-keyout", "root.key", "-out", "root.pem", "-subj", "/CN=Outside root"]
+    leaf = ["-keyout", "leaf.key", "-out", "leaf.csr", "-subj", "/CN=outside"]
+    sign = ["-in", "leaf.csr", "-CA", "root.pem", "-CAkey", "root.key", "-CAcreateserial", "-days", "2"]
+    for command in (
+        ["req", "-x509", *key, *root],
+        ["req", *key[:-2], *leaf],
+        ["x509", "-req", *sign, "-extfile", "names", "-out", "leaf.pem"],
+    ):
+        subprocess.run(["openssl", *command], cwd=folder, check=True, capture_output=True)
+
+
+def run(folder: pathlib.Path) -> None:
+    """Is the internet until its standard input ends."""
+    ip("link", "set", "lo", "up")
+    for address in (SERVED, FORBIDDEN, PRIVATE, METADATA):
+        ip("addr", "add", f"{address}/32", "dev", "lo")
+    ip("addr", "add", f"{SERVED_IPV6}/128", "dev", "lo", "nodad")
+    resolv = folder / "resolv.conf"
+    resolv.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+    place = os.path.realpath("/etc/resolv.conf")
+    subprocess.run(["mount", "--bind", str(resolv), place], check=True)
+
+    watch(folder / "intruders")
+    answer_names(folder / "asked")
+    handler = type("Handler", (Site,), {"shelf": Shelf(folder)})
+    for port in (80, 443):
+        server = http.server.ThreadingHTTPServer((SERVED, port), handler)
+        if port == 443:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(folder / "leaf.pem", folder / "leaf.key")
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        start(server.serve_forever)
+    start(lead, folder / "api.sock")
+    print("ready", flush=True)
+    sys.stdin.read()
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
+
+
+def start(work, *arguments) -> None:
+    threading.Thread(target=work, args=arguments, daemon=True).start()
+
+
+def watch(log: pathlib.Path) -> None:
+    """Writes down every connection and packet that arrives where none may arrive."""
+
+    def note(what: str) -> None:
+        with log.open("a") as file:
+            file.write(f"{what}\n")
+
+    def connections(listener: socket.socket, what: str) -> None:
+        while True:
+            stream, _ = listener.accept()
+            note(what)
+            stream.close()
+
+    def packets(bound: socket.socket, what: str) -> None:
+        while True:
+            bound.recvfrom(65536)
+            note(what)
+
+    for address in (FORBIDDEN, PRIVATE, METADATA):
+        for port in PORTS:
+            listener = socket.create_server((address, port), backlog=64)
+            start(connections, listener, f"tcp {address}:{port}")
+            bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            bound.bind((address, port))
+            start(packets, bound, f"udp {address}:{port}")
+
+
+def answer_names(log: pathlib.Path) -> None:
+    """A name server for `ADDRESSES`, which writes down what it is asked."""
+    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    bound.bind(("127.0.0.1", 53))
+
+    def answer() -> None:
+        while True:
+            query, peer = bound.recvfrom(4096)
+            name, kind, end = question(query)
+            with log.open("a") as file:
+                file.write(f"{name}\n")
+            found = ADDRESSES.get(name.lower().rstrip("."))
+            records = [socket.inet_aton(address) for address in found or [] if kind == 1]
+            flags = 0x8180 if found else 0x8183
+            reply = query[:2] + struct.pack("!HHHHH", flags, 1, len(records), 0, 0) + query[12:end]
+            for record in records:
+                reply += struct.pack("!HHHIH", 0xC00C, 1, 1, 0, len(record)) + record
+            bound.sendto(reply, peer)
+
+    start(answer)
+
+
+def question(query: bytes) -> tuple[str, int, int]:
+    """The name and type that a query asks for, and where the question ends."""
+    labels, at = [], 12
+    while query[at]:
+        labels.append(query[at + 1 : at + 1 + query[at]].decode())
+        at += 1 + query[at]
+    return ".".join(labels), struct.unpack("!H", query[at + 1 : at + 3])[0], at + 5
+
+
+def lead(path: pathlib.Path) -> None:
+    """Leads from a socket outside of these spaces to the server inside."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(64)
+        while True:
+            near, _ = listener.accept()
+            try:
+                far = socket.create_connection(("127.0.0.1", API_PORT))
+            except OSError:
+                near.close()
+                continue
+            start(pass_on, near, far)
+            start(pass_on, far, near)
+
+
+def pass_on(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        for side in (source, target):
+            side.close()
+
+
+class Shelf:
+    """What there is to fetch: one small package of each kind, named hello-hands, and a repository."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.files: dict[tuple[str, str], bytes] = {("site.example.com", "/"): b"hello from outside\n"}
+        self.wheel()
+        self.npm()
+        self.crate()
+        self.repository(folder / "git")
+
+    def add(self, host: str, path: str, content: bytes | str | dict) -> None:
+        if isinstance(content, dict):
+            content = json.dumps(content)
+        self.files[host, path] = content.encode() if isinstance(content, str) else content
+
+    def wheel(self) -> None:
+        name, packed = "hello_hands-1.0-py3-none-any.whl", io.BytesIO()
+        files = {
+            "hello_hands.py": "print('python says hello')\n",
+            "hello_hands-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: hello-hands\nVersion: 1.0\n",
+            "hello_hands-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        }
+        record = "hello_hands-1.0.dist-info/RECORD"
+        files[record] = "".join(f"{path},,\n" for path in [*files, record])
+        with zipfile.ZipFile(packed, "w") as archive:
+            for path, content in files.items():
+                archive.writestr(path, content)
+        digest = hashlib.sha256(packed.getvalue()).hexdigest()
+        link = f"https://files.example.org/{name}#sha256={digest}"
+        self.add("packages.example.org", "/simple/hello-hands/", f'<!DOCTYPE html><a href="{link}">{name}</a>')
+        self.add("files.example.org", f"/{name}", packed.getvalue())
+
+    def npm(self) -> None:
+        manifest = {"name": "hello-hands", "version": "1.0.0", "main": "index.js"}
+        packed = tarball({"package/package.json": json.dumps(manifest), "package/index.js": "console.log('node says hello')\n"})
+        path = "/hello-hands/-/hello-hands-1.0.0.tgz"
+        dist = {"tarball": f"https://npm.example.org{path}", "shasum": hashlib.sha1(packed).hexdigest()}
+        versions = {"1.0.0": manifest | {"dist": dist}}
+        listing = {"name": "hello-hands", "dist-tags": {"latest": "1.0.0"}, "versions": versions}
+        self.add("npm.example.org", "/hello-hands", listing)
+        self.add("npm.example.org", path, packed)
+
+    def crate(self) -> None:
+        manifest = '[package]\nname = "hello-hands"\nversion = "1.0.0"\nedition = "2021"\n'
+        program = 'fn main() { println!("rust says hello"); }\n'
+        packed = tarball({"hello-hands-1.0.0/Cargo.toml": manifest, "hello-hands-1.0.0/src/main.rs": program})
+        entry = {"name": "hello-hands", "vers": "1.0.0", "deps": [], "features": {}, "yanked": False}
+        digest = hashlib.sha256(packed).hexdigest()
+        self.add("crates.example.org", "/config.json", {"dl": "https://crates.example.org/crates", "api": "https://crates.example.org"})
+        self.add("crates.example.org", "/he/ll/hello-hands", entry | {"cksum": digest})
+        self.add("crates.example.org", "/crates/hello-hands/1.0.0/download", packed)
+
+    def repository(self, folder: pathlib.Path) -> None:
+        self.repositories = folder
+        work = folder / "work"
+        git = ["git", "-c", "user.name=outside", "-c", "user.email=outside@example.com", "-c", "init.defaultBranch=main"]
+        subprocess.run([*git, "init", "--quiet", str(work)], check=True)
+        (work / "README").write_text("git says hello\n")
+        subprocess.run([*git, "add", "README"], cwd=work, check=True)
+        subprocess.run([*git, "commit", "--quiet", "--message", "hello"], cwd=work, check=True)
+        subprocess.run([*git, "clone", "--quiet", "--bare", str(work), str(folder / "hello.git")], check=True)
+        shutil.rmtree(work)
+
+
+def tarball(files: dict[str, str]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for path, content in files.items():
+            entry = tarfile.TarInfo(path)
+            entry.size = len(content.encode())
+            archive.addfile(entry, io.BytesIO(content.encode()))
+    return gzip.compress(packed.getvalue(), mtime=0)
+
+
+class Site(http.server.BaseHTTPRequestHandler):
+    """All hosts at once."""
+
+    protocol_version = "HTTP/1.1"
+    shelf: Shelf
+
+    def do_GET(self) -> None:
+        host, path = self.headers["host"].partition(":")[0], self.path.partition("?")[0]
+        if host == "git.example.com":
+            self.git()
+        elif path == "/redirect":
+            self.answer(302, b"", ("Location", "https://forbidden.example.net/"))
+        else:
+            content = self.shelf.files.get((host, path))
+            self.answer(404 if content is None else 200, content or b"no such thing\n")
+
+    do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        if self.headers["host"] == "git.example.com":
+            self.git()
+        else:
+            self.answer(200, self.body())
+
+    def body(self) -> bytes:
+        if self.headers.get("transfer-encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("content-length", 0)))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def git(self) -> None:
+        path, _, query = self.path.partition("?")
+        body = self.body()
+        environment = {
+            "PATH": os.environ["PATH"],
+            "GIT_PROJECT_ROOT": str(self.shelf.repositories),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "REQUEST_METHOD": self.command,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "CONTENT_TYPE": self.headers.get("content-type", ""),
+            "CONTENT_LENGTH": str(len(body)),
+            "HTTP_CONTENT_ENCODING": self.headers.get("content-encoding", ""),
+            "GIT_PROTOCOL": self.headers.get("git-protocol", ""),
+            # The repository was made by the same user, in spaces of the same test.
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": "safe.directory",
+            "GIT_CONFIG_VALUE_0": "*",
+        }
+        done = subprocess.run(["git", "http-backend"], input=body, env=environment, capture_output=True, check=True)
+        head, _, content = done.stdout.partition(b"\r\n\r\n")
+        headers = [tuple(line.split(": ", 1)) for line in head.decode().split("\r\n")]
+        status = next((int(value.split()[0]) for name, value in headers if name == "Status"), 200)
+        self.answer(status, content, *(pair for pair in headers if pair[0] != "Status"))
+
+    def answer(self, status: int, content: bytes, *headers: tuple[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+if __name__ == "__main__":
+    run(pathlib.Path(sys.argv[1]))
