@@ -78,6 +78,8 @@ pub struct Config {
     pub read_only: Vec<ReadOnly>,
     /// The system that sandboxes see in the place of the host's, as [`Image::check`] allows.
     pub image: Option<PathBuf>,
+    /// Whether packages go below a prefix of their own, although they could go among the system's.
+    pub below_prefix: bool,
     /// Where package managers go; what is absent is read from the host's own configuration, without credentials.
     pub sources: Sources,
     /// The guarded way out; without one sandboxes reach nothing (security NET-1).
@@ -101,6 +103,7 @@ impl Config {
             sandboxd: None,
             read_only: Vec::new(),
             image: None,
+            below_prefix: false,
             sources: Sources::default(),
             gate: None,
             blobs: None,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use manyhands_hands::packages::Manager;
 use manyhands_hands::provider::Told;
-use manyhands_hands::provider::namespace::{ReadOnly, Sources};
+use manyhands_hands::provider::namespace::{Config, ReadOnly, Sources};
 use manyhands_hands::{Error, Provider, Recipe};
 use manyhands_protocol::environment::Packages;
 
@@ -68,7 +68,12 @@ chmod -R a+rX .
     }
 
     fn host(&self) -> Host {
+        self.host_with(|_| {})
+    }
+
+    fn host_with(&self, change: impl FnOnce(&mut Config)) -> Host {
         Host::with(|config| {
+            change(config);
             config.read_only.push(ReadOnly {
                 from: self.0.path().to_owned(),
                 to: "/opt/repository".to_owned(),
@@ -257,4 +262,99 @@ async fn en_7_what_is_no_package_is_refused_by_the_hands_too() {
     assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
     let none = Path::new(host.data.path()).join("layers");
     assert!(!none.exists() || layers(&host).is_empty());
+}
+
+/// runtime EN-7, EN-9
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn en_7_below_a_prefix_some_managers_work_and_the_others_are_refused_before_a_session_waits()
+{
+    let repository = Repository::new();
+    let host = repository.host_with(|config| config.below_prefix = true);
+    for manager in Manager::ALL {
+        let missing = host.provider.installs(manager).await.err();
+        let refused = matches!(manager, Manager::Apt | Manager::Gem);
+        assert_eq!(missing.is_some(), refused, "{manager}: {missing:?}");
+        if let Some(missing) = missing {
+            assert!(missing.what.contains(manager.name()), "{missing:?}");
+            assert!(
+                missing.install.starts_with("run the server as root"),
+                "{missing:?}"
+            );
+        }
+    }
+    let (told, _) = listener();
+    let refused = recipe("sesn_a", &packages(&["greeter"], &[]));
+    let refused = host.provider.furnish(&refused, &told).await;
+    assert!(
+        matches!(&refused, Err(Error::Packages { manager: "apt", .. })),
+        "{refused:?}"
+    );
+    let wanted = recipe("sesn_a", &packages(&[], &["greeter"]));
+    let sandbox = tokio::time::timeout(PATIENCE, host.provider.provision(&wanted));
+    let sandbox = sandbox.await.expect("in time").unwrap();
+    let check = "py-greeter; python3 -c 'import greeter; print(greeter.word())'; \
+        touch /opt/packages/x 2>&1 | grep -c 'Read-only file system'";
+    assert_eq!(
+        text(&run(&sandbox, check).await),
+        "from the wheel\nfrom the wheel\n1"
+    );
+    nothing_is_left(&host);
+}
+
+/// runtime EN-14, security INP-3
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn en_14_an_image_takes_the_place_of_the_hosts_system() {
+    let repository = Repository::new();
+    let folder = tempfile::tempdir().unwrap();
+    let script = r#"
+set -eu
+mkdir -p root/usr/bin root/etc root/opt
+copy() { mkdir -p "root$(dirname "$2")"; cp -L "$1" "root$2"; }
+libraries() { for library in $(ldd "$1" | grep -o '/[^ ]*'); do copy "$library" "/usr${library#/usr}"; done; }
+for program in bash cat ls mkdir chmod; do copy /usr/bin/$program /usr/bin/$program; libraries /usr/bin/$program; done
+libraries "$SANDBOXD"
+for link in bin lib lib64; do mkdir -p root/usr/$link; ln -s usr/$link root/$link; done
+# A package manager that knows one package.
+cat > root/usr/bin/python3 <<'END'
+#!/bin/bash
+[ "$*" = "-m pip install greeter" ] || exit 1
+mkdir -p /usr/local/bin
+echo '#!/bin/bash
+echo from the script' > /usr/local/bin/py-greeter
+chmod 755 /usr/local/bin/py-greeter
+END
+chmod 755 root/usr/bin/python3
+echo small > root/opt/name
+tar -C root -cf image.tar .
+"#;
+    let made = Command::new("sh")
+        .args(["-c", script])
+        .env("SANDBOXD", crate::host::program("manyhands-sandboxd"))
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.success(), "{said}");
+    let host = repository.host_with(|config| {
+        config.image = Some(folder.path().join("image.tar"));
+    });
+    // The repository is shown below /opt, which then belongs to the operator.
+    let plain = host.sandbox("sesn_a").await;
+    assert_eq!(
+        text(&run(&plain, "ls /usr/bin; ls /opt; cat /etc/hostname").await),
+        "bash\ncat\nchmod\nls\nmkdir\npython3\nrepository\nsandbox"
+    );
+    let wanted = recipe("sesn_b", &packages(&[], &["greeter"]));
+    let sandbox = tokio::time::timeout(PATIENCE, host.provider.provision(&wanted));
+    let sandbox = sandbox.await.expect("in time").unwrap();
+    assert_eq!(
+        text(
+            &run(
+                &sandbox,
+                "py-greeter; cat /opt/name; ls /opt/repository/Packages"
+            )
+            .await
+        ),
+        "from the script\nsmall\n/opt/repository/Packages"
+    );
 }

@@ -42,8 +42,6 @@ const REST: Duration = Duration::from_secs(60);
 pub(super) struct Layers {
     shelf: Shelf,
     sources: Sources,
-    /// The system that layers lie on: the host's, or an image.
-    root: PathBuf,
     kind: OnceCell<(Kind, Option<String>)>,
     skeleton: OnceCell<Skeleton>,
     builds: Mutex<HashMap<String, watch::Receiver<State>>>,
@@ -101,7 +99,6 @@ impl Layers {
                 folder: config.data.join("layers"),
             },
             sources: config.sources.clone().or_of_host(),
-            root: PathBuf::from("/"),
             kind: OnceCell::new(),
             skeleton: OnceCell::new(),
             builds: Mutex::default(),
@@ -144,6 +141,10 @@ impl Host {
     /// What layers are here, found out once by making one of nothing; and why they are not more.
     async fn kind(&self) -> &(Kind, Option<String>) {
         let find = async || {
+            if self.config.below_prefix {
+                let why = "the server is told to install below a prefix";
+                return (Kind::Prefix, Some(why.to_owned()));
+            }
             if !is_root() {
                 return (Kind::Prefix, Some("the server is not root".to_owned()));
             }
@@ -182,9 +183,10 @@ impl Host {
 
     async fn skeleton(&self) -> Result<&Skeleton, Error> {
         let make = async || {
-            let etc = self.parts().await?.base.clone();
+            let parts = self.parts().await?;
+            let (etc, root) = (parts.base.clone(), parts.root.clone());
             let layers = &self.layers;
-            let (shelf, root) = (layers.shelf.clone(), layers.root.clone());
+            let shelf = layers.shelf.clone();
             let (shown, sources) = (self.config.read_only.clone(), layers.sources.clone());
             let system = self.kind().await.0 == Kind::System;
             blocking("make the base of packages", move || {
@@ -224,7 +226,7 @@ impl Host {
         Ok(Some(Plan {
             name: format!("{}{hex}", shelf::LAYER),
             kind,
-            root: self.layers.root.clone(),
+            root: self.parts().await?.root.clone(),
             skeleton,
         }))
     }
@@ -336,7 +338,7 @@ impl Host {
     /// first.
     pub(super) async fn furniture(&self, recipe: &Recipe) -> Result<Option<Furniture>, Error> {
         let Some(plan) = self.plan(&recipe.packages).await? else {
-            return Ok(Some(Furniture::plain(&self.layers.root)));
+            return Ok(Some(Furniture::plain(&self.parts().await?.root)));
         };
         let etc = self.parts().await?.base.clone();
         let (shelf, session) = (self.layers.shelf.clone(), self.folder(&recipe.session));

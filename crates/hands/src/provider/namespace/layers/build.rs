@@ -16,6 +16,7 @@ use super::plan::{self, Kind, Step};
 use super::run::{self, Place, Run};
 use super::skeleton::Skeleton;
 use super::{Failure, Plan, Site};
+use crate::packages::Manager;
 use crate::provider::door::Opened;
 use crate::provider::{Limits, Network};
 
@@ -31,7 +32,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How much of a manager's last words is told.
 const WORDS: usize = 1500;
 
-/// What package managers leave behind that no session needs.
+/// What apt leaves behind that no session needs.
 const LEFT_BEHIND: &str =
     "rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* /var/cache/ldconfig/*";
 
@@ -71,9 +72,9 @@ pub(super) async fn build(
     };
     let environment = plan::environment(plan.kind, &host.layers.sources);
     let mut steps = plan::steps(packages, plan.kind, &host.layers.sources);
-    if let (Kind::System, Some(last)) = (plan.kind, steps.last().map(|step| step.manager)) {
+    if !packages.apt.is_empty() {
         steps.push(Step {
-            manager: last,
+            manager: Manager::Apt,
             words: ["sh", "-c", LEFT_BEHIND].map(str::to_owned).to_vec(),
         });
     }
@@ -294,9 +295,7 @@ pub(super) fn lowers(
         }
         "var" => lowers.push(skeleton.folder.join("var")),
         "opt" => {
-            let own = root.join("opt");
-            // The host's is the operator's; an image's is part of it.
-            lowers.extend((root != Path::new("/") && own.is_dir()).then_some(own));
+            lowers.extend(super::super::image::opt(root));
             lowers.push(skeleton.folder.join("opt"));
         }
         system => lowers.push(root.join(system)),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{XattrFlags, setxattr};
 
 use super::super::bound::ReadOnly;
+use super::super::image::plain;
 use super::super::launch::HIDDEN;
 use super::super::{files, fingerprint};
 use super::sources::{Sources, apt_lines};
@@ -174,8 +175,8 @@ fn etc(root: &Path, base_etc: &Path, sources: &Sources, to: &Path) -> io::Result
         ],
     )?;
     for name in COPIED {
-        let (from, to) = (root.join("etc").join(name), to.join(name));
-        if from.exists() {
+        let to = to.join(name);
+        if let Some(from) = plain(root, &format!("etc/{name}")) {
             if let Some(parent) = to.parent() {
                 fs::create_dir_all(parent)?;
             }
@@ -194,9 +195,13 @@ fn etc(root: &Path, base_etc: &Path, sources: &Sources, to: &Path) -> io::Result
     let users = |name: &str, master: &str| -> io::Result<String> {
         let mut users = fs::read_to_string(base_etc.join(name))?;
         // Packages that are there already have files of users that they made.
-        let own = fs::read_to_string(root.join("etc").join(name)).unwrap_or_default();
-        let master = root.join("usr/share/base-passwd").join(master);
-        let master = fs::read_to_string(master).unwrap_or_default();
+        let read = |path: String| {
+            let path = plain(root, &path);
+            path.and_then(|path| fs::read_to_string(path).ok())
+                .unwrap_or_default()
+        };
+        let own = read(format!("etc/{name}"));
+        let master = read(format!("usr/share/base-passwd/{master}"));
         for line in own
             .lines()
             .filter_map(system_account)
@@ -261,8 +266,7 @@ fn var(root: &Path, to: &Path) -> io::Result<()> {
     for (name, target) in [("tmp", "../tmp"), ("run", "/run"), ("lock", "/run/lock")] {
         symlink(target, to.join(name))?;
     }
-    let list = root.join("var/lib/dpkg");
-    if list.is_dir() {
+    if let Some(list) = plain(root, "var/lib/dpkg") {
         copy(&list, &to.join("lib/dpkg"))?;
     }
     Ok(())

@@ -67,6 +67,34 @@ impl Sources {
         }
     }
 
+    /// The hosts that these sources name, each once: what an environment opens that allows package managers (runtime EN-11).
+    pub fn hosts(&self) -> Vec<String> {
+        let apt = self.apt.clone().unwrap_or_else(|| {
+            let mut lists = vec![PathBuf::from("/etc/apt/sources.list")];
+            let more = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten();
+            lists.extend(more.flatten().map(|entry| entry.path()));
+            lists.sort();
+            let texts = lists.iter().filter_map(|path| fs::read_to_string(path).ok());
+            texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+        });
+        let mut words: Vec<String> = Vec::new();
+        for line in apt.iter().filter(|line| !line.trim_start().starts_with('#')) {
+            words.extend(line.split_whitespace().map(str::to_owned));
+        }
+        for source in [&self.cargo, &self.gem, &self.go, &self.npm, &self.pip] {
+            words.extend(source.iter().flat_map(|source| source.split(',')).map(str::to_owned));
+        }
+        let host = |word: &String| {
+            let url = Url::parse(word.trim_start_matches("sparse+")).ok()?;
+            let web = matches!(url.scheme(), "http" | "https");
+            url.host_str().filter(|_| web).map(str::to_owned)
+        };
+        let mut hosts: Vec<String> = words.iter().filter_map(host).collect();
+        hosts.sort();
+        hosts.dedup();
+        hosts
+    }
+
     /// The settings of cargo that lead it there.
     pub(super) fn cargo_settings(&self) -> Vec<String> {
         let settings = self.cargo.as_ref().map(|index| {
@@ -141,6 +169,24 @@ pub(super) fn apt_lines(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn en_11_the_hosts_of_package_managers_are_those_of_their_sources() {
+        let sources = Sources {
+            apt: Some(vec![
+                "# deb http://old.example/ x".to_owned(),
+                "deb [trusted=yes] https://deb.example/debian stable main".to_owned(),
+                "deb file:/srv ./".to_owned(),
+                "URIs: http://b.example/x http://a.example".to_owned(),
+            ]),
+            cargo: Some("sparse+https://crates.example/index/".to_owned()),
+            go: Some("https://go.example,direct".to_owned()),
+            pip: Some("https://a.example/simple/".to_owned()),
+            ..Sources::default()
+        };
+        let hosts = ["a.example", "b.example", "crates.example", "deb.example", "go.example"];
+        assert_eq!(sources.hosts(), hosts);
+    }
 
     #[test]
     fn en_11_sources_are_read_without_credentials() {
