@@ -4,11 +4,12 @@
 //! [`tools`] themselves, and what the small binary beside it is made of. It knows nothing of sessions, logs or
 //! models, and is trusted with nothing: what it says is data to the server. Start at [`frame::Op`] for what it can
 //! be asked, at [`serve`] for how it answers; [`door`] is the way out,
-//! [`bridge`] the way into a container.
+//! [`bridge`] the way into a container, [`exchange`] that of its files.
 
 mod ansi;
 pub mod bridge;
 pub mod door;
+pub mod exchange;
 pub mod filter;
 pub mod frame;
 pub mod journal;

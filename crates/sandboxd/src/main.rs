@@ -4,12 +4,13 @@
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use manyhands_sandboxd::bridge::{self, Keeper};
 use manyhands_sandboxd::door::{self, Door};
+use manyhands_sandboxd::exchange;
 use manyhands_sandboxd::filter;
 use manyhands_sandboxd::reaper::Reaper;
 use manyhands_sandboxd::serve::{Parts, serve};
@@ -32,6 +33,8 @@ fn main() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
+        Some("lay") => files(|root| exchange::lay(root, std::io::stdin(), std::io::stdout())),
+        Some("show") => files(|root| exchange::show(root, std::io::stdin(), std::io::stdout())),
         _ => run(),
     };
     match done {
@@ -41,6 +44,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Works on the files of the folder that is named after the mode.
+fn files(
+    work: impl FnOnce(&Path) -> std::io::Result<()>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    // It shares its user with tools, which must not read or write its memory.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    let root = std::env::args_os().nth(2).ok_or("a folder is missing")?;
+    Ok(work(Path::new(&root))?)
 }
 
 /// How long a process 1 that was just started may take to listen.
