@@ -22,6 +22,8 @@ pub(crate) enum Doing {
     Judging,
     /// Waits for a sandbox to start.
     Provisioning,
+    /// Waits for the packages of its environment, which are as far as this says.
+    Furnishing(String),
     /// Runs these calls.
     Running(Vec<EventId>),
     /// Waits until a failed request is tried again.
@@ -41,6 +43,7 @@ impl Doing {
             Self::Compacting => "asking the model for a summary",
             Self::Judging => "judging calls",
             Self::Provisioning => "starting a sandbox",
+            Self::Furnishing(_) => "installing packages",
             Self::Running(_) => "running tools",
             Self::Waiting { .. } => "waiting for the next try",
         }
@@ -91,6 +94,13 @@ impl Activity {
         state.doing = doing;
         state.progress = Instant::now();
         state.allowance = allowance;
+    }
+
+    /// It got on with what it does, which is now better told so.
+    pub(crate) fn tell(&self, doing: Doing) {
+        let mut state = self.lock();
+        state.doing = doing;
+        state.progress = Instant::now();
     }
 
     /// It got on.
@@ -172,6 +182,11 @@ mod tests {
         let look = activity.look();
         assert_eq!(look.since, at(2), "still the same");
         assert!(look.left.unwrap() > minute / 2, "and from the beginning");
+        activity.lock().progress -= 2 * minute;
+        activity.tell(Doing::Furnishing("step 1".to_owned()));
+        let look = activity.look();
+        assert_eq!(look.since, at(2), "a step of the same");
+        assert!(look.left.unwrap() > minute / 2, "which got on");
         activity.enter(Doing::Working, Some(minute), at(4));
         assert_eq!(activity.look().since, at(4));
     }

@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 use manyhands_protocol::EventId;
 use manyhands_protocol::agent::SessionAgent;
 
-use crate::record::{Retry, StopRecord};
+use crate::record::{AttachedRecord, Retry, StopRecord};
 
 pub(crate) use carried::{Carried, Compaction};
 pub(crate) use content::{Json, texts};
@@ -60,6 +60,10 @@ pub(crate) struct Transcript {
     pub(crate) overflows: u32,
     /// The last failure, while it is tried again.
     pub(crate) retry: Option<Retry>,
+    /// The bytes that belong to the next event.
+    pub(crate) attached: Option<AttachedRecord>,
+    /// What the client was last told about packages that are not installed (runtime EN-9).
+    pub(crate) unfurnished: Option<String>,
     /// The agent's snapshot, when the log holds a newer one than the session began with.
     pub(crate) agent: Option<Box<SessionAgent>>,
     /// The snapshot that the next turn begins with: it came while this one was open (runtime UP-3, CC-6).

@@ -217,6 +217,12 @@ fn at_work(facts: &Facts<'_>, look: &Look) -> Why {
             let sentence = "The session waits for its sandbox to start.";
             facts.answer(State::StartingSandbox, Party::Sandbox, sentence)
         }
+        Doing::Furnishing(step) => {
+            let sentence = format!(
+                "The session waits for its environment's packages, which are installed once: {step}."
+            );
+            facts.answer(State::StartingSandbox, Party::Sandbox, sentence)
+        }
         Doing::Running(calls) => facts.running(|id, _| calls.contains(id)),
         Doing::Waiting { until } => facts.retrying(*until),
     };

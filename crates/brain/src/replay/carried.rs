@@ -40,6 +40,7 @@ pub(crate) struct Carried {
     ending: Option<StopRecord>,
     rounds: u32,
     compactions: u32,
+    unfurnished: Option<String>,
     agent: Option<Box<SessionAgent>>,
     next_agent: Option<Box<SessionAgent>>,
 }
@@ -70,6 +71,9 @@ impl Carried {
             overflows: _,
             // The summary is an answer: what failed before it is over.
             retry: _,
+            // It stands directly before its event.
+            attached: _,
+            unfurnished,
             agent,
             next_agent,
         } = transcript.clone();
@@ -87,6 +91,7 @@ impl Carried {
             ending,
             rounds,
             compactions: compactions + 1,
+            unfurnished,
             agent,
             next_agent,
         }
@@ -116,6 +121,7 @@ impl Transcript {
             ending,
             rounds,
             compactions,
+            unfurnished,
             agent,
             next_agent,
         } = compaction.carried;
@@ -139,6 +145,8 @@ impl Transcript {
             compactions,
             overflows: 0,
             retry: None,
+            attached: None,
+            unfurnished,
             agent,
             next_agent,
         };

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Call, CallResult, Consent, Input, Queued, Role, Status, Transcript, Turn, content};
-use crate::record::{self, CallRecord, Flushed, ResponseRecord, StopRecord, ToolStarted};
+use crate::record::{self, Attached, CallRecord, Flushed, ResponseRecord, StopRecord, ToolStarted};
 
 /// A log that cannot be folded: damaged, or written by a newer version.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,8 @@ impl Transcript {
         match &*entry.type_name {
             "user.message" | "system.message" => {
                 let Content { content } = serde_json::from_str(body)?;
-                let content = content.unwrap_or_default();
+                let content = self.with_attached(&entry.event_id, content.unwrap_or_default());
+                let content: Vec<&RawValue> = content.iter().map(|raw| &**raw).collect();
                 let input = if &*entry.type_name == "user.message" {
                     Input::Message(content::message(&content))
                 } else {
@@ -85,12 +86,18 @@ impl Transcript {
             }),
             "user.custom_tool_result" => {
                 let CustomResult { custom_tool_use_id } = serde_json::from_str(body)?;
-                self.result(&custom_tool_use_id, body)?;
+                self.result(&custom_tool_use_id, &entry.event_id, body)?;
             }
             "user.tool_confirmation" => self.confirm(serde_json::from_str(body)?),
             "agent.tool_result" => {
                 let ToolResult { tool_use_id } = serde_json::from_str(body)?;
-                self.result(&tool_use_id, body)?;
+                self.result(&tool_use_id, &entry.event_id, body)?;
+            }
+            "session.error" => {
+                let Told { error } = serde_json::from_str(body)?;
+                if error.message.starts_with(record::UNFURNISHED) {
+                    self.unfurnished = Some(error.message);
+                }
             }
             "session.status_running" => self.status = Status::Running,
             "session.status_rescheduled" => self.status = Status::Rescheduling,
@@ -154,6 +161,7 @@ impl Transcript {
             record::AGENT_BEFORE if self.turn_is_open() && self.agent.is_none() => {
                 self.agent = Some(serde_json::from_str(body)?);
             }
+            record::ATTACHED => self.attached = Some(serde_json::from_str(body)?),
             record::RETRY => self.retry = Some(serde_json::from_str(body)?),
             record::WITHHELD => self.withhold(),
             record::COMPACTION => self.compact(serde_json::from_str(body)?),
@@ -203,19 +211,48 @@ impl Transcript {
         });
     }
 
-    fn result(&mut self, id: &EventId, body: &str) -> Result<(), serde_json::Error> {
+    fn result(
+        &mut self,
+        id: &EventId,
+        event: &EventId,
+        body: &str,
+    ) -> Result<(), serde_json::Error> {
         let ResultBody { content, is_error } = serde_json::from_str(body)?;
+        let content = self.with_attached(event, content.unwrap_or_default());
+        let content: Vec<&RawValue> = content.iter().map(|raw| &**raw).collect();
         let Some(call) = self.calls.get_mut(id).filter(|call| call.result.is_none()) else {
             return Ok(());
         };
         call.result = Some(CallResult {
-            blocks: content::result(&content.unwrap_or_default()),
+            blocks: content::result(&content),
             is_error: is_error.unwrap_or(false),
         });
         if self.calls.values().all(Call::is_settled) {
             self.owes_answer = true;
         }
         Ok(())
+    }
+
+    /// The blocks of an event, with the bytes that were attached to it.
+    fn with_attached<'a>(
+        &mut self,
+        event: &EventId,
+        content: Vec<&'a RawValue>,
+    ) -> Vec<Cow<'a, RawValue>> {
+        let mut content: Vec<_> = content.into_iter().map(Cow::Borrowed).collect();
+        let attached = self
+            .attached
+            .take()
+            .filter(|attached| attached.event == *event);
+        for Attached { block, source } in attached.into_iter().flat_map(|attached| attached.blocks)
+        {
+            if let Some(raw) = content.get_mut(block)
+                && let Some(whole) = content::with_source(raw, &source)
+            {
+                *raw = Cow::Owned(whole);
+            }
+        }
+        content
     }
 
     /// The first answer counts (runtime SE-18).
@@ -281,6 +318,17 @@ struct ResultBody<'a> {
     #[serde(borrow)]
     content: Option<Vec<&'a RawValue>>,
     is_error: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Told {
+    error: Message,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    #[serde(default)]
+    message: String,
 }
 
 #[derive(Deserialize)]

@@ -13,6 +13,7 @@ use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Registry, 
 use manyhands_brain::{Brain, Config, Probe, Retries, Why, why};
 use manyhands_hands::provider::fake::Fake;
 use manyhands_hands::{Call, Output, Provider};
+use manyhands_protocol::environment::{Environment, EnvironmentConfig, Packages};
 use manyhands_protocol::agent::{SessionAgent, Tool};
 use manyhands_protocol::budget::Budget;
 use manyhands_protocol::event::EventBody;
@@ -187,6 +188,21 @@ impl Bed {
             .await
             .unwrap();
         assert!(changed.is_some());
+    }
+
+    /// Lists packages in the session's environment.
+    pub(crate) async fn set_packages(&self, list: impl FnOnce(&mut Packages) + Send + 'static) {
+        let record = self.store.session(&self.workspace, &self.session).await;
+        let environment = record.unwrap().expect("a session").environment_id;
+        let change = move |current: &Environment| {
+            let mut next = current.clone();
+            if let EnvironmentConfig::Cloud { packages, .. } = &mut next.config {
+                list(packages);
+            }
+            Ok::<_, ()>(Some(next))
+        };
+        let updated = self.store.update_environment(&self.workspace, &environment, change);
+        assert!(updated.await.unwrap().is_some());
     }
 
     /// Caps what the session may cost, or removes the cap, as a session update does.
