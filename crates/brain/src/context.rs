@@ -22,8 +22,8 @@ const MARK: &str = ",\"cache_control\":{\"type\":\"ephemeral\"}}";
 /// What an agent with a sandbox is told about it, after its own system prompt.
 const SANDBOX_NOTE: &str = "Your tools run in a Linux sandbox of your own. The working directory is /workspace; files there stay for the whole \
      session. Files that the user has attached are in /mnt/session/uploads, which is read-only. Put files that are meant for the user \
-     into /mnt/session/outputs. The sandbox has no network: downloads and \
-     package installations fail, so work with what is installed.";
+     into /mnt/session/outputs. The sandbox reaches the outside over HTTP and HTTPS alone, through a proxy that programs find by \
+     themselves. The session's environment decides which hosts; what it does not allow is answered with status 403 and the reason.";
 
 /// Who runs a tool of this name, for this agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

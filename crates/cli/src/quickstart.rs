@@ -236,7 +236,7 @@ fn opening(args: &Args, server: &Server, scripted: bool, style: Style) -> String
         "the real one"
     };
     format!(
-        "{}{}{origin}\n{}{}: {model}\n{}isolated, with no network yet\n",
+        "{}{}{origin}\n{}{}: {model}\n{}isolated, with the server's proxy as the only way out\n",
         style.label("server"),
         server.url,
         style.label("model"),

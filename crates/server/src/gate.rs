@@ -63,15 +63,17 @@ pub(crate) fn gate(config: &Config, clock: &SharedClock) -> anyhow::Result<Arc<d
     Ok(Arc::new(Guarded { proxy, trusted }))
 }
 
-/// The hosts of package managers: the operator's, else those that the managers themselves are told of (runtime EN-11).
+/// What `allow_package_managers` opens: as the operator says, else where the host's own package managers go (runtime EN-11).
 fn package_hosts(config: &Config) -> Vec<Pattern> {
     if let Some(listed) = &config.egress.package_hosts {
         return listed.clone();
     }
-    let sources = config.environments.sources.clone().or_of_host();
-    // What is no host's one spelling cannot be reached anyway.
-    let hosts = sources.hosts();
-    hosts.iter().filter_map(|host| Pattern::parse(host).ok()).collect()
+    let hosts = config.environments.sources.clone().or_of_host().hosts();
+    let parse = |host: String| {
+        let refused = |error| tracing::warn!(host, %error, "a source of packages stays closed");
+        Pattern::parse(&host).map_err(refused).ok()
+    };
+    hosts.into_iter().filter_map(parse).collect()
 }
 
 /// The certificates of an operator's file.

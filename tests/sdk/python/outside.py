@@ -35,11 +35,9 @@ API_PORT = 8787
 NAMES = (
     "site.example.com",
     "git.example.com",
-    "packages.example.org",
-    "files.example.org",
+    "pip.example.org",
     "npm.example.org",
-    "crates.example.org",
-    "crates.example.org",
+    "cargo.example.org",
 )
 # What names that may be asked for lead to; all others do not exist.
 ADDRESSES = {name: [SERVED] for name in NAMES} | {
@@ -260,9 +258,9 @@ class Shelf:
             for path, content in files.items():
                 archive.writestr(path, content)
         digest = hashlib.sha256(packed.getvalue()).hexdigest()
-        link = f"https://files.example.org/{name}#sha256={digest}"
-        self.add("packages.example.org", "/simple/hello-hands/", f'<!DOCTYPE html><a href="{link}">{name}</a>')
-        self.add("files.example.org", f"/{name}", packed.getvalue())
+        link = f"https://pip.example.org/files/{name}#sha256={digest}"
+        self.add("pip.example.org", "/simple/hello-hands/", f'<!DOCTYPE html><a href="{link}">{name}</a>')
+        self.add("pip.example.org", f"/files/{name}", packed.getvalue())
 
     def npm(self) -> None:
         manifest = {"name": "hello-hands", "version": "1.0.0", "main": "index.js"}
@@ -280,9 +278,9 @@ class Shelf:
         packed = tarball({"hello-hands-1.0.0/Cargo.toml": manifest, "hello-hands-1.0.0/src/main.rs": program})
         entry = {"name": "hello-hands", "vers": "1.0.0", "deps": [], "features": {}, "yanked": False}
         digest = hashlib.sha256(packed).hexdigest()
-        self.add("crates.example.org", "/config.json", {"dl": "https://crates.example.org/crates", "api": "https://crates.example.org"})
-        self.add("crates.example.org", "/he/ll/hello-hands", entry | {"cksum": digest})
-        self.add("crates.example.org", "/crates/hello-hands/1.0.0/download", packed)
+        self.add("cargo.example.org", "/config.json", {"dl": "https://cargo.example.org/crates"})
+        self.add("cargo.example.org", "/he/ll/hello-hands", entry | {"cksum": digest})
+        self.add("cargo.example.org", "/crates/hello-hands/1.0.0/download", packed)
 
     def repository(self, folder: pathlib.Path) -> None:
         self.repositories = folder

@@ -28,7 +28,7 @@ key = {{ env = "STORY_MODEL_KEY" }}
 
 [egress]
 ca_file = "{roots}"
-package_hosts = ["packages.example.org", "files.example.org", "npm.example.org", "*.crates.example.org"]
+package_hosts = ["pip.example.org", "npm.example.org", "cargo.example.org"]
 
 """
 SHOWN = """
@@ -146,21 +146,23 @@ REQUESTS = "from pip._vendor import requests; print(requests.get('https://site.e
 FETCH = "fetch('https://site.example.com/').then(a => a.text()).then(console.log)"
 NODE_POST = "fetch('http://site.example.com/', {method: 'POST', body: 'hello from outside'}).then(a => a.text()).then(console.log)"
 NODE_HTTPS = "require('https').get('https://site.example.com/', a => a.pipe(process.stdout))"
+NPM = "--registry https://npm.example.org/ --no-audit --no-fund"
 
+# Where packages are is said; how to get there is not.
 CLIENTS = {
     "curl by TLS": ("curl -sS https://site.example.com/", HELLO),
     "curl without": ("curl -sS http://site.example.com/", HELLO),
     "curl posting": ("curl -sS -d 'hello from outside' https://site.example.com/", HELLO),
     "git": ("git clone -q https://git.example.com/hello.git && cat hello/README", "git says hello"),
-    "pip": ("pip install -q hello-hands && python3 -m hello_hands", "python says hello"),
+    "pip": ("pip install -q --index-url https://pip.example.org/simple/ hello-hands && python3 -m hello_hands", "python says hello"),
     "requests": (f'python3 -c "{REQUESTS}"', HELLO),
     "urllib": (f'python3 -c "{URLLIB}"', HELLO),
     "httpx": (f'PYTHONPATH=/opt/sdk python3 -c "{HTTPX}"', HELLO),
-    "npm": ("npm install --silent hello-hands && node -e \"require('hello-hands')\"", "node says hello"),
+    "npm": (f"npm install --silent {NPM} hello-hands && node -e \"require('hello-hands')\"", "node says hello"),
     "Node's fetch": (f'node -e "{FETCH}"', HELLO),
     "Node's fetch without TLS": (f'node -e "{NODE_POST}"', HELLO),
     "Node's https": (f'node -e "{NODE_HTTPS}"', HELLO),
-    "cargo": ("cargo install -q hello-hands && hello-hands", "rust says hello"),
+    "cargo": ("cargo install -q --index sparse+https://cargo.example.org/ hello-hands && hello-hands", "rust says hello"),
 }
 
 
@@ -234,7 +236,7 @@ def test_net_8_what_one_session_may_reach_is_not_what_another_may(house: House, 
     """NET-1, NET-8, EN-10, EN-12: each by its own door, whatever they may reach."""
     nothing = Session(house, **LIMITED | {"allowed_hosts": [], "allow_package_managers": False})
     everything = Session(house, type="unrestricted")
-    asks = [f"{ASK} https://{host}/" for host in ("site.example.com", "packages.example.org", "inside.example.com")]
+    asks = [f"{ASK} https://{host}/" for host in ("site.example.com", "pip.example.org", "inside.example.com")]
     assert nothing.run(*asks) == ["curl: (56) CONNECT tunnel failed, response 403\n000 403"] * 3
     reached, listed, private = everything.run(*asks)
     assert (reached, listed) == ("200 200", "404 200") and private.endswith("000 403"), private

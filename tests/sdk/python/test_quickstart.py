@@ -45,7 +45,7 @@ def test_a_stranger_sees_an_agent_write_and_run_a_program(tmp_path) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
     words = ran.stdout.split("/mnt/session/outputs/fibonacci.txt\n")[-1].split()
     assert [int(word) for word in words[:20]] == FIBONACCI
-    for said in ("script", "no network", "  bash", "  write", "ANTHROPIC_BASE_URL="):
+    for said in ("script", "isolated", "  bash", "  write", "ANTHROPIC_BASE_URL="):
         assert said in ran.stdout, ran.stdout
     assert "\x1b" not in ran.stdout
     assert servers_on(data_dir) == []
