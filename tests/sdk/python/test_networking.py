@@ -217,7 +217,7 @@ REFUSED = {
 
 
 def test_scenario_19_nothing_else_is_reached(house: House, limited: Session) -> None:
-    """Scenario 19: NET-1, NET-3, NET-4, NET-6, NET-10, EN-12. A host that is not listed, addresses, and other protocols."""
+    """Scenario 19: NET-1, NET-3, NET-4, NET-6, NET-10, EN-12, EN-13. A host that is not listed, addresses, and other protocols."""
     outputs = limited.run(*(command for command, _, _ in REFUSED.values()))
     wrong = {
         what: output
