@@ -92,9 +92,10 @@ impl Authority {
 
     /// None when the text holds no certificate with its key.
     fn read(text: &str, clock: SharedClock) -> Option<Result<Self, Error>> {
-        let certificate = CertificateDer::from_pem_slice(text.as_bytes()).ok()?;
-        let key = KeyPair::from_pem(text).ok()?;
-        let pem = text.get(..text.find("-----BEGIN PRIVATE KEY")?)?.to_owned();
+        let (pem, key) = text.split_at(text.find("-----BEGIN PRIVATE KEY")?);
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+        let key = KeyPair::from_pem(key).ok()?;
+        let pem = pem.to_owned();
         Some(KeyPair::generate().map_err(Error::from).map(|leaf| Self {
             issuer: Issuer::new(authority_params(&key), key),
             certificate,
@@ -150,7 +151,7 @@ impl Authority {
         let leaf = params.signed_by(&self.leaf, &self.issuer)?;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.leaf.serialize_der()));
         let chain = vec![leaf.into(), self.certificate.clone()];
-        let mut config = crate::tls::server().with_single_cert(chain, key)?;
+        let mut config = crate::tls::server()?.with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // Each connection shows its name and is checked by itself: nothing is resumed.
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});

@@ -186,7 +186,7 @@ impl Proxy {
             policy: watched,
             log: SessionLog::new(self.shared.journal.clone(), session),
         });
-        let task = runtime.spawn(answer(inside, socket)).abort_handle();
+        let task = runtime.spawn(answer(inside.clone(), socket)).abort_handle();
         let number = self.shared.opened.fetch_add(1, Ordering::Relaxed);
         let mut doors = self.shared.doors();
         if let Some((_, former)) = doors.insert(session.to_owned(), (number, task.clone())) {
@@ -197,6 +197,7 @@ impl Proxy {
             session: session.to_owned(),
             number,
             policy,
+            inside,
             task,
         })
     }
@@ -214,6 +215,7 @@ pub struct Door {
     session: String,
     number: u64,
     policy: watch::Sender<Arc<Policy>>,
+    inside: Arc<Inside>,
     task: AbortHandle,
 }
 
@@ -228,6 +230,7 @@ impl Door {
 impl Drop for Door {
     fn drop(&mut self) {
         self.task.abort();
+        self.inside.log.flush();
         let mut doors = self.shared.doors();
         if doors
             .get(&self.session)

@@ -13,12 +13,13 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// Towards sandboxes.
-pub(crate) fn server() -> ConfigBuilder<ServerConfig, WantsServerCert> {
-    // The provider that this house knows speaks both versions.
-    ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap_or_else(|_| ServerConfig::builder())
-        .with_no_client_auth()
+///
+/// # Errors
+/// When the provider speaks no version of TLS.
+pub(crate) fn server() -> Result<ConfigBuilder<ServerConfig, WantsServerCert>, rustls::Error> {
+    Ok(ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth())
 }
 
 /// Towards hosts: certificates are checked by the machine's roots and `extra` ones.

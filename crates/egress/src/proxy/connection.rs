@@ -178,7 +178,7 @@ impl Connection {
                     biased;
                     ended = &mut pump, if pumped.is_none() => match ended {
                         // What is on its way to the host stays unfinished.
-                        Pumped::Malformed(_) => break (Some(ended), None),
+                        Pumped::Malformed(_) | Pumped::Ended => break (Some(ended), None),
                         ended => pumped = Some(ended),
                     },
                     ended = &mut exchange => break (pumped, Some(ended)),

@@ -1,0 +1,8 @@
+//! The proxy of sandboxes, as a client at its door sees it.
+
+mod attempts;
+mod bed;
+mod campaign;
+mod doors;
+mod legitimate;
+mod origin;
