@@ -80,9 +80,8 @@ fn program() -> PathBuf {
         return named.into();
     }
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|| {
-        PathBuf::from(std::env::var_os("HOME").expect("a home")).join(".cache")
-    });
+    let cache = cache
+        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("a home")).join(".cache"));
     cache.join("manyhands/s3-python/bin/moto_server")
 }
 
@@ -97,20 +96,15 @@ async fn store_3_a_bucket_holds_the_contract() {
 
     let (name, content) = (fresh("files"), content((1 << 20) + 9));
     let stored = put(&blobs, &name, &content).await;
-    let at = format!("http://{}/bucket/{name}", server.address);
-    let client = reqwest::Client::new();
-    let whole = client.get(&at).send().await.expect("an answer");
-    let mut damaged = whole.bytes().await.expect("its bytes").to_vec();
-    damaged[900_000] ^= 1;
-    let changed = client.put(&at).body(damaged).send().await.expect("an answer");
-    assert!(changed.status().is_success());
+    // Somebody writes something else of the same size there.
+    put(&blobs, &name, &vec![0; content.len()]).await;
     let read = blobs.read(&name, &stored, 2 << 20).await;
     assert!(matches!(read, Err(Error::Damaged { .. })), "{read:?}");
 }
 
 /// A bucket that is not there is an error that may pass, not a missing blob; and no secret is in its words.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cred_2_a_bucket_that_is_away_is_said_without_secrets() {
+async fn a_bucket_that_is_away_is_said_without_secrets() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let server = Server::start().await;
     let elsewhere = S3 {

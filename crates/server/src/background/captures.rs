@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use manyhands_blobs::Blobs;
 use manyhands_hands::Provider;
 use manyhands_hands::provider::{Capture, Captured as Found, Seen};
 use manyhands_protocol::file::{File, FileScope};
 use manyhands_protocol::time::SharedClock;
 use manyhands_protocol::{FileId, SessionId, Timestamp};
 use manyhands_store::files::{Captured, Due};
-use manyhands_store::{FileRecord, Origin, Store};
+use manyhands_store::{Error, FileRecord, Origin, Store};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +38,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 pub(crate) struct Captures {
     pub(crate) store: Store,
     pub(crate) hands: Arc<dyn Provider>,
+    pub(crate) blobs: Blobs,
     pub(crate) clock: SharedClock,
     /// Told when a session has come to rest.
     pub(crate) rested: Arc<Notify>,
@@ -62,7 +64,7 @@ impl Captures {
         stop.run_until_cancelled(work).await;
     }
 
-    async fn round(&self, pauses: &mut Pauses) -> Result<(), manyhands_store::Error> {
+    async fn round(&self, pauses: &mut Pauses) -> Result<(), Error> {
         let now = Instant::now();
         let due = self.store.captures_due(PIECE).await?;
         pauses.retain(|session, _| due.iter().any(|due| due.session == *session));
@@ -114,8 +116,12 @@ impl Captures {
             .map(|found| file_of(found, &due.session, now));
         let mut records: Vec<FileRecord> = new.collect();
         records.extend(same.iter().filter_map(|same| restamped(&before, same)));
-        let kept = self.store.finish_capture(due, records, !unsteady).await?;
-        match kept {
+        let kept = self.store.finish_capture(due, records, !unsteady).await;
+        // When it may be written all the same, the blobs stay: without rows they are swept.
+        if !matches!(kept, Ok(Captured::Kept) | Err(Error::Unknown { .. })) {
+            self.discard(&blobs).await;
+        }
+        match kept? {
             Captured::Kept => {
                 metrics::counter!("manyhands_outputs_captured_total").increment(count);
                 if count > 0 {
@@ -123,9 +129,15 @@ impl Captures {
                 }
                 Ok(!unsteady)
             }
-            Captured::Gone => {
-                self.store.loosen_blobs(&blobs).await?;
-                Ok(true)
+            Captured::Gone => Ok(true),
+        }
+    }
+
+    /// Removes blobs that got no row; the sweep finds what stays.
+    async fn discard(&self, blobs: &[String]) {
+        for blob in blobs {
+            if let Err(error) = self.blobs.delete(blob).await {
+                tracing::debug!(%error, "a blob is left to the sweep");
             }
         }
     }

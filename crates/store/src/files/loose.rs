@@ -21,6 +21,10 @@ impl Store {
 
     /// Blobs that no file has any more, for removal. What was noted down and is shared with another file is forgotten.
     pub async fn loose_blobs(&self, limit: u32) -> Result<Vec<String>, Error> {
+        let any = "SELECT blob FROM loose_blobs LIMIT 1";
+        if self.inner.db.read_one(any, Vec::new()).await?.is_none() {
+            return Ok(Vec::new());
+        }
         let scope = Scope::of("loose blobs").with_purpose(Purpose::Ends);
         self.inner
             .db
@@ -33,26 +37,6 @@ impl Store {
                     rows.iter()
                         .map(|row| row.text(0).map(str::to_owned))
                         .collect()
-                })
-            })
-            .await
-    }
-
-    /// Notes blobs down for removal: those that were written for a row that then was not.
-    pub async fn loosen_blobs(&self, blobs: &[String]) -> Result<(), Error> {
-        let (blobs, loosened) = (blobs.to_vec(), self.inner.services.loosened.clone());
-        let scope = Scope::of("loose blobs").with_purpose(Purpose::Ends);
-        self.inner
-            .db
-            .write(scope, move |tx| {
-                Box::pin(async move {
-                    for blob in &blobs {
-                        let sql =
-                            "INSERT INTO loose_blobs (blob) VALUES ($1) ON CONFLICT DO NOTHING";
-                        tx.run(sql, values![blob.as_str()]).await?;
-                    }
-                    tx.after_commit(move || loosened.notify_one());
-                    Ok(())
                 })
             })
             .await
@@ -105,12 +89,18 @@ impl Store {
             self.inner.services.clock.clone(),
             self.inner.services.loosened.clone(),
         );
+        let now = clock.now();
+        let forgotten = Timestamp::from_micros(now.as_micros() - KEPT);
+        let any = "SELECT id FROM files WHERE expires_at <= $1 AND (blob <> '' OR expires_at <= $2) LIMIT 1";
+        let any = self.inner.db.read_one(any, values![now, forgotten]);
+        if any.await?.is_none() {
+            return Ok(());
+        }
         let scope = Scope::of("loose blobs").with_purpose(Purpose::Ends);
         self.inner
             .db
             .write(scope, move |tx| {
                 Box::pin(async move {
-                    let now = clock.now();
                     tx.run(
                         "INSERT INTO loose_blobs (blob)
                          SELECT DISTINCT blob FROM files WHERE expires_at <= $1 AND blob <> '' ON CONFLICT DO NOTHING",
@@ -122,7 +112,6 @@ impl Store {
                         values![now],
                     )
                     .await?;
-                    let forgotten = Timestamp::from_micros(now.as_micros() - KEPT);
                     let sql = "DELETE FROM files WHERE expires_at <= $1";
                     tx.run(sql, values![forgotten]).await?;
                     tx.after_commit(move || loosened.notify_one());
