@@ -8,6 +8,7 @@ mod door;
 mod hold;
 mod link;
 mod live;
+mod measure;
 pub mod namespace;
 mod places;
 
@@ -379,7 +380,7 @@ impl Probe {
 pub enum Strength {
     /// Not at all: tests only.
     Fake,
-    /// Name spaces, a system-call filter and no network, on the host's kernel: not for hostile tenants.
+    /// Name spaces, a system-call filter and no network of its own, on the host's kernel: not for hostile tenants.
     Namespace,
     /// The same on a kernel of its own: gVisor's, or a virtual machine's.
     Kernel,

@@ -260,6 +260,8 @@ async fn ops_1_health_readiness_and_figures_are_open(app: &TestApp) {
         ),
         "{text}"
     );
+    // What sandboxes can be here was found out for the readiness (security SBX-2).
+    assert!(text.contains("manyhands_sandbox_usable 1"), "{text}");
     // The key is gone, so nobody could work with it: not ready.
     let keys = app.client.get("/v1/manyhands/keys").await.ok();
     let id = keys["data"][0]["id"].as_str().expect("an id").to_owned();
