@@ -318,7 +318,8 @@ class Site(http.server.BaseHTTPRequestHandler):
             self.answer(302, b"", ("Location", "https://forbidden.example.net/"))
         else:
             content = self.shelf.files.get((host, path))
-            self.answer(404 if content is None else 200, content or b"no such thing\n")
+            kind = ("Content-Type", "text/html" if path.startswith("/simple/") else "application/octet-stream")
+            self.answer(404 if content is None else 200, content or b"no such thing\n", kind)
 
     do_HEAD = do_GET
 

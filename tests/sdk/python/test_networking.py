@@ -145,6 +145,7 @@ HTTPX = "import httpx2; print(httpx2.get('https://site.example.com/').text)"
 REQUESTS = "from pip._vendor import requests; print(requests.get('https://site.example.com/').text)"
 FETCH = "fetch('https://site.example.com/').then(a => a.text()).then(console.log)"
 NODE_POST = "fetch('http://site.example.com/', {method: 'POST', body: 'hello from outside'}).then(a => a.text()).then(console.log)"
+NODE_AGENT = "const h = require('https'); h.get('https://site.example.com/', {agent: new h.Agent()}, a => a.pipe(process.stdout))"
 NODE_HTTPS = "require('https').get('https://site.example.com/', a => a.pipe(process.stdout))"
 NPM = "--registry https://npm.example.org/ --no-audit --no-fund"
 
@@ -162,6 +163,7 @@ CLIENTS = {
     "Node's fetch": (f'node -e "{FETCH}"', HELLO),
     "Node's fetch without TLS": (f'node -e "{NODE_POST}"', HELLO),
     "Node's https": (f'node -e "{NODE_HTTPS}"', HELLO),
+    "Node's https by an agent": (f'node -e "{NODE_AGENT}"', HELLO),
     "cargo": ("cargo install -q --index sparse+https://cargo.example.org/ hello-hands && hello-hands", "rust says hello"),
 }
 

@@ -36,7 +36,7 @@ pub(super) const TRUST: &str = "/run/manyhands/trust";
 
 /// What tells clients inside of the proxy and whom to trust. Of most settings there are two spellings in use; some clients
 /// read the one, some the other.
-pub(super) const ENVIRONMENT: [(&str, &str); 16] = [
+pub(super) const ENVIRONMENT: [(&str, &str); 15] = [
     ("HTTP_PROXY", "http://127.0.0.1:3128"),
     ("http_proxy", "http://127.0.0.1:3128"),
     ("HTTPS_PROXY", "http://127.0.0.1:3128"),
@@ -52,7 +52,6 @@ pub(super) const ENVIRONMENT: [(&str, &str); 16] = [
     // Beside the roots that it has inside; all of them again would be read at each start.
     ("NODE_EXTRA_CA_CERTS", "/run/manyhands/trust/authority.pem"),
     ("NODE_OPTIONS", "--require=/run/manyhands/trust/node.cjs"),
-    ("NODE_USE_ENV_PROXY", "1"),
     // A host that is refused stays refused, and by default it is asked for again for minutes.
     ("npm_config_fetch_retries", "1"),
 ];

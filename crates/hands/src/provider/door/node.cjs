@@ -1,6 +1,7 @@
 // Required before every program of Node.js in a sandbox: sends `fetch`, `http` and `https` through the proxy that the
-// environment names. Later versions do so by themselves (NODE_USE_ENV_PROXY); this is for those that do not. Nothing is
-// loaded before it is needed, and a program that brings agents or dispatchers of its own keeps them.
+// environment names. Of Node's own ways the earlier versions know none, and the later ones (NODE_USE_ENV_PROXY, which is
+// left to do it where somebody sets it) leave agents alone that a program makes. Nothing is loaded before it is needed, and a
+// program that brings a dispatcher, or agents of classes of its own, keeps them.
 'use strict';
 
 const http = require('node:http');
