@@ -63,7 +63,8 @@ fn i_8_no_seed_breaks_an_invariant() {
 
 /// Worlds that broke a rule once: a pause at the budget inside of an open request (runtime SQ-3), running time that fell
 /// because a clock was set back while it was written (runtime US-4), a late preview from another server behind its event
-/// (runtime ST-10); and two whose client took something of its own that was not answered for something new.
+/// (runtime ST-10); and two whose client took something of its own that was not answered for something new. A change of
+/// what uses the database gives them other lives; the rules themselves are proved by the tests of the brain and the store.
 #[test]
 fn sq_3_us_4_st_10_seeds_that_broke_a_rule_once() {
     for seed in [38_633, 39_676, 39_790, 44_867, 58_309, 84_101] {
