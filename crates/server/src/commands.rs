@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod config;
 pub mod doctor;
+pub mod egress;
 pub mod keys;
 pub mod serve;
 pub mod verify;
