@@ -1,8 +1,13 @@
 //! Settings: flags, then `MANYHANDS_*`, then `manyhands.toml` (architecture "Config").
 
+mod container;
+mod egress;
+mod blobs;
+mod environments;
 mod file;
 mod limits;
 pub(crate) mod show;
+mod web;
 
 use std::env::VarError;
 use std::net::SocketAddr;
@@ -14,7 +19,12 @@ use manyhands_hands::provider::namespace::ReadOnly;
 use manyhands_store::{Database, Role};
 use secrecy::{ExposeSecret, SecretString};
 
+pub use container::Container;
+pub use egress::Egress;
+pub use environments::Environments;
+pub use blobs::{BlobPlace, Files};
 pub use limits::Limits;
+pub use web::{Search, Web};
 
 const LISTEN: &str = "127.0.0.1:8787";
 const DATA_DIR: &str = "./manyhands-data";
@@ -69,15 +79,30 @@ pub struct Config {
     pub legacy_event_names: bool,
     /// Sandboxes.
     pub sandbox: Sandbox,
+    /// What sandboxes are made of.
+    pub environments: Environments,
+    /// The way out of sandboxes.
+    pub egress: Egress,
+    /// The web tools.
+    pub web: Web,
+    /// Where the bytes of files are.
+    pub blobs: BlobPlace,
+    /// Bounds of files.
+    pub files: Files,
     /// How much at once, and how long a turn may go on.
     pub limits: Limits,
     /// The id of the model that judges calls under the policy `auto`; without one the client is asked (runtime TC-8).
     pub judge: Option<String>,
 }
 
+/// Seconds of a day.
+const DAY: u64 = 24 * 3600;
+
 /// How sandboxes are made and kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sandbox {
+    /// How containers are made, where sandboxes are containers; else they are name spaces of this host.
+    pub container: Option<Container>,
     /// After how much idle time the processes end; files stay (architecture §3).
     pub idle: Duration,
     /// The first of the host's user ids that a server running as root gives to sandboxes.
@@ -86,15 +111,22 @@ pub struct Sandbox {
     pub uids: u32,
     /// What of the host every sandbox sees, and where.
     pub read_only: Vec<ReadOnly>,
+    /// How long after it was made a sandbox is gone on with (runtime EN-18).
+    pub retention: Duration,
+    /// Below this much free space, in bytes, files of sandboxes at rest that a checkpoint holds are removed.
+    pub spare: u64,
 }
 
 impl Default for Sandbox {
     fn default() -> Self {
         Self {
+            container: None,
             idle: Duration::from_secs(300),
             first_uid: 2_000_000,
             uids: 1_000_000,
             read_only: Vec::new(),
+            retention: Duration::from_secs(30 * DAY),
+            spare: 2048 << 20,
         }
     }
 }
@@ -191,7 +223,8 @@ impl Config {
             let problem = format!("must be at most {LONGEST_DRAIN}");
             return Err(wrong("server.drain_seconds", problem));
         }
-        let sandbox = file.sandbox.effective(&data_dir)?;
+        let sandbox = file.sandbox.effective(&data_dir, environment)?;
+        let blobs = file.blobs.effective(&data_dir, environment)?;
         Ok(Self {
             listen,
             data_dir,
@@ -201,6 +234,11 @@ impl Config {
             models: model_specs(file.models, flags.script.or(file.script), environment)?,
             legacy_event_names: file.stream.legacy_event_names,
             sandbox,
+            environments: file.environments.effective()?,
+            egress: file.egress.effective()?,
+            web: file.web.effective(environment)?,
+            blobs,
+            files: file.files.effective(),
             limits: file.limits.effective()?,
             judge: file.permissions.judge,
         })

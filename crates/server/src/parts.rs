@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
+use manyhands_blobs::Blobs;
 use manyhands_brain::models::Registry;
 use manyhands_brain::{Judge, ModelJudge};
 use manyhands_egress::Timeouts;
+use manyhands_egress::outbound::Outbound;
+use manyhands_hands::provider::container::{self, Container};
 use manyhands_hands::provider::namespace::{self, Namespace};
+use manyhands_hands::{Gate, Provider};
+use manyhands_hands::web::Web;
 use manyhands_protocol::time::SharedClock;
 use manyhands_store::{Place, Replica, Store};
 
-use crate::config::{Config, show};
+use crate::config::{self, BlobPlace, Config, Egress, show};
 use crate::failure::Failure;
 
 /// Opens the store, with a hint for each way it may not open.
@@ -71,12 +76,87 @@ pub(crate) fn registry(config: &Config, clock: &SharedClock) -> anyhow::Result<R
 }
 
 /// The sandbox provider of the configuration. Nothing is looked at before it is needed.
-pub(crate) fn namespace(config: &Config) -> Namespace {
+pub(crate) fn provider(
+    config: &Config,
+    blobs: Option<&Blobs>,
+    gate: Option<Arc<dyn Gate>>,
+) -> Arc<dyn Provider> {
+    match &config.sandbox.container {
+        Some(settings) => Arc::new(containers(config, settings, blobs, gate)),
+        None => Arc::new(namespace(config, blobs, gate)),
+    }
+}
+
+fn namespace(
+    config: &Config,
+    blobs: Option<&Blobs>,
+    gate: Option<Arc<dyn Gate>>,
+) -> Namespace {
     Namespace::new(namespace::Config {
         first_uid: config.sandbox.first_uid,
         uids: config.sandbox.uids,
         idle: config.sandbox.idle,
         read_only: config.sandbox.read_only.clone(),
+        image: config.environments.image.clone(),
+        sources: config.environments.sources.clone(),
+        blobs: blobs.cloned(),
+        gate,
+        retention: config.sandbox.retention,
         ..namespace::Config::new(&config.data_dir)
+    })
+}
+
+fn containers(
+    config: &Config,
+    settings: &config::Container,
+    blobs: Option<&Blobs>,
+    gate: Option<Arc<dyn Gate>>,
+) -> Container {
+    Container::new(container::Config {
+        endpoint: settings.endpoint.clone(),
+        image: Some(settings.image.clone()),
+        runtime: settings.runtime.clone(),
+        userns: settings.userns.clone(),
+        cpus: settings.cpus,
+        shared_folders: settings.shared_folders,
+        sandboxd: settings.sandboxd.clone(),
+        blobs: blobs.cloned(),
+        gate,
+        idle: config.sandbox.idle,
+        ..container::Config::new(&config.data_dir)
+    })
+}
+
+/// The guarded client of the server itself (security NET-9).
+pub(crate) fn outbound(egress: &Egress) -> anyhow::Result<Outbound> {
+    let dialler = manyhands_egress::dial::Dialler::system(egress.allowed()?)?;
+    Ok(Outbound::new(dialler, &egress.ports)?)
+}
+
+/// The web tools of the configuration.
+pub(crate) fn web(config: &Config, outbound: Outbound) -> anyhow::Result<Web> {
+    use crate::config::Search;
+    use manyhands_hands::web::search;
+    // A service is the operator's own choice, as a model endpoint is, and may be in a private network.
+    let client = manyhands_egress::client(Timeouts::default())?;
+    let search = config.web.search.clone().map(|service| match service {
+        Search::Searxng { base_url } => {
+            Arc::new(search::Searxng::new(client, base_url)) as Arc<dyn search::Search>
+        }
+        Search::Brave { base_url, key } => Arc::new(search::Brave::new(client, base_url, key)),
+        Search::Tavily { base_url, key } => Arc::new(search::Tavily::new(client, base_url, key)),
+    });
+    Ok(Web::new(outbound, search))
+}
+
+/// The bytes of files, where the configuration has them.
+pub(crate) fn blobs(config: &Config) -> anyhow::Result<Blobs> {
+    let (blobs, setting) = match &config.blobs {
+        BlobPlace::Folder(folder) => (Blobs::folder(folder), "blobs.folder"),
+        BlobPlace::S3(s3) => (Blobs::s3(s3), "blobs.bucket"),
+    };
+    blobs.map_err(|error| {
+        let hint = format!("make it usable, or change {setting} in the configuration");
+        Failure::new(error.to_string(), hint).into()
     })
 }

@@ -1,6 +1,6 @@
 //! Environments.
 
-use manyhands_protocol::environment::Environment;
+use manyhands_protocol::environment::{Environment, EnvironmentConfig, Packages};
 use manyhands_protocol::{EnvironmentId, WorkspaceId};
 
 use crate::body;
@@ -130,6 +130,20 @@ impl Store {
                 })
             })
             .await
+    }
+
+    /// The packages of all environments that sessions have or may still get, in every workspace (runtime EN-7).
+    pub async fn wanted_packages(&self) -> Result<Vec<Packages>, Error> {
+        let select = "SELECT body, id, checksum FROM environments WHERE archived_at IS NULL
+             OR EXISTS (SELECT 1 FROM sessions WHERE environment_id = environments.id)";
+        let rows = self.inner.db.read(select, values![]).await?;
+        let config = |row: &Row| environment_of(row).map(|environment| environment.config);
+        let configs: Result<Vec<_>, Error> = rows.iter().map(config).collect();
+        let packages = configs?.into_iter().filter_map(|config| match config {
+            EnvironmentConfig::Cloud { packages, .. } => Some(packages),
+            EnvironmentConfig::SelfHosted {} => None,
+        });
+        Ok(packages.collect())
     }
 
     /// A page of environments.

@@ -1,10 +1,11 @@
-//! Environments: the template of a session's sandbox (api §5, runtime EN-1 to EN-6).
+//! Environments: the template of a session's sandbox (api §5, runtime EN-1 to EN-10).
+
+mod config;
 
 use axum::Json as Reply;
 use axum::extract::State;
 use manyhands_protocol::environment::{
-    Environment, EnvironmentConfig, EnvironmentConfigParam, EnvironmentCreateParams,
-    EnvironmentDeleted, EnvironmentUpdateParams, NetworkingParam, PackagesParam, Scope,
+    Environment, EnvironmentCreateParams, EnvironmentDeleted, EnvironmentUpdateParams, Scope,
 };
 use manyhands_protocol::page::{Order, Page};
 use manyhands_protocol::{EnvironmentId, Timestamp};
@@ -30,16 +31,15 @@ pub(crate) async fn create_environment(
     if let Some(description) = &params.description {
         definition::text("description", description, 0, DESCRIPTION)?;
     }
+    config::installable(&app, params.config.as_ref()).await?;
+    let config = config::created(params.config)?;
     let now = app.now();
     let environment = Environment {
         id: EnvironmentId::generate(),
         kind: Default::default(),
         name: params.name,
         description: params.description,
-        config: match params.config {
-            Some(param) => created(param)?,
-            None => EnvironmentConfig::default(),
-        },
+        config,
         metadata: definition::metadata(params.metadata.unwrap_or_default())?,
         scope: scope(params.scope)?.unwrap_or_default(),
         created_at: now,
@@ -60,58 +60,6 @@ fn scope(given: Option<Scope>) -> Result<Option<Scope>, ApiError> {
         )),
         given => Ok(given),
     }
-}
-
-/// The config of a new environment. What a sandbox cannot do yet is refused by name.
-fn created(param: EnvironmentConfigParam) -> Result<EnvironmentConfig, ApiError> {
-    match param {
-        EnvironmentConfigParam::SelfHosted {} => {
-            Err(ApiError::not_built("config.type", "self_hosted"))
-        }
-        EnvironmentConfigParam::Cloud {
-            networking,
-            packages,
-        } => {
-            check_cloud(networking.as_ref(), packages.as_ref())?;
-            Ok(EnvironmentConfig::default())
-        }
-    }
-}
-
-fn check_cloud(
-    networking: Option<&NetworkingParam>,
-    packages: Option<&PackagesParam>,
-) -> Result<(), ApiError> {
-    if let Some(NetworkingParam::Limited { .. }) = networking {
-        return Err(ApiError::not_built("config.networking.type", "limited"));
-    }
-    let Some(packages) = packages else {
-        return Ok(());
-    };
-    let PackagesParam {
-        apt,
-        cargo,
-        gem,
-        go,
-        npm,
-        pip,
-    } = packages;
-    for (manager, list) in [
-        ("apt", apt),
-        ("cargo", cargo),
-        ("gem", gem),
-        ("go", go),
-        ("npm", npm),
-        ("pip", pip),
-    ] {
-        if list.as_ref().is_some_and(|list| !list.is_empty()) {
-            return Err(ApiError::not_built(
-                format!("config.packages.{manager}"),
-                "installing packages",
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// `GET /v1/environments/{environment_id}`
@@ -136,6 +84,7 @@ pub(crate) async fn update_environment(
     ids: Ids,
     Json(params): Json<EnvironmentUpdateParams>,
 ) -> Result<Reply<Environment>, ApiError> {
+    config::installable(&app, params.config.as_ref()).await?;
     let now = app.now();
     let updated = app
         .store
@@ -158,24 +107,7 @@ fn updated(
         let error = ApiError::invalid("the environment is archived and can no longer be changed");
         return Err(error.with_code("environment_archived"));
     }
-    match (&current.config, &params.config) {
-        (EnvironmentConfig::Cloud { .. }, Some(EnvironmentConfigParam::SelfHosted {}))
-        | (EnvironmentConfig::SelfHosted {}, Some(EnvironmentConfigParam::Cloud { .. })) => {
-            let error = ApiError::field("config.type", "cannot be changed");
-            return Err(error.with_code("invalid_config_type_change"));
-        }
-        // What is stored is the default and nothing but the default is accepted, so the merge changes nothing.
-        (
-            _,
-            Some(EnvironmentConfigParam::Cloud {
-                networking,
-                packages,
-            }),
-        ) => {
-            check_cloud(networking.as_ref(), packages.as_ref())?;
-        }
-        (_, Some(EnvironmentConfigParam::SelfHosted {}) | None) => {}
-    }
+    let config = config::merged(&current.config, params.config)?;
     let name = params.name.unwrap_or_else(|| current.name.clone());
     definition::text("name", &name, 1, NAME)?;
     let description = params.description.apply(current.description.clone());
@@ -188,6 +120,7 @@ fn updated(
     let next = Environment {
         name,
         description,
+        config,
         metadata: definition::merge_metadata(&current.metadata, patch.collect())?,
         scope: scope(params.scope)?.unwrap_or(current.scope),
         ..current.clone()
@@ -266,6 +199,7 @@ pub(crate) async fn archive_environment(
 
 #[cfg(test)]
 mod tests {
+    use manyhands_protocol::environment::EnvironmentConfig;
     use serde_json::{Value, json};
 
     use super::*;
@@ -277,7 +211,7 @@ mod tests {
             kind: Default::default(),
             name: "box".to_owned(),
             description: Some("d".to_owned()),
-            config: EnvironmentConfig::default(),
+            config: Default::default(),
             metadata: [("a".to_owned(), "1".to_owned())].into(),
             scope: Scope::Organization,
             created_at: at,
@@ -310,6 +244,14 @@ mod tests {
             json!({"config": {"type": "cloud", "networking": {"type": "unrestricted"}, "packages": {"pip": []}}}),
             |_| {},
         );
+        check(
+            json!({"config": {"type": "cloud", "packages": {"pip": ["requests"]}}}),
+            |it| {
+                if let EnvironmentConfig::Cloud { packages, .. } = &mut it.config {
+                    packages.pip.push("requests".to_owned());
+                }
+            },
+        );
         check(json!({"name": "crate"}), |it| it.name = "crate".to_owned());
         check(json!({"description": null}), |it| it.description = None);
         check(json!({"description": ""}), |it| {
@@ -333,23 +275,8 @@ mod tests {
         check(json!({"name": ""}), "name: must not be empty");
         check(json!({"scope": "account"}), "scope: only organization");
         check(
-            json!({"config": {"type": "self_hosted"}}),
-            "config.type: cannot be changed",
-        );
-        check(
-            json!({"config": {"type": "cloud", "networking": {"type": "limited"}}}),
-            "config.networking.type: limited is not supported",
-        );
-        check(
-            json!({"config": {"type": "cloud", "packages": {"apt": ["jq"]}}}),
-            "config.packages.apt: installing packages is not supported",
-        );
-        let self_hosted = EnvironmentConfigParam::SelfHosted {};
-        assert!(
-            created(self_hosted)
-                .expect_err("refused")
-                .message()
-                .starts_with("config.type: self_hosted is not supported")
+            json!({"config": {"type": "cloud", "packages": {"apt": ["-y"]}}}),
+            "config.packages.apt[0]: must be a name",
         );
     }
 }

@@ -9,7 +9,12 @@ use manyhands_hands::provider::namespace::ReadOnly;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::container::ContainerSection;
+use super::blobs::{BlobsSection, FilesSection};
+use super::egress::EgressSection;
+use super::environments::EnvironmentsSection;
 use super::limits::LimitsSection;
+use super::web::WebSection;
 use super::{Environment, Error, Sandbox, variable, wrong};
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -23,6 +28,11 @@ pub(super) struct File {
     pub(super) models: Vec<Model>,
     pub(super) stream: StreamSection,
     pub(super) sandbox: SandboxSection,
+    pub(super) environments: EnvironmentsSection,
+    pub(super) egress: EgressSection,
+    pub(super) web: WebSection,
+    pub(super) blobs: BlobsSection,
+    pub(super) files: FilesSection,
     pub(super) limits: LimitsSection,
     pub(super) permissions: PermissionsSection,
 }
@@ -55,10 +65,23 @@ pub(super) struct PermissionsSection {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct SandboxSection {
+    provider: SandboxProvider,
+    container: Option<ContainerSection>,
     idle_seconds: Option<u64>,
     first_uid: Option<u32>,
     uids: Option<u32>,
     read_only: Vec<ReadOnlyEntry>,
+    retention_days: Option<u32>,
+    spare_megabytes: Option<u32>,
+}
+
+/// What makes sandboxes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum SandboxProvider {
+    #[default]
+    Namespace,
+    Container,
 }
 
 /// One `[[sandbox.read_only]]`.
@@ -70,10 +93,29 @@ struct ReadOnlyEntry {
 }
 
 impl SandboxSection {
-    pub(super) fn effective(self, data_dir: &Path) -> Result<Sandbox, Error> {
+    pub(super) fn effective(
+        self,
+        data_dir: &Path,
+        environment: Environment<'_>,
+    ) -> Result<Sandbox, Error> {
         let default = Sandbox::default();
+        let container = match (self.provider, self.container) {
+            (SandboxProvider::Namespace, None) => None,
+            (SandboxProvider::Namespace, Some(_)) => {
+                return Err(wrong("sandbox.container", "is for sandbox.provider = \"container\""));
+            }
+            (SandboxProvider::Container, _) if !self.read_only.is_empty() => {
+                return Err(wrong("sandbox.read_only", "is for name spaces: put it into the image"));
+            }
+            (SandboxProvider::Container, section) => {
+                Some(section.unwrap_or_default().effective(environment)?)
+            }
+        };
         if self.idle_seconds == Some(0) {
             return Err(wrong("sandbox.idle_seconds", "must be at least 1"));
+        }
+        if self.retention_days == Some(0) {
+            return Err(wrong("sandbox.retention_days", "must be at least 1"));
         }
         let first_uid = self.first_uid.unwrap_or(default.first_uid);
         let uids = self.uids.unwrap_or(default.uids);
@@ -93,6 +135,13 @@ impl SandboxSection {
             read_only.push(entry);
         }
         Ok(Sandbox {
+            container,
+            retention: self.retention_days.map_or(default.retention, |days| {
+                Duration::from_secs(u64::from(days) * super::DAY)
+            }),
+            spare: self
+                .spare_megabytes
+                .map_or(default.spare, |megabytes| u64::from(megabytes) << 20),
             idle: self.idle_seconds.map_or(default.idle, Duration::from_secs),
             first_uid,
             uids,

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use manyhands_brain::models::{ModelSpec, OutputLimit, ProviderSpec, Thinking};
-use manyhands_hands::provider::namespace::ReadOnly;
+use manyhands_brain::Provisioning;
+use manyhands_egress::host::Pattern;
+use manyhands_hands::provider::namespace::{ReadOnly, Sources};
 use manyhands_store::Database;
 use secrecy::{ExposeSecret, SecretString};
 use toml::{Table, Value};
 
-use super::{Config, Limits};
+use super::{BlobPlace, Config, Container, Egress, Environments, Limits, Sandbox, Web};
 
 /// TOML text.
 pub(crate) fn show(config: &Config) -> String {
@@ -35,23 +37,151 @@ pub(crate) fn show(config: &Config) -> String {
         "stream",
         table([("legacy_event_names", config.legacy_event_names.into())]),
     );
-    set(
-        "sandbox",
-        table([
-            ("idle_seconds", number(config.sandbox.idle.as_secs())),
-            ("first_uid", number(u64::from(config.sandbox.first_uid))),
-            ("uids", number(u64::from(config.sandbox.uids))),
-            (
-                "read_only",
-                Value::Array(config.sandbox.read_only.iter().map(read_only).collect()),
-            ),
-        ]),
-    );
+    set("sandbox", sandbox(&config.sandbox));
+    set("environments", environments(&config.environments));
+    set("egress", egress(&config.egress));
+    set("web", web(&config.web));
+    set("blobs", blobs(&config.blobs));
+    if let Some(quota) = config.files.quota {
+        set("files", table([("quota_bytes", number(quota))]));
+    }
     set("limits", limits(&config.limits));
     if let Some(judge) = &config.judge {
         set("permissions", table([("judge", judge.as_str().into())]));
     }
     all.to_string()
+}
+
+fn web(web: &Web) -> Value {
+    let mut shown = Table::new();
+    shown.insert("within_environment".to_owned(), web.within_environment.into());
+    if let Some(search) = &web.search {
+        let search = table([
+            ("provider", search.name().into()),
+            ("base_url", search.base_url().as_str().into()),
+        ]);
+        shown.insert("search".to_owned(), search);
+    }
+    Value::Table(shown)
+}
+
+fn environments(environments: &Environments) -> Value {
+    let mut shown = Table::new();
+    if let Some(image) = &environments.image {
+        let image = image.to_string_lossy().into_owned();
+        shown.insert("image".to_owned(), image.into());
+    }
+    let provisioning = environments.provisioning;
+    for (name, value) in [
+        ("overlap", Provisioning::BesideFirstRequest),
+        ("provision_first", Provisioning::BeforeFirstRequest),
+    ] {
+        shown.insert(name.to_owned(), (provisioning == value).into());
+    }
+    let Sources {
+        apt,
+        cargo,
+        gem,
+        go,
+        npm,
+        pip,
+    } = &environments.sources;
+    let mut sources = Table::new();
+    if let Some(lines) = apt {
+        sources.insert("apt".to_owned(), lines.clone().into());
+    }
+    for (name, value) in [
+        ("cargo", cargo),
+        ("gem", gem),
+        ("go", go),
+        ("npm", npm),
+        ("pip", pip),
+    ] {
+        if let Some(value) = value {
+            sources.insert(name.to_owned(), value.as_str().into());
+        }
+    }
+    if !sources.is_empty() {
+        shown.insert("sources".to_owned(), Value::Table(sources));
+    }
+    Value::Table(shown)
+}
+
+fn sandbox(sandbox: &Sandbox) -> Value {
+    let mut shown = Table::new();
+    let mut set = |name: &str, value: Value| drop(shown.insert(name.to_owned(), value));
+    let provider = if sandbox.container.is_some() { "container" } else { "namespace" };
+    set("provider", provider.into());
+    set("idle_seconds", number(sandbox.idle.as_secs()));
+    set(
+        "retention_days",
+        number(sandbox.retention.as_secs() / super::DAY),
+    );
+    set("spare_megabytes", number(sandbox.spare >> 20));
+    set("first_uid", number(u64::from(sandbox.first_uid)));
+    set("uids", number(u64::from(sandbox.uids)));
+    let read_only_entries = sandbox.read_only.iter().map(read_only);
+    set("read_only", Value::Array(read_only_entries.collect()));
+    if let Some(settings) = &sandbox.container {
+        set("container", container(settings));
+    }
+    Value::Table(shown)
+}
+
+fn container(container: &Container) -> Value {
+    let mut shown = Table::new();
+    let mut set = |name: &str, value: Option<Value>| {
+        shown.extend(value.map(|value| (name.to_owned(), value)));
+    };
+    let text = |text: &Option<String>| text.as_deref().map(Value::from);
+    set("endpoint", text(&container.endpoint));
+    set("image", Some(container.image.as_str().into()));
+    set("runtime", text(&container.runtime));
+    set("userns", text(&container.userns));
+    set("cpus", container.cpus.map(Value::from));
+    set("shared_folders", Some(container.shared_folders.into()));
+    let sandboxd = container.sandboxd.as_ref();
+    set("sandboxd", sandboxd.map(|path| path.display().to_string().into()));
+    Value::Table(shown)
+}
+
+fn egress(egress: &Egress) -> Value {
+    let mut shown = Table::new();
+    let mut set = |name: &str, value: Value| drop(shown.insert(name.to_owned(), value));
+    let texts = |texts: Vec<String>| Value::Array(texts.into_iter().map(Value::from).collect());
+    let hosts = |hosts: &[Pattern]| texts(hosts.iter().map(ToString::to_string).collect());
+    set("allow_addresses", texts(egress.allow_addresses.clone()));
+    let ports = egress.ports.iter().map(|port| number(u64::from(*port)));
+    set("ports", Value::Array(ports.collect()));
+    set("tunnel_hosts", hosts(&egress.tunnel_hosts));
+    if let Some(listed) = &egress.package_hosts {
+        set("package_hosts", hosts(listed));
+    }
+    if let Some(file) = &egress.ca_file {
+        set("ca_file", file.display().to_string().into());
+    }
+    Value::Table(shown)
+}
+
+fn blobs(place: &BlobPlace) -> Value {
+    let text = |text: &str| Value::String(text.to_owned());
+    match place {
+        BlobPlace::Folder(folder) => table([("folder", text(&folder.display().to_string()))]),
+        BlobPlace::S3(s3) => {
+            let mut shown = Table::new();
+            shown.insert("bucket".to_owned(), text(&s3.bucket));
+            shown.insert("region".to_owned(), text(&s3.region));
+            for (name, value) in [
+                ("endpoint", &s3.endpoint),
+                ("access_key_id", &s3.access_key_id),
+            ] {
+                if let Some(value) = value {
+                    shown.insert(name.to_owned(), text(value));
+                }
+            }
+            Value::Table(shown)
+        }
+    }
 }
 
 fn read_only(entry: &ReadOnly) -> Value {

@@ -141,12 +141,16 @@ async fn what_a_sandbox_cannot_be_is_refused(app: &TestApp) {
             "config.type: self_hosted is not supported",
         ),
         (
-            json!({"type": "cloud", "networking": {"type": "limited"}}),
-            "config.networking.type: limited is not supported",
+            json!({"type": "cloud", "networking": {"type": "limited", "allowed_hosts": ["https://a.example"]}}),
+            "config.networking.allowed_hosts[0]: must be a host",
         ),
         (
-            json!({"type": "cloud", "packages": {"pip": ["requests"]}}),
-            "config.packages.pip: installing packages is not supported",
+            json!({"type": "cloud", "packages": {"pip": ["requests"]}, "networking": {"type": "limited"}}),
+            "config.networking.allow_package_managers: must be true",
+        ),
+        (
+            json!({"type": "cloud", "packages": {"pip": ["--pre"]}}),
+            "config.packages.pip[0]: must be a name",
         ),
         (
             json!({"type": "cloud", "networking": {"type": "open"}}),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use manyhands_protocol::environment::{Environment, EnvironmentConfig};
 use manyhands_protocol::id::ApiKeyId;
 use manyhands_protocol::page::Order;
 use manyhands_protocol::time::Clock as _;
@@ -19,6 +20,7 @@ contract!(
     agent_versions_page_newest_first,
     en_5_an_environment_in_use_is_not_deleted,
     en_5_a_session_created_meanwhile_keeps_its_environment,
+    en_7_packages_are_wanted_by_environments_that_sessions_have_or_may_get,
     environments_change_and_page,
     api_2_foreign_resources_are_not_there,
     keys_open_by_hash_until_revoked,
@@ -235,6 +237,44 @@ async fn en_5_a_session_created_meanwhile_keeps_its_environment(bed: Bed) {
         let (created, deleted) = (created.unwrap(), deleted.unwrap().unwrap());
         assert_ne!(created, deleted, "exactly one of them wins");
     }
+}
+
+async fn en_7_packages_are_wanted_by_environments_that_sessions_have_or_may_get(bed: Bed) {
+    let world = World::new(bed).await;
+    let now = world.bed.clock.now();
+    let add = async |name: &str, archived: bool| {
+        let mut new = environment(name, now);
+        if let EnvironmentConfig::Cloud { packages, .. } = &mut new.config {
+            packages.pip.push(name.to_owned());
+        }
+        new.archived_at = archived.then_some(now);
+        let added = world.store.insert_environment(&world.workspace, &new).await;
+        added.unwrap();
+        new.id
+    };
+    add("open", false).await;
+    add("archived", true).await;
+    let held = add("archived-and-held", false).await;
+    let mut session = world.new_session(Default::default());
+    session.environment_id = held.clone();
+    assert!(world.store.create_session(session).await.unwrap());
+    let archive = move |current: &Environment| {
+        Ok::<_, ()>(Some(Environment {
+            archived_at: Some(now),
+            ..current.clone()
+        }))
+    };
+    let archived = world
+        .store
+        .update_environment(&world.workspace, &held, archive);
+    assert!(archived.await.unwrap().is_some());
+    let wanted = world.store.wanted_packages().await.unwrap();
+    let mut named: Vec<_> = wanted
+        .into_iter()
+        .flat_map(|packages| packages.pip)
+        .collect();
+    named.sort();
+    assert_eq!(named, ["archived-and-held", "open"]);
 }
 
 async fn environments_change_and_page(bed: Bed) {
