@@ -62,7 +62,18 @@ impl Host {
     /// The process that is process 1 of a session's sandbox, as the host numbers it.
     pub(crate) fn process(&self, session: &str) -> Option<rustix::process::Pid> {
         let stream = UnixStream::connect(self.folder(session).join("socket")).ok()?;
-        Some(rustix::net::sockopt::socket_peercred(&stream).unwrap().pid)
+        let pid = rustix::net::sockopt::socket_peercred(&stream).unwrap().pid;
+        // For a moment a socket may outlive who listened on it: in a process that is about to become another program.
+        let flags = rustix::process::PidfdFlags::empty();
+        let process = rustix::process::pidfd_open(pid, flags).ok()?;
+        let ended = rustix::event::PollFlags::IN;
+        let mut polled = [rustix::event::PollFd::new(&process, ended)];
+        let at_once = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let ended = rustix::event::poll(&mut polled, Some(&at_once)).unwrap();
+        (ended == 0).then_some(pid)
     }
 
     /// A line of the status of that process.

@@ -40,7 +40,10 @@ pub(super) async fn open(path: &Path, uid: u32) -> Result<Peer, Absent> {
         Err(error)
             if matches!(
                 error.kind(),
-                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+                // Reset: whoever listened ended meanwhile.
+                io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::NotFound
             ) =>
         {
             return Err(Absent::Nobody);
