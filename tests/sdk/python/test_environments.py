@@ -13,6 +13,11 @@ import pytest
 from programs import Server
 from test_networking import House, Session
 
+SOURCES = """
+[environments.sources]
+npm = "https://npm.example.org/"
+pip = "https://pip.example.org/simple/"
+"""
 LIMITED = {"type": "limited", "allowed_hosts": ["api.example.com", "*.files.example.com"]}
 
 
@@ -64,7 +69,7 @@ def test_en_8_what_an_environment_cannot_be_is_refused_with_the_place(client: an
     def networking(**more) -> dict:
         return {"type": "cloud", "networking": {"type": "limited"} | more}
 
-    closed = networking(allowed_hosts=["packages.example.org"]) | {"packages": {"pip": ["requests"]}}
+    closed = networking(allowed_hosts=["pip.example.org"]) | {"packages": {"pip": ["requests"]}}
     assert refused(client, closed).startswith("config.networking.allow_package_managers: must be true")
     for host in ["https://a.example.com", "a.example.com:443", "10.0.0.1", "*", "A.example.com", "a.example.com/x"]:
         message = refused(client, networking(allowed_hosts=["a.example.com", host]))
@@ -97,7 +102,7 @@ def test_en_5_archived_environments_say_so(client: anthropic.Anthropic) -> None:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    house = House(tmp_path_factory.mktemp("environments"))
+    house = House(tmp_path_factory.mktemp("environments"), SOURCES)
     yield house
     house.remove()
     assert house.outside.intruders() == []
