@@ -38,6 +38,6 @@ pub use dispatcher::Brain;
 pub use failpoint::Probe;
 pub use history::{HistoryError, Summary, compactions};
 pub use judge::{INDETERMINATE, Judge, JudgeError, Judged, ModelJudge};
-pub use record::{TOOL_STARTED, agent_before};
+pub use record::{Attached, TOOL_STARTED, agent_before, attached};
 pub use wake::uploads;
 pub use why::{Details, Need, Party, State, WaitingCall, Why, why};

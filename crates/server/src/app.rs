@@ -8,6 +8,7 @@ use http::HeaderValue;
 use manyhands_blobs::Blobs;
 use manyhands_brain::Activities;
 use manyhands_brain::models::Registry;
+use manyhands_egress::outbound::Outbound;
 use manyhands_hands::{Probe, Provider};
 use manyhands_protocol::time::SharedClock;
 use manyhands_protocol::{Timestamp, WorkspaceId};
@@ -38,6 +39,8 @@ pub(crate) struct Parts {
     pub(crate) activities: Activities,
     /// The bytes of files.
     pub(crate) blobs: Blobs,
+    /// What fetches images and documents that clients name by URL (security NET-9).
+    pub(crate) outbound: Outbound,
     /// Bounds of files.
     pub(crate) files: Files,
     /// Where sandboxes come from; `None` where no session is woken.
@@ -86,6 +89,7 @@ impl App {
             Some((at, probe)) if at.elapsed() < PROBE => Some(probe.clone()),
             _ => {
                 let probe = hands.probe().await;
+                probe.measure();
                 *probed = Some((Instant::now(), probe.clone()));
                 Some(probe)
             }

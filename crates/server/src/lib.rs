@@ -8,10 +8,12 @@
 
 mod api;
 mod app;
+mod background;
 pub mod commands;
 mod config;
 mod failpoint;
 mod failure;
+mod gate;
 mod keys;
 mod listener;
 mod parts;
@@ -21,6 +23,6 @@ pub mod service;
 mod telemetry;
 mod tidy;
 
-pub use config::{Config, Error as ConfigError, Flags, Limits, Sandbox};
+pub use config::{BlobPlace, Config, Egress, Error as ConfigError, Files, Flags, Limits, Sandbox, Web};
 pub use failure::Failure;
 pub use server::{Overrides, Server};

@@ -19,13 +19,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::auth::KnownKeys;
 use crate::app::{App, Parts, organization};
+use crate::background::captures::Captures;
+use crate::background::checkpoints::Keeper;
 use crate::config::Config;
 use crate::failpoint::failpoint;
 use crate::failure::Failure;
+use crate::gate::gate;
 use crate::listener::Patience;
-use crate::parts::{judge_of, namespace, open_store, registry};
+use crate::parts::{blobs, judge_of, open_store, outbound, provider, registry, web};
 use crate::tidy::tidy;
-use crate::{keys, listener, routes, telemetry};
+use crate::{background, keys, listener, routes, telemetry};
 
 /// How long the brain may take to let go of its sessions.
 const BRAIN: Duration = Duration::from_millis(700);
@@ -85,21 +88,53 @@ impl Server {
         };
         let scripted = models.claude_is_scripted();
         let (waking, shutdown) = (CancellationToken::new(), CancellationToken::new());
+        let blobs = blobs(&config)?;
+        let outbound = outbound(&config.egress)?;
         let judge = config.judge.as_deref();
         let judge = judge.map(|id| judge_of(&models, id)).transpose()?;
-        let brain_config = overrides.brain.unwrap_or_else(|| manyhands_brain::Config {
-            judge,
-            ..config.limits.brain()
-        });
+        let brain_config = match overrides.brain {
+            Some(brain) => brain,
+            None => manyhands_brain::Config {
+                judge,
+                web: Some(web(&config, outbound.clone())?),
+                web_within_environment: config.web.within_environment,
+                provisioning: config.environments.provisioning,
+                ..config.limits.brain()
+            },
+        };
         let hands: Option<Arc<dyn Provider>> = match overrides.hands {
             _ if !config.role.wakes() => None,
             Some(hands) => Some(hands),
             None => {
-                let hands = namespace(&config);
-                tokio::spawn(tidy(hands.clone(), store.clone(), waking.clone()));
-                Some(Arc::new(hands))
+                let hands = provider(&config, Some(&blobs), Some(gate(&config, &clock)?));
+                tokio::spawn(tidy(Arc::clone(&hands), store.clone(), waking.clone()));
+                Some(hands)
             }
         };
+        tokio::spawn(background::blobs::remove_while_running(
+            store.clone(),
+            blobs.clone(),
+            waking.clone(),
+        ));
+        if let Some(hands) = &hands {
+            let captures = Captures {
+                store: store.clone(),
+                hands: Arc::clone(hands),
+                blobs: blobs.clone(),
+                clock: Arc::clone(&clock),
+                rested: Arc::clone(&brain_config.rested),
+            };
+            tokio::spawn(captures.run(waking.clone()));
+            let keeper = Keeper {
+                store: store.clone(),
+                hands: Arc::clone(hands),
+                blobs: blobs.clone(),
+                clock: Arc::clone(&clock),
+                retention: config.sandbox.retention,
+                spare: config.sandbox.spare,
+            };
+            tokio::spawn(keeper.run(waking.clone()));
+        }
         let brain = hands.as_ref().map(|hands| {
             Brain::start(
                 brain_config,
@@ -118,11 +153,15 @@ impl Server {
             activities: brain
                 .as_ref()
                 .map_or_else(Activities::default, Brain::activities),
+            blobs,
+            outbound,
+            files: config.files,
             hands,
             role: config.role,
             clock,
             workspace,
             legacy_event_names: config.legacy_event_names,
+            web_within_environment: config.web.within_environment,
             draining: CancellationToken::new(),
             shutdown: shutdown.clone(),
             probed: Mutex::new(None),

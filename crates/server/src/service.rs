@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::auth::{KnownKeys, hash};
 use crate::app::{App, Parts, organization};
-use crate::config::Files;
+use crate::config::{Egress, Files};
+use crate::parts::outbound;
 use crate::routes;
 
 /// What a service is made of.
@@ -53,6 +54,10 @@ impl Service {
             brain,
         } = ingredients;
         let workspace = store.default_workspace().await?;
+        let outbound = outbound(&Egress::default()).map_err(|error| Error::Invalid {
+            operation: "making the guarded client",
+            reason: format!("{error:#}"),
+        })?;
         let (waking, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let brain = Brain::start(
             brain,
@@ -69,6 +74,7 @@ impl Service {
             models,
             activities: brain.activities(),
             blobs: Blobs::memory(),
+            outbound,
             files: Files::default(),
             hands: Some(hands),
             role: Role::All,

@@ -1,7 +1,9 @@
 //! Content blocks on their way from the log to the model: raw JSON texts, touched only where the model's API demands it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
+use manyhands_protocol::content::Source;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -50,6 +52,15 @@ fn or_else(blocks: Vec<Json>, placeholder: &str) -> Vec<Json> {
     } else {
         blocks
     }
+}
+
+/// A block with another source; `None` when it is no object.
+pub(super) fn with_source(raw: &RawValue, source: &Source) -> Option<Box<RawValue>> {
+    let mut members: BTreeMap<Cow<'_, str>, Cow<'_, RawValue>> =
+        serde_json::from_str(raw.get()).ok()?;
+    let source = serde_json::value::to_raw_value(source).ok()?;
+    members.insert(Cow::Borrowed("source"), Cow::Owned(source));
+    serde_json::value::to_raw_value(&members).ok()
 }
 
 /// The blocks of a user message; at least one.

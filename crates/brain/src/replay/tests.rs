@@ -376,3 +376,35 @@ fn i_2_a_gap_and_a_body_of_another_form_are_refused() {
     );
     assert_eq!(unknown.fold().position, 2);
 }
+
+/// invariant I6: bytes that were attached to an event are what the model reads, wherever the fold is cut.
+#[test]
+fn i_6_attached_bytes_take_the_place_of_their_blocks_source() {
+    let source = json!({"type": "base64", "media_type": "image/png", "data": "cG5n"});
+    let attached = |event: &str, block: usize| json!({"event": event_id(event), "blocks": [{"block": block, "source": source}]});
+    let content = json!({"content": [
+        {"type": "text", "text": "see"},
+        {"type": "document", "title": "t", "source": {"type": "file", "file_id": "file_1"}},
+    ]});
+    let log = Log::default()
+        .private("attached", attached("a", 1))
+        .event("a", "user.message", content.clone())
+        .private("attached", attached("elsewhere", 0))
+        .event("b", "user.message", content);
+    for cut in 0..=log.entries().len() {
+        let mut transcript = Transcript::default();
+        for (index, entry) in log.entries().iter().enumerate() {
+            if index == cut {
+                transcript = transcript.clone();
+            }
+            transcript.fold(entry).unwrap();
+        }
+        let blocks: Vec<serde_json::Value> = transcript
+            .tail()
+            .flat_map(|turn| turn.blocks)
+            .map(|block| serde_json::from_str(&block).unwrap())
+            .collect();
+        assert_eq!(blocks[1], json!({"type": "document", "title": "t", "source": source}));
+        assert_eq!(blocks[3]["source"]["type"], "file", "another event's bytes are not its own");
+    }
+}

@@ -6,6 +6,7 @@
 mod blocks;
 mod incoming;
 
+use manyhands_brain::Attached;
 use manyhands_protocol::event::{Event, EventBody};
 use manyhands_protocol::session::SessionStatus;
 use manyhands_protocol::{EventId, ThreadId};
@@ -35,8 +36,13 @@ pub(crate) enum Echo {
 pub(crate) fn begin(thread: &ThreadId, agent_name: &str, events: Vec<Incoming>) -> Change {
     let mut change = Change::default();
     for event in events {
-        if let Incoming::Message { content } = event {
-            push(&mut change, EventBody::UserMessage { content }, true);
+        if let Incoming::Message { content, attached } = event {
+            push(
+                &mut change,
+                EventBody::UserMessage { content },
+                true,
+                attached,
+            );
         }
     }
     if !change.append.entries.is_empty() {
@@ -106,10 +112,11 @@ struct Taken {
 impl Admission<'_> {
     fn take(&mut self, event: Incoming, at: &str, behind_result: bool) -> Result<Echo, ApiError> {
         match event {
-            Incoming::Message { content } => {
+            Incoming::Message { content, attached } => {
                 self.check_cap(at)?;
                 self.taken.messages += 1;
-                Ok(self.queue(EventBody::UserMessage { content }))
+                let body = EventBody::UserMessage { content };
+                Ok(push(&mut self.change, body, true, attached).1)
             }
             Incoming::System { content } => {
                 self.check_cap(at)?;
@@ -127,6 +134,7 @@ impl Admission<'_> {
                 call,
                 content,
                 is_error,
+                attached,
             } => {
                 let asked = self.asked(&call, &[CUSTOM_TOOL_USE]).ok_or_else(|| {
                     let problem = "the session has not called a custom tool with this id";
@@ -135,12 +143,13 @@ impl Admission<'_> {
                 if let Some(answer) = self.answer_to(asked) {
                     return Ok(Echo::Earlier(answer));
                 }
-                let (id, echo) = self.store(EventBody::UserCustomToolResult {
+                let body = EventBody::UserCustomToolResult {
                     custom_tool_use_id: call.clone(),
                     content,
                     is_error,
                     session_thread_id: None,
-                });
+                };
+                let (id, echo) = push(&mut self.change, body, false, attached);
                 self.answered(call, id);
                 Ok(echo)
             }
@@ -163,7 +172,7 @@ impl Admission<'_> {
                     session_thread_id: None,
                 };
                 // Queued and processed in one write: streams show it twice (runtime SE-4), the list once.
-                let (id, _) = push(&mut self.change, body, true);
+                let (id, _) = push(&mut self.change, body, true, Vec::new());
                 let entries = &mut self.change.append.entries;
                 entries.push(NewEntry::Processed {
                     event_id: id.clone(),
@@ -251,11 +260,11 @@ impl Admission<'_> {
     }
 
     fn queue(&mut self, body: EventBody) -> Echo {
-        push(&mut self.change, body, true).1
+        push(&mut self.change, body, true, Vec::new()).1
     }
 
     fn store(&mut self, body: EventBody) -> (EventId, Echo) {
-        push(&mut self.change, body, false)
+        push(&mut self.change, body, false, Vec::new())
     }
 
     /// The whole write: the events, and what makes the brain read them.
@@ -279,9 +288,17 @@ impl Admission<'_> {
     }
 }
 
-fn push(change: &mut Change, body: EventBody, queued: bool) -> (EventId, Echo) {
+fn push(
+    change: &mut Change,
+    body: EventBody,
+    queued: bool,
+    attached: Vec<Attached>,
+) -> (EventId, Echo) {
     let entries = &mut change.append.entries;
     let id = EventId::generate();
+    if !attached.is_empty() {
+        entries.push(manyhands_brain::attached(&id, attached));
+    }
     entries.push(NewEntry::Event {
         id: id.clone(),
         body,

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::admission::{self, Echo, Incoming};
+use crate::api::attachments::attach;
 use crate::api::auth::Principal;
 use crate::api::cursor;
 use crate::api::error::ApiError;
@@ -46,7 +47,8 @@ pub(crate) async fn send_events(
             format!("more than {MAX_EVENTS} events in one request"),
         ));
     }
-    let events = admission::read_events(&params.events)?;
+    let mut events = admission::read_events(&params.events)?;
+    attach(&app, &principal.workspace, &mut events, "events").await?;
     let referenced: Vec<EventId> = events.iter().filter_map(Incoming::call).cloned().collect();
     let models = app.clone();
     let decided = app

@@ -20,6 +20,7 @@ use manyhands_store::{
 
 use crate::api::admission;
 use crate::api::agents::definition;
+use crate::api::attachments::attach;
 use crate::api::auth::Principal;
 use crate::api::cursor::Paging;
 use crate::api::error::ApiError;
@@ -99,7 +100,7 @@ pub(crate) async fn create_session(
     let metadata = definition::metadata(params.metadata.unwrap_or_default())?;
     let environment_id = EnvironmentId::parse(&params.environment_id)
         .map_err(|problem| ApiError::field("environment_id", problem.to_string()))?;
-    let events = admission::read_initial_events(&params.initial_events.unwrap_or_default())?;
+    let mut events = admission::read_initial_events(&params.initial_events.unwrap_or_default())?;
 
     let (agent_id, version) = snapshot::reference(&params.agent)?;
     let (agent, environment) = tokio::try_join!(
@@ -127,6 +128,7 @@ pub(crate) async fn create_session(
         return Err(unpriced(&agent.definition.model.id));
     }
 
+    attach(&app, &principal.workspace, &mut events, "initial_events").await?;
     let thread_id = ThreadId::generate();
     let change = admission::begin(&thread_id, &agent.definition.name, events);
     let running = change.append.status.is_some();

@@ -8,7 +8,7 @@ use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Timeouts};
 use manyhands_hands::Output;
 use manyhands_hands::provider::fake::Fake;
 use manyhands_protocol::time::SharedClock;
-use manyhands_server::{BlobPlace, Config, Files, Limits, Overrides, Sandbox, Server};
+use manyhands_server::{BlobPlace, Config, Egress, Files, Limits, Overrides, Sandbox, Server, Web};
 use manyhands_store::{Database, Role};
 use manyhands_testkit::clock::TestClock;
 use manyhands_testkit::events::{Event, EventStream};
@@ -86,6 +86,9 @@ pub(crate) fn config(dir: &TempDir, database: Database, model: &ModelServer) -> 
         sandbox: Sandbox::default(),
         blobs: BlobPlace::default_in(dir.path()),
         files: Files::default(),
+        environments: Default::default(),
+        egress: Egress::default(),
+        web: Web::default(),
         limits: Limits {
             concurrent_sessions: 16,
             tool_rounds: 20,

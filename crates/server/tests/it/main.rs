@@ -2,7 +2,9 @@
 
 mod agents;
 mod app;
+mod attachments;
 mod budgets;
+mod checkpoints;
 mod clock_jumps;
 mod confirmations;
 mod doors;

@@ -1,7 +1,9 @@
 //! Content blocks of clients' events, checked one by one (api §10.1, runtime SE-8, SE-12, SE-13). Pure.
 
+use manyhands_protocol::FileId;
 use manyhands_protocol::content::{ContentBlock, Source};
 use serde_json::Value;
+use url::Url;
 
 use crate::api::error::ApiError;
 use crate::api::json;
@@ -9,6 +11,8 @@ use crate::api::json;
 const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 const PDF: &str = "application/pdf";
 const PLAIN: &str = "text/plain";
+/// The longest URL, in bytes.
+const LONGEST: usize = 2048;
 
 /// Where content stands, which says what it may hold.
 #[derive(Clone, Copy, PartialEq)]
@@ -98,7 +102,24 @@ fn check_source(
             format!("{at}.type"),
             "an image has no text source",
         )),
-        Source::Url { .. } => Err(ApiError::not_built(format!("{at}.type"), "a url source")),
-        Source::File { .. } => Err(ApiError::not_built(format!("{at}.type"), "a file source")),
+        // What is there is looked at when it is fetched.
+        Source::Url { url } if url.len() > LONGEST => Err(ApiError::field(
+            format!("{at}.url"),
+            format!("has more than {LONGEST} bytes"),
+        )),
+        Source::Url { url } => match Url::parse(url) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(()),
+            _ => Err(ApiError::field(
+                format!("{at}.url"),
+                "expected an http or https URL",
+            )),
+        },
+        Source::File { file_id } => match FileId::parse(file_id) {
+            Ok(_) => Ok(()),
+            Err(problem) => Err(ApiError::field(
+                format!("{at}.file_id"),
+                problem.to_string(),
+            )),
+        },
     }
 }

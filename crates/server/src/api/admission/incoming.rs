@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use manyhands_brain::Attached;
 use manyhands_protocol::content::ContentBlock;
 use manyhands_protocol::event::Confirmation;
 use manyhands_protocol::{EventId, ThreadId};
@@ -19,6 +20,8 @@ pub(crate) enum Incoming {
     Message {
         /// At least one block.
         content: Vec<ContentBlock>,
+        /// The bytes of blocks that name them elsewhere, once they were fetched.
+        attached: Vec<Attached>,
     },
     /// `system.message`: the last of its request, alone or behind what it accompanies (runtime SE-8).
     System {
@@ -38,6 +41,8 @@ pub(crate) enum Incoming {
         content: Option<Vec<ContentBlock>>,
         /// Whether it failed.
         is_error: Option<bool>,
+        /// The bytes of blocks that name them elsewhere, once they were fetched.
+        attached: Vec<Attached>,
     },
     /// `user.tool_confirmation`: whether it answers anything is for the session's state to say.
     Confirmation {
@@ -51,6 +56,19 @@ pub(crate) enum Incoming {
 }
 
 impl Incoming {
+    /// Its blocks, and where the bytes of those go that name them elsewhere.
+    pub(crate) fn blocks(&mut self) -> Option<(&[ContentBlock], &mut Vec<Attached>)> {
+        match self {
+            Self::Message { content, attached } => Some((content, attached)),
+            Self::CustomToolResult {
+                content: Some(content),
+                attached,
+                ..
+            } => Some((content, attached)),
+            _ => None,
+        }
+    }
+
     /// The tool-use event it answers.
     pub(crate) fn call(&self) -> Option<&EventId> {
         match self {
@@ -152,7 +170,10 @@ fn read(event: &Value, at: &str) -> Result<Incoming, ApiError> {
                     "must not be empty",
                 ));
             }
-            Ok(Incoming::Message { content })
+            Ok(Incoming::Message {
+                content,
+                attached: Vec::new(),
+            })
         }
         "system.message" => {
             const MOST: usize = 1000;
@@ -181,6 +202,7 @@ fn read(event: &Value, at: &str) -> Result<Incoming, ApiError> {
                 call: params.custom_tool_use_id,
                 content,
                 is_error: params.is_error,
+                attached: Vec::new(),
             })
         }
         "user.tool_confirmation" => {

@@ -89,6 +89,7 @@ fn state(status: SessionStatus, calls: &[(&str, Option<&str>)]) -> SessionState 
 fn message() -> Incoming {
     Incoming::Message {
         content: vec![ContentBlock::text("hi")],
+        attached: Vec::new(),
     }
 }
 
@@ -101,6 +102,7 @@ fn result(call: &str) -> Incoming {
         call: id(call),
         content: None,
         is_error: None,
+        attached: Vec::new(),
     }
 }
 
@@ -299,4 +301,35 @@ fn lc_6_initial_events_start_a_session_in_the_write_that_makes_it() {
         (Some(SessionStatus::Running), true)
     );
     assert_eq!(begin(&thread, "coder", vec![]), Change::default());
+}
+
+/// invariant I6: what a block names elsewhere stands in the log right before its event.
+#[test]
+fn i_6_attached_bytes_come_directly_before_their_event() {
+    let source = manyhands_protocol::content::Source::Base64 {
+        media_type: "image/png".to_owned(),
+        data: "cG5n".to_owned(),
+    };
+    let attached = Incoming::Message {
+        content: vec![ContentBlock::text("hi")],
+        attached: vec![Attached { block: 0, source }],
+    };
+    let (change, echoes) = admit(
+        &state(SessionStatus::Idle, &[]),
+        vec![message(), attached, message()],
+    )
+    .expect("admitted");
+    let [first, NewEntry::Private { type_name, body }, second, ..] = &change.append.entries[..]
+    else {
+        panic!("{change:?}")
+    };
+    let (NewEntry::Event { .. }, NewEntry::Event { id, .. }) = (first, second) else {
+        panic!("{change:?}")
+    };
+    assert_eq!(*type_name, "attached");
+    assert!(
+        body.contains(id.as_str()) && body.contains("cG5n"),
+        "{body}"
+    );
+    assert_eq!(echoes, [Echo::Stored(0), Echo::Stored(2), Echo::Stored(3)]);
 }
