@@ -56,6 +56,18 @@ struct Flags {
     /// Turns with a bash call in a cold sandbox
     #[arg(long, default_value_t = 30)]
     cold: usize,
+    /// Sandboxes started for the time to their first output
+    #[arg(long, default_value_t = 50)]
+    starts: usize,
+    /// Sandboxes alive at once
+    #[arg(long, default_value_t = 200)]
+    alive: usize,
+    /// Sessions of each arm of the comparison of first tokens
+    #[arg(long, default_value_t = 200)]
+    provisions: usize,
+    /// Megabytes of the package that its environment lists
+    #[arg(long, default_value_t = 500)]
+    layer: usize,
     /// Sessions at once for turns a second
     #[arg(long, default_value_t = 100)]
     sessions: usize,
@@ -104,6 +116,10 @@ enum Group {
     FirstToken,
     /// Turns with a bash call
     Bash,
+    /// Sandboxes alone: starts, calls, many at once, checkpoints
+    Sandboxes,
+    /// The first token with a sandbox made first, and made when it is needed
+    Lazy,
     /// Turns a second, and 300 sessions at once
     Turns,
     /// Pages and wakes of a session with a long log
@@ -180,6 +196,8 @@ async fn run(group: Group, flags: &Flags, setup: &Setup) -> Result<Vec<Row>> {
             rows::first_token::run(setup, flags.first_tokens, flags.sessions).await
         }
         Group::Bash => rows::bash::run(setup, flags.warm, flags.cold).await,
+        Group::Sandboxes => rows::sandboxes::run(setup, flags.starts, flags.alive).await,
+        Group::Lazy => rows::lazy::run(setup, flags.provisions, flags.layer).await,
         Group::Turns => {
             let (crowd, rounds) = (flags.crowd, flags.rounds);
             rows::turns::run(setup, flags.sessions, flags.turns, crowd, rounds).await

@@ -9,7 +9,7 @@ pub(crate) struct Row {
     pub(crate) name: String,
     /// The figure, in `unit`.
     pub(crate) figure: f64,
-    /// `ms`, `MB`, `bytes`, `KB` or `1/s`.
+    /// `ms`, `MB`, `bytes`, `KB`, `%` or `1/s`.
     pub(crate) unit: &'static str,
     /// The design target, if the row has one.
     pub(crate) target: Option<Target>,

@@ -51,11 +51,25 @@ impl Subject {
 
     /// The same with these flags for the stub.
     pub(crate) async fn start_with(setup: &Setup, stub_flags: &[&str]) -> Result<Self> {
+        Self::start_as(setup, stub_flags, "", json!({"name": "bench"})).await
+    }
+
+    /// The same with these settings of the server and this environment.
+    pub(crate) async fn start_as(
+        setup: &Setup,
+        stub_flags: &[&str],
+        settings: &str,
+        environment: Value,
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("manyhands-bench-")
             .tempdir_in(&setup.folder)?;
         let stub = Stub::start(&setup.stub, stub_flags).await?;
+        let file = folder.path().join("manyhands.toml");
+        std::fs::write(&file, settings)?;
         let daemon = Daemon::builder()
+            .arg("--config")
+            .arg(file.to_str().context("a path that is text")?)
             .binary(&setup.server)
             .data_dir(folder.path().join("data"))
             .model(stub.url())
@@ -70,7 +84,6 @@ impl Subject {
             "tools": [{"type": "agent_toolset_20260401"}],
         });
         let agent = id_of(&client.try_post("/v1/agents", &agent).await?)?;
-        let environment = json!({"name": "bench"});
         let environment = id_of(&client.try_post("/v1/environments", &environment).await?)?;
         Ok(Self {
             daemon,
@@ -134,6 +147,14 @@ impl Subject {
         let answer = connection.begin(Method::GET, &path, "").await?;
         ensure!(answer.status() == 200, "{path}: {}", answer.status());
         Ok(Tail::new(answer.into_body()))
+    }
+
+    /// Deletes a session, with its sandbox.
+    pub(crate) async fn delete(&self, chat: &Chat) -> Result<()> {
+        let path = format!("/v1/sessions/{}", chat.session);
+        let answer = self.daemon.client().send(Method::DELETE, &path, "").await?;
+        ensure!(answer.status == 200, "{path}: {answer}");
+        Ok(())
     }
 
     /// All events of a session.
