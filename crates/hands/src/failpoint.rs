@@ -2,6 +2,7 @@
 
 /// Every failpoint of this room, in the order of a sandbox's life.
 pub const FAILPOINTS: &[&str] = &[
+    "hands::after_tree",
     "hands::after_folders",
     "hands::before_record",
     "hands::after_record",
@@ -10,7 +11,6 @@ pub const FAILPOINTS: &[&str] = &[
     "hands::before_end",
     "hands::after_discard",
     "hands::before_pack",
-    "hands::after_restore",
 ];
 
 /// Marks a failpoint.

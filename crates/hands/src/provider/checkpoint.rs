@@ -64,7 +64,7 @@ pub struct Saved {
 /// A provider whose sandboxes can be kept.
 #[async_trait]
 pub trait Checkpoints: Send + Sync {
-    /// Returns when a sandbox may have come to rest since it was called last.
+    /// Returns when a sandbox may have come to rest, or been removed, since it was called last.
     async fn rested(&self);
 
     /// The sandboxes at rest here whose files have changed since they were kept, also those that an earlier server of this

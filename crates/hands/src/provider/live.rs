@@ -36,6 +36,9 @@ pub(super) trait Body: Send + Sync + 'static {
     /// Why it may still run.
     async fn end(&self) -> io::Result<()>;
 
+    /// The owner of this epoch is about to use it for the first time.
+    fn used(&self, _epoch: i64) {}
+
     /// A new connection, and the instance that answers on it.
     ///
     /// # Errors
@@ -160,9 +163,17 @@ impl<B: Body> Live<B> {
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says what its files were when it was started or got another owner.
+    /// Says what its files were when it was started.
     pub(super) fn come_from(&self, origin: Origin) {
         *self.came_from() = Some(origin);
+    }
+
+    /// Says that it got another owner, and whose calls have used it last. What no call has used is as it was started.
+    pub(super) fn change_owner(&self, last: i64) {
+        let mut origin = self.came_from();
+        if !matches!(*origin, Some(Origin::New { .. } | Origin::Restored)) {
+            *origin = Some(Origin::Kept { epoch: last });
+        }
     }
 
     fn came_from(&self) -> MutexGuard<'_, Option<Origin>> {
@@ -299,7 +310,9 @@ impl<B: Body> Sandbox for Live<B> {
 
     async fn execute(&self, call: &Call) -> Result<Output, Error> {
         let _running = self.begin();
-        *self.came_from() = None;
+        if self.came_from().take().is_some() {
+            self.body.used(call.epoch);
+        }
         let op = Op::Execute {
             call_id: call.call_id.clone(),
             epoch: call.epoch,

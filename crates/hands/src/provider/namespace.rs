@@ -19,7 +19,7 @@ pub(in crate::provider) mod launch;
 mod layers;
 mod live;
 mod masked;
-mod outputs;
+pub(in crate::provider) mod outputs;
 mod peer;
 mod probe;
 mod process;
@@ -44,7 +44,7 @@ use crate::Error;
 use crate::packages::Manager;
 use crate::provider::places::{is_name, owned};
 use crate::provider::{
-    Capture, Checkpoints, Gate, Helper, Holds, Limit, Missing, Probe, Provider, Recipe, Sandbox, Seen, Strength, Told,
+    Capture, Checkpoints, Gate, Helper, Holds, Limit, Missing, Origin, Probe, Provider, Recipe, Sandbox, Seen, Strength, Told,
     Upload,
 };
 pub use bound::ReadOnly;
@@ -259,7 +259,9 @@ impl Provider for Namespace {
         let (uploads, laid) = (&recipe.uploads, uploads::Where::Made);
         self.host.lay(&recipe.session, uploads, laid).await?;
         let mut place = slot.0.lock().await;
-        if let Some(live) = owned(&place, recipe.epoch) {
+        // One that no call of this owner has used yet may be behind the recipe's checkpoint.
+        let is_used = |live: &Arc<live::Live>| !matches!(live.origin(), Some(Origin::Kept { .. }));
+        if let Some(live) = owned(&place, recipe.epoch).filter(is_used) {
             live.touch();
             return Ok(live);
         }
@@ -271,7 +273,7 @@ impl Provider for Namespace {
                 self.host.hold_or_make(&recipe.session).await?
             }
         };
-        let before = held.1.seen();
+        let before = checkpoint::owner(&held.0).unwrap_or(held.1.seen());
         let found = self
             .host
             .own(&mut place, &recipe.session, &mut held, recipe.epoch)
@@ -332,11 +334,8 @@ impl Provider for Namespace {
         let live = place.take();
         let ended = match self.host.hold(session).await {
             Ok(Some(held)) => {
-                let owner = live.as_ref().map(|live| live.owner());
                 let ended = self.host.end(session, &held, live).await;
-                if ended.is_ok() {
-                    self.host.rest(session, &held.0, owner.unwrap_or_default());
-                }
+                self.host.packing.changed();
                 ended
             }
             Ok(None) => Ok(()),
@@ -361,6 +360,8 @@ impl Provider for Namespace {
             self.host.remove(session, &held).await
         };
         let removed = removed.await;
+        // What was kept of it can go as well.
+        self.host.packing.changed();
         drop(place);
         self.host.places.vacate(session, &slot);
         removed

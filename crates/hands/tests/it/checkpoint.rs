@@ -80,10 +80,16 @@ async fn en_17_another_host_goes_on_with_the_files() {
     let (one, two) = (host_with(&blobs), host_with(&blobs));
     let first = start(&one, 1, None).await;
     assert_eq!(first.origin(), Some(Origin::New { expired: false }));
+    let first = start(&one, 2, None).await;
+    assert_eq!(
+        first.origin(),
+        Some(Origin::New { expired: false }),
+        "nobody has used it"
+    );
     let make = "mkdir -p ~/.cache; echo kept > ~/.cache/f; echo out > /mnt/session/outputs/o; \
                 cd /workspace; echo one > one; ln one two; ln -s one three; chmod 750 one; truncate -s 1G holes; \
                 setsid sleep 1000 >/dev/null 2>&1 & echo $BASHPID > /tmp/pid";
-    sh(&first, 1, make).await;
+    sh(&first, 2, make).await;
     assert_eq!(first.origin(), None, "a call has seen the files");
     assert!(
         one.provider.unsaved().await.unwrap().is_empty(),
@@ -94,39 +100,39 @@ async fn en_17_another_host_goes_on_with_the_files() {
     tokio::time::timeout(PATIENCE, rested)
         .await
         .expect("it came to rest");
-    let kept = keep(&one.provider, 1).await;
+    let kept = keep(&one.provider, 2).await;
 
-    let second = start(&two, 2, Some(&kept)).await;
+    let second = start(&two, 3, Some(&kept)).await;
     assert_eq!(second.origin(), Some(Origin::Restored));
     assert_ne!(second.instance(), first.instance());
     let look = "cat ~/.cache/f /mnt/session/outputs/o one two three; stat -c '%u %a %h %s' one holes; \
                 echo $(($(stat -c %b holes) < 100)); pgrep -c sleep";
-    let seen = sh(&second, 2, look).await;
+    let seen = sh(&second, 3, look).await;
     assert_eq!(
         seen,
         "kept\nout\none\none\none\n1000 750 2 4\n1000 644 1 1073741824\n1\n0"
     );
-    sh(&second, 2, "echo two > one; rm two").await;
+    sh(&second, 3, "echo two > one; rm two").await;
     two.provider.release(SESSION).await.unwrap();
-    let newer = keep(&two.provider, 2).await;
+    let newer = keep(&two.provider, 3).await;
     assert_eq!(
         newer.sandbox_created_at, kept.sandbox_created_at,
         "it is one sandbox"
     );
 
     // The first host's own files are older now.
-    let third = start(&one, 3, Some(&newer)).await;
+    let third = start(&one, 4, Some(&newer)).await;
     assert_eq!(third.origin(), Some(Origin::Restored));
     assert_eq!(
-        sh(&third, 3, "cat one; ls /workspace").await,
+        sh(&third, 4, "cat one; ls /workspace").await,
         "two\nholes\none\nthree"
     );
     // Its own again, whatever the last checkpoint is.
-    sh(&third, 3, "echo three > one").await;
+    sh(&third, 4, "echo three > one").await;
     one.provider.release(SESSION).await.unwrap();
-    let fourth = start(&one, 4, Some(&newer)).await;
-    assert_eq!(fourth.origin(), Some(Origin::Kept { epoch: 3 }));
-    assert_eq!(sh(&fourth, 4, "cat one").await, "three");
+    let fourth = start(&one, 5, Some(&newer)).await;
+    assert_eq!(fourth.origin(), Some(Origin::Kept { epoch: 4 }));
+    assert_eq!(sh(&fourth, 5, "cat one").await, "three");
     one.provider.destroy(SESSION).await.unwrap();
     two.provider.destroy(SESSION).await.unwrap();
 }
@@ -146,10 +152,29 @@ async fn lease_1_a_sandbox_with_older_files_is_not_gone_on_with() {
     assert_ne!(third.instance(), first.instance());
     assert_eq!(sh(&third, 3, "cat f").await, "two");
 
-    // Without a checkpoint nothing better is known than what lives here, and its owner is told how old that is.
+    // Without a newer one nothing better is known than what lives here, and its owner is told how old that is. Looking for
+    // it is not using it.
+    let found = one
+        .provider
+        .find(SESSION, 5)
+        .await
+        .unwrap()
+        .expect("it lives");
+    assert_eq!(found.origin(), Some(Origin::Kept { epoch: 3 }));
     let fourth = start(&one, 5, Some(&kept)).await;
     assert_eq!(fourth.instance(), third.instance());
     assert_eq!(fourth.origin(), Some(Origin::Kept { epoch: 3 }));
+    let newer = Checkpoint { epoch: 4, ..kept };
+    let fifth = start(&one, 6, Some(&newer)).await;
+    assert_ne!(fifth.instance(), fourth.instance());
+    assert_eq!(fifth.origin(), Some(Origin::Restored));
+    assert_eq!(sh(&fifth, 6, "cat f").await, "two");
+    // What is used by a new owner is as new as the owner, and what was not used yet is as it was started.
+    let sixth = start(&one, 7, Some(&newer)).await;
+    assert_eq!(sixth.origin(), Some(Origin::Kept { epoch: 6 }));
+    sh(&sixth, 7, "true").await;
+    one.provider.release(SESSION).await.unwrap();
+    assert_eq!(one.provider.unsaved().await.unwrap()[0].epoch, 7);
     one.provider.destroy(SESSION).await.unwrap();
     two.provider.destroy(SESSION).await.unwrap();
 }

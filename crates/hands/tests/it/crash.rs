@@ -26,6 +26,7 @@ fn stop_at(host: &Host, point: &str, destroy: bool) {
 #[tokio::test]
 async fn log_3_a_start_that_was_cut_short_anywhere_is_picked_up() {
     for point in [
+        "hands::after_tree",
         "hands::after_folders",
         "hands::before_record",
         "hands::after_record",

@@ -23,7 +23,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::host::Host;
 use super::launch::FOLDERS;
 use super::writable::{self, Tree};
-use super::{chain, files};
+use super::{at, chain, files};
 use crate::Error;
 use crate::archive::{self, Bounds, Owner};
 use crate::failpoint::failpoint;
@@ -121,13 +121,14 @@ impl Host {
                 Plan::Fresh { expired } => {
                     self.clear(session)?;
                     let tree = self.lay_out(recipe, folder, |_, _| Ok(()))?;
+                    failpoint!("hands::after_tree");
                     self.note(session, now, recipe.epoch, state)?;
                     return Ok((tree, Origin::New { expired }));
                 }
             };
             match made {
                 Ok(tree) => {
-                    failpoint!("hands::after_restore");
+                    failpoint!("hands::after_tree");
                     self.note(session, made_at, recipe.epoch, state)?;
                     return Ok((tree, origin));
                 }
@@ -215,19 +216,22 @@ impl Host {
         tracing::info!(session.id = session, seconds, "restored a checkpoint");
         Ok(tree)
     }
+}
 
-    /// Notes that a sandbox has come to rest, which this server used last with this epoch. The folder is held.
-    pub(super) fn rest(&self, session: &str, folder: &OwnedFd, epoch: i64) {
-        let noted = read(folder).and_then(|state| match state {
-            Some(state) if state.epoch < epoch => {
-                write(&self.folder(session), &State { epoch, ..state })
-            }
-            _ => Ok(()),
-        });
-        if let Err(error) = noted {
-            tracing::warn!(session.id = session, %error, "a sandbox's rest could not be noted");
-        }
-        self.packing.rested.notify_one();
+/// The last owner whose calls have used the tree of a session; `None` when nothing is known of it.
+pub(super) fn owner(folder: &OwnedFd) -> Option<i64> {
+    read(folder).ok().flatten().map(|state| state.epoch)
+}
+
+/// Notes that the owner of this epoch uses a living sandbox: the tree is as new as any other from now on.
+pub(super) fn used(folder: &OwnedFd, epoch: i64) {
+    let noted = read(folder).and_then(|state| match state {
+        Some(state) if state.epoch < epoch => write(&at(folder, ""), &State { epoch, ..state }),
+        _ => Ok(()),
+    });
+    if let Err(error) = noted {
+        // It counts as older than it is: at worst it is not packed before the next start.
+        tracing::warn!(%error, "the owner of a sandbox could not be noted");
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use super::cgroup::Cgroups;
-use super::checkpoint::Packing;
+use super::checkpoint::{self, Packing};
 use super::layers::{Furniture, Layers};
 use super::live::{Live, Process};
 use super::users::Users;
@@ -23,7 +23,7 @@ use crate::failpoint::failpoint;
 use crate::provider::hold::Hold;
 use crate::provider::places::Places;
 use crate::provider::door::Trust;
-use crate::provider::{Missing, Origin, Recipe};
+use crate::provider::{Missing, Recipe};
 
 /// Below this much free space no sandbox is started.
 const LEAST_SPACE: u64 = 64 << 20;
@@ -164,7 +164,7 @@ impl Host {
         (folder, hold): &mut Held,
         epoch: i64,
     ) -> Result<Option<Arc<Live>>, Error> {
-        let before = hold.seen();
+        let seen = hold.seen();
         let raised = hold
             .raise(epoch)
             .map_err(|error| Error::io(format!("become the owner of {session}"), error))?;
@@ -172,10 +172,12 @@ impl Host {
             let seen = hold.seen();
             return Err(Error::StaleEpoch { epoch, seen });
         }
+        // Another host may have gone on since: the files hold what owners up to this one have written.
+        let before = checkpoint::owner(folder).unwrap_or(seen);
         if let Some(live) = place.as_ref().filter(|live| live.is_up()) {
             live.own(epoch);
             if before < epoch {
-                live.come_from(Origin::Kept { epoch: before });
+                live.change_owner(before);
             }
             self.let_out(live, folder);
             return Ok(Some(Arc::clone(live)));
@@ -193,7 +195,7 @@ impl Host {
             Err(error) => return Err(error),
         }
         if before < epoch {
-            live.come_from(Origin::Kept { epoch: before });
+            live.change_owner(before);
         }
         self.let_out(&live, folder);
         self.settle(place, &live);

@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::peer::{self, Absent, Peer};
 use super::process::waitable;
-use super::{SOCKET, at};
+use super::{SOCKET, at, checkpoint};
 use crate::Error;
 use crate::provider::link::Link;
 use crate::provider::live::{self, Body};
@@ -88,6 +88,10 @@ impl Live {
 
 #[async_trait]
 impl Body for Process {
+    fn used(&self, epoch: i64) {
+        checkpoint::used(&self.folder, epoch);
+    }
+
     fn folder(&self) -> &OwnedFd {
         &self.folder
     }

@@ -90,8 +90,8 @@ impl Host {
             return live.end().await;
         }
         tracing::info!(session.id = session, why, "releasing a sandbox");
-        self.end(session, &held, Some(Arc::clone(live))).await?;
-        self.rest(session, &held.0, live.owner());
-        Ok(())
+        let ended = self.end(session, &held, Some(Arc::clone(live))).await;
+        self.packing.changed();
+        ended
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Default)]
 pub(in crate::provider::namespace) struct Packing {
     sessions: Mutex<HashMap<String, Claims>>,
-    /// Told when a sandbox comes to rest.
+    /// Told when a sandbox comes to rest or is removed.
     pub(super) rested: Notify,
 }
 
@@ -48,6 +48,11 @@ impl Packing {
             packing: self,
             session: session.to_owned(),
         }
+    }
+
+    /// Says that a sandbox came to rest, or is gone.
+    pub(in crate::provider::namespace) fn changed(&self) {
+        self.rested.notify_one();
     }
 
     /// The right to pack; `None` when the sandbox is wanted, or somebody packs it.
