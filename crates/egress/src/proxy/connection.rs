@@ -18,7 +18,7 @@ use crate::proxy::answer;
 use crate::proxy::exchange::{Exchange, Exchanged};
 use crate::proxy::head::{self, Framing};
 use crate::proxy::io::{NoHead, Pumped, Reader, Stream, Writer};
-use crate::proxy::request::{self, Asked, Forward, Place, Refused};
+use crate::proxy::request::{self, Asked, Forward, Place, Refused, Scheme};
 use crate::proxy::upstream::{Failed, Upstream};
 use crate::proxy::{Inside, join, tunnel};
 
@@ -198,7 +198,9 @@ impl Connection {
                 let whole = pumped == Some(Pumped::Whole);
                 match bounded && whole && forward.keep_alive {
                     true => Next::Request,
-                    false => Next::End,
+                    false if whole => Next::End,
+                    // The host wanted no more of the body; the client still has to read why.
+                    false => Next::Say(Vec::new()),
                 }
             }
             (_, Some(Exchanged::Switched(upgraded))) => Next::Switched(upgraded, forward.target),
@@ -230,8 +232,16 @@ impl Connection {
         {
             return Ok((kept, true));
         }
-        let dialled = self.dialled.take();
-        let made = Upstream::open(&self.inside, allowed, forward.scheme, dialled).await?;
+        // The host may have closed what the tunnel was opened with, when the client took its time: then another one is dialled.
+        if let Some(dialled) = self.dialled.take() {
+            let open = Upstream::open(&self.inside, allowed, forward.scheme, Some(dialled));
+            match (open.await, forward.scheme) {
+                (Ok(made), Scheme::Https) => return Ok((made, false)),
+                (Ok(made), Scheme::Http) if repeatable(forward) => return Ok((made, true)),
+                _ => {}
+            }
+        }
+        let made = Upstream::open(&self.inside, allowed, forward.scheme, None).await?;
         Ok((made, false))
     }
 

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 
 use crate::host::Target;
@@ -117,7 +117,7 @@ async fn unwrap(inside: &Inside, stream: Rewound, allowed: &Allowed) -> Option<S
         Ok(stream) => Some(Box::new(stream)),
         Err(error) => {
             // Often a client that does not trust the authority, or does not speak HTTP/1.1.
-            tracing::info!(%host, %error, "TLS with a sandbox failed");
+            tracing::debug!(%host, %error, "TLS with a sandbox failed");
             None
         }
     }
@@ -168,6 +168,7 @@ async fn look(
     };
     let timeouts = inside.timeouts();
     let mut bytes = BytesMut::from(&first[..]);
+    let mut begun = None;
     loop {
         match hello::read(&bytes) {
             Hello::Tls(Some(name)) if name == target.host.as_str() => return Ok(bytes.freeze()),
@@ -188,12 +189,12 @@ async fn look(
             }
             Hello::Partial => {}
         }
-        // A client that lets the host speak first may stay silent; one that has begun TLS may not.
-        let patience = match bytes.is_empty() {
-            true => timeouts.tunnel,
-            false => timeouts.head,
+        // A client that lets the host speak first may stay silent; one that has begun TLS has one limit for its message.
+        let deadline = match bytes.is_empty() {
+            true => Instant::now() + timeouts.tunnel,
+            false => *begun.get_or_insert_with(|| Instant::now() + timeouts.head),
         };
-        let read = timeout(patience, client.read_buf(&mut bytes)).await??;
+        let read = timeout_at(deadline, client.read_buf(&mut bytes)).await??;
         if read == 0 {
             return match bytes.is_empty() {
                 true => Ok(bytes.freeze()),

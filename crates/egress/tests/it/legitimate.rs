@@ -421,3 +421,28 @@ async fn net_5_a_hundred_requests_are_served_byte_for_byte() {
         "{told:?}"
     );
 }
+
+/// One connection after the other's answer is no way to be slow: a figure to look at, and a bound that only a stall breaks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn net_4_deciding_each_request_is_quick() {
+    const REQUESTS: u32 = 500;
+    let bed = Bed::new().await;
+    let door = bed.limited("sesn_1");
+    for place in [Place::Door, Place::Tls] {
+        let mut client = Client::new(&bed, &door, place).await;
+        let began = std::time::Instant::now();
+        for _ in 0..REQUESTS {
+            assert_eq!(
+                client.ask("GET", "/bytes/100", "", b"").await.body,
+                bytes(100)
+            );
+        }
+        let took = began.elapsed();
+        println!(
+            "{place:?}: {:.0} requests/s, one after the other",
+            f64::from(REQUESTS) / took.as_secs_f64()
+        );
+        assert!(took < std::time::Duration::from_secs(50), "{took:?}");
+    }
+    assert_eq!(bed.world.arrived().len() as u32, 2 * REQUESTS);
+}
