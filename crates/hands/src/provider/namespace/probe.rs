@@ -20,8 +20,11 @@ const NEEDED: [&str; 5] = [
     "--args",
 ];
 
+/// The numbers of a version.
+type Version = (u32, u32, u32);
+
 /// Versions with a known way out that our layout does not close: from the first number up to, not including, the second.
-const ESCAPES: [((u32, u32, u32), (u32, u32, u32), &str); 2] = [
+const ESCAPES: [(Version, Version, &str); 2] = [
     (
         (0, 0, 0),
         (0, 3, 3),
@@ -35,7 +38,7 @@ const ESCAPES: [((u32, u32, u32), (u32, u32, u32), &str); 2] = [
 ];
 
 /// From this version on, a link left in a writable folder can no longer lead the set-up astray.
-const LINKS_MENDED: (u32, u32, u32) = (0, 12, 0);
+const LINKS_MENDED: Version = (0, 12, 0);
 
 /// A helper that hangs is as good as none.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -215,7 +218,7 @@ fn escape(version: &str) -> Option<&'static str> {
 }
 
 /// The numbers of a version; a third one that is absent is zero.
-fn number(version: &str) -> Option<(u32, u32, u32)> {
+fn number(version: &str) -> Option<Version> {
     let mut parts = version.split('.').map(|part| part.parse().ok());
     Some((
         parts.next()??,
