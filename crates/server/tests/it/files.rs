@@ -39,13 +39,12 @@ fn multipart(parts: &[(&str, &[u8])]) -> Vec<u8> {
 async fn post(client: &Client, body: Vec<u8>) -> Answer {
     let kind = format!("multipart/form-data; boundary={BOUNDARY}");
     let client = client.clone().header("content-type", &kind);
-    let sent = client
-        .without("anthropic-beta")
-        .send(Method::POST, "/v1/files", body);
+    let client = client.without("anthropic-beta");
+    let sent = client.send(Method::POST, "/v1/files", body);
     sent.await.expect("an answer")
 }
 
-async fn upload(app: &TestApp, name: &str, content: &[u8]) -> Value {
+pub(crate) async fn upload(app: &TestApp, name: &str, content: &[u8]) -> Value {
     let head = format!("name=\"file\"; filename=\"{name}\"");
     post(&app.client, multipart(&[(&head, content)])).await.ok()
 }

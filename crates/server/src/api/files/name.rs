@@ -14,9 +14,7 @@ pub(super) fn of_upload(sent: Option<&str>, sent_type: Option<&str>) -> Result<S
     let sent = sent.unwrap_or_default();
     let base = sent.rsplit(['/', '\\']).next().unwrap_or_default();
     if base.is_empty() {
-        let kind = sent_type.and_then(mime_guess::get_mime_extensions_str);
-        let ending = kind.and_then(|endings| endings.first());
-        return Ok(match ending {
+        return Ok(match sent_type.and_then(ending) {
             Some(ending) => format!("unnamed.{ending}"),
             None => "unnamed".to_owned(),
         });
@@ -30,6 +28,25 @@ pub(super) fn of_upload(sent: Option<&str>, sent_type: Option<&str>) -> Result<S
         return Err(ApiError::field("file", problem));
     }
     Ok(base.to_owned())
+}
+
+/// What the names of this kind of content end with.
+fn ending(mime_type: &str) -> Option<&str> {
+    let (_, kind) = mime_type.split_once('/')?;
+    match mime_type {
+        UNKNOWN => None,
+        "text/plain" => Some("txt"),
+        "text/markdown" => Some("md"),
+        "image/jpeg" => Some("jpg"),
+        _ => {
+            let all = mime_guess::get_mime_extensions_str(mime_type)?;
+            // The list is by letters; what is called as its kind is the usual one.
+            all.iter()
+                .find(|ending| **ending == kind)
+                .or(all.first())
+                .copied()
+        }
+    }
 }
 
 /// The name of what a sandbox has written at `path`: nobody can be told to rename it, so what no name may have is replaced.
@@ -113,6 +130,9 @@ mod tests {
         check(Some("über uns.txt"), None, "über uns.txt");
         check(Some(""), Some("application/pdf"), "unnamed.pdf");
         check(None, None, "unnamed");
+        check(None, Some("application/octet-stream"), "unnamed");
+        check(None, Some("text/plain"), "unnamed.txt");
+        check(None, Some("application/json"), "unnamed.json");
         check(Some("dir/"), Some("no/such"), "unnamed");
         check(Some(&"a".repeat(255)), None, &"a".repeat(255));
         for refused in ["a\nb", "a<b", "a:b", "a\"b", "..", ".", &"ä".repeat(256)] {
