@@ -288,7 +288,9 @@ async fn store_5_an_older_backup_is_brought_up_to_date_and_a_newer_one_refused()
     let bed = bed_on(&copy);
     bed.sql(
         "ALTER TABLE agent_versions DROP COLUMN checksum; ALTER TABLE environments DROP COLUMN checksum;
-         ALTER TABLE session_profiles DROP COLUMN checksum; DELETE FROM _sqlx_migrations WHERE version = 5",
+         ALTER TABLE session_profiles DROP COLUMN checksum;
+         DROP TABLE files; DROP TABLE session_resources; DROP TABLE loose_blobs; DROP TABLE captures;
+         DROP TABLE checkpoints; DELETE FROM _sqlx_migrations WHERE version >= 5",
     )
     .await;
     let target = folder.path().join("restored");
