@@ -81,7 +81,10 @@ impl Opened {
         let door = gate.open(session, network, listener)?;
         let socket = identity(&folder, &aside)?;
         renameat(&folder, &aside, &folder, NAME)?;
-        Ok(Self { _door: door, socket })
+        Ok(Self {
+            _door: door,
+            socket,
+        })
     }
 
     /// Whether it is the one that the sandbox comes to: another server may have put its own in the place.
