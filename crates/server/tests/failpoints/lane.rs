@@ -241,7 +241,7 @@ impl Lane {
 
 async fn builder(store: Store, model: &str) -> (Builder, Option<postgres::Database>) {
     match store {
-        Store::Sqlite => (Daemon::builder().model(model), None),
+        Store::Sqlite => (settled().model(model), None),
         Store::Postgres => {
             let database = postgres::Database::create().await;
             (on(database.url(), model), Some(database))
@@ -249,8 +249,14 @@ async fn builder(store: Store, model: &str) -> (Builder, Option<postgres::Databa
     }
 }
 
+/// A server with the settings of the sweep.
+fn settled() -> Builder {
+    let settings = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/failpoints/manyhands.toml");
+    Daemon::builder().arg("--config").arg(settings)
+}
+
 fn on(database: &str, model: &str) -> Builder {
-    Daemon::builder()
+    settled()
         .model(model)
         .arg("--database-url")
         .arg(database)
