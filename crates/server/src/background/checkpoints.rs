@@ -159,7 +159,6 @@ impl Keeper {
 
     async fn remove(&self, session: &str, number: i64, blob: &str) -> anyhow::Result<()> {
         self.blobs.delete(blob).await?;
-        failpoint!("server::checkpoint_removed");
         Ok(self.store.forget_checkpoint(session, number).await?)
     }
 }
