@@ -4,6 +4,7 @@
 //! own below a prefix. Its name is made from what decides its content; see `docs/design/hands.md`, "Packages".
 
 mod build;
+mod furniture;
 mod mounts;
 mod plan;
 mod run;
@@ -13,8 +14,8 @@ mod sources;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,10 +23,11 @@ use manyhands_protocol::environment::Packages;
 use tokio::sync::{OnceCell, watch};
 
 use super::host::Host;
-use super::{Config, blocking, chain, files, is_root};
+use super::{Config, blocking, chain, is_root};
 use crate::Error;
 use crate::packages::{self, Manager};
 use crate::provider::{Missing, Network, Recipe, Told};
+pub(super) use furniture::Furniture;
 use mounts::Pile;
 pub(super) use plan::{Kind, PREFIX};
 use shelf::{Shelf, Site};
@@ -80,18 +82,6 @@ struct Plan {
     skeleton: Skeleton,
 }
 
-/// The system and a layer as a start shows them.
-pub(super) struct Furniture {
-    /// The system's root.
-    pub(super) root: PathBuf,
-    /// Detached mounts, and where they go.
-    pub(super) trees: Vec<(OwnedFd, String)>,
-    /// What goes to [`PREFIX`].
-    pub(super) prefix: Option<OwnedFd>,
-    /// What sessions find there.
-    pub(super) paths: &'static [(&'static str, &'static str)],
-}
-
 impl Layers {
     pub(super) fn new(config: &Config) -> Self {
         Self {
@@ -110,9 +100,9 @@ impl Layers {
         config.first_uid.saturating_add(config.uids)
     }
 
-    /// The control group of a build. It must not look like that of a session.
-    fn group(&self, prefix: &str, number: u32) -> String {
-        format!("layers-of-{prefix}{number}")
+    /// What the control groups of builds begin with; a number follows. It must not look like that of a session.
+    fn group(&self, prefix: &str) -> String {
+        format!("layers-of-{prefix}")
     }
 
     fn builds(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<State>>> {
@@ -361,52 +351,30 @@ impl Host {
             }
         }
         let base = self.skeleton().await?.name.clone();
+        let (cgroups, layers) = (
+            self.cgroups().await.clone(),
+            self.layers.group(&self.groups()),
+        );
+        let shelf = self.layers.shelf.clone();
+        blocking("end what builds have left", move || {
+            let left = cgroups.named(&layers);
+            for (number, group) in left
+                .iter()
+                .filter_map(|group| Some((group.strip_prefix(&layers)?.parse().ok()?, group)))
+            {
+                // Whoever builds there now holds the range.
+                if let Some(_range) = shelf.free(number)? {
+                    cgroups.remove(group)?;
+                }
+            }
+            Ok(())
+        })
+        .await?;
         let (shelf, sandboxes) = (self.layers.shelf.clone(), self.sandboxes());
         blocking("remove packages", move || {
             shelf.prune(&names, &base, &sandboxes)
         })
         .await
-    }
-}
-
-impl Furniture {
-    fn plain(root: &Path) -> Self {
-        Self {
-            root: root.to_owned(),
-            trees: Vec::new(),
-            prefix: None,
-            paths: &[],
-        }
-    }
-
-    fn of(plan: &Plan, layer: &Path, etc: &Path) -> io::Result<Self> {
-        let paths = plan.kind.paths();
-        if plan.kind == Kind::Prefix {
-            return Ok(Self {
-                prefix: Some(files::open_directory(&layer.join("packages"))?),
-                paths,
-                ..Self::plain(&plan.root)
-            });
-        }
-        let names = build::trees(&plan.root);
-        let piles = names
-            .iter()
-            .map(|tree| {
-                let lowers = build::lowers(&plan.root, &plan.skeleton, etc, tree, Some(layer));
-                let lowers = lowers.iter().map(|path| mounts::folder(path));
-                Ok(Pile {
-                    lowers: lowers.collect::<io::Result<_>>()?,
-                    upper: None,
-                })
-            })
-            .collect::<io::Result<Vec<_>>>()?;
-        let mounted = mounts::overlays(piles, None)?;
-        let inside = names.iter().map(|tree| format!("/{tree}"));
-        Ok(Self {
-            trees: mounted.into_iter().zip(inside).collect(),
-            paths,
-            ..Self::plain(&plan.root)
-        })
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use manyhands_protocol::environment::Packages;
 
+use super::super::cgroup::Cgroups;
 use super::super::files;
 use super::super::host::{Host, Parts};
 use super::mounts::{self, IDS, Pile};
@@ -79,7 +80,9 @@ pub(super) async fn build(
         });
     }
     let cgroups = host.cgroups().await;
-    let group = host.layers.group(&host.groups(), number);
+    let group = format!("{}{number}", host.layers.group(&host.groups()));
+    // What a build left there whose server was killed.
+    remove_group(cgroups, &group).await;
     let all = async {
         for (done, step) in steps.iter().enumerate() {
             let enter = cgroups.make(&group, &Limits::default())?;
@@ -106,15 +109,20 @@ pub(super) async fn build(
         error = space(&folder) => Err(error),
     };
     drop(door);
-    let (cgroups, cleared) = (cgroups.clone(), group);
-    let emptied = tokio::task::spawn_blocking(move || cgroups.remove(&cleared)).await;
-    if let Ok(Err(error)) = emptied {
-        tracing::warn!(%error, "a control group of a build is left; the next start removes it");
-    }
+    remove_group(cgroups, &group).await;
     ended?;
     let target = host.layers.shelf.path(&plan.name);
     let finish = tokio::task::spawn_blocking(move || finish(site, &target));
     Ok(finish.await.map_err(io::Error::other)??)
+}
+
+/// Ends what is left in a control group and removes it.
+async fn remove_group(cgroups: &Cgroups, group: &str) {
+    let (cgroups, group) = (cgroups.clone(), group.to_owned());
+    let removed = tokio::task::spawn_blocking(move || cgroups.remove(&group)).await;
+    if let Ok(Err(error)) = removed {
+        tracing::warn!(%error, "a control group of a build is left; the next one removes it");
+    }
 }
 
 /// Runs one step; its last words are the error's.

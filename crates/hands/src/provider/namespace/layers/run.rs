@@ -184,6 +184,9 @@ fn describe(arguments: &mut Arguments, run: &Run<'_>) -> io::Result<()> {
         for (name, value) in door::ENVIRONMENT {
             arguments.add(&["--setenv", name, value]);
         }
+        // Node alone would not know what this host trusts beside the usual.
+        let roots = format!("{}/roots.pem", door::TRUST);
+        arguments.add(&["--setenv", "NODE_EXTRA_CA_CERTS", &roots]);
     }
     for (name, value) in run.environment {
         arguments.add(&["--setenv", name, value]);

@@ -133,14 +133,23 @@ impl Shelf {
     pub(super) async fn range(&self) -> io::Result<(u32, Lock)> {
         loop {
             for number in 0..BUILDS {
-                let name = format!(".range-{number}");
-                match self.lock(&name, FlockOperation::NonBlockingLockExclusive) {
-                    Ok(lock) => return Ok((number, lock)),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error),
+                if let Some(lock) = self.free(number)? {
+                    return Ok((number, lock));
                 }
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The range of this number, when no build has it.
+    pub(super) fn free(&self, number: u32) -> io::Result<Option<Lock>> {
+        match self.lock(
+            &format!(".range-{number}"),
+            FlockOperation::NonBlockingLockExclusive,
+        ) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

@@ -71,18 +71,32 @@ impl Sources {
     pub fn hosts(&self) -> Vec<String> {
         let apt = self.apt.clone().unwrap_or_else(|| {
             let mut lists = vec![PathBuf::from("/etc/apt/sources.list")];
-            let more = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten();
+            let more = fs::read_dir("/etc/apt/sources.list.d")
+                .into_iter()
+                .flatten();
             lists.extend(more.flatten().map(|entry| entry.path()));
             lists.sort();
-            let texts = lists.iter().filter_map(|path| fs::read_to_string(path).ok());
-            texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+            let texts = lists
+                .iter()
+                .filter_map(|path| fs::read_to_string(path).ok());
+            texts
+                .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+                .collect()
         });
         let mut words: Vec<String> = Vec::new();
-        for line in apt.iter().filter(|line| !line.trim_start().starts_with('#')) {
+        for line in apt
+            .iter()
+            .filter(|line| !line.trim_start().starts_with('#'))
+        {
             words.extend(line.split_whitespace().map(str::to_owned));
         }
         for source in [&self.cargo, &self.gem, &self.go, &self.npm, &self.pip] {
-            words.extend(source.iter().flat_map(|source| source.split(',')).map(str::to_owned));
+            words.extend(
+                source
+                    .iter()
+                    .flat_map(|source| source.split(','))
+                    .map(str::to_owned),
+            );
         }
         let host = |word: &String| {
             let url = Url::parse(word.trim_start_matches("sparse+")).ok()?;
@@ -184,7 +198,13 @@ mod tests {
             pip: Some("https://a.example/simple/".to_owned()),
             ..Sources::default()
         };
-        let hosts = ["a.example", "b.example", "crates.example", "deb.example", "go.example"];
+        let hosts = [
+            "a.example",
+            "b.example",
+            "crates.example",
+            "deb.example",
+            "go.example",
+        ];
         assert_eq!(sources.hosts(), hosts);
     }
 
