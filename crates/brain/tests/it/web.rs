@@ -343,3 +343,29 @@ async fn log_2_a_web_call_that_died_with_its_wake_is_not_repeated() {
         bed.assert_each_call_has_one_result().await;
     }
 }
+
+#[tokio::test]
+async fn wb_11_new_lists_hold_from_the_next_turn() {
+    let site = Site::new().await;
+    let url = site.url("docs.example.com", "/a");
+    let mut bed = bed(&site, false, []).await;
+    bed.model.respond_with(move |request| {
+        let messages = request.messages();
+        // Each turn fetches once: the first message, and the one behind the first answer.
+        if messages.len() % 4 == 1 {
+            fetch(&format!("toolu_{}", messages.len()), &url)
+        } else {
+            Reply::text("Done.")
+        }
+    });
+    bed.wake();
+    bed.turn("Read").await;
+    bed.set_tools(with(
+        json!({"name": "web_fetch", "blocked_domains": ["example.com"]}),
+    ))
+    .await;
+    bed.turn("Again").await;
+    let refused: Vec<bool> = results(&bed).await.iter().map(|(_, error)| *error).collect();
+    assert_eq!(refused, [false, true]);
+    assert_eq!(site.asked(), ["/a"]);
+}
