@@ -27,8 +27,8 @@ const DEEPEST: usize = 64;
 /// The most things that are looked at.
 const MOST: u64 = 100_000;
 
-/// The name under which a file is written before it gets its own.
-const ASIDE: &str = ".aside";
+/// What the name begins with under which a file is written before it gets its own; this process's number ends it.
+const ASIDE: &str = ".aside-";
 
 /// What a server says to [`lay`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,13 +215,27 @@ fn clear(at: &OwnedFd, above: &[u8], kept: &HashSet<&[u8]>, depth: usize) -> io:
 }
 
 fn write(root: &OwnedFd, path: &str, input: &mut impl Read, size: u64) -> io::Result<()> {
+    let aside = format!("{ASIDE}{}", std::process::id());
+    let put = fill(root, &aside, input, size).and_then(|()| place(root, &aside, path));
+    if put.is_err() {
+        // The first error is the one to tell.
+        let _ = unlinkat(root, &aside, AtFlags::empty());
+    }
+    put
+}
+
+fn fill(root: &OwnedFd, aside: &str, input: &mut impl Read, size: u64) -> io::Result<()> {
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(openat(root, ASIDE, flags, Mode::from(0o600))?);
+    let mut file = File::from(openat(root, aside, flags, Mode::from(0o600))?);
     if io::copy(&mut input.take(size), &mut file)? < size {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    fchmod(&file, Mode::from(0o444))?;
+    Ok(fchmod(&file, Mode::from(0o444))?)
+}
+
+/// Gives a file its own name.
+fn place(root: &OwnedFd, aside: &str, path: &str) -> io::Result<()> {
     let mut at = root.try_clone()?;
     let mut segments = segments(path.as_bytes())?;
     let last = segments.pop().ok_or(io::ErrorKind::InvalidInput)?;
@@ -232,7 +246,7 @@ fn write(root: &OwnedFd, path: &str, input: &mut impl Read, size: u64) -> io::Re
         }
         at = folder(&at, segment)?;
     }
-    Ok(renameat(root, ASIDE, &at, OsStr::from_bytes(last))?)
+    Ok(renameat(root, aside, &at, OsStr::from_bytes(last))?)
 }
 
 /// Opens a regular file, no part of whose path is a link.
@@ -364,7 +378,8 @@ mod tests {
             size: 9,
         };
         check(&[(short, b"1234")]);
-        assert!(!home.path().join("short").exists());
+        let left: Vec<_> = fs::read_dir(home.path()).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "the link alone: {left:?}");
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     }
 

@@ -7,10 +7,14 @@
 //! out needs a folder of this host. See `docs/design/container.md`.
 
 mod contained;
+mod door;
 mod engine;
+mod exec;
+mod files;
 mod host;
 mod id;
 mod image;
+mod parts;
 mod spec;
 mod watch;
 
@@ -20,10 +24,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use manyhands_blobs::Blobs;
 
-use super::namespace::{blocking, chain, files};
+use super::namespace::{blocking, chain, files::empty};
 use super::places::{is_name, owned};
-use super::{Gate, Helper, Holds, Limit, Missing, Probe, Provider, Recipe, Sandbox, Strength};
+use super::{
+    Capture, Gate, Helper, Holds, Limit, Missing, Probe, Provider, Recipe, Sandbox, Seen, Strength,
+    Upload,
+};
 use crate::Error;
 use host::Host;
 
@@ -52,6 +60,8 @@ pub struct Config {
     pub sandboxd: Option<PathBuf>,
     /// The guarded way out. Without one there is none (invariant I9).
     pub gate: Option<Arc<dyn Gate>>,
+    /// Where files are; without it sandboxes read and hand over none.
+    pub blobs: Option<Blobs>,
 }
 
 impl Config {
@@ -69,6 +79,7 @@ impl Config {
             grace: Duration::from_secs(10),
             sandboxd: None,
             gate: None,
+            blobs: None,
         }
     }
 }
@@ -144,6 +155,20 @@ impl Provider for Container {
         self.host.image().await.map(drop)
     }
 
+    async fn lay(&self, session: &str, uploads: &[Upload]) -> Result<(), Error> {
+        match self.host.hold(session).await? {
+            Some((folder, _hold)) if self.host.runs(session).await? => {
+                self.host.lay_in(session, &folder, uploads).await
+            }
+            // Its next start brings them.
+            _ => Ok(()),
+        }
+    }
+
+    async fn capture(&self, session: &str, seen: &[Seen]) -> Result<Capture, Error> {
+        self.host.capture(session, seen).await
+    }
+
     async fn provision(&self, recipe: &Recipe) -> Result<Arc<dyn Sandbox>, Error> {
         let place = self.host.places.at(&recipe.session)?;
         let mut at = place.0.lock().await;
@@ -159,14 +184,20 @@ impl Provider for Container {
                 self.host.hold_or_make(&recipe.session).await?
             }
         };
+        let before = held.1.seen();
         let found = self
             .host
             .own(&mut at, &recipe.session, &mut held, recipe.epoch)
             .await?;
         let live = match found {
-            Some(live) => live,
+            Some(live) => {
+                // Whoever started it may have ended before its files were there.
+                let lay = self.host.lay_in(&recipe.session, &held.0, &recipe.uploads);
+                lay.await?;
+                live
+            }
             None => {
-                let live = self.host.start(recipe, &held.0).await?;
+                let live = self.host.start(recipe, &held.0, before).await?;
                 self.host.settle(&mut at, &live);
                 live
             }
@@ -258,7 +289,7 @@ impl Provider for Container {
         }
         self.host.remove_unfinished().await?;
         let trash = self.host.trash();
-        blocking("empty the trash", move || files::empty(&trash)).await
+        blocking("empty the trash", move || empty(&trash)).await
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use manyhands_sandboxd::frame::{self, Answer, Op, PROTOCOL, Reply, Request};
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{oneshot, watch};
 
@@ -167,7 +168,7 @@ async fn read(mut reader: impl AsyncRead + Unpin, shared: Arc<Shared>) {
     let mut closed = shared.closed.subscribe();
     loop {
         let reply = tokio::select! {
-            reply = reply(&mut reader) => reply,
+            reply = frame(&mut reader) => reply,
             _ = closed.wait_for(|closed| *closed) => break,
         };
         match reply {
@@ -186,7 +187,10 @@ async fn read(mut reader: impl AsyncRead + Unpin, shared: Arc<Shared>) {
     shared.close();
 }
 
-async fn reply(reader: &mut (impl AsyncRead + Unpin)) -> Result<Reply, frame::Error> {
+/// Reads one frame.
+pub(super) async fn frame<T: DeserializeOwned>(
+    reader: &mut (impl AsyncRead + Unpin),
+) -> Result<T, frame::Error> {
     let mut head = [0; 4];
     reader.read_exact(&mut head).await?;
     let length = frame::body_length(head)?;

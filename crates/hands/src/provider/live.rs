@@ -235,6 +235,8 @@ impl<B: Body> Live<B> {
                 Err(Failed::Closed) => link = self.reconnected().await?,
             }
         }
+        // The next call gets another, or this one by a new connection if it turns out to live.
+        self.gone.store(true, Ordering::Release);
         Err(self.lost("the connection ends again and again"))
     }
 

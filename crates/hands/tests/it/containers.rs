@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use manyhands_hands::provider::Origin;
 use manyhands_hands::provider::container::{Config, Container};
 use manyhands_hands::{Error, Output, Provider, Recipe, Sandbox};
 use manyhands_testkit::containers::{Engine, IMAGE};
@@ -68,7 +69,7 @@ impl Containers {
         listed.lines().map(str::to_owned).collect()
     }
 
-    fn has_stopped(&self) -> bool {
+    pub(crate) fn has_stopped(&self) -> bool {
         matches!(&self.listed("{{.State}}")[..], [state] if state.starts_with("Exited"))
     }
 
@@ -155,7 +156,7 @@ async fn sbx_8_the_next_server_finds_a_sandbox_and_removes_what_no_session_has()
     let volumes = host
         .engine
         .podman(&["inspect", "--format", mounts, &host.name("sesn_a")]);
-    assert_eq!(volumes.lines().count(), 4, "{volumes}");
+    assert_eq!(volumes.lines().count(), 5, "{volumes}");
     let next = host.beside();
     let found = next.find("sesn_a", 2).await.unwrap().expect("it runs");
     assert_eq!(found.instance(), sandbox.instance());
@@ -192,6 +193,7 @@ async fn sbx_8_the_next_server_finds_a_sandbox_and_removes_what_no_session_has()
 async fn en_19_files_stay_when_a_sandbox_rests_and_the_next_start_is_another_instance() {
     let host = Containers::new();
     let sandbox = host.sandbox("sesn_a").await;
+    assert_eq!(sandbox.origin(), Some(Origin::New { expired: false }));
     run(
         &sandbox,
         "for f in /workspace /tmp /home/agent /mnt/session/outputs; do echo $f > $f/mark; done",
@@ -201,6 +203,7 @@ async fn en_19_files_stay_when_a_sandbox_rests_and_the_next_start_is_another_ins
     assert!(host.has_stopped());
     let again = host.sandbox("sesn_a").await;
     assert_ne!(again.instance(), sandbox.instance());
+    assert_eq!(again.origin(), Some(Origin::Kept { epoch: 1 }));
     let marks = run(
         &again,
         "cat /workspace/mark /tmp/mark /home/agent/mark /mnt/session/outputs/mark",

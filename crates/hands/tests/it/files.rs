@@ -16,7 +16,7 @@ fn host() -> (Host, Blobs) {
     (Host::with(|config| config.blobs = Some(shared)), blobs)
 }
 
-async fn upload(blobs: &Blobs, path: &str, content: &[u8]) -> Upload {
+pub(crate) async fn upload(blobs: &Blobs, path: &str, content: &[u8]) -> Upload {
     let blob = fresh("files");
     let stored = blobs.put(&blob, content, content.len() as u64).await;
     let stored = stored.expect("stored");
@@ -28,7 +28,7 @@ async fn upload(blobs: &Blobs, path: &str, content: &[u8]) -> Upload {
     }
 }
 
-fn recipe(session: &str, uploads: &[Upload]) -> Recipe {
+pub(crate) fn recipe(session: &str, uploads: &[Upload]) -> Recipe {
     Recipe {
         uploads: uploads.to_vec(),
         ..Recipe::new(session, 1)

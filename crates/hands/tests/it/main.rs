@@ -4,6 +4,7 @@
 //! Sandboxes need the program `manyhands-sandboxd` beside the tests: build the whole workspace first, as
 //! `make test` does.
 
+mod container_files;
 mod containers;
 mod checkpoint;
 mod contract;

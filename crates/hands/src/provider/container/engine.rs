@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bollard::container::LogOutput;
-use bollard::exec::{CreateExecOptions, StartExecResults};
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
     CreateContainerOptions, KillContainerOptions, ListContainersOptions, LogsOptions,
@@ -16,24 +14,18 @@ use bollard::query_parameters::{
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::StreamExt as _;
 use tokio::sync::OnceCell;
-use tokio_util::io::StreamReader;
 
-use super::spec::{KEEPER, SANDBOXD};
 use crate::Error;
 use crate::provider::Missing;
-use crate::provider::link::{Link, Unanswered};
 
 /// How long one request may take. Making an image takes the longest.
 const REQUEST_LIMIT: u64 = 120;
-
-/// How long process 1 of a container may take until it answers.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Between two looks at an engine that cannot be asked.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// How much is kept of what a program says before it ends, in bytes.
-const LAST_WORDS: usize = 2048;
+pub(super) const LAST_WORDS: usize = 2048;
 
 /// Where engines listen, where nobody says otherwise.
 const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/podman/podman.sock"];
@@ -230,54 +222,6 @@ impl Engine {
             ))
         });
         Ok(found.collect())
-    }
-
-    /// A connection to process 1 of a container, by way of a program started inside, and the instance that answers on it.
-    ///
-    /// # Errors
-    /// A text that says why there is none.
-    pub(super) async fn connect(&self, name: &str) -> Result<(Link, String), String> {
-        let docker = self.docker().await.map_err(|error| error.to_string())?;
-        let options = CreateExecOptions {
-            attach_stdin: Some(true),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            user: Some(format!("{KEEPER}:{KEEPER}")),
-            cmd: Some(vec![SANDBOXD.to_owned(), "connect".to_owned()]),
-            ..CreateExecOptions::default()
-        };
-        let made = docker.create_exec(name, options).await;
-        let made = made.map_err(|error| error.to_string())?;
-        let started = docker.start_exec(&made.id, None).await;
-        let StartExecResults::Attached { output, input } =
-            started.map_err(|error| error.to_string())?
-        else {
-            return Err("the engine did not connect us".to_owned());
-        };
-        let said = Arc::new(Mutex::new(String::new()));
-        let words = Arc::clone(&said);
-        let output = output.filter_map(move |piece| {
-            std::future::ready(match piece {
-                Ok(LogOutput::StdOut { message }) => Some(Ok(message)),
-                Ok(other) => {
-                    let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
-                    if words.len() < LAST_WORDS {
-                        words.push_str(&other.to_string());
-                    }
-                    None
-                }
-                Err(error) => Some(Err(io::Error::other(error))),
-            })
-        });
-        let link = Link::over(StreamReader::new(output.boxed()), input);
-        match link.greet(ANSWER_LIMIT).await {
-            Ok(instance) => Ok((link, instance)),
-            Err(Unanswered::Mute(why)) => Err(why),
-            Err(Unanswered::Closed) => {
-                let said = said.lock().unwrap_or_else(PoisonError::into_inner);
-                Err(format!("the connection ended: {}", said.trim()))
-            }
-        }
     }
 
     /// The last that process 1 of a container said.

@@ -7,29 +7,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustix::process::{Resource, getrlimit};
 use tokio::sync::{Mutex, OnceCell};
 
 use super::contained::{Contained, Live};
 use super::engine::Engine;
-use super::image::{self, Contents, Image};
+use super::image::{self, Image};
+use super::parts::Parts;
 use super::spec::{self, Ceiling, DATA, SESSION, Shared, Wanted};
-use super::{Config, id, watch};
+use super::{Config, files as exchange, watch};
 use crate::Error;
-use crate::provider::door::{self, Opened, Trust};
+use crate::provider::door;
 use crate::provider::hold::Hold;
-use crate::provider::namespace::{binary, blocking, chain, files, record, seccomp};
+use crate::provider::namespace::{blocking, files, record};
 use crate::provider::places::Places;
-use crate::provider::{Missing, Recipe};
+use crate::provider::{Capture, Missing, Origin, Recipe, Seen};
 
 /// The engine's name for the processors that the reviewed system-call filter is for.
 const FILTERED: &str = "amd64";
 
 /// A container that was made to make an image from and is older than this was left behind.
 const LEFT_BEHIND: Duration = Duration::from_secs(600);
-
-/// What Podman lowers its own limit of processes to: without the right to raise limits it gives no container more.
-const MOST_PROCESSES: u64 = 32_768;
 
 /// A session's folder, and the lock on it.
 pub(super) type Held = (OwnedFd, Hold);
@@ -41,17 +38,6 @@ pub(super) struct Host {
     parts: OnceCell<Parts>,
     /// Looked up again once a container cannot be made from it.
     image: Mutex<Option<Image>>,
-}
-
-/// What is made once and used by every start.
-pub(super) struct Parts {
-    /// The data directory's own name, which nothing else has.
-    id: String,
-    contents: Contents,
-    /// Whether the system-call filter is for the engine's processors.
-    pub(super) filtered: bool,
-    /// Whom clients inside trust, where there is a way out.
-    trust: Option<PathBuf>,
 }
 
 impl Host {
@@ -118,7 +104,7 @@ impl Host {
         Ok(image)
     }
 
-    async fn name(&self, session: &str) -> Result<String, Error> {
+    pub(super) async fn name(&self, session: &str) -> Result<String, Error> {
         Ok(format!("manyhands-{}-{session}", self.parts().await?.id))
     }
 
@@ -149,6 +135,7 @@ impl Host {
         (folder, hold): &mut Held,
         epoch: i64,
     ) -> Result<Option<Arc<Live>>, Error> {
+        let before = hold.seen();
         let raised = hold
             .raise(epoch)
             .map_err(|error| Error::io(format!("become the owner of {session}"), error))?;
@@ -158,6 +145,9 @@ impl Host {
         }
         if let Some(live) = place.as_ref().filter(|live| live.is_up()) {
             live.own(epoch);
+            if before < epoch {
+                live.change_owner(before);
+            }
             self.let_out(live, folder);
             return Ok(Some(Arc::clone(live)));
         }
@@ -173,6 +163,9 @@ impl Host {
                 return Ok(None);
             }
             Err(error) => return Err(error),
+        }
+        if before < epoch {
+            live.change_owner(before);
         }
         self.let_out(&live, folder);
         self.settle(place, &live);
@@ -227,11 +220,12 @@ impl Host {
         }))
     }
 
-    /// Starts the session's container, made if there is none. The folder is held.
+    /// Starts the session's container, made if there is none. The folder is held, and was owned with the epoch `before` last.
     pub(super) async fn start(
         &self,
         recipe: &Recipe,
         folder: &OwnedFd,
+        before: i64,
     ) -> Result<Arc<Live>, Error> {
         let session = &recipe.session;
         let name = self.name(session).await?;
@@ -239,12 +233,21 @@ impl Host {
         record::write(&self.folder(session), &name, &recipe.network)
             .map_err(|error| Error::io(format!("record the sandbox of {session}"), error))?;
         let door = self.open_door(session, folder);
-        if self.engine.runs(&name).await?.is_none() {
-            self.make(recipe, &name, folder).await?;
-        }
+        let origin = match self.engine.runs(&name).await? {
+            Some(_) => Origin::Kept { epoch: before },
+            None => {
+                self.make(recipe, &name, folder).await?;
+                Origin::New { expired: false }
+            }
+        };
         self.engine.start(&name).await?;
         match self.attach(session, &name, folder, recipe.epoch).await? {
             Ok(live) => {
+                if let Err(error) = self.lay_in(session, folder, &recipe.uploads).await {
+                    self.engine.kill(&name).await?;
+                    return Err(error);
+                }
+                live.come_from(origin);
                 *live.door() = door;
                 let instance = live.instance();
                 tracing::info!(session.id = session, instance, name, "started a sandbox");
@@ -272,6 +275,8 @@ impl Host {
 
     async fn make(&self, recipe: &Recipe, name: &str, folder: &OwnedFd) -> Result<(), Error> {
         let session = &recipe.session;
+        exchange::forget(&self.folder(session))
+            .map_err(|error| Error::io(format!("forget the files of {session}"), error))?;
         let parts = self.parts().await?;
         let image = self.image().await?;
         let shared = match &parts.trust {
@@ -302,34 +307,38 @@ impl Host {
         made
     }
 
-    /// The way out of a session's sandbox as its last start recorded it. One that cannot be opened stays closed, and the
-    /// sandbox works without (invariant I9).
-    fn open_door(&self, session: &str, folder: &OwnedFd) -> Option<Opened> {
-        let gate = self
-            .config
-            .gate
-            .as_deref()
-            .filter(|_| self.config.shared_folders)?;
-        let opened = record::read(folder).and_then(|record| {
-            let Some(network) = record.and_then(|record| record.network) else {
-                return Err(io::Error::other("nothing says what it may reach"));
-            };
-            Opened::new(gate, folder, session, &network)
-        });
-        opened
-            .inspect_err(|error| {
-                let error = chain(error);
-                tracing::error!(session.id = session, error, "a sandbox has no way out");
-            })
-            .ok()
+    /// Whether a session's container runs.
+    pub(super) async fn runs(&self, session: &str) -> Result<bool, Error> {
+        Ok(self.engine.runs(&self.name(session).await?).await? == Some(true))
     }
 
-    /// Sees to it that the way out of a living sandbox leads to this server. The session's folder is held.
-    fn let_out(&self, live: &Live, folder: &OwnedFd) {
-        let mut door = live.door();
-        if !door.as_ref().is_some_and(|door| door.is_current(folder)) {
-            *door = self.open_door(live.session(), folder);
-        }
+    /// Captures what is new or changed of a session's outputs. A container at rest is started for it, with no tool, and nobody
+    /// else gets at it meanwhile; from a running one it is read beside what runs there.
+    pub(super) async fn capture(&self, session: &str, seen: &[Seen]) -> Result<Capture, Error> {
+        let place = self.places.at(session)?;
+        let at = place.0.lock().await;
+        let held = self.hold(session).await?;
+        let name = self.name(session).await?;
+        let state = match &held {
+            Some(_) => self.engine.runs(&name).await?,
+            None => None,
+        };
+        let captured = match state {
+            None => Ok(Capture::default()),
+            Some(true) => {
+                drop((at, held));
+                self.capture_from(session, &name, seen).await
+            }
+            Some(false) => {
+                self.engine.start(&name).await?;
+                let captured = self.capture_from(session, &name, seen).await;
+                let ended = self.engine.kill(&name).await;
+                drop((at, held));
+                ended.and(captured)
+            }
+        };
+        self.places.vacate(session, &place);
+        captured
     }
 
     /// Ends a session's container, whoever started it. The folder is held.
@@ -374,50 +383,6 @@ impl Host {
             }
         }
         Ok(())
-    }
-}
-
-impl Ceiling {
-    fn own() -> Self {
-        let hard = |resource| getrlimit(resource).maximum.unwrap_or(u64::MAX);
-        Self {
-            open_files: hard(Resource::Nofile),
-            processes: hard(Resource::Nproc).min(MOST_PROCESSES),
-        }
-    }
-}
-
-impl Parts {
-    fn make(
-        data: &Path,
-        folder: &Path,
-        given: Option<&Path>,
-        filtered: bool,
-        authority: Option<String>,
-    ) -> Result<Self, Error> {
-        let filters = if filtered {
-            seccomp::programs().map_err(|why| Missing {
-                what: "the system-call filter is missing".to_owned(),
-                why,
-                install: "run the server on the engine's kind of processor".to_owned(),
-            })?
-        } else {
-            Vec::new()
-        };
-        let path = binary::locate(given, &data.join("bin"))?;
-        let sandboxd = std::fs::read(&path)
-            .map_err(|error| Error::io(format!("read {}", path.display()), error))?;
-        let trust = authority.map(|authority| Trust::new(authority, Path::new("/etc")));
-        let trust = trust.transpose();
-        let trust = trust.map_err(|error| Error::io("read the roots of the system", error))?;
-        let trust = trust.map(|trust| trust.folder(folder)).transpose();
-        let trust = trust.map_err(|error| Error::io("make what sandboxes trust", error))?;
-        Ok(Self {
-            id: id::of(folder).map_err(|error| Error::io("name the containers' folder", error))?,
-            contents: Contents { sandboxd, filters },
-            filtered,
-            trust,
-        })
     }
 }
 

@@ -9,6 +9,8 @@ use bollard::models::{
     ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
+use manyhands_protocol::file::UPLOADS;
+
 use super::Config;
 use super::image::Image;
 use crate::provider::namespace::launch::{ENVIRONMENT, FOLDERS};
@@ -35,6 +37,9 @@ pub(super) const DATA: &str = "manyhands.data";
 
 /// The label that says for which session.
 pub(super) const SESSION: &str = "manyhands.session";
+
+/// Where tools leave what they hand over.
+pub(super) const OUTPUTS: &str = "/mnt/session/outputs";
 
 /// Of 1024, a container's share of the processor against the rest of the host's.
 const CPU_SHARES: i64 = 256;
@@ -144,12 +149,14 @@ fn host(wanted: &Wanted<'_>) -> HostConfig {
 
 fn mounts(wanted: &Wanted<'_>) -> Vec<Mount> {
     // Without names, so that they go with their container.
-    let volume = |(_, inside): (&str, &str)| Mount {
+    let volume = |inside: &str| Mount {
         target: Some(inside.to_owned()),
         typ: Some(MountType::VOLUME),
         ..Mount::default()
     };
-    let mut mounts: Vec<Mount> = FOLDERS.into_iter().map(volume).collect();
+    let inside = FOLDERS.into_iter().map(|(_, inside)| inside);
+    // Of the last one no tool is the owner.
+    let mut mounts: Vec<Mount> = inside.chain([UPLOADS]).map(volume).collect();
     if let Some(Shared { door, trust }) = &wanted.shared {
         for (from, inside) in [(door, door::INSIDE), (trust, door::TRUST)] {
             mounts.push(Mount {
@@ -255,7 +262,8 @@ mod tests {
                 .iter()
                 .all(|mount| mount.typ == Some(MountType::VOLUME) && mount.source.is_none())
         );
-        assert_eq!(mounts.len(), FOLDERS.len());
+        assert_eq!(mounts.len(), FOLDERS.len() + 1);
+        assert!(FOLDERS.iter().any(|(_, inside)| *inside == OUTPUTS));
         let filters = body.cmd.unwrap();
         assert_eq!(filters.iter().filter(|word| *word == "--filter").count(), 3);
     }

@@ -18,11 +18,11 @@ use crate::provider::{Capture, Captured, Seen};
 /// The folder's name in the writable tree.
 const FOLDER: &str = "outputs";
 /// The most files of a session.
-const FILES: usize = 1_000;
+pub(in crate::provider) const FILES: usize = 1_000;
 /// The most bytes of all of them together.
-const TOTAL: u64 = 5 << 30;
+pub(in crate::provider) const TOTAL: u64 = 5 << 30;
 /// The longest path.
-const LONGEST: usize = 1_024;
+pub(in crate::provider) const LONGEST: usize = 1_024;
 /// A large file says how far it is each time it has come so much further.
 const STEP: u64 = 64 << 20;
 
@@ -89,7 +89,7 @@ pub(super) async fn capture(
 }
 
 /// Removes a blob that no row will point to; the sweep finds what stays.
-async fn remove(blobs: &Blobs, blob: &str) {
+pub(in crate::provider) async fn remove(blobs: &Blobs, blob: &str) {
     if let Err(error) = blobs.delete(blob).await {
         tracing::debug!(%error, "a blob is left to the sweep");
     }
@@ -122,7 +122,7 @@ fn look(tree: &Tree) -> std::io::Result<(Vec<Output>, u64)> {
 }
 
 /// A path as text: what is no text, no plain character or a percent sign is written in hex, so that no two paths look alike.
-fn text(path: &[u8]) -> String {
+pub(in crate::provider) fn text(path: &[u8]) -> String {
     let mut written = String::with_capacity(path.len());
     for chunk in path.utf8_chunks() {
         for character in chunk.valid().chars() {
