@@ -59,7 +59,7 @@ mod tests {
         check("folder", None);
         check("link", None);
         check("fifo", None);
-        assert!(read(data.path(), "sesn_1", "../../../../etc/passwd").is_err());
+        assert!(read(data.path(), "sesn_1", "../../../../../etc/passwd").is_err());
     }
 
     #[test]
