@@ -220,7 +220,9 @@ impl Wake {
     }
 
     /// Has the outputs looked for when the session comes to rest, also by the next server (runtime FI-6).
-    fn want_capture(&self) -> impl Future<Output = Result<(), manyhands_store::Error>> + use<> {
+    pub(super) fn want_capture(
+        &self,
+    ) -> impl Future<Output = Result<(), manyhands_store::Error>> + use<> {
         let store = self.shared.store.clone();
         let (workspace, session) = (self.lease.workspace.clone(), self.lease.session.clone());
         let wanted = self.capture_wanted;

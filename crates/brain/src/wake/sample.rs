@@ -195,6 +195,11 @@ impl Wake {
         let ends_turn = answer.ends_turn;
         if !answer.sandbox.is_empty() {
             self.sandbox = self.find_sandbox().await?;
+            if self.sandbox.is_some() {
+                // The intents come with the answer: nothing is provisioned that would wish for it.
+                self.want_capture().await?;
+                self.capture_wanted = true;
+            }
         }
         let instance = self.sandbox.as_deref().map(Sandbox::instance);
         let opened = answer.opened.clone();

@@ -305,7 +305,7 @@ async fn resources_are_an_empty_list(app: &TestApp) {
     app.client
         .post(&path, &body)
         .await
-        .error(400, "invalid_request_error");
+        .error(404, "not_found_error");
     app.client
         .get(&format!("{path}/sesrsc_1"))
         .await
