@@ -31,8 +31,8 @@ pub(crate) async fn create_environment(
     if let Some(description) = &params.description {
         definition::text("description", description, 0, DESCRIPTION)?;
     }
+    let config = config::created(params.config.clone())?;
     config::installable(&app, params.config.as_ref()).await?;
-    let config = config::created(params.config)?;
     let now = app.now();
     let environment = Environment {
         id: EnvironmentId::generate(),

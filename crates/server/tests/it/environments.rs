@@ -152,6 +152,11 @@ async fn what_a_sandbox_cannot_be_is_refused(app: &TestApp) {
             json!({"type": "cloud", "packages": {"pip": ["--pre"]}}),
             "config.packages.pip[0]: must be a name",
         ),
+        // The hands of these stories install nothing, and say so before a session waits for it.
+        (
+            json!({"type": "cloud", "packages": {"pip": ["requests"]}}),
+            "config.packages.pip: pip packages cannot be installed here",
+        ),
         (
             json!({"type": "cloud", "networking": {"type": "open"}}),
             "config",
