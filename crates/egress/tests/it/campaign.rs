@@ -7,17 +7,14 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _};
 use manyhands_protocol::environment::Networking;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::attempts::{Attempt, Step, generate};
 use crate::bed::{self, Bed, bounded};
+use crate::client::Io;
 
 /// A record of TLS with an alert, in bytes.
 const ALERT: usize = 7;
-
-trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 /// What came of an attempt, for the client.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,6 +3,8 @@
 mod attempts;
 mod bed;
 mod campaign;
+mod client;
 mod doors;
 mod legitimate;
 mod origin;
+mod spellings;
