@@ -16,7 +16,8 @@ use rustix::mount::{
 };
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::thread::{
-    LinkNameSpaceType, UnshareFlags, move_into_link_name_space, set_thread_groups, set_thread_res_gid, set_thread_res_uid, unshare_unsafe,
+    LinkNameSpaceType, UnshareFlags, move_into_link_name_space, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid, unshare_unsafe,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;

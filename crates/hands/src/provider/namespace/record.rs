@@ -29,7 +29,11 @@ pub(super) fn new_instance() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-pub(in crate::provider) fn write(folder: &Path, instance: &str, network: &Network) -> io::Result<()> {
+pub(in crate::provider) fn write(
+    folder: &Path,
+    instance: &str,
+    network: &Network,
+) -> io::Result<()> {
     let record = Record {
         instance: instance.to_owned(),
         boot: boot()?,
