@@ -29,7 +29,10 @@ async fn fi_4_files_come_and_go_in_a_container_and_nobody_inside_changes_them() 
         upload(&blobs, "d/two", &large).await,
     );
     let list = "cd /mnt/session/uploads && find . -type f -printf '%P %s ' | tr ' ' '\\n' | sort | xargs echo";
-    host.provider.lay("sesn_a", &[one.clone()]).await.unwrap();
+    host.provider
+        .lay("sesn_a", std::slice::from_ref(&one))
+        .await
+        .unwrap();
     let sandbox = host
         .provider
         .provision(&recipe("sesn_a", &[one.clone(), two.clone()]))
@@ -42,7 +45,10 @@ async fn fi_4_files_come_and_go_in_a_container_and_nobody_inside_changes_them() 
     let tried = "for c in 'echo x >> one' 'echo x > new' 'rm -f one' 'chmod u+w one' 'ln -s /etc link' 'mv d e'; do \
                  (cd /mnt/session/uploads; eval $c) 2>/dev/null && echo $c; done";
     assert_eq!(text(&run(&sandbox, tried).await), "(no output)");
-    host.provider.lay("sesn_a", &[two.clone()]).await.unwrap();
+    host.provider
+        .lay("sesn_a", std::slice::from_ref(&two))
+        .await
+        .unwrap();
     assert_eq!(
         text(&run(&sandbox, list).await),
         format!("{} d/two", large.len())
@@ -51,7 +57,7 @@ async fn fi_4_files_come_and_go_in_a_container_and_nobody_inside_changes_them() 
     host.provider.lay("sesn_a", &[]).await.unwrap();
     let again = host
         .provider
-        .provision(&recipe("sesn_a", &[one.clone()]))
+        .provision(&recipe("sesn_a", std::slice::from_ref(&one)))
         .await
         .unwrap();
     assert_eq!(text(&run(&again, list).await), "1 one");

@@ -374,11 +374,10 @@ impl Host {
     /// Removes the containers that images were made from, when who made them has ended meanwhile.
     pub(super) async fn remove_unfinished(&self) -> Result<(), Error> {
         let own = self.engine.labelled(DATA, &self.parts().await?.id).await?;
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = now.unwrap_or_default();
         for (id, labels, made) in own {
             let made = Duration::from_secs(u64::try_from(made).unwrap_or_default());
-            if !labels.contains_key(SESSION) && now.saturating_sub(made) > LEFT_BEHIND {
+            let age = (SystemTime::UNIX_EPOCH + made).elapsed();
+            if !labels.contains_key(SESSION) && age.is_ok_and(|age| age > LEFT_BEHIND) {
                 self.engine.remove(&id).await?;
             }
         }

@@ -44,7 +44,7 @@ pub(super) async fn capture(
     let doing = format!("look at the outputs of {session}");
     let tree = std::sync::Arc::new(tree);
     let looked = std::sync::Arc::clone(&tree);
-    let (outputs, mut left_out) = blocking(&doing, move || Ok(look(&looked)?)).await?;
+    let (outputs, mut left_out) = blocking(&doing, move || look(&looked)).await?;
     let mut capture = Capture::default();
     let mut total: u64 = 0;
     for output in outputs {
