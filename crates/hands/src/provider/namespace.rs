@@ -238,7 +238,8 @@ impl Provider for Namespace {
     async fn furnish(&self, recipe: &Recipe, told: &Told) -> Result<(), Error> {
         let slot = self.host.places.at(&recipe.session)?;
         // Whoever starts or ends the sandbox just now will see to it.
-        let live = slot.0.try_lock().is_ok_and(|place| place.is_some());
+        let is_up = |live: &Arc<live::Live>| live.is_up();
+        let live = slot.0.try_lock().is_ok_and(|place| place.as_ref().is_some_and(is_up));
         self.host.places.vacate(&recipe.session, &slot);
         match live {
             true => Ok(()),
