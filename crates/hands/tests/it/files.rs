@@ -77,14 +77,14 @@ async fn fi_4_files_come_and_go_while_a_sandbox_lives_and_while_it_rests() {
     );
     let list = "cd /mnt/session/uploads && find . -mindepth 1 | sort | xargs echo";
     host.provider
-        .lay("sesn_a", &[one.clone()])
+        .lay("sesn_a", std::slice::from_ref(&one))
         .await
         .expect("nothing is there yet");
     assert!(!host.folder("sesn_a").exists(), "the first start lays them");
 
     let sandbox = host
         .provider
-        .provision(&recipe("sesn_a", &[one.clone()]))
+        .provision(&recipe("sesn_a", std::slice::from_ref(&one)))
         .await;
     let sandbox = sandbox.expect("a sandbox");
     assert_eq!(text(&run(&sandbox, list).await), "./one");
@@ -94,19 +94,19 @@ async fn fi_4_files_come_and_go_while_a_sandbox_lives_and_while_it_rests() {
         .expect("laid");
     assert_eq!(text(&run(&sandbox, list).await), "./d ./d/two ./one");
     host.provider
-        .lay("sesn_a", &[two.clone()])
+        .lay("sesn_a", std::slice::from_ref(&two))
         .await
         .expect("laid");
     assert_eq!(text(&run(&sandbox, list).await), "./d ./d/two");
 
     host.provider.release("sesn_a").await.expect("released");
     host.provider
-        .lay("sesn_a", &[one.clone()])
+        .lay("sesn_a", std::slice::from_ref(&one))
         .await
         .expect("laid");
     let next = host
         .provider
-        .provision(&recipe("sesn_a", &[one.clone()]))
+        .provision(&recipe("sesn_a", std::slice::from_ref(&one)))
         .await;
     let next = next.expect("a sandbox");
     assert_eq!(text(&run(&next, list).await), "./one");
@@ -123,7 +123,10 @@ async fn fi_4_files_come_and_go_while_a_sandbox_lives_and_while_it_rests() {
         .provision(&recipe("sesn_a", &[]))
         .await
         .expect("the same");
-    assert_eq!(text(&run(&none, &format!("{list}; echo none")).await), "\nnone");
+    assert_eq!(
+        text(&run(&none, &format!("{list}; echo none")).await),
+        "\nnone"
+    );
 }
 
 /// A file whose bytes are damaged is not shown as if it were whole; the others are.

@@ -268,7 +268,7 @@ async fn id_3_a_mounted_file_is_a_copy_that_shares_the_blob(bed: Bed) {
         .unmount_file(&world.workspace, &session, &id)
         .await;
     assert_eq!(again, Ok(false));
-    assert_eq!(world.loose().await, [file.blob.clone()]);
+    assert_eq!(world.loose().await, std::slice::from_ref(&file.blob));
     world.store.blob_removed(&file.blob).await.unwrap();
     assert!(world.loose().await.is_empty());
     assert!(
@@ -408,10 +408,10 @@ async fn up_8_a_deleted_session_takes_its_files_and_leaves_the_originals(bed: Be
             .is_empty()
     );
     let left = world.listed(None, &page(None, 10)).await;
-    assert_eq!(left, [file.file.id.clone()]);
+    assert_eq!(left, std::slice::from_ref(&file.file.id));
     assert_eq!(
         world.loose().await,
-        [output.blob.clone()],
+        std::slice::from_ref(&output.blob),
         "the original's blob stays"
     );
     assert!(world.store.captures_due(10).await.unwrap().is_empty());
@@ -512,7 +512,7 @@ async fn fi_5_an_output_that_is_written_again_is_a_new_file(bed: Bed) {
         world.store.file(&world.workspace, &a.file.id).await,
         Ok(None)
     );
-    assert_eq!(world.loose().await, [a.blob.clone()]);
+    assert_eq!(world.loose().await, std::slice::from_ref(&a.blob));
     // Written again with the same content: it stays the file it is.
     let mut touched = b.clone();
     touched.origin = Origin::Output {
