@@ -47,7 +47,9 @@ impl Server {
         });
         let address = receiver.recv_timeout(START).expect("it listens");
         let server = Self { child, address };
-        let made = reqwest::Client::new()
+        let client = reqwest::Client::builder().timeout(START).build();
+        let made = client
+            .expect("a client")
             .put(format!("http://{}/bucket", server.address))
             .send()
             .await;
