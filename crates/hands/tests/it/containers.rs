@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use manyhands_hands::provider::Origin;
 use manyhands_hands::provider::container::{Config, Container};
-use manyhands_hands::{Error, Output, Provider, Recipe, Sandbox};
+use manyhands_hands::{Error, Gate, Output, Provider, Recipe, Sandbox};
 use manyhands_testkit::containers::{Engine, IMAGE};
 
+use crate::door::{Porter, ask, limited, says};
 use crate::host::{PATIENCE, program, run, text};
 
 /// A provider with a data directory of its own, on the engine that all tests share.
@@ -48,7 +49,13 @@ impl Containers {
 
     /// Another server of the same data directory.
     fn beside(&self) -> Container {
-        Container::new(Self::config(self.data.path(), self.engine))
+        self.beside_with(|_| {})
+    }
+
+    fn beside_with(&self, change: impl FnOnce(&mut Config)) -> Container {
+        let mut config = Self::config(self.data.path(), self.engine);
+        change(&mut config);
+        Container::new(config)
     }
 
     pub(crate) async fn sandbox(&self, session: &str) -> Arc<dyn Sandbox> {
@@ -325,4 +332,34 @@ async fn sbx_1_no_script_of_the_escape_suite_reaches_the_host_from_a_container()
     let host = Containers::new();
     let reached = crate::escape::attempts(&host.provider, host.data.path(), true).await;
     assert_eq!(reached, Vec::<String>::new());
+}
+
+/// security NET-1, NET-8, invariant I9: clients in a container find the gate without configuration, the next server opens the
+/// same door, and an engine that does not see this server's folders gives no way out at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn net_1_a_container_has_the_gates_way_out_or_none() {
+    let (first, second) = (Porter::new("first"), Porter::new("second"));
+    let gate: Arc<dyn Gate> = first.clone();
+    let host = Containers::with(|config| config.gate = Some(gate));
+    let recipe = limited("sesn_a", 1, "a.example.com");
+    let sandbox = host.provider.provision(&recipe).await.unwrap();
+    assert_eq!(ask(&sandbox, 1).await, says("first", "sesn_a"));
+    let gate: Arc<dyn Gate> = second.clone();
+    let later = host.beside_with(|config| config.gate = Some(gate));
+    let found = later.find("sesn_a", 2).await.unwrap().expect("it lives");
+    assert_eq!(ask(&found, 2).await, says("second", "sesn_a"));
+    assert_eq!(second.opened(), [("sesn_a".to_owned(), recipe.network)]);
+    later.release("sesn_a").await.unwrap();
+    assert_eq!(second.open_doors(), 0);
+
+    let closed = Porter::new("closed");
+    let gate: Arc<dyn Gate> = closed.clone();
+    let apart = Containers::with(|config| {
+        config.gate = Some(gate);
+        config.shared_folders = false;
+    });
+    let sandbox = apart.sandbox("sesn_b").await;
+    let tried = "env | grep -i proxy; ls /run/manyhands 2>/dev/null; curl -sS --max-time 5 http://1.1.1.1/ 2>&1 | grep -o 'curl: .[0-9]*'";
+    assert_eq!(text(&run(&sandbox, tried).await), "curl: (7");
+    assert!(closed.opened().is_empty());
 }

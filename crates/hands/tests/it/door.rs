@@ -15,7 +15,7 @@ use crate::host::{Host, call, run, text};
 
 /// A gate that says who it is to whoever comes, and remembers whom it was opened for.
 #[derive(Default)]
-struct Porter {
+pub(crate) struct Porter {
     name: &'static str,
     opened: Mutex<Vec<(String, Network)>>,
     /// Doors that have not been dropped.
@@ -24,18 +24,18 @@ struct Porter {
 }
 
 impl Porter {
-    fn new(name: &'static str) -> Arc<Self> {
+    pub(crate) fn new(name: &'static str) -> Arc<Self> {
         Arc::new(Self {
             name,
             ..Self::default()
         })
     }
 
-    fn open_doors(&self) -> usize {
+    pub(crate) fn open_doors(&self) -> usize {
         Arc::strong_count(&self.open) - 1
     }
 
-    fn opened(&self) -> Vec<(String, Network)> {
+    pub(crate) fn opened(&self) -> Vec<(String, Network)> {
         self.opened.lock().unwrap().clone()
     }
 }
@@ -103,7 +103,7 @@ fn beside(host: &Host, gate: &Arc<Porter>) -> Namespace {
     })
 }
 
-fn limited(session: &str, epoch: i64, host: &str) -> Recipe {
+pub(crate) fn limited(session: &str, epoch: i64, host: &str) -> Recipe {
     Recipe {
         network: Network {
             networking: Networking::Limited {
@@ -120,7 +120,7 @@ fn limited(session: &str, epoch: i64, host: &str) -> Recipe {
 const ASK: &str = "curl -sS http://a.example.com/path";
 
 /// Runs [`ASK`] for the owner with this epoch.
-async fn ask(sandbox: &Arc<dyn Sandbox>, epoch: i64) -> String {
+pub(crate) async fn ask(sandbox: &Arc<dyn Sandbox>, epoch: i64) -> String {
     let id = format!("ask-{epoch}");
     let call = manyhands_hands::Call {
         epoch,
@@ -129,7 +129,7 @@ async fn ask(sandbox: &Arc<dyn Sandbox>, epoch: i64) -> String {
     text(&sandbox.execute(&call).await.unwrap()).to_owned()
 }
 
-fn says(name: &str, session: &str) -> String {
+pub(crate) fn says(name: &str, session: &str) -> String {
     format!("{name} for {session}: GET http://a.example.com/path HTTP/1.1")
 }
 
