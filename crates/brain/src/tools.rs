@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use manyhands_hands::toolset::Place;
 use manyhands_hands::provider::Told;
+use manyhands_hands::toolset::Place;
 use manyhands_hands::{
     Advice, Block, Call, Error, Output, Provider, Recipe, Sandbox, Source, toolset, web,
 };

@@ -2,9 +2,9 @@
 
 pub mod checkpoint;
 pub mod container;
+mod door;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
-mod door;
 mod hold;
 mod link;
 mod live;
@@ -210,7 +210,10 @@ pub trait Provider: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Packages`] when they cannot be installed: the caller may go on without them (runtime EN-9).
     async fn furnish(&self, recipe: &Recipe, _told: &Told) -> Result<(), Error> {
-        match Manager::ALL.iter().find(|manager| !manager.list(&recipe.packages).is_empty()) {
+        match Manager::ALL
+            .iter()
+            .find(|manager| !manager.list(&recipe.packages).is_empty())
+        {
             Some(manager) => Err(Error::Packages {
                 manager: manager.name(),
                 why: "this server's sandboxes have no packages of environments".to_owned(),

@@ -1,8 +1,8 @@
 //! Settings: flags, then `MANYHANDS_*`, then `manyhands.toml` (architecture "Config").
 
+mod blobs;
 mod container;
 mod egress;
-mod blobs;
 mod environments;
 mod file;
 mod limits;
@@ -19,10 +19,10 @@ use manyhands_hands::provider::namespace::ReadOnly;
 use manyhands_store::{Database, Role};
 use secrecy::{ExposeSecret, SecretString};
 
+pub use blobs::{BlobPlace, Files};
 pub use container::Container;
 pub use egress::Egress;
 pub use environments::Environments;
-pub use blobs::{BlobPlace, Files};
 pub use limits::Limits;
 pub use web::{Search, Web};
 

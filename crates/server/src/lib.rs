@@ -23,6 +23,9 @@ pub mod service;
 mod telemetry;
 mod tidy;
 
-pub use config::{BlobPlace, Config, Egress, Error as ConfigError, Files, Flags, Limits, Sandbox, Web};
+pub use config::{
+    BlobPlace, Config, Container, Egress, Environments, Error as ConfigError, Files, Flags, Limits,
+    Sandbox, Search, Web,
+};
 pub use failure::Failure;
 pub use server::{Overrides, Server};

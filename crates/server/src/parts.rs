@@ -9,8 +9,8 @@ use manyhands_egress::Timeouts;
 use manyhands_egress::outbound::Outbound;
 use manyhands_hands::provider::container::{self, Container};
 use manyhands_hands::provider::namespace::{self, Namespace};
-use manyhands_hands::{Gate, Provider};
 use manyhands_hands::web::Web;
+use manyhands_hands::{Gate, Provider};
 use manyhands_protocol::time::SharedClock;
 use manyhands_store::{Place, Replica, Store};
 
@@ -87,11 +87,7 @@ pub(crate) fn provider(
     }
 }
 
-fn namespace(
-    config: &Config,
-    blobs: Option<&Blobs>,
-    gate: Option<Arc<dyn Gate>>,
-) -> Namespace {
+fn namespace(config: &Config, blobs: Option<&Blobs>, gate: Option<Arc<dyn Gate>>) -> Namespace {
     Namespace::new(namespace::Config {
         first_uid: config.sandbox.first_uid,
         uids: config.sandbox.uids,

@@ -404,7 +404,13 @@ fn i_6_attached_bytes_take_the_place_of_their_blocks_source() {
             .flat_map(|turn| turn.blocks)
             .map(|block| serde_json::from_str(&block).unwrap())
             .collect();
-        assert_eq!(blocks[1], json!({"type": "document", "title": "t", "source": source}));
-        assert_eq!(blocks[3]["source"]["type"], "file", "another event's bytes are not its own");
+        assert_eq!(
+            blocks[1],
+            json!({"type": "document", "title": "t", "source": source})
+        );
+        assert_eq!(
+            blocks[3]["source"]["type"], "file",
+            "another event's bytes are not its own"
+        );
     }
 }

@@ -18,10 +18,10 @@ fn log() -> Log {
         );
     let log = called(log, "3", "agent.custom_tool_use", "lookup")
         .custom_result("3", "https://example.com/lookup");
-    let log = called(log, "4", "agent.tool_use", "web_search")
-        .result("4", "https://example.com/search");
-    let log = called(log, "5", "agent.tool_use", "web_fetch")
-        .result("5", "https://example.com/fetch");
+    let log =
+        called(log, "4", "agent.tool_use", "web_search").result("4", "https://example.com/search");
+    let log =
+        called(log, "5", "agent.tool_use", "web_fetch").result("5", "https://example.com/fetch");
     called(log, "6", "agent.tool_use", "bash")
         .result("6", "https://example.com/bash")
         .event(
@@ -37,10 +37,7 @@ fn check(sources: serde_json::Value, expected: &[&str]) {
     let sources: UrlSources = serde_json::from_value(sources).expect("sources");
     let log = log();
     let mut reader = Reader::new(&sources);
-    log
-        .entries()
-        .iter()
-        .for_each(|entry| reader.read(entry));
+    log.entries().iter().for_each(|entry| reader.read(entry));
     let places = [
         "message", "agent", "lookup", "search", "source", "block", "fetch", "bash",
     ];

@@ -15,8 +15,8 @@ use manyhands_store::{Append, NewEntry, UsageTotals};
 
 use super::{Flow, Stop, Wake, heard};
 use crate::activity::Doing;
-use crate::record::UNFURNISHED;
 use crate::answer::{error_result, intent};
+use crate::record::UNFURNISHED;
 use crate::replay::Consent;
 use crate::tools::{self, Done, Verdict, WebCall};
 

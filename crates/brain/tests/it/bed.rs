@@ -13,9 +13,9 @@ use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Registry, 
 use manyhands_brain::{Brain, Config, Probe, Retries, Why, why};
 use manyhands_hands::provider::fake::Fake;
 use manyhands_hands::{Call, Output, Provider};
-use manyhands_protocol::environment::{Environment, EnvironmentConfig, Packages};
 use manyhands_protocol::agent::{SessionAgent, Tool};
 use manyhands_protocol::budget::Budget;
+use manyhands_protocol::environment::{Environment, EnvironmentConfig, Packages};
 use manyhands_protocol::event::EventBody;
 use manyhands_protocol::time::{Clock as _, SharedClock, SystemClock};
 use manyhands_protocol::{EventId, SessionId, ThreadId, WorkspaceId, tag};
@@ -201,7 +201,9 @@ impl Bed {
             }
             Ok::<_, ()>(Some(next))
         };
-        let updated = self.store.update_environment(&self.workspace, &environment, change);
+        let updated = self
+            .store
+            .update_environment(&self.workspace, &environment, change);
         assert!(updated.await.unwrap().is_some());
     }
 

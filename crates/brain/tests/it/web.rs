@@ -76,7 +76,8 @@ impl Site {
         let outbound = Outbound::new(dialler, &[self.address.port()]).unwrap();
         let service = || {
             let base = format!("http://{}", self.address).parse().unwrap();
-            Arc::new(Searxng::new(reqwest::Client::new(), base)) as Arc<_>
+            let client = manyhands_egress::client(manyhands_egress::Timeouts::default()).unwrap();
+            Arc::new(Searxng::new(client, base)) as Arc<_>
         };
         Web::new(outbound, searches.then(service))
     }
@@ -365,7 +366,11 @@ async fn wb_11_new_lists_hold_from_the_next_turn() {
     ))
     .await;
     bed.turn("Again").await;
-    let refused: Vec<bool> = results(&bed).await.iter().map(|(_, error)| *error).collect();
+    let refused: Vec<bool> = results(&bed)
+        .await
+        .iter()
+        .map(|(_, error)| *error)
+        .collect();
     assert_eq!(refused, [false, true]);
     assert_eq!(site.asked(), ["/a"]);
 }

@@ -84,8 +84,12 @@ fn en_17_a_tree_comes_back_as_it_was() {
     fs::set_permissions(workspace.join("script"), fs::Permissions::from_mode(0o4755)).unwrap();
     fs::create_dir(workspace.join("closed")).unwrap();
     fs::write(workspace.join("closed/file"), "hidden").unwrap();
-    fs::set_permissions(workspace.join("closed/file"), fs::Permissions::from_mode(0)).unwrap();
-    fs::set_permissions(workspace.join("closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(
+        workspace.join("closed/file"),
+        fs::Permissions::from_mode(0o000),
+    )
+    .unwrap();
+    fs::set_permissions(workspace.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
 
     let mut stream = Vec::new();
     let totals = pack(&handle(from.path()), &TOPS, &mut stream, BOUNDS).unwrap();

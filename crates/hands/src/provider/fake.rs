@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
-use manyhands_blobs::Blobs;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use manyhands_blobs::Blobs;
 use tokio::sync::{Notify, OwnedMutexGuard, SetOnce};
 
 use crate::Error;
 use crate::provider::{
-    Call, Capture, Captured, Origin, Output, Probe, Provider, Recipe, Sandbox, Seen, Strength, Upload,
+    Call, Capture, Captured, Origin, Output, Probe, Provider, Recipe, Sandbox, Seen, Strength,
+    Upload,
 };
 
 type Tool = Arc<dyn Fn(Call) -> BoxFuture<'static, Output> + Send + Sync>;
@@ -183,7 +184,10 @@ impl Provider for Fake {
             let blob = manyhands_blobs::fresh("files");
             let stored = blobs.put(&blob, &*content, content.len() as u64).await;
             let stored = stored.map_err(|error| Error::Refused(error.to_string()))?;
-            if seen.iter().any(|seen| seen.path == path && seen.stamp == stored.sha256) {
+            if seen
+                .iter()
+                .any(|seen| seen.path == path && seen.stamp == stored.sha256)
+            {
                 continue;
             }
             capture.files.push(Captured {

@@ -37,15 +37,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use manyhands_protocol::environment::Packages;
 use manyhands_blobs::Blobs;
+use manyhands_protocol::environment::Packages;
 
 use crate::Error;
 use crate::packages::Manager;
 use crate::provider::places::{is_name, owned};
 use crate::provider::{
-    Capture, Checkpoints, Gate, Helper, Holds, Limit, Missing, Origin, Probe, Provider, Recipe, Sandbox, Seen, Strength, Told,
-    Upload,
+    Capture, Checkpoints, Gate, Helper, Holds, Limit, Missing, Origin, Probe, Provider, Recipe,
+    Sandbox, Seen, Strength, Told, Upload,
 };
 pub use bound::ReadOnly;
 use cgroup::Cgroups;
@@ -239,7 +239,10 @@ impl Provider for Namespace {
         let slot = self.host.places.at(&recipe.session)?;
         // Whoever starts or ends the sandbox just now will see to it.
         let is_up = |live: &Arc<live::Live>| live.is_up();
-        let live = slot.0.try_lock().is_ok_and(|place| place.as_ref().is_some_and(is_up));
+        let live = slot
+            .0
+            .try_lock()
+            .is_ok_and(|place| place.as_ref().is_some_and(is_up));
         self.host.places.vacate(&recipe.session, &slot);
         match live {
             true => Ok(()),
@@ -279,7 +282,10 @@ impl Provider for Namespace {
             .host
             .own(&mut place, &recipe.session, &mut held, recipe.epoch)
             .await?;
-        let newer = recipe.checkpoint.as_ref().is_some_and(|from| from.epoch > before);
+        let newer = recipe
+            .checkpoint
+            .as_ref()
+            .is_some_and(|from| from.epoch > before);
         let found = match found {
             // Another host has gone on with the session since, and its files are newer than what this one sees.
             Some(live) if newer => {
@@ -308,7 +314,11 @@ impl Provider for Namespace {
     }
 
     fn checkpoints(&self) -> Option<&dyn Checkpoints> {
-        self.host.config.blobs.as_ref().map(|_| self as &dyn Checkpoints)
+        self.host
+            .config
+            .blobs
+            .as_ref()
+            .map(|_| self as &dyn Checkpoints)
     }
 
     async fn find(&self, session: &str, epoch: i64) -> Result<Option<Arc<dyn Sandbox>>, Error> {

@@ -10,7 +10,7 @@ use manyhands_hands::provider::namespace::{Config, Namespace};
 use manyhands_hands::provider::{Checkpoint, Checkpoints, Origin};
 use manyhands_hands::{Provider, Recipe, Sandbox};
 
-use crate::host::{Host, PATIENCE, run, text};
+use crate::host::{Host, PATIENCE, text};
 
 const SESSION: &str = "sesn_a";
 

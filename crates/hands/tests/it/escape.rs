@@ -127,7 +127,9 @@ impl Flags {
     /// A script with the things of this host in it.
     fn script(&self, script: &str, data: &Path) -> String {
         let own = |space: &&str| *space != "user" || self.own_users;
-        let spaces = ["pid", "mnt", "net", "user", "ipc", "uts"].into_iter().filter(own);
+        let spaces = ["pid", "mnt", "net", "user", "ipc", "uts"]
+            .into_iter()
+            .filter(own);
         let spaces = spaces.map(|space| {
             let link = fs::read_link(format!("/proc/self/ns/{space}")).unwrap();
             format!("'{}'", link.display())

@@ -4,9 +4,9 @@
 //! Sandboxes need the program `manyhands-sandboxd` beside the tests: build the whole workspace first, as
 //! `make test` does.
 
+mod checkpoint;
 mod container_files;
 mod containers;
-mod checkpoint;
 mod contract;
 #[cfg(feature = "failpoints")]
 mod crash;

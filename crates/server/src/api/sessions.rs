@@ -14,9 +14,7 @@ use manyhands_protocol::session::{
     SessionStatus, SessionUpdateParams, Stats, Usage,
 };
 use manyhands_protocol::{AgentId, EnvironmentId, SessionId, ThreadId, Timestamp};
-use manyhands_store::{
-    Append, Change, Created, NewEntry, NewSession, SessionRecord, SessionState,
-};
+use manyhands_store::{Append, Change, Created, NewEntry, NewSession, SessionRecord, SessionState};
 
 use crate::api::admission;
 use crate::api::agents::definition;
@@ -222,7 +220,10 @@ pub(crate) async fn update_session(
         let record = app.store.session(&principal.workspace, &id).await?;
         let record = record.ok_or_else(|| ApiError::not_found("session"))?;
         let environment = &record.environment_id;
-        let environment = app.store.environment(&principal.workspace, environment).await?;
+        let environment = app
+            .store
+            .environment(&principal.workspace, environment)
+            .await?;
         if let Some(environment) = environment {
             definition::within(tools, &environment.config, "agent.tools")?;
         }
@@ -280,7 +281,9 @@ pub(crate) async fn list_sessions(
     let ids: Vec<SessionId> = cut.data.iter().map(|record| record.id.clone()).collect();
     let resources = app.store.resources_of(&ids).await?;
     let with_resources = |record: SessionRecord| {
-        let own = resources.iter().filter(|(session, _)| *session == record.id);
+        let own = resources
+            .iter()
+            .filter(|(session, _)| *session == record.id);
         let own: Vec<_> = own.map(|(_, resource)| resource.clone()).collect();
         Session {
             resources: resources::shown(&own),

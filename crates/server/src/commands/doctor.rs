@@ -5,7 +5,6 @@ mod models;
 use std::sync::Arc;
 
 use anyhow::bail;
-use manyhands_hands::Provider;
 use manyhands_hands::provider::Holds;
 use manyhands_protocol::time::{SharedClock, SystemClock};
 use manyhands_store::{Database, Error, Replica, Role, Store};
@@ -223,7 +222,10 @@ async fn key(config: &Config, store: &Store) -> Check {
 async fn sandbox(config: &Config) -> Vec<Check> {
     let clock: SharedClock = Arc::new(SystemClock);
     let (gate, way_out) = match gate(config, &clock) {
-        Ok(gate) => (Some(gate), ok("way out", "sandboxes have one, through the egress proxy")),
+        Ok(gate) => (
+            Some(gate),
+            ok("way out", "sandboxes have one, through the egress proxy"),
+        ),
         Err(error) => {
             let advice = "correct it: the server does not start like this";
             (None, fail("way out", format!("{error:#}"), advice))
@@ -231,16 +233,13 @@ async fn sandbox(config: &Config) -> Vec<Check> {
     };
     let probe = parts::provider(config, None, gate).probe().await;
     let mut checks = vec![way_out];
-    let missing = probe
-        .missing
-        .iter()
-        .map(|missing| {
-            fail(
-                "sandbox",
-                format!("{} ({})", missing.what, missing.why),
-                missing.install.clone(),
-            )
-        });
+    let missing = probe.missing.iter().map(|missing| {
+        fail(
+            "sandbox",
+            format!("{} ({})", missing.what, missing.why),
+            missing.install.clone(),
+        )
+    });
     checks.extend(missing);
     if probe.usable() {
         let helpers: Vec<String> = probe

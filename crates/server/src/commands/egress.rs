@@ -43,8 +43,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     } = args.command;
     let directory = Config::load(*flags)?.data_dir;
     let read = audit::read(&directory, session.as_str());
-    let (entries, damaged) = read
-        .with_context(|| format!("the egress journal in {} cannot be read", directory.display()))?;
+    let (entries, damaged) = read.with_context(|| {
+        format!(
+            "the egress journal in {} cannot be read",
+            directory.display()
+        )
+    })?;
     for entry in &entries {
         match json {
             true => println!("{}", serde_json::to_string(entry)?),
@@ -109,7 +113,17 @@ mod tests {
         };
         check(Outcome::Allowed, 443, 1, "allowed a.example:443");
         check(Outcome::Allowed, 443, 7, "allowed a.example:443 (7 times)");
-        check(refused(), 80, 1, "refused a.example:80: host_not_allowed: why");
-        check(refused(), 0, 2, "refused a.example: host_not_allowed: why (2 times)");
+        check(
+            refused(),
+            80,
+            1,
+            "refused a.example:80: host_not_allowed: why",
+        );
+        check(
+            refused(),
+            0,
+            2,
+            "refused a.example: host_not_allowed: why (2 times)",
+        );
     }
 }

@@ -9,8 +9,8 @@ use manyhands_hands::provider::namespace::ReadOnly;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::container::ContainerSection;
 use super::blobs::{BlobsSection, FilesSection};
+use super::container::ContainerSection;
 use super::egress::EgressSection;
 use super::environments::EnvironmentsSection;
 use super::limits::LimitsSection;
@@ -102,10 +102,16 @@ impl SandboxSection {
         let container = match (self.provider, self.container) {
             (SandboxProvider::Namespace, None) => None,
             (SandboxProvider::Namespace, Some(_)) => {
-                return Err(wrong("sandbox.container", "is for sandbox.provider = \"container\""));
+                return Err(wrong(
+                    "sandbox.container",
+                    "is for sandbox.provider = \"container\"",
+                ));
             }
             (SandboxProvider::Container, _) if !self.read_only.is_empty() => {
-                return Err(wrong("sandbox.read_only", "is for name spaces: put it into the image"));
+                return Err(wrong(
+                    "sandbox.read_only",
+                    "is for name spaces: put it into the image",
+                ));
             }
             (SandboxProvider::Container, section) => {
                 Some(section.unwrap_or_default().effective(environment)?)

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use manyhands_brain::models::{ModelSpec, OutputLimit, ProviderSpec, Thinking};
 use manyhands_brain::Provisioning;
+use manyhands_brain::models::{ModelSpec, OutputLimit, ProviderSpec, Thinking};
 use manyhands_egress::host::Pattern;
 use manyhands_hands::provider::namespace::{ReadOnly, Sources};
 use manyhands_store::Database;
@@ -54,7 +54,10 @@ pub(crate) fn show(config: &Config) -> String {
 
 fn web(web: &Web) -> Value {
     let mut shown = Table::new();
-    shown.insert("within_environment".to_owned(), web.within_environment.into());
+    shown.insert(
+        "within_environment".to_owned(),
+        web.within_environment.into(),
+    );
     if let Some(search) = &web.search {
         let search = table([
             ("provider", search.name().into()),
@@ -110,7 +113,11 @@ fn environments(environments: &Environments) -> Value {
 fn sandbox(sandbox: &Sandbox) -> Value {
     let mut shown = Table::new();
     let mut set = |name: &str, value: Value| drop(shown.insert(name.to_owned(), value));
-    let provider = if sandbox.container.is_some() { "container" } else { "namespace" };
+    let provider = if sandbox.container.is_some() {
+        "container"
+    } else {
+        "namespace"
+    };
     set("provider", provider.into());
     set("idle_seconds", number(sandbox.idle.as_secs()));
     set(
@@ -141,7 +148,10 @@ fn container(container: &Container) -> Value {
     set("cpus", container.cpus.map(Value::from));
     set("shared_folders", Some(container.shared_folders.into()));
     let sandboxd = container.sandboxd.as_ref();
-    set("sandboxd", sandboxd.map(|path| path.display().to_string().into()));
+    set(
+        "sandboxd",
+        sandboxd.map(|path| path.display().to_string().into()),
+    );
     Value::Table(shown)
 }
 

@@ -532,13 +532,29 @@ fn net_2_the_way_out_is_widened_by_canonical_names_only() {
     );
     assert_eq!(config.egress.ports, [80, 443, 8443]);
     let shown = show(&config);
-    for part in ["10.1.0.0/16", "8443", "*.bank.example", "mirror.example", "/etc/own.pem"] {
+    for part in [
+        "10.1.0.0/16",
+        "8443",
+        "*.bank.example",
+        "mirror.example",
+        "/etc/own.pem",
+    ] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
     assert_eq!(plain("", &[]).egress, Egress::default());
-    refused("[egress]\nallow_addresses = ['10.1.0.1/16']", &[], "egress.allow_addresses");
+    refused(
+        "[egress]\nallow_addresses = ['10.1.0.1/16']",
+        &[],
+        "egress.allow_addresses",
+    );
     refused("[egress]\nports = [0]", &[], "egress.ports");
-    for host in ["Bank.example", "bank.example.", "10.0.0.1", "https://bank.example", "*"] {
+    for host in [
+        "Bank.example",
+        "bank.example.",
+        "10.0.0.1",
+        "https://bank.example",
+        "*",
+    ] {
         let listed = format!("[egress]\ntunnel_hosts = ['{host}']");
         refused(&listed, &[], "egress.tunnel_hosts");
     }
@@ -550,28 +566,65 @@ fn sbx_2_sandboxes_are_containers_only_when_that_is_said_in_full() {
     let said = "[sandbox]\nprovider = 'container'\n[sandbox.container]\nimage = 'base'\n";
     let config = plain(said, &[]);
     let settings = config.sandbox.container.as_ref().expect("containers");
-    assert_eq!((settings.image.as_str(), settings.shared_folders), ("base", true));
+    assert_eq!(
+        (settings.image.as_str(), settings.shared_folders),
+        ("base", true)
+    );
     assert_eq!(settings.endpoint, None);
     let shown = show(&config);
-    assert!(shown.contains("provider = \"container\"") && shown.contains("image = \"base\""), "{shown}");
+    assert!(
+        shown.contains("provider = \"container\"") && shown.contains("image = \"base\""),
+        "{shown}"
+    );
     let all = format!(
         "{said}endpoint = '/run/engine.sock'\nruntime = 'runsc'\nuserns = 'auto'\ncpus = 1.5\n\
          shared_folders = false\nsandboxd = '/opt/sandboxd'"
     );
     let shown = show(&plain(&all, &[("DOCKER_HOST", "unix:///other.sock")]));
-    for part in ["/run/engine.sock", "runsc", "auto", "1.5", "shared_folders = false", "/opt/sandboxd"] {
+    for part in [
+        "/run/engine.sock",
+        "runsc",
+        "auto",
+        "1.5",
+        "shared_folders = false",
+        "/opt/sandboxd",
+    ] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
     let from_environment = plain(said, &[("DOCKER_HOST", "unix:///run/its.sock")]);
     let settings = from_environment.sandbox.container.expect("containers");
     assert_eq!(settings.endpoint.as_deref(), Some("unix:///run/its.sock"));
-    refused(said, &[("DOCKER_HOST", "tcp://127.0.0.1:2375")], "DOCKER_HOST: must be unix:///PATH");
-    refused(&format!("{said}endpoint = 'https://host'"), &[], "sandbox.container.endpoint");
+    refused(
+        said,
+        &[("DOCKER_HOST", "tcp://127.0.0.1:2375")],
+        "DOCKER_HOST: must be unix:///PATH",
+    );
+    refused(
+        &format!("{said}endpoint = 'https://host'"),
+        &[],
+        "sandbox.container.endpoint",
+    );
     refused(&format!("{said}cpus = 0.0"), &[], "sandbox.container.cpus");
-    refused(&format!("{said}sandboxd = 'here'"), &[], "sandbox.container.sandboxd");
-    refused("[sandbox]\nprovider = 'container'", &[], "sandbox.container.image: is needed");
-    refused("[sandbox.container]\nimage = 'base'", &[], "sandbox.container: is for");
-    refused("[sandbox]\nprovider = 'none'", &[], "unknown variant `none`");
+    refused(
+        &format!("{said}sandboxd = 'here'"),
+        &[],
+        "sandbox.container.sandboxd",
+    );
+    refused(
+        "[sandbox]\nprovider = 'container'",
+        &[],
+        "sandbox.container.image: is needed",
+    );
+    refused(
+        "[sandbox.container]\nimage = 'base'",
+        &[],
+        "sandbox.container: is for",
+    );
+    refused(
+        "[sandbox]\nprovider = 'none'",
+        &[],
+        "unknown variant `none`",
+    );
     let bound = "[sandbox]\nprovider = 'container'\n[[sandbox.read_only]]\nfrom = '/usr/share'\nto = '/opt/a'\n\
                  [sandbox.container]\nimage = 'base'";
     refused(bound, &[], "sandbox.read_only: is for name spaces");

@@ -251,15 +251,15 @@ async fn builder(store: Store, model: &str) -> (Builder, Option<postgres::Databa
 
 /// A server with the settings of the sweep.
 fn settled() -> Builder {
-    let settings = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/failpoints/manyhands.toml");
+    let settings = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/failpoints/manyhands.toml"
+    );
     Daemon::builder().arg("--config").arg(settings)
 }
 
 fn on(database: &str, model: &str) -> Builder {
-    settled()
-        .model(model)
-        .arg("--database-url")
-        .arg(database)
+    settled().model(model).arg("--database-url").arg(database)
 }
 
 /// An agent and an environment for all stories.

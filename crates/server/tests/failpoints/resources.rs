@@ -129,7 +129,10 @@ impl Resources {
             client: place.client.clone().header("content-type", kind),
             ..place.clone()
         };
-        Ok(expect(200, send(&sender, Method::POST, "/v1/files", &body).await?))
+        Ok(expect(
+            200,
+            send(&sender, Method::POST, "/v1/files", &body).await?,
+        ))
     }
 
     async fn make_environment(&self, place: &Place, name: &str) -> Result<Value, Gone> {

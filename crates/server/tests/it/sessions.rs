@@ -178,7 +178,10 @@ async fn bad_sessions_are_refused_and_nothing_is_written(app: &TestApp) {
             "environment_id: expected an id",
         ),
         (
-            with("resources", json!([{"type": "memory_store", "memory_store_id": "memstore_1"}])),
+            with(
+                "resources",
+                json!([{"type": "memory_store", "memory_store_id": "memstore_1"}]),
+            ),
             400,
             "invalid_request_error",
             "resources[0].type: a resource of the type memory_store is not supported",

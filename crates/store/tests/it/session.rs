@@ -194,6 +194,7 @@ async fn us_1_usage_is_replaced_with_the_append(bed: Bed) {
         cache_creation_1h_input_tokens: 5,
         token_cost: 6,
         unpriced_requests: 7,
+        web_search_requests: 8,
     };
     let append = Append {
         usage: Some(usage),

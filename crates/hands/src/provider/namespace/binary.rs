@@ -16,7 +16,10 @@ const EMBEDDED: Option<&[u8]> = None;
 const NAME: &str = "manyhands-sandboxd";
 
 /// The path of a `sandboxd` to put into sandboxes. The embedded one is written once to `directory`.
-pub(in crate::provider) fn locate(given: Option<&Path>, directory: &Path) -> Result<PathBuf, Error> {
+pub(in crate::provider) fn locate(
+    given: Option<&Path>,
+    directory: &Path,
+) -> Result<PathBuf, Error> {
     if let Some(path) = given {
         return if path.is_file() {
             Ok(path.to_owned())

@@ -10,19 +10,19 @@ use tokio::sync::OnceCell;
 
 use super::cgroup::Cgroups;
 use super::checkpoint::{self, Packing};
+use super::disk::Disks;
 use super::layers::{Furniture, Layers};
 use super::live::{Live, Process};
 use super::users::Users;
 use super::watch::watch;
-use super::disk::Disks;
 use super::writable::{self, Tree};
 use super::{Config, base, binary, blocking, chain, files, fingerprint, image, is_root};
 use super::{launch, probe, record, seccomp};
 use crate::Error;
 use crate::failpoint::failpoint;
+use crate::provider::door::Trust;
 use crate::provider::hold::Hold;
 use crate::provider::places::Places;
-use crate::provider::door::Trust;
 use crate::provider::{Missing, Recipe};
 
 /// Below this much free space no sandbox is started.
@@ -422,8 +422,12 @@ impl Parts {
         let trust = authority.map(|authority| Trust::new(authority, etc));
         let trust = trust.transpose();
         let trust = trust.map_err(|error| Error::io("read the roots of the system", error))?;
-        let base = base::ensure(&root.join("etc"), &bases, trust.as_ref().map(|trust| &trust.roots[..]))
-            .map_err(|error| Error::io("make the /etc of sandboxes", error))?;
+        let base = base::ensure(
+            &root.join("etc"),
+            &bases,
+            trust.as_ref().map(|trust| &trust.roots[..]),
+        )
+        .map_err(|error| Error::io("make the /etc of sandboxes", error))?;
         let trust = trust.map(|trust| trust.folder(&bases)).transpose();
         let trust = trust.map_err(|error| Error::io("make what sandboxes trust", error))?;
         Ok(Self {

@@ -14,11 +14,11 @@ use tokio::process::{Child, Command};
 use super::arguments::{Access, Arguments, memory, open};
 use super::at;
 use super::bound::ReadOnly;
-use super::masked::mask;
-use super::uploads;
 use super::image;
 use super::layers::{Furniture, PREFIX};
+use super::masked::mask;
 use super::process::{Preparation, Shown, User, prepare};
+use super::uploads;
 use super::writable::Writable;
 use crate::Error;
 use crate::provider::{Limits, Missing, door};
@@ -96,8 +96,8 @@ pub(super) async fn launch(launch: Launch<'_>) -> Result<Child, Error> {
     // What bubblewrap says on failure. Not a pipe: nobody may be there to read it.
     let mut said =
         File::from(memory("messages", &[]).map_err(|error| failed("make a file", error))?);
-    let mut arguments = Arguments::new(launch.user.is_some())
-        .map_err(|error| failed("find a stage", error))?;
+    let mut arguments =
+        Arguments::new(launch.user.is_some()).map_err(|error| failed("find a stage", error))?;
     arguments
         .describe(&launch)
         .map_err(|error| failed("open what is bound", error))?;
@@ -311,7 +311,11 @@ impl Arguments {
             "/dev",
         ]);
         self.writable(&launch.writable)?;
-        self.bind(uploads::folder(launch.folder)?, uploads::INSIDE, Access::Read)?;
+        self.bind(
+            uploads::folder(launch.folder)?,
+            uploads::INSIDE,
+            Access::Read,
+        )?;
         for ReadOnly { from, to } in launch.read_only {
             let shown = std::fs::canonicalize(from).and_then(|path| open(CWD, &path));
             let shown = shown.map_err(|error| {
@@ -405,7 +409,15 @@ mod tests {
             .chain(SYSTEM)
             .chain(HIDDEN);
         for mount in mounts
-            .chain([SANDBOXD, uploads::INSIDE, "/etc", "/proc", "/dev", "/dev/shm", "/var/tmp"])
+            .chain([
+                SANDBOXD,
+                uploads::INSIDE,
+                "/etc",
+                "/proc",
+                "/dev",
+                "/dev/shm",
+                "/var/tmp",
+            ])
             .chain([door::INSIDE, door::TRUST])
             .map(Path::new)
         {
