@@ -225,7 +225,7 @@ fn results(hits: Vec<Hit>, bounds: &Bounds) -> Output {
             index + 1,
             clean(&hit.title),
             hit.url,
-            clean(&hit.text)
+            clean(hit.text.as_deref().unwrap_or_default())
         )
     });
     let text: Vec<String> = shown.collect();

@@ -8,6 +8,7 @@
 //! - [`containers`]: one private Podman per test process, with an image of its own.
 //! - [`clock`]: a clock that stands still.
 //! - [`disk`]: a small disk that can be filled.
+//! - [`site`]: a web site that answers by path.
 //! - [`gate`]: how a test holds something still without sleeping.
 //!
 //! Of the product it knows the wire contract and the words of `protocol`, and nothing of its inside, so that a story told
@@ -23,3 +24,4 @@ pub mod http;
 pub mod model;
 pub mod postgres;
 mod sandboxes;
+pub mod site;

@@ -1,7 +1,7 @@
 //! Turns with web tools: they run beside the server, within the agent's and the environment's bounds.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -15,9 +15,8 @@ use manyhands_hands::{Call, Output};
 use manyhands_protocol::agent::Tool;
 use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::Reply;
+use manyhands_testkit::site::{Site, page};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 
 use crate::bed::{Bed, hold_at, tools};
 
@@ -31,69 +30,21 @@ impl Resolve for Here {
     }
 }
 
-/// A web of one server, and the requests it got.
-#[derive(Clone)]
-struct Site {
-    address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
+fn web(site: &Site, searches: bool) -> Web {
+    let allowed = Allowed::parse(["127.0.0.1/32"]).unwrap();
+    let dialler = Dialler::new(Arc::new(Here), Arc::new(Tcp), allowed, Timeouts::default());
+    let outbound = Outbound::new(dialler, &[site.address().port()]).unwrap();
+    let service = || {
+        let base = format!("http://{}", site.address()).parse().unwrap();
+        let client = manyhands_egress::client(manyhands_egress::Timeouts::default()).unwrap();
+        Arc::new(Searxng::new(client, base)) as Arc<_>
+    };
+    Web::new(outbound, searches.then(service))
 }
 
-impl Site {
-    async fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let site = Self {
-            address,
-            asked: Arc::default(),
-        };
-        let asked = Arc::clone(&site.asked);
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    match stream.read_u8().await {
-                        Ok(byte) => head.push(byte),
-                        Err(_) => break,
-                    }
-                }
-                let head = String::from_utf8_lossy(&head).into_owned();
-                let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-                asked.lock().unwrap().push(path.clone());
-                let (media_type, body) = page(&path);
-                let head = format!(
-                    "HTTP/1.1 200 OK\r\ncontent-type: {media_type}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-                    body.len()
-                );
-                drop(stream.write_all((head + &body).as_bytes()).await);
-            }
-        });
-        site
-    }
-
-    fn web(&self, searches: bool) -> Web {
-        let allowed = Allowed::parse(["127.0.0.1/32"]).unwrap();
-        let dialler = Dialler::new(Arc::new(Here), Arc::new(Tcp), allowed, Timeouts::default());
-        let outbound = Outbound::new(dialler, &[self.address.port()]).unwrap();
-        let service = || {
-            let base = format!("http://{}", self.address).parse().unwrap();
-            let client = manyhands_egress::client(manyhands_egress::Timeouts::default()).unwrap();
-            Arc::new(Searxng::new(client, base)) as Arc<_>
-        };
-        Web::new(outbound, searches.then(service))
-    }
-
-    fn url(&self, host: &str, path: &str) -> String {
-        format!("http://{host}:{}{path}", self.address.port())
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-fn page(path: &str) -> (&'static str, String) {
+fn answer(path: &str, _: u16) -> Vec<u8> {
     match path {
-        "/long" => ("text/plain", "0123456789".repeat(10_001)),
+        "/long" => page("text/plain", "0123456789".repeat(10_001).as_bytes()),
         path if path.starts_with("/search?") => {
             let hit = |url: &str| json!({"title": "A  page", "url": url, "content": "about it"});
             let hits = [
@@ -101,9 +52,10 @@ fn page(path: &str) -> (&'static str, String) {
                 hit("https://other.net/b"),
                 hit("ftp://docs.example.com/c"),
             ];
-            ("application/json", json!({"results": hits}).to_string())
+            let found = json!({"results": hits}).to_string();
+            page("application/json", found.as_bytes())
         }
-        path => ("text/plain", format!("this is {path}")),
+        path => page("text/plain", format!("this is {path}").as_bytes()),
     }
 }
 
@@ -125,7 +77,7 @@ fn with(config: Value) -> Vec<Tool> {
 
 async fn bed<const N: usize>(site: &Site, searches: bool, replies: [Reply; N]) -> Bed {
     let mut bed = Bed::asleep(replies).await;
-    bed.config.web = Some(site.web(searches));
+    bed.config.web = Some(web(site, searches));
     bed
 }
 
@@ -141,7 +93,7 @@ async fn results(bed: &Bed) -> Vec<(String, bool)> {
 /// runtime WB-1, WB-6
 #[tokio::test]
 async fn wb_1_a_page_is_fetched_without_a_sandbox_and_within_the_lists() {
-    let site = Site::new().await;
+    let site = Site::start(answer).await;
     let mut bed = bed(
         &site,
         false,
@@ -182,7 +134,7 @@ async fn wb_1_a_page_is_fetched_without_a_sandbox_and_within_the_lists() {
 /// runtime WB-6, WB-12, US-1
 #[tokio::test]
 async fn wb_12_answered_searches_are_counted_and_filtered() {
-    let site = Site::new().await;
+    let site = Site::start(answer).await;
     let mut bed = bed(
         &site,
         true,
@@ -216,7 +168,7 @@ async fn wb_12_answered_searches_are_counted_and_filtered() {
 
 #[tokio::test]
 async fn wb_1_without_a_service_a_search_says_so() {
-    let site = Site::new().await;
+    let site = Site::start(answer).await;
     let mut bed = bed(
         &site,
         false,
@@ -237,7 +189,7 @@ async fn wb_1_without_a_service_a_search_says_so() {
 /// runtime WB-7, WB-8
 #[tokio::test]
 async fn wb_8_only_shown_urls_are_fetched_where_sources_are_set() {
-    let site = Site::new().await;
+    let site = Site::start(answer).await;
     let (told, untold) = (
         site.url("docs.example.com", "/told"),
         site.url("docs.example.com", "/untold"),
@@ -270,7 +222,7 @@ async fn wb_8_only_shown_urls_are_fetched_where_sources_are_set() {
 /// runtime TL-3
 #[tokio::test]
 async fn tl_3_a_long_page_goes_to_a_file_of_the_sandbox() {
-    let site = Site::new().await;
+    let site = Site::start(answer).await;
     let mut bed = bed(
         &site,
         false,
@@ -320,7 +272,7 @@ async fn log_2_a_web_call_that_died_with_its_wake_is_not_repeated() {
         ("brain::result", true),
         ("brain::resulted", false),
     ] {
-        let site = Site::new().await;
+        let site = Site::start(answer).await;
         let mut bed = bed(&site, false, []).await;
         let url = site.url("docs.example.com", "/a");
         bed.model
@@ -347,7 +299,7 @@ async fn log_2_a_web_call_that_died_with_its_wake_is_not_repeated() {
 
 #[tokio::test]
 async fn wb_11_new_lists_hold_from_the_next_turn() {
-    let site = Site::new().await;
+    let site = Site::start(answer).await;
     let url = site.url("docs.example.com", "/a");
     let mut bed = bed(&site, false, []).await;
     bed.model.respond_with(move |request| {

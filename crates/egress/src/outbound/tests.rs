@@ -1,49 +1,25 @@
 use std::io;
 use std::net::IpAddr;
-use std::sync::Mutex;
 
 use async_trait::async_trait;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use manyhands_testkit::site::{Site, page, redirect};
 
 use super::*;
 use crate::address::Allowed;
 use crate::dial::{Resolve as Names, Tcp, Timeouts};
 
-/// A web of one server on this machine that answers by path, and what it was asked for.
-struct World {
-    port: u16,
-    asked: Arc<Mutex<Vec<String>>>,
-}
+/// A site, and the client under test.
+struct World(Site);
 
 impl World {
-    async fn new(answer: fn(&str, u16) -> String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    match stream.read_u8().await {
-                        Ok(byte) => head.push(byte),
-                        Err(_) => break,
-                    }
-                }
-                let head = String::from_utf8_lossy(&head).into_owned();
-                let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-                log.lock().expect("no panic").push(head);
-                drop(stream.write_all(answer(&path, port).as_bytes()).await);
-            }
-        });
-        Self { port, asked }
+    async fn new(answer: fn(&str, u16) -> Vec<u8>) -> Self {
+        Self(Site::start(answer).await)
     }
 
     fn outbound(&self, allowed: &[&str]) -> Outbound {
         let allowed = Allowed::parse(allowed).expect("networks");
         let dialler = Dialler::new(Arc::new(Here), Arc::new(Tcp), allowed, Timeouts::default());
-        Outbound::new(dialler, &[self.port]).expect("a client")
+        Outbound::new(dialler, &[self.0.address().port()]).expect("a client")
     }
 
     async fn get(&self, path: &str) -> Result<Fetched, Refusal> {
@@ -55,11 +31,11 @@ impl World {
     }
 
     fn url(&self, host: &str, path: &str) -> Url {
-        Url::parse(&format!("http://{host}:{}{path}", self.port)).expect("a URL")
+        Url::parse(&self.0.url(host, path)).expect("a URL")
     }
 
     fn asked(&self) -> usize {
-        self.asked.lock().expect("no panic").len()
+        self.0.heads().len()
     }
 }
 
@@ -78,45 +54,30 @@ impl Names for Here {
     }
 }
 
-fn ok(head: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 200 OK\r\n{head}content-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    )
-}
-
-fn to(place: &str) -> String {
-    format!(
-        "HTTP/1.1 302 Found\r\nlocation: {place}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-    )
-}
-
-fn site(path: &str, port: u16) -> String {
+fn site(path: &str, port: u16) -> Vec<u8> {
     match path {
-        "/page" => ok(
-            "content-type: Text/HTML; Charset=\"UTF-8\"\r\nset-cookie: a=b\r\n",
-            "hi",
-        ),
-        "/bare" => ok("", "hi"),
-        "/long" => ok("content-type: text/plain\r\n", &"x".repeat(1001)),
-        "/endless" => format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n{}",
-            "x".repeat(5000)
-        ),
-        "/there" => to("/page"),
-        "/round" => to("/round"),
-        "/nowhere" => to("http://"),
-        "/forbidden" => to(&format!("http://forbidden.example.com:{port}/page")),
-        "/private" => to(&format!("http://private.example.com:{port}/page")),
-        "/address" => to(&format!("http://127.0.0.1:{port}/page")),
-        "/port" => to("http://page.example.com:1/page"),
-        "/scheme" => to("ftp://page.example.com/page"),
-        "/credentials" => to(&format!("http://me:you@page.example.com:{port}/page")),
+        "/page" => page("Text/HTML; Charset=\"UTF-8\"\r\nset-cookie: a=b", b"hi"),
+        "/bare" => b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi".to_vec(),
+        "/long" => page("text/plain", &[b'x'; 1001]),
+        "/endless" => [
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n".as_slice(),
+            &[b'x'; 5000],
+        ]
+        .concat(),
+        "/there" => redirect("/page"),
+        "/round" => redirect("/round"),
+        "/nowhere" => redirect("http://"),
+        "/forbidden" => redirect(&format!("http://forbidden.example.com:{port}/page")),
+        "/private" => redirect(&format!("http://private.example.com:{port}/page")),
+        "/address" => redirect(&format!("http://127.0.0.1:{port}/page")),
+        "/port" => redirect("http://page.example.com:1/page"),
+        "/scheme" => redirect("ftp://page.example.com/page"),
+        "/credentials" => redirect(&format!("http://me:you@page.example.com:{port}/page")),
         "/unchanged" => {
-            "HTTP/1.1 304 Not Modified\r\nlocation: /page\r\nconnection: close\r\n\r\n".to_owned()
+            b"HTTP/1.1 304 Not Modified\r\nlocation: /page\r\nconnection: close\r\n\r\n".to_vec()
         }
-        "/cut" => "HTTP/1.1 200 OK\r\ncontent-length: 10\r\nconnection: close\r\n\r\nhi".to_owned(),
-        _ => "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned(),
+        "/cut" => b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\nconnection: close\r\n\r\nhi".to_vec(),
+        _ => b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec(),
     }
 }
 
@@ -135,7 +96,7 @@ async fn net_9_a_page_comes_with_its_type_and_where_it_was() {
         (bare.media_type.as_str(), bare.charset),
         ("application/octet-stream", None)
     );
-    let heads = world.asked.lock().expect("no panic").join("");
+    let heads = world.0.heads().join("");
     assert!(!heads.to_lowercase().contains("cookie"), "{heads}");
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use manyhands_protocol::web::UserLocation;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 pub use brave::Brave;
@@ -32,15 +33,24 @@ pub struct Question {
     pub location: Option<UserLocation>,
 }
 
-/// One result.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One result; services differ in the name of its text only.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Hit {
     /// The page's title.
+    #[serde(default)]
     pub title: String,
     /// Its URL.
     pub url: String,
-    /// What it says about the question.
-    pub text: String,
+    /// What it says about the question, if it says anything.
+    #[serde(default, alias = "content", alias = "description")]
+    pub text: Option<String>,
+}
+
+/// Results, as services list them.
+#[derive(Deserialize)]
+struct Hits {
+    #[serde(default)]
+    results: Vec<Hit>,
 }
 
 /// A service that searches the web.

@@ -2,9 +2,8 @@
 
 use http::Method;
 use manyhands_testkit::model::Reply;
+use manyhands_testkit::site::{Site, page, redirect};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 
 use crate::app::{TestApp, id, message};
 use crate::files::upload;
@@ -14,39 +13,14 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\nrest";
 /// PNG in base64.
 const ENCODED: &str = "iVBORw0KGgpyZXN0";
 
-/// A site on this machine: `/a.png` is a picture, `/away` redirects to a port nobody may use, all else is text.
+/// A site with a picture, a redirect to a port that nobody may use, and text.
 async fn site() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                match stream.read_u8().await {
-                    Ok(byte) => head.push(byte),
-                    Err(_) => break,
-                }
-            }
-            let head = String::from_utf8_lossy(&head).into_owned();
-            let body = match head.split(' ').nth(1).unwrap_or_default() {
-                "/a.png" => PNG,
-                "/away" => b"HTTP/1.1 302 Found\r\nlocation: http://localhost:1/\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".as_slice(),
-                _ => b"plain",
-            };
-            let start = format!(
-                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-                body.len()
-            );
-            let start = if body.starts_with(b"HTTP") {
-                String::new()
-            } else {
-                start
-            };
-            drop(stream.write_all(start.as_bytes()).await);
-            drop(stream.write_all(body).await);
-        }
-    });
-    port
+    let answer = |path: &str, _: u16| match path {
+        "/a.png" => page("image/png", PNG),
+        "/away" => redirect("http://localhost:1/"),
+        _ => page("text/plain", b"plain"),
+    };
+    Site::start(answer).await.address().port()
 }
 
 async fn app(port: u16) -> TestApp {

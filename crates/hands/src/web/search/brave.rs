@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use url::Url;
 
-use super::{Hit, Question, RESULTS, Search, answer};
+use super::{Hit, Hits, Question, RESULTS, Search, answer};
 
 /// Brave's web search.
 pub struct Brave {
@@ -16,22 +16,7 @@ pub struct Brave {
 
 #[derive(Deserialize)]
 struct Answer {
-    web: Option<Web>,
-}
-
-#[derive(Deserialize)]
-struct Web {
-    #[serde(default)]
-    results: Vec<Found>,
-}
-
-#[derive(Deserialize)]
-struct Found {
-    url: String,
-    #[serde(default)]
-    title: String,
-    #[serde(default)]
-    description: String,
+    web: Option<Hits>,
 }
 
 impl Brave {
@@ -88,20 +73,6 @@ impl Search for Brave {
             }
         }
         let answer: Answer = answer(request).await?;
-        let found = answer.web.map(|web| web.results).unwrap_or_default();
-        Ok(found
-            .into_iter()
-            .map(
-                |Found {
-                     url,
-                     title,
-                     description,
-                 }| Hit {
-                    title,
-                    url,
-                    text: description,
-                },
-            )
-            .collect())
+        Ok(answer.web.map_or_else(Vec::new, |web| web.results))
     }
 }

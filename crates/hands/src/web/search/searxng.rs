@@ -1,30 +1,14 @@
 //! SearXNG, which anyone can run: its JSON output has to be switched on (`search.formats`).
 
 use async_trait::async_trait;
-use serde::Deserialize;
 use url::Url;
 
-use super::{Hit, Question, RESULTS, Search, answer};
+use super::{Hit, Hits, Question, RESULTS, Search, answer};
 
 /// A SearXNG instance.
 pub struct Searxng {
     client: reqwest::Client,
     endpoint: Url,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(default)]
-    results: Vec<Found>,
-}
-
-#[derive(Deserialize)]
-struct Found {
-    url: String,
-    #[serde(default)]
-    title: String,
-    #[serde(default)]
-    content: Option<String>,
 }
 
 impl Searxng {
@@ -50,20 +34,8 @@ impl Search for Searxng {
         url.query_pairs_mut()
             .append_pair("q", &question.query)
             .append_pair("format", "json");
-        let answer: Answer = answer(self.client.get(url)).await?;
-        let found = answer.results.into_iter().take(RESULTS * 3);
-        Ok(found
-            .map(
-                |Found {
-                     url,
-                     title,
-                     content,
-                 }| Hit {
-                    title,
-                    url,
-                    text: content.unwrap_or_default(),
-                },
-            )
-            .collect())
+        let mut found: Hits = answer(self.client.get(url)).await?;
+        found.results.truncate(RESULTS * 3);
+        Ok(found.results)
     }
 }

@@ -2,32 +2,16 @@
 
 use async_trait::async_trait;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
-use super::{Hit, Question, RESULTS, Search, answer};
+use super::{Hit, Hits, Question, RESULTS, Search, answer};
 
 /// Tavily's search.
 pub struct Tavily {
     client: reqwest::Client,
     endpoint: Url,
     key: SecretString,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(default)]
-    results: Vec<Found>,
-}
-
-#[derive(Deserialize)]
-struct Found {
-    url: String,
-    #[serde(default)]
-    title: String,
-    #[serde(default)]
-    content: String,
 }
 
 impl Tavily {
@@ -55,20 +39,7 @@ impl Search for Tavily {
             .post(self.endpoint.clone())
             .bearer_auth(self.key.expose_secret())
             .json(&body);
-        let answer: Answer = answer(request).await?;
-        let found = answer.results.into_iter();
-        Ok(found
-            .map(
-                |Found {
-                     url,
-                     title,
-                     content,
-                 }| Hit {
-                    title,
-                    url,
-                    text: content,
-                },
-            )
-            .collect())
+        let found: Hits = answer(request).await?;
+        Ok(found.results)
     }
 }
