@@ -302,10 +302,7 @@ async fn doctor_says_what_works_and_what_to_do() {
     assert_eq!(verdict(&report, "server"), "ok", "{report}");
     assert_eq!(verdict(&report, "sandbox"), "ok", "{report}");
     assert_eq!(verdict(&report, "model claude-*"), "note", "{report}");
-    assert!(
-        report.to_string().to_lowercase().contains("no network"),
-        "{report}"
-    );
+    assert_eq!(verdict(&report, "way out"), "ok", "{report}");
 
     server.terminate().await;
     let report = doctor(&[
