@@ -145,7 +145,7 @@ mod tests {
         for (path, expected) in [
             ("report.csv", "report.csv"),
             ("d/e/report.csv", "report.csv"),
-            ("a<b>:\"|?*\\c", "a_b______c"),
+            ("a<b>:\"|?*\\c", "a_b_______c"),
             ("d/..", "unnamed"),
         ] {
             assert_eq!(of_output(path), expected);
