@@ -25,7 +25,6 @@ async fn ag_1_an_agent_has_an_exact_shape(app: &TestApp) {
     let agent = app.client.post("/v1/agents", &body).await.ok();
     let at = agent["created_at"].as_str().expect("a time");
     assert!(at.len() == 27 && at.ends_with('Z'), "{at}");
-    let web = |name: &str| json!({"name": name, "type": name, "enabled": false, "permission_policy": allow});
     assert_eq!(
         agent,
         json!({
@@ -33,7 +32,7 @@ async fn ag_1_an_agent_has_an_exact_shape(app: &TestApp) {
             "model": {"id": "claude-opus-4-8", "effort": {"type": "max"}, "speed": "standard"},
             "tools": [
                 {"type": "agent_toolset_20260401",
-                 "configs": [{"name": "bash", "type": "bash", "enabled": true, "permission_policy": allow}, web("web_fetch"), web("web_search")],
+                 "configs": [{"name": "bash", "type": "bash", "enabled": true, "permission_policy": allow}],
                  "default_config": {"enabled": true, "permission_policy": allow}},
                 {"type": "custom", "name": "get_weather", "description": "Gets it.", "input_schema": {"type": "object", "properties": {}}},
             ],
