@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import struct
+import subprocess
 import tempfile
 import threading
 import urllib.error
@@ -97,8 +98,18 @@ def sandbox_of(server: Server, session: str) -> int:
 
 def ledger(server: Server, session: str) -> list[str]:
     """What a session's commands wrote to its file `ledger`, at the place of a server."""
-    path = server.data_dir / "sandboxes" / session / "workspace" / "ledger"
-    return path.read_text().split() if path.exists() else []
+    folder = server.data_dir / "sandboxes" / session
+    disk = folder / "disk"
+    if not disk.exists():
+        path = folder / "writable" / "workspace" / "ledger"
+        return path.read_text().split() if path.exists() else []
+    # The disk is mounted where the sandbox is and nowhere else; one that has ended has left it whole.
+    if (process := first_process(folder / "socket")) is not None:
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            return pathlib.Path(f"/proc/{process}/root/workspace/ledger").read_text().split()
+        return []
+    shown = subprocess.run(["debugfs", "-R", "cat /workspace/ledger", str(disk)], capture_output=True, text=True, check=True)
+    return shown.stdout.split()
 
 
 def is_ready(port: int) -> bool:
