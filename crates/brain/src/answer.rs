@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 use crate::models::{Response, Stop, View};
 use crate::previews::Announced;
 use crate::record::{
-    CallKind, CallRecord, RESPONSE, ResponseRecord, StopRecord, TOOL_STARTED, ToolStarted, private,
+    CallKind, CallRecord, RESPONSE, ResponseRecord, StopRecord, TOOL_STARTED, ToolStarted,
+    WEB_STARTED, private,
 };
 use crate::tools;
 
@@ -115,7 +116,7 @@ impl Answer {
         let intents = instance
             .into_iter()
             .flat_map(|instance| self.sandbox.iter().map(|call| intent(call, instance, 1)))
-            .chain(self.web.iter().map(|call| intent(call, server, 1)));
+            .chain(self.web.iter().map(|call| web_intent(call, server)));
         let mut entries = self.said;
         entries.push(self.record);
         entries.extend(intents.collect::<Vec<_>>());
@@ -125,14 +126,22 @@ impl Answer {
     }
 }
 
-/// The intent to run a call (security LOG-2).
+/// The intent to run a call in a sandbox (security LOG-2).
 pub(crate) fn intent(call: &EventId, instance: &str, attempt: u32) -> NewEntry {
-    let body = ToolStarted {
+    private(TOOL_STARTED, &started(call, instance, attempt))
+}
+
+/// The intent to run a web call in the wake of this name; it is never repeated.
+pub(crate) fn web_intent(call: &EventId, server: &str) -> NewEntry {
+    private(WEB_STARTED, &started(call, server, 1))
+}
+
+fn started(call: &EventId, instance: &str, attempt: u32) -> ToolStarted {
+    ToolStarted {
         call: call.clone(),
         instance: instance.to_owned(),
         attempt,
-    };
-    private(TOOL_STARTED, &body)
+    }
 }
 
 /// The end of a span (runtime SQ-3).

@@ -15,6 +15,8 @@ use serde_json::value::RawValue;
 pub(crate) const RESPONSE: &str = "response";
 /// The intent to run a tool, durable before its dispatch (security LOG-2).
 pub const TOOL_STARTED: &str = "tool_started";
+/// The intent to run a web tool, which needs no sandbox and changes no files there. Its body is as that of [`TOOL_STARTED`].
+pub(crate) const WEB_STARTED: &str = "web_started";
 /// A failed model request that is tried again (runtime SQ-12).
 pub(crate) const RETRY: &str = "retry";
 /// The input of the last request is taken out of the context, because the provider refuses it.

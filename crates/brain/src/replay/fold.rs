@@ -152,7 +152,7 @@ impl Transcript {
         let body = &*entry.body;
         match &*entry.type_name {
             record::RESPONSE => self.response(serde_json::from_str(body)?),
-            record::TOOL_STARTED => {
+            record::TOOL_STARTED | record::WEB_STARTED => {
                 let started: ToolStarted = serde_json::from_str(body)?;
                 if let Some(call) = self.calls.get_mut(&started.call) {
                     call.started = Some(started);

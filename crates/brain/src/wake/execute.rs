@@ -15,7 +15,7 @@ use manyhands_store::{Append, NewEntry, UsageTotals};
 
 use super::{Flow, Stop, Wake, heard};
 use crate::activity::Doing;
-use crate::answer::{error_result, intent};
+use crate::answer::{error_result, intent, web_intent};
 use crate::record::UNFURNISHED;
 use crate::replay::Consent;
 use crate::tools::{self, Done, Verdict, WebCall};
@@ -57,7 +57,7 @@ impl Wake {
         let mut run = sorted.attached;
         if !sorted.new_web.is_empty() {
             let instance = self.web_instance();
-            let intents = sorted.new_web.iter().map(|id| intent(id, &instance, 1));
+            let intents = sorted.new_web.iter().map(|id| web_intent(id, &instance));
             let entries: Vec<NewEntry> = intents.collect();
             self.pass("brain::intent").await;
             self.append(Append {

@@ -8,7 +8,7 @@ use manyhands_hands::provider::Origin;
 use manyhands_protocol::Timestamp;
 
 use super::{Stop, Wake};
-use crate::record::TOOL_STARTED;
+use crate::record::{TOOL_STARTED, ToolStarted};
 
 /// A call that was begun, as the log has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +106,11 @@ impl Wake {
         let Some(last) = store.last_private(session, TOOL_STARTED).await? else {
             return Ok(None);
         };
+        // The last intent names this very sandbox: nobody has begun anything elsewhere since, whether it came to run or not.
+        let started: Option<ToolStarted> = serde_json::from_str(&last.body).ok();
+        if started.is_some_and(|started| started.instance == sandbox.instance()) {
+            return Ok(None);
+        }
         let last = Begun {
             position: last.position,
             epoch: last.epoch,

@@ -88,6 +88,34 @@ async fn en_19_where_nothing_can_be_missing_nothing_is_said() {
     assert_eq!(told.await, "bash: {\"command\":\"ls\"}");
 }
 
+/// security LOG-2, invariant I4: an intent that names the living sandbox is no sign of another host, though nothing of it has run.
+#[tokio::test]
+async fn log_2_a_call_that_was_intended_for_the_living_sandbox_runs_there() {
+    let mut bed = Bed::asleep([]).await;
+    bed.model
+        .respond_with(|request| match request.messages().len() {
+            1 => call("toolu_1"),
+            _ => Reply::text("Done."),
+        });
+    bed.hands.start_from(Origin::Kept { epoch: 0 });
+    let gate = Gate::new();
+    bed.config.probe = Some(hold_at("brain::intended", 1, &gate));
+    bed.wake();
+    bed.say("Look").await;
+    gate.reached().await;
+    bed.crash().await;
+    bed.config.probe = None;
+    bed.wake();
+    bed.idle().await;
+    let results = bed.events("agent.tool_result").await;
+    assert_eq!(results.len(), 1);
+    assert_eq!(
+        results[0]["content"][0]["text"],
+        "bash: {\"command\":\"ls\"}"
+    );
+    assert_eq!(bed.hands.starts().len(), 1);
+}
+
 /// runtime AR-3: a sandbox that takes long to start delays no answer, whether it is made for a call or ahead.
 #[tokio::test]
 async fn ar_3_no_request_waits_for_a_sandbox() {
