@@ -12,7 +12,7 @@ use std::os::unix::net::UnixListener;
 use rustix::fs::{AtFlags, Mode, OFlags, chmodat, fchmod, mkdirat, openat, renameat, statat};
 use rustix::io::Errno;
 
-use super::namespace::{self, files};
+use super::namespace::{self, chain, files, record};
 use super::{Door, Gate, Network};
 
 mod trust;
@@ -109,4 +109,20 @@ pub(super) fn make(session: &OwnedFd) -> io::Result<OwnedFd> {
 fn identity(folder: &OwnedFd, name: &str) -> io::Result<Identity> {
     let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok((stat.st_dev, stat.st_ino))
+}
+/// The way out of a session's sandbox as its last start recorded it. One that cannot be opened stays closed, and the sandbox
+/// works without (invariant I9).
+pub(super) fn recorded(gate: &dyn Gate, folder: &OwnedFd, session: &str) -> Option<Opened> {
+    let opened = record::read(folder).and_then(|record| {
+        let Some(network) = record.and_then(|record| record.network) else {
+            return Err(io::Error::other("nothing says what it may reach"));
+        };
+        Opened::new(gate, folder, session, &network)
+    });
+    opened
+        .inspect_err(|error| {
+            let error = chain(error);
+            tracing::error!(session.id = session, error, "a sandbox has no way out");
+        })
+        .ok()
 }

@@ -1,12 +1,10 @@
 //! A container's way out, where its engine sees this server's folders.
 
-use std::io;
 use std::os::fd::OwnedFd;
 
 use super::contained::Live;
 use super::host::Host;
-use crate::provider::door::Opened;
-use crate::provider::namespace::{chain, record};
+use crate::provider::door::{self, Opened};
 
 impl Host {
     /// The way out of a session's sandbox as its last start recorded it. One that cannot be opened stays closed, and the
@@ -17,18 +15,7 @@ impl Host {
             .gate
             .as_deref()
             .filter(|_| self.config.shared_folders)?;
-        let opened = record::read(folder).and_then(|record| {
-            let Some(network) = record.and_then(|record| record.network) else {
-                return Err(io::Error::other("nothing says what it may reach"));
-            };
-            Opened::new(gate, folder, session, &network)
-        });
-        opened
-            .inspect_err(|error| {
-                let error = chain(error);
-                tracing::error!(session.id = session, error, "a sandbox has no way out");
-            })
-            .ok()
+        door::recorded(gate, folder, session)
     }
 
     /// Sees to it that the way out of a living sandbox leads to this server. The session's folder is held.

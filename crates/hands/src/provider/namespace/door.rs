@@ -1,30 +1,17 @@
 //! The way out of this host's sandboxes: opened with a start, or by the server that finds what another has started.
 
-use std::io;
 use std::os::fd::OwnedFd;
 
 use super::host::Host;
 use super::live::Live;
-use super::{chain, record};
-use crate::provider::door::Opened;
+use crate::provider::door::{self, Opened};
 
 impl Host {
     /// The way out of a session's sandbox as its last start recorded it. One that cannot be opened stays closed, and the
     /// sandbox works without (invariant I9).
     pub(super) fn open_door(&self, session: &str, folder: &OwnedFd) -> Option<Opened> {
         let gate = self.config.gate.as_deref()?;
-        let opened = record::read(folder).and_then(|record| {
-            let Some(network) = record.and_then(|record| record.network) else {
-                return Err(io::Error::other("nothing says what it may reach"));
-            };
-            Opened::new(gate, folder, session, &network)
-        });
-        opened
-            .inspect_err(|error| {
-                let error = chain(error);
-                tracing::error!(session.id = session, error, "a sandbox has no way out");
-            })
-            .ok()
+        door::recorded(gate, folder, session)
     }
 
     /// Sees to it that the way out of a living sandbox leads to this server. The session's folder is held.
