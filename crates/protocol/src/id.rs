@@ -109,6 +109,10 @@ ids! {
     FileId "file_";
     /// A resource of a session.
     ResourceId "sesrsc_";
+    /// A vault.
+    VaultId "vlt_";
+    /// A credential in a vault.
+    CredentialId "vcrd_";
     /// An API key's record (not the secret).
     ApiKeyId "apikey_";
     /// One HTTP request.

@@ -25,7 +25,8 @@ pub mod time;
 pub mod web;
 
 pub use id::{
-    AgentId, EnvironmentId, EventId, FileId, ResourceId, SessionId, ThreadId, WorkspaceId,
+    AgentId, CredentialId, EnvironmentId, EventId, FileId, ResourceId, SessionId, ThreadId,
+    VaultId, WorkspaceId,
 };
 pub use time::Timestamp;
 

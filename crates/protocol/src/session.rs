@@ -10,7 +10,7 @@ use crate::budget::{Budget, Money};
 use crate::model::ModelParam;
 use crate::patch::Patch;
 use crate::shorthand::text_or_object;
-use crate::{AgentId, EnvironmentId, Metadata, SessionId, Timestamp, tag};
+use crate::{AgentId, EnvironmentId, Metadata, SessionId, Timestamp, VaultId, tag};
 
 /// Where a session is in its life (runtime LC-1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -67,7 +67,7 @@ pub struct Session {
     /// Its snapshot of the agent.
     pub agent: SessionAgent,
     /// Its vaults.
-    pub vault_ids: Vec<String>,
+    pub vault_ids: Vec<VaultId>,
     /// The client's own pairs.
     pub metadata: Metadata,
     /// Its mounted resources.

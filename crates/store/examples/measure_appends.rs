@@ -63,6 +63,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             title: None,
             metadata: Default::default(),
             budget: None,
+            vault_ids: Vec::new(),
             change: Change {
                 append: append(),
                 wants_brain: true,

@@ -11,7 +11,7 @@ use manyhands_protocol::agent::SessionAgent;
 use manyhands_protocol::budget::{Budget, Consumption, Cost};
 use manyhands_protocol::session::{ServerToolUse, SessionStatus};
 use manyhands_protocol::{
-    EnvironmentId, EventId, Metadata, SessionId, ThreadId, Timestamp, WorkspaceId,
+    EnvironmentId, EventId, Metadata, SessionId, ThreadId, Timestamp, VaultId, WorkspaceId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +87,8 @@ pub struct SessionRecord {
     pub status: SessionStatus,
     /// Its cost cap.
     pub budget: Option<Budget>,
+    /// Its vaults; of two that have a credential for the same thing, the first one's is taken (runtime VA-8).
+    pub vault_ids: Vec<VaultId>,
     /// Tokens used.
     pub usage: UsageTotals,
     /// Milliseconds it was running, without the time after its last write (runtime US-4).
@@ -214,6 +216,8 @@ pub struct NewSession {
     pub metadata: Metadata,
     /// Its cost cap.
     pub budget: Option<Budget>,
+    /// Its vaults, in the order in which credentials are looked for.
+    pub vault_ids: Vec<VaultId>,
     /// Events that start the work at once; with a status of `running` when not empty.
     pub change: Change,
 }

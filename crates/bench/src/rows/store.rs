@@ -135,6 +135,7 @@ async fn leases(store: &Store, body: &EventBody, count: usize) -> Result<Vec<Lea
             title: None,
             metadata: Default::default(),
             budget: None,
+            vault_ids: Vec::new(),
             change: Change {
                 append: append(body),
                 wants_brain: true,

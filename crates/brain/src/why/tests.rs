@@ -29,6 +29,7 @@ fn record(status: SessionStatus) -> SessionRecord {
         metadata: Default::default(),
         status,
         budget: None,
+        vault_ids: Vec::new(),
         usage: UsageTotals::default(),
         active_millis: 0,
         running_since: None,

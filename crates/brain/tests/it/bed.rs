@@ -139,6 +139,7 @@ impl Bed {
             title: None,
             metadata: Default::default(),
             budget: None,
+            vault_ids: Vec::new(),
             change: Change::default(),
         };
         assert!(store.create_session(new).await.unwrap());

@@ -86,6 +86,7 @@ impl World {
                 title: None,
                 metadata: Default::default(),
                 budget: None,
+                vault_ids: Vec::new(),
                 change: Change::default(),
             };
             assert!(store.create_session(new).await.unwrap());

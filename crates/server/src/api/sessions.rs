@@ -61,7 +61,7 @@ pub(crate) fn shown(record: SessionRecord, now: Timestamp) -> Session {
         status: record.status,
         environment_id: record.environment_id,
         agent: record.agent,
-        vault_ids: Vec::new(),
+        vault_ids: record.vault_ids,
         metadata: record.metadata,
         resources: Vec::new(),
         outcome_evaluations: Vec::new(),
@@ -139,6 +139,7 @@ pub(crate) async fn create_session(
         title,
         metadata,
         budget,
+        vault_ids: Vec::new(),
         change,
     };
     let id = session.id.clone();

@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use manyhands_protocol::agent::SessionAgent;
 use manyhands_protocol::budget::Budget;
 use manyhands_protocol::session::{SessionFilter, SessionStatus};
-use manyhands_protocol::{EnvironmentId, Metadata, SessionId, ThreadId, Timestamp, WorkspaceId};
+use manyhands_protocol::{
+    EnvironmentId, Metadata, SessionId, ThreadId, Timestamp, VaultId, WorkspaceId,
+};
 use serde::{Deserialize, Serialize};
 
 use super::SessionRecord;
@@ -45,6 +47,12 @@ pub(super) struct Profile<'a> {
     pub(super) metadata: Cow<'a, Metadata>,
     #[serde(default)]
     pub(super) budget: Option<Budget>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub(super) vault_ids: Cow<'a, [VaultId]>,
+}
+
+fn is_empty(vaults: &Cow<'_, [VaultId]>) -> bool {
+    vaults.is_empty()
 }
 
 /// Reads a session from its columns.
@@ -68,6 +76,7 @@ pub(crate) fn record_of(row: &Row) -> Result<SessionRecord, Error> {
             title: profile.title.into_owned(),
             metadata: profile.metadata.into_owned(),
             budget: profile.budget,
+            vault_ids: profile.vault_ids.into_owned(),
             status: SessionStatus::parse(text(5)?).ok_or("its status is unknown")?,
             usage: serde_json::from_str(text(6)?).map_err(|error| error.to_string())?,
             active_millis: int(7)?,

@@ -157,6 +157,7 @@ async fn create(
         title: session.title,
         metadata: session.metadata,
         budget: session.budget,
+        vault_ids: session.vault_ids,
         status: SessionStatus::Idle,
         usage: UsageTotals::default(),
         active_millis: 0,
@@ -191,6 +192,7 @@ async fn create(
         title: Cow::Borrowed(&record.title),
         metadata: Cow::Borrowed(&record.metadata),
         budget: record.budget,
+        vault_ids: Cow::Borrowed(&record.vault_ids),
     })?;
     tx.run(
         "INSERT INTO session_profiles (session_id, workspace, body, checksum) VALUES ($1, $2, $3, $4)",
@@ -224,6 +226,7 @@ async fn write_profile(tx: &mut Tx, record: &SessionRecord, change: &Change) -> 
         title: Cow::Borrowed(change.title.as_ref().unwrap_or(&record.title)),
         metadata: Cow::Borrowed(change.metadata.as_ref().unwrap_or(&record.metadata)),
         budget: change.budget.unwrap_or(record.budget),
+        vault_ids: Cow::Borrowed(&record.vault_ids),
     })?;
     tx.run(
         "UPDATE session_profiles SET body = $2, checksum = $3 WHERE session_id = $1",

@@ -182,6 +182,7 @@ impl World {
             title: Some("a title with a \0 in it".to_owned()),
             metadata: [("k".to_owned(), "v\0".to_owned())].into(),
             budget: None,
+            vault_ids: Vec::new(),
             change,
         }
     }

@@ -125,6 +125,7 @@ pub(crate) fn new_session(
         title: None,
         metadata: Default::default(),
         budget: None,
+        vault_ids: Vec::new(),
         change: Change {
             append: Append {
                 entries: vec![first],

@@ -68,6 +68,7 @@ fn state(status: SessionStatus, calls: &[(&str, Option<&str>)]) -> SessionState 
             metadata: Default::default(),
             status,
             budget: None,
+            vault_ids: Vec::new(),
             usage: UsageTotals::default(),
             active_millis: 0,
             running_since: None,

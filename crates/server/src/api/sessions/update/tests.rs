@@ -23,6 +23,7 @@ fn state(status: SessionStatus, budget: Option<u64>, token_cost: u64) -> Session
             metadata: Metadata::from([("k".to_owned(), "v".to_owned())]),
             status,
             budget: budget.map(Budget::of_cents),
+            vault_ids: Vec::new(),
             usage: UsageTotals {
                 token_cost,
                 ..UsageTotals::default()
