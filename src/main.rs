@@ -46,7 +46,13 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .map_err(anyhow::Error::from);
-    let done = done.and_then(|runtime| runtime.block_on(run(cli.command)));
+    let done = done.and_then(|runtime| {
+        let done = runtime.block_on(run(cli.command));
+        // What still runs on threads of its own (a layer that is made, a checkpoint that is packed) is waited for by nobody,
+        // and survives a kill: waiting for it would keep the next server from the port.
+        runtime.shutdown_background();
+        done
+    });
     match done {
         Ok(status) => status,
         Err(error) => {
