@@ -3,7 +3,7 @@
 //! What is decided is pure: [`host`] reads names, [`address`] knows which addresses are public, [`policy`] what a session may
 //! reach. [`dial`] is the one way to a connection from a name. Over it, [`proxy`] is the only way out of sandboxes (security
 //! NET-1), with the deployment's own [`authority`] and its journal in [`audit`]; [`outbound`] is the server's own client for
-//! places that a model or a client names.
+//! places that a model or a client names. What it has to know of secrets it asks through [`secrets`].
 //!
 //! One place makes every HTTP client, so that the rules of a request that leaves this machine are written once: `http` and
 //! `https` only, certificates checked, no redirects, a limit on how long a connection and each read may take, and never a
@@ -18,6 +18,7 @@ pub mod outbound;
 pub mod policy;
 pub mod proxy;
 pub mod resolver;
+pub mod secrets;
 mod tls;
 
 use std::time::Duration;
