@@ -17,6 +17,7 @@ pub mod host;
 pub mod outbound;
 pub mod policy;
 pub mod proxy;
+pub mod repository;
 pub mod resolver;
 pub mod secrets;
 mod tls;
