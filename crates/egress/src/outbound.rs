@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::dial::{Dialler, Error as DialError};
 use crate::host::Host;
@@ -27,7 +27,33 @@ const SILENCE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Outbound {
     client: reqwest::Client,
+    /// Waits for the next bytes as long as its caller does.
+    patient: reqwest::Client,
     ports: Arc<[u16]>,
+}
+
+/// A request of the server's own that may carry a credential. Its answer is the caller's to read, bounded and in time.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// Where to.
+    pub url: Url,
+    /// Headers; a credential's is marked as sensitive.
+    pub headers: HeaderMap,
+    /// The body; empty for none.
+    pub body: Vec<u8>,
+}
+
+/// Why a request has no answer, by whether it may have been acted upon.
+#[derive(Debug, thiserror::Error)]
+pub enum Unanswered {
+    /// It was never sent. Repeating it repeats nothing.
+    #[error(transparent)]
+    Unsent(Refusal),
+    /// It may have arrived. What it asks for may have been done.
+    #[error(transparent)]
+    Sent(Refusal),
 }
 
 /// A page that came whole.
@@ -110,18 +136,46 @@ impl Outbound {
     /// When the machine's trust store cannot be read.
     pub fn new(dialler: Dialler, ports: &[u16]) -> Result<Self, crate::Error> {
         crate::install_crypto();
-        let client = reqwest::Client::builder()
-            .dns_resolver(Arc::new(Guarded(dialler)))
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(SILENCE)
-            .read_timeout(SILENCE)
-            .pool_max_idle_per_host(0)
-            .user_agent(concat!("manyhands/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+        let guarded = Arc::new(Guarded(dialler));
+        let builder = || {
+            reqwest::Client::builder()
+                .dns_resolver(Arc::clone(&guarded))
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+                .connect_timeout(SILENCE)
+                .pool_max_idle_per_host(0)
+                .user_agent(concat!("manyhands/", env!("CARGO_PKG_VERSION")))
+        };
         Ok(Self {
-            client,
+            client: builder().read_timeout(SILENCE).build()?,
+            patient: builder().build()?,
             ports: ports.into(),
+        })
+    }
+
+    /// Sends one request to one place and gives the head of the answer, whatever its status. A redirect is an answer as any
+    /// other: nothing is sent to a second place (security CRED-7, NET-9). A connection is not used twice.
+    ///
+    /// # Errors
+    /// See [`Unanswered`]. Only a connection has a limit of time; the caller sets the others.
+    pub async fn send(&self, request: Request) -> Result<Response, Unanswered> {
+        let host = self
+            .check(&request.url, &|_, _| true)
+            .map_err(Unanswered::Unsent)?;
+        let mut builder = self
+            .patient
+            .request(request.method, request.url)
+            .headers(request.headers);
+        if !request.body.is_empty() {
+            builder = builder.body(request.body);
+        }
+        builder.send().await.map_err(|error| {
+            let refusal = failed(&host, &error);
+            if error.is_connect() || error.is_builder() {
+                Unanswered::Unsent(refusal)
+            } else {
+                Unanswered::Sent(refusal)
+            }
         })
     }
 

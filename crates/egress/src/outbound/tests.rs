@@ -153,3 +153,49 @@ async fn net_3_nothing_is_sent_to_an_address_that_is_not_public() {
     }
     assert_eq!(world.asked(), 0);
 }
+
+/// security CRED-7, NET-9, TOOL-2: one request goes to one place, and the caller knows whether it can have arrived.
+#[tokio::test]
+async fn net_9_a_request_goes_to_one_place() {
+    let world = World::new(|path, port| match path {
+        "/nothing" => Vec::new(),
+        other => site(other, port),
+    })
+    .await;
+    let outbound = world.outbound(&["127.0.0.1/32"]);
+    let send = |url: Url| {
+        let headers = HeaderMap::from_iter([(
+            reqwest::header::AUTHORIZATION,
+            "Bearer canary".parse().expect("a value"),
+        )]);
+        outbound.send(Request {
+            method: Method::POST,
+            url,
+            headers,
+            body: b"{}".to_vec(),
+        })
+    };
+    for (path, status) in [("/page", 200), ("/private", 302), ("/missing", 404)] {
+        let answer = send(world.url("page.example.com", path)).await;
+        assert_eq!(answer.expect(path).status().as_u16(), status, "{path}");
+    }
+    assert_eq!(world.asked(), 3);
+    assert!(world.0.heads()[1].starts_with("POST /private "));
+    let refused = send(world.url("page.example.com", "/nothing")).await;
+    assert!(
+        matches!(refused, Err(Unanswered::Sent(Refusal::Unreachable { .. }))),
+        "{refused:?}"
+    );
+    assert_eq!(world.asked(), 4);
+    for url in [
+        world.url("private.example.com", "/page").as_str(),
+        world.url("nowhere.example.com", "/page").as_str(),
+        "http://page.example.com:1/page",
+        "ftp://page.example.com/page",
+        "http://127.0.0.1/page",
+    ] {
+        let refused = send(Url::parse(url).expect("a URL")).await;
+        assert!(matches!(refused, Err(Unanswered::Unsent(_))), "{url}");
+    }
+    assert_eq!(world.asked(), 4);
+}
