@@ -9,6 +9,7 @@
 //! - [`clock`]: a clock that stands still.
 //! - [`disk`]: a small disk that can be filled.
 //! - [`site`]: a web site that answers by path.
+//! - [`oauth`]: an authorization server that grants and rotates tokens.
 //! - [`gate`]: how a test holds something still without sleeping.
 //!
 //! Of the product it knows the wire contract and the words of `protocol`, and nothing of its inside, so that a story told
@@ -22,6 +23,7 @@ pub mod events;
 pub mod gate;
 pub mod http;
 pub mod model;
+pub mod oauth;
 pub mod postgres;
 mod sandboxes;
 pub mod site;
