@@ -117,6 +117,10 @@ ids! {
     ApiKeyId "apikey_";
     /// One HTTP request.
     RequestId "req_";
+    /// The key that seals a workspace's secrets (not the key itself).
+    DataKeyId "dkey_";
+    /// A row of the audit log.
+    AuditId "audit_";
 }
 
 #[cfg(test)]

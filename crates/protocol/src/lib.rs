@@ -18,10 +18,12 @@ pub mod id;
 pub mod model;
 pub mod page;
 pub mod patch;
+pub mod repository;
 pub mod session;
 mod shorthand;
 pub mod tag;
 pub mod time;
+pub mod vault;
 pub mod web;
 
 pub use id::{

@@ -38,8 +38,18 @@ tags! {
     File = "file";
     /// `"file_deleted"`.
     FileDeleted = "file_deleted";
+    /// `"github_repository"`.
+    GithubRepository = "github_repository";
     /// `"session_resource_deleted"`.
     ResourceDeleted = "session_resource_deleted";
     /// `"tool_reference"`.
     ToolReference = "tool_reference";
+    /// `"vault"`.
+    Vault = "vault";
+    /// `"vault_deleted"`.
+    VaultDeleted = "vault_deleted";
+    /// `"vault_credential"`.
+    VaultCredential = "vault_credential";
+    /// `"vault_credential_deleted"`.
+    VaultCredentialDeleted = "vault_credential_deleted";
 }

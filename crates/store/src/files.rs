@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 pub use captures::{Captured, Due};
 pub(crate) use loose::remove_of_session;
-pub(crate) use resources::mount_all;
-pub use resources::{FILES, Mount, MountRefusal, MountedFile};
+pub use resources::{FILES, Mount, MountRefusal, MountedFile, Unmounted};
+pub(crate) use resources::{lock_session, mount_all, resource_of};
 
 use crate::body;
 use crate::db::{Lock, Row, Scope, Tx, values};

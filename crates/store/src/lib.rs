@@ -6,6 +6,7 @@
 //! clients write) and [`Store::append`] (how a brain writes).
 
 mod agent;
+pub mod audit;
 pub mod backup;
 mod body;
 pub mod checkpoints;
@@ -24,12 +25,14 @@ pub mod listing;
 mod log;
 mod remains;
 pub mod replica;
+pub mod repositories;
 mod reserve;
 pub mod session;
 mod store;
 mod strays;
 pub mod tail;
 mod together;
+pub mod vault;
 pub mod verify;
 
 pub use db::{Conduct, Outcome, SharedMemory, Use};

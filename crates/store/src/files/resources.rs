@@ -1,6 +1,7 @@
 //! The files that a session's sandbox reads: each a copy of its own of the row, and the same blob (runtime ID-3, FI-2).
 
 use manyhands_protocol::file::{File, FileResource, FileScope};
+use manyhands_protocol::repository::Resource;
 use manyhands_protocol::{FileId, ResourceId, SessionId, Timestamp, WorkspaceId};
 
 use super::{FileRecord, Origin, insert, lock, remove};
@@ -34,6 +35,17 @@ pub enum MountRefusal {
     TooMany,
     /// The session is archived or terminated.
     Ended,
+}
+
+/// What became of a resource that was to be taken from a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmounted {
+    /// It is gone.
+    Done,
+    /// There is no such resource.
+    Missing,
+    /// It is no file, and stays (runtime GH-6).
+    NoFile,
 }
 
 /// A file as a sandbox needs it.
@@ -76,12 +88,12 @@ impl Store {
             .await
     }
 
-    /// A session's file resource.
+    /// A session's resource.
     pub async fn resource(
         &self,
         session: &SessionId,
         id: &ResourceId,
-    ) -> Result<Option<FileResource>, Error> {
+    ) -> Result<Option<Resource>, Error> {
         let row = self
             .inner
             .db
@@ -90,12 +102,12 @@ impl Store {
         row.as_ref().map(resource_of).transpose()
     }
 
-    /// A page of a session's file resources, oldest first.
+    /// A page of a session's resources, oldest first.
     pub async fn list_resources(
         &self,
         session: &SessionId,
         range: &Range,
-    ) -> Result<Vec<FileResource>, Error> {
+    ) -> Result<Vec<Resource>, Error> {
         let mut query =
             Query::new("SELECT body, id, checksum FROM session_resources WHERE session_id = ");
         query.bind(session.as_str());
@@ -104,11 +116,11 @@ impl Store {
         rows.iter().map(resource_of).collect()
     }
 
-    /// The file resources of several sessions, oldest first in each.
+    /// The resources of several sessions, oldest first in each.
     pub async fn resources_of(
         &self,
         sessions: &[SessionId],
-    ) -> Result<Vec<(SessionId, FileResource)>, Error> {
+    ) -> Result<Vec<(SessionId, Resource)>, Error> {
         let mut found = Vec::new();
         for asked in sessions.chunks(128) {
             let mut query = Query::new(
@@ -127,13 +139,13 @@ impl Store {
         Ok(found)
     }
 
-    /// Takes a file from a session: its copy goes too, the original stays. False when there is no such resource.
+    /// Takes a file from a session: its copy goes too, the original stays.
     pub async fn unmount_file(
         &self,
         workspace: &WorkspaceId,
         session: &SessionId,
         id: &ResourceId,
-    ) -> Result<bool, Error> {
+    ) -> Result<Unmounted, Error> {
         let (workspace, session, id) = (workspace.clone(), session.clone(), id.clone());
         let loosened = self.inner.services.loosened.clone();
         let scope = Scope::of(session.as_str()).with_purpose(Purpose::Ends);
@@ -142,20 +154,22 @@ impl Store {
             .write(scope, move |tx| {
                 Box::pin(async move {
                     if lock_session(tx, &workspace, &session).await?.is_none() {
-                        return Ok(false);
+                        return Ok(Unmounted::Missing);
                     }
                     let values = values![id.as_str(), session.as_str()];
-                    let Some(row) = tx.one(SELECT_ONE, values).await? else {
-                        return Ok(false);
+                    let found = tx.one(SELECT_ONE, values).await?;
+                    let copy = match found.as_ref().map(resource_of).transpose()? {
+                        None => return Ok(Unmounted::Missing),
+                        Some(Resource::Repository(_)) => return Ok(Unmounted::NoFile),
+                        Some(Resource::File(file)) => file.file_id,
                     };
-                    let copy = resource_of(&row)?.file_id;
                     if let Some(record) = lock(tx, &workspace, &copy).await? {
                         remove(tx, &record).await?;
                     }
                     let sql = "DELETE FROM session_resources WHERE id = $1";
                     tx.run(sql, values![id.as_str()]).await?;
                     tx.after_commit(move || loosened.notify_one());
-                    Ok(true)
+                    Ok(Unmounted::Done)
                 })
             })
             .await
@@ -186,9 +200,10 @@ impl Store {
 const SELECT_ONE: &str =
     "SELECT body, id, checksum FROM session_resources WHERE id = $1 AND session_id = $2";
 
-fn resource_of(row: &Row) -> Result<FileResource, Error> {
+/// A resource whose body, id and checksum are a row's first columns.
+pub(crate) fn resource_of(row: &Row) -> Result<Resource, Error> {
     let id = row.text(1)?;
-    let read = || -> Result<FileResource, String> {
+    let read = || -> Result<Resource, String> {
         let text = body::intact(row, id, 0, 2)?;
         serde_json::from_str(text).map_err(|error| error.to_string())
     };
@@ -199,7 +214,7 @@ fn resource_of(row: &Row) -> Result<FileResource, Error> {
 }
 
 /// Locks a session; whether it has ended, or `None` when there is none.
-pub(super) async fn lock_session(
+pub(crate) async fn lock_session(
     tx: &mut Tx,
     workspace: &WorkspaceId,
     session: &SessionId,
@@ -226,7 +241,7 @@ pub(crate) async fn mount_all(
     if mounts.is_empty() {
         return Ok(Ok(Vec::new()));
     }
-    let sql = "SELECT mount_path FROM session_resources WHERE session_id = $1";
+    let sql = "SELECT mount_path FROM session_resources WHERE session_id = $1 AND file_id <> ''";
     let mut paths = Vec::new();
     for row in &tx.all(sql, values![session.as_str()]).await? {
         paths.push(row.text(0)?.to_owned());

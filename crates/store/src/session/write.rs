@@ -20,22 +20,28 @@ use crate::files::{Mount, MountRefusal, mount_all, remove_of_session};
 use crate::lease::{Lease, Nudge};
 use crate::log::{self, Draft, Stamp, json};
 use crate::remains;
+use crate::repositories::{NewRepository, add_all};
 use crate::reserve::Purpose;
 use crate::store::{Services, Store};
+use crate::vault;
 
 impl Store {
     /// Creates a session and its first entries in one transaction (runtime LC-6). The agent and the environment must
     /// still be there and not archived: false when one is not, and nothing is written.
     pub async fn create_session(&self, session: NewSession) -> Result<bool, Error> {
-        let created = self.create_session_with(session, Vec::new()).await?;
+        let created = self
+            .create_session_with(session, Vec::new(), Vec::new())
+            .await?;
         Ok(created == Created::Done)
     }
 
-    /// As [`create_session`](Self::create_session), with files that its sandbox reads: all in one transaction.
+    /// As [`create_session`](Self::create_session), with files that its sandbox reads and
+    /// repositories that are cloned into it: all in one transaction.
     pub async fn create_session_with(
         &self,
         session: NewSession,
         mounts: Vec<Mount>,
+        repositories: Vec<NewRepository>,
     ) -> Result<Created, Error> {
         let services = self.inner.services.clone();
         let permit = self.nudge_permit();
@@ -44,7 +50,7 @@ impl Store {
             .inner
             .db
             .write(scope, move |tx| {
-                Box::pin(create(tx, services, permit, session, mounts))
+                Box::pin(create(tx, services, permit, session, mounts, repositories))
             })
             .await;
         match created {
@@ -129,6 +135,7 @@ async fn create(
     permit: Option<OwnedPermit<Nudge>>,
     session: NewSession,
     mounts: Vec<Mount>,
+    repositories: Vec<NewRepository>,
 ) -> Result<bool, NotCreated> {
     for (sql, id) in [
         (
@@ -207,6 +214,7 @@ async fn create(
     mount_all(tx, &record.workspace, &record.id, mounts, now)
         .await?
         .map_err(NotCreated::Mount)?;
+    add_all(tx, &record.workspace, &record.id, repositories, now).await?;
     failpoint!("store::session::created");
     let owner = Owner::default();
     apply(tx, &services, permit, owner, &record, session.change, now).await?;
@@ -420,6 +428,7 @@ async fn delete(
         tx.run(sql, values![record.id.as_str()]).await?;
     }
     remove_of_session(tx, &record.id).await?;
+    vault::remove_of_session(tx, &record.id).await?;
     failpoint!("store::session::deleted");
     let event = json(&Event {
         id: EventId::generate(),

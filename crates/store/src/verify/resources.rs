@@ -2,7 +2,7 @@
 
 use manyhands_protocol::agent::Agent;
 use manyhands_protocol::environment::Environment;
-use manyhands_protocol::file::FileResource;
+use manyhands_protocol::repository::Resource;
 use manyhands_protocol::{AgentId, WorkspaceId};
 
 use super::{PAGE, Verifier};
@@ -130,12 +130,12 @@ const KINDS: [Kind; 7] = [
         key: text_key,
         item: |row| Ok(format!("resource {}", row.text(0)?)),
         judge: |row| {
-            let resource: FileResource = parse(row, text(row, 0)?, 1, 2)?;
-            if resource.id.as_str() != text(row, 0)? {
+            let resource: Resource = parse(row, text(row, 0)?, 1, 2)?;
+            if resource.id().as_str() != text(row, 0)? {
                 return Err("its body is that of another resource".to_owned());
             }
-            match row.optional_text(3) {
-                Ok(Some(_)) => Ok(()),
+            match (resource, row.optional_text(3)) {
+                (Resource::Repository(_), _) | (Resource::File(_), Ok(Some(_))) => Ok(()),
                 _ => Err("its file is missing".to_owned()),
             }
         },

@@ -1,0 +1,467 @@
+//! Credentials: what is shown of them, and their secrets, sealed.
+
+use std::collections::BTreeMap;
+
+use manyhands_protocol::vault::Credential;
+use manyhands_protocol::{CredentialId, Timestamp, VaultId, WorkspaceId};
+use serde::{Deserialize, Serialize};
+
+use super::lock_vault;
+use crate::audit::{self, Act};
+use crate::body;
+use crate::db::{Lock, Row, Scope, Tx, values};
+use crate::error::Error;
+use crate::failpoint::failpoint;
+use crate::listing::{Query, Range};
+use crate::log::json;
+use crate::reserve::Purpose;
+use crate::store::Store;
+
+/// How many active credentials a vault may have (runtime VA-1).
+pub const CREDENTIALS: usize = 20;
+
+/// A credential's row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CredentialRecord {
+    /// Whose it is.
+    pub workspace: WorkspaceId,
+    /// As shown in responses.
+    pub credential: Credential,
+    /// What it is found by: of the active ones in a vault no two have the same.
+    pub key: String,
+    /// Its secrets by the names of their fields, each sealed. None once it is archived.
+    pub secrets: BTreeMap<String, String>,
+    /// Whether, and why, whoever gave it no longer takes it.
+    pub refused: Option<Refusal>,
+    /// Goes up with every change.
+    pub generation: i64,
+    /// Until when somebody refreshes it.
+    pub refreshing_until: Option<Timestamp>,
+}
+
+/// That a credential is no longer taken: until a client changes it, nobody need try it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Since when.
+    pub at: Timestamp,
+    /// Why, in short and without anything secret, such as `invalid_grant`.
+    pub reason: String,
+}
+
+/// What became of a credential that was to be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is there.
+    Done,
+    /// There is no such vault.
+    NoVault,
+    /// The vault is archived.
+    Archived,
+    /// The vault has [`CREDENTIALS`] already.
+    Full,
+    /// An active credential of the vault has the same key.
+    Taken,
+}
+
+/// The columns of a credential, as [`credential_of`] takes them.
+macro_rules! credential_columns {
+    () => {
+        "c.body, c.id, c.checksum, c.workspace, c.match_key, c.generation, c.refreshing_until"
+    };
+}
+pub(crate) use credential_columns;
+
+/// What a row's body holds.
+#[derive(Serialize, Deserialize)]
+struct Body {
+    credential: Credential,
+    secrets: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refused: Option<Refusal>,
+}
+
+impl Store {
+    /// Adds a credential to its vault, whose limits hold at once for all who add. Nothing is written unless it is done.
+    pub async fn insert_credential(
+        &self,
+        act: Act,
+        record: CredentialRecord,
+    ) -> Result<Inserted, Error> {
+        let services = self.inner.services.clone();
+        let scope = Scope::of(record.credential.vault_id.as_str());
+        self.inner
+            .db
+            .write(scope, move |tx| {
+                Box::pin(async move {
+                    let vault_id = record.credential.vault_id.clone();
+                    let Some(vault) = lock_vault(tx, &record.workspace, &vault_id).await? else {
+                        return Ok(Inserted::NoVault);
+                    };
+                    if vault.archived_at.is_some() {
+                        return Ok(Inserted::Archived);
+                    }
+                    let active = tx
+                        .all(
+                            "SELECT match_key FROM credentials WHERE vault_id = $1 AND archived_at IS NULL",
+                            values![vault_id.as_str()],
+                        )
+                        .await?;
+                    for row in &active {
+                        if row.text(0)? == record.key {
+                            return Ok(Inserted::Taken);
+                        }
+                    }
+                    if active.len() >= CREDENTIALS {
+                        return Ok(Inserted::Full);
+                    }
+                    audit::append(tx, &services, &act).await?;
+                    insert(tx, record).await?;
+                    failpoint!("store::credential::inserted");
+                    Ok(Inserted::Done)
+                })
+            })
+            .await
+    }
+
+    /// A credential.
+    pub async fn credential(
+        &self,
+        workspace: &WorkspaceId,
+        vault: &VaultId,
+        id: &CredentialId,
+    ) -> Result<Option<CredentialRecord>, Error> {
+        let values = values![id.as_str(), vault.as_str(), workspace.as_str()];
+        let row = self.inner.db.read_one(SELECT_ONE, values).await?;
+        row.as_ref().map(credential_of).transpose()
+    }
+
+    /// Changes a credential under its lock; as [`update_agent`](Self::update_agent). Its key and its vault stay as they are.
+    /// The generation goes up, and who refreshes it has lost that right. The row of the audit log is written when something
+    /// changes.
+    pub async fn update_credential<R: Send + 'static>(
+        &self,
+        act: Act,
+        vault: &VaultId,
+        id: &CredentialId,
+        decide: impl FnOnce(&CredentialRecord) -> Result<Option<CredentialRecord>, R> + Send + 'static,
+    ) -> Result<Option<Result<CredentialRecord, R>>, Error> {
+        let services = self.inner.services.clone();
+        let (vault, id) = (vault.clone(), id.clone());
+        // A token that was refreshed must be kept: its predecessor may be worth nothing any more.
+        let scope = Scope::of(id.as_str()).with_purpose(Purpose::Ends);
+        self.inner
+            .db
+            .write(scope, move |tx| {
+                Box::pin(async move {
+                    let Some(record) = lock(tx, &act.workspace, &vault, &id).await? else {
+                        return Ok(None);
+                    };
+                    let mut new = match decide(&record) {
+                        Ok(Some(new)) => new,
+                        Ok(None) => return Ok(Some(Ok(record))),
+                        Err(refusal) => return Ok(Some(Err(refusal))),
+                    };
+                    audit::append(tx, &services, &act).await?;
+                    new.generation = record.generation + 1;
+                    new.refreshing_until = None;
+                    let written = write(tx, new).await?;
+                    failpoint!("store::credential::updated");
+                    Ok(Some(Ok(written)))
+                })
+            })
+            .await
+    }
+
+    /// Archives a credential, whose secrets are gone and whose key is free then (runtime VA-16). Repeating it changes nothing.
+    /// `None` when there is no such credential.
+    pub async fn archive_credential(
+        &self,
+        act: Act,
+        vault: &VaultId,
+        id: &CredentialId,
+    ) -> Result<Option<Credential>, Error> {
+        let services = self.inner.services.clone();
+        let (vault, id) = (vault.clone(), id.clone());
+        let scope = Scope::of(id.as_str()).with_purpose(Purpose::Ends);
+        self.inner
+            .db
+            .write(scope, move |tx| {
+                Box::pin(async move {
+                    let Some(record) = lock(tx, &act.workspace, &vault, &id).await? else {
+                        return Ok(None);
+                    };
+                    if record.credential.archived_at.is_some() {
+                        return Ok(Some(record.credential));
+                    }
+                    audit::append(tx, &services, &act).await?;
+                    let archived = archive(tx, record, services.clock.now()).await?;
+                    failpoint!("store::credential::archived");
+                    Ok(Some(archived.credential))
+                })
+            })
+            .await
+    }
+
+    /// Deletes a credential; false when there is no such credential.
+    pub async fn delete_credential(
+        &self,
+        act: Act,
+        vault: &VaultId,
+        id: &CredentialId,
+    ) -> Result<bool, Error> {
+        let services = self.inner.services.clone();
+        let (vault, id) = (vault.clone(), id.clone());
+        let scope = Scope::of(id.as_str()).with_purpose(Purpose::Ends);
+        self.inner
+            .db
+            .write(scope, move |tx| {
+                Box::pin(async move {
+                    // Also one whose body is damaged can be deleted.
+                    let values = values![id.as_str(), vault.as_str(), act.workspace.as_str()];
+                    if tx
+                        .locked(Lock::Update, SELECT_ONE, values)
+                        .await?
+                        .is_empty()
+                    {
+                        return Ok(false);
+                    }
+                    audit::append(tx, &services, &act).await?;
+                    delete(tx, &id).await?;
+                    failpoint!("store::credential::deleted");
+                    Ok(true)
+                })
+            })
+            .await
+    }
+
+    /// A page of a vault's credentials.
+    pub async fn list_credentials(
+        &self,
+        workspace: &WorkspaceId,
+        vault: &VaultId,
+        include_archived: bool,
+        range: &Range,
+    ) -> Result<Vec<Credential>, Error> {
+        let mut query = Query::new(concat!(
+            "SELECT ",
+            credential_columns!(),
+            " FROM credentials c WHERE c.vault_id = "
+        ));
+        query.bind(vault.as_str());
+        query.and("c.workspace = ", workspace.as_str());
+        if !include_archived {
+            query.push(" AND c.archived_at IS NULL");
+        }
+        query.page("c.created_at", "c.id", range);
+        let rows = self.inner.db.read(query.sql, query.values).await?;
+        let records = rows.iter().map(credential_of);
+        records
+            .map(|record| record.map(|record| record.credential))
+            .collect()
+    }
+
+    /// The active credential with this key in the first of these vaults that has one (runtime VA-8, MC-6).
+    pub async fn first_credential(
+        &self,
+        workspace: &WorkspaceId,
+        vaults: &[VaultId],
+        key: &str,
+    ) -> Result<Option<CredentialRecord>, Error> {
+        let mut query = active(workspace, vaults);
+        query.and("c.match_key = ", key);
+        let found = self.in_order(query, vaults).await?;
+        Ok(found.into_iter().next())
+    }
+
+    /// The active credentials of these vaults whose keys begin with `kind` (ASCII, four characters), in the order of the vaults.
+    pub(super) async fn active_credentials(
+        &self,
+        workspace: &WorkspaceId,
+        vaults: &[VaultId],
+        kind: &str,
+    ) -> Result<Vec<CredentialRecord>, Error> {
+        let mut query = active(workspace, vaults);
+        query.and("substr(c.match_key, 1, 4) = ", kind);
+        self.in_order(query, vaults).await
+    }
+
+    async fn in_order(
+        &self,
+        query: Query,
+        vaults: &[VaultId],
+    ) -> Result<Vec<CredentialRecord>, Error> {
+        if vaults.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self.inner.db.read(query.sql, query.values).await?;
+        let mut found = rows
+            .iter()
+            .map(credential_of)
+            .collect::<Result<Vec<_>, Error>>()?;
+        let place = |record: &CredentialRecord| {
+            let vault = &record.credential.vault_id;
+            vaults.iter().position(|known| known == vault)
+        };
+        found.sort_by_key(place);
+        Ok(found)
+    }
+}
+
+fn active(workspace: &WorkspaceId, vaults: &[VaultId]) -> Query {
+    let mut query = Query::new(concat!(
+        "SELECT ",
+        credential_columns!(),
+        " FROM credentials c WHERE c.archived_at IS NULL AND c.workspace = "
+    ));
+    query.bind(workspace.as_str());
+    query.and_in("c.vault_id", vaults.iter().map(VaultId::as_str));
+    query
+}
+
+const SELECT_ONE: &str = concat!(
+    "SELECT ",
+    credential_columns!(),
+    " FROM credentials c WHERE c.id = $1 AND c.vault_id = $2 AND c.workspace = $3"
+);
+
+/// Reads a credential from its columns.
+pub(crate) fn credential_of(row: &Row) -> Result<CredentialRecord, Error> {
+    let id = row.text(1)?;
+    let damaged = |reason: String| Error::Damaged {
+        item: format!("credential {id}"),
+        reason,
+    };
+    let text = body::intact(row, id, 0, 2).map_err(damaged)?;
+    let body: Body = serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
+    Ok(CredentialRecord {
+        workspace: WorkspaceId::parse(row.text(3)?).map_err(|error| damaged(error.to_string()))?,
+        credential: body.credential,
+        key: row.text(4)?.to_owned(),
+        secrets: body.secrets,
+        refused: body.refused,
+        generation: row.int(5)?,
+        refreshing_until: row.optional_time(6)?,
+    })
+}
+
+async fn lock(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    vault: &VaultId,
+    id: &CredentialId,
+) -> Result<Option<CredentialRecord>, Error> {
+    let values = values![id.as_str(), vault.as_str(), workspace.as_str()];
+    let rows = tx.locked(Lock::Update, SELECT_ONE, values).await?;
+    rows.first().map(credential_of).transpose()
+}
+
+/// The active credentials of a vault, locked.
+pub(super) async fn lock_active(
+    tx: &mut Tx,
+    vault: &VaultId,
+) -> Result<Vec<CredentialRecord>, Error> {
+    let sql = concat!(
+        "SELECT ",
+        credential_columns!(),
+        " FROM credentials c WHERE c.vault_id = $1 AND c.archived_at IS NULL ORDER BY c.id"
+    );
+    let rows = tx
+        .locked(Lock::Update, sql, values![vault.as_str()])
+        .await?;
+    rows.iter().map(credential_of).collect()
+}
+
+/// The ids of all credentials of a vault, locked.
+pub(super) async fn lock_ids(tx: &mut Tx, vault: &VaultId) -> Result<Vec<CredentialId>, Error> {
+    let sql = "SELECT id FROM credentials WHERE vault_id = $1 ORDER BY id";
+    let rows = tx
+        .locked(Lock::Update, sql, values![vault.as_str()])
+        .await?;
+    let parse = |text: &str| {
+        CredentialId::parse(text).map_err(|error| Error::Damaged {
+            item: format!("a credential of vault {vault}"),
+            reason: error.to_string(),
+        })
+    };
+    rows.iter().map(|row| parse(row.text(0)?)).collect()
+}
+
+fn body_of(record: &CredentialRecord) -> Result<String, Error> {
+    json(&Body {
+        credential: record.credential.clone(),
+        secrets: record.secrets.clone(),
+        refused: record.refused.clone(),
+    })
+}
+
+async fn insert(tx: &mut Tx, record: CredentialRecord) -> Result<(), Error> {
+    let body = body_of(&record)?;
+    let credential = &record.credential;
+    tx.run(
+        "INSERT INTO credentials (id, vault_id, workspace, match_key, body, checksum, generation, created_at, archived_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        values![
+            credential.id.as_str(),
+            credential.vault_id.as_str(),
+            record.workspace.as_str(),
+            record.key.as_str(),
+            body.as_str(),
+            body::checksum(credential.id.as_str(), &body),
+            record.generation,
+            credential.created_at,
+            credential.archived_at,
+        ],
+    )
+    .await
+}
+
+async fn write(tx: &mut Tx, record: CredentialRecord) -> Result<CredentialRecord, Error> {
+    let body = body_of(&record)?;
+    let credential = &record.credential;
+    tx.run(
+        "UPDATE credentials SET body = $2, checksum = $3, generation = $4, refreshing_until = $5, archived_at = $6
+         WHERE id = $1",
+        values![
+            credential.id.as_str(),
+            body.as_str(),
+            body::checksum(credential.id.as_str(), &body),
+            record.generation,
+            record.refreshing_until,
+            credential.archived_at,
+        ],
+    )
+    .await?;
+    Ok(record)
+}
+
+/// Archives a credential whose row is locked: its secrets go.
+pub(super) async fn archive(
+    tx: &mut Tx,
+    record: CredentialRecord,
+    now: Timestamp,
+) -> Result<CredentialRecord, Error> {
+    let credential = Credential {
+        archived_at: Some(now),
+        ..record.credential
+    };
+    let archived = CredentialRecord {
+        credential,
+        secrets: BTreeMap::new(),
+        refused: None,
+        generation: record.generation + 1,
+        refreshing_until: None,
+        ..record
+    };
+    write(tx, archived).await
+}
+
+/// Deletes a credential whose row is locked, and what sandboxes see in its place.
+pub(super) async fn delete(tx: &mut Tx, id: &CredentialId) -> Result<(), Error> {
+    for sql in [
+        "DELETE FROM placeholders WHERE credential_id = $1",
+        "DELETE FROM credentials WHERE id = $1",
+    ] {
+        tx.run(sql, values![id.as_str()]).await?;
+    }
+    Ok(())
+}
