@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use captures::{Captured, Due};
 pub(crate) use loose::remove_of_session;
-pub use resources::{FILES, Mount, MountRefusal, MountedFile, Unmounted};
+pub use resources::{FILES, Mount, MountRefusal, MountedFile, Unmounted, collide};
 pub(crate) use resources::{lock_session, mount_all, resource_of};
 
 use crate::body;

@@ -275,8 +275,8 @@ pub(crate) async fn mount_all(
     Ok(Ok(resources))
 }
 
-/// Whether two files cannot be at these paths at once: one path, or one below the other.
-fn collide(one: &str, other: &str) -> bool {
+/// Whether two resources cannot be at these paths at once: one path, or one below the other.
+pub fn collide(one: &str, other: &str) -> bool {
     let below = |below: &str, above: &str| {
         below
             .strip_prefix(above)

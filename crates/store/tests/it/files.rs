@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use manyhands_protocol::file::{File, FileScope};
 use manyhands_protocol::page::Order;
+use manyhands_protocol::repository::Resource;
 use manyhands_protocol::session::SessionStatus;
 use manyhands_protocol::time::Clock as _;
 use manyhands_protocol::{FileId, ResourceId, SessionId, Timestamp, WorkspaceId};
-use manyhands_store::files::{Captured, FILES, FileDeletion, Mount, MountRefusal};
+use manyhands_store::files::{Captured, FILES, FileDeletion, Mount, MountRefusal, Unmounted};
 use manyhands_store::listing::{Key, Range};
 use manyhands_store::{Append, Change, Created, Database, FileRecord, Origin};
 
@@ -164,7 +165,7 @@ async fn api_2_foreign_files_are_not_there(bed: Bed) {
         .store
         .unmount_file(&stranger, &session, &resource)
         .await;
-    assert_eq!(removed, Ok(false));
+    assert_eq!(removed, Ok(Unmounted::Missing));
     let elsewhere = world.session().await;
     assert_eq!(world.store.resource(&elsewhere, &resource).await, Ok(None));
 }
@@ -228,7 +229,9 @@ async fn id_3_a_mounted_file_is_a_copy_that_shares_the_blob(bed: Bed) {
     let path = "/mnt/session/uploads/data.csv";
     let id = world.mount(&session, &file, path).await;
     let resource = world.store.resource(&session, &id).await.unwrap();
-    let resource = resource.expect("there");
+    let Some(Resource::File(resource)) = resource else {
+        panic!("{resource:?}")
+    };
     assert_ne!(resource.file_id, file.file.id);
     assert_eq!(resource.mount_path, path);
     let mounted = world.store.mounted_files(&session).await.unwrap();
@@ -262,12 +265,12 @@ async fn id_3_a_mounted_file_is_a_copy_that_shares_the_blob(bed: Bed) {
         .store
         .unmount_file(&world.workspace, &session, &id)
         .await;
-    assert_eq!(removed, Ok(true));
+    assert_eq!(removed, Ok(Unmounted::Done));
     let again = world
         .store
         .unmount_file(&world.workspace, &session, &id)
         .await;
-    assert_eq!(again, Ok(false));
+    assert_eq!(again, Ok(Unmounted::Missing));
     assert_eq!(world.loose().await, std::slice::from_ref(&file.blob));
     world.store.blob_removed(&file.blob).await.unwrap();
     assert!(world.loose().await.is_empty());
@@ -291,12 +294,15 @@ async fn fi_3_a_session_has_at_most_500_files(bed: Bed) {
     let session = world.new_session(Change::default());
     let refused = world
         .store
-        .create_session_with(session, many(FILES + 1))
+        .create_session_with(session, many(FILES + 1), Vec::new())
         .await;
     assert_eq!(refused, Ok(Created::Refused(MountRefusal::TooMany)));
     let session = world.new_session(Change::default());
     let id = session.id.clone();
-    let created = world.store.create_session_with(session, many(FILES)).await;
+    let created = world
+        .store
+        .create_session_with(session, many(FILES), Vec::new())
+        .await;
     assert_eq!(created, Ok(Created::Done));
     let one_more = Mount {
         file_id: file.file.id.clone(),
@@ -310,10 +316,10 @@ async fn fi_3_a_session_has_at_most_500_files(bed: Bed) {
     let resources = world.store.list_resources(&id, &oldest_first()).await;
     let resources = resources.unwrap();
     assert_eq!(resources.len(), FILES);
-    let first = &resources[0].id;
+    let first = resources[0].id();
     assert_eq!(
         world.store.unmount_file(&world.workspace, &id, first).await,
-        Ok(true)
+        Ok(Unmounted::Done)
     );
     let added = world
         .store
@@ -371,7 +377,10 @@ async fn ht_15_a_session_with_a_bad_file_is_not_created(bed: Bed) {
     ] {
         let session = world.new_session(Change::default());
         let id = session.id.clone();
-        let created = world.store.create_session_with(session, mounts).await;
+        let created = world
+            .store
+            .create_session_with(session, mounts, Vec::new())
+            .await;
         assert_eq!(created, Ok(Created::Refused(refusal)));
         assert_eq!(world.store.session(&world.workspace, &id).await, Ok(None));
         assert!(world.store.mounted_files(&id).await.unwrap().is_empty());

@@ -38,6 +38,7 @@ mod opening;
 mod outages;
 mod remains;
 mod replicas;
+mod repositories;
 mod resources;
 mod session;
 mod strays;
