@@ -4,8 +4,8 @@
 //!
 //! Options: `--repeat N` runs the command N times under ids of their own; `--bind PATH` shows a folder of the host
 //! read-only at `/mnt/bound`; `--sandboxd PATH` takes another one; `--hold yes` stays until standard input ends,
-//! with the call still running; `--destroy yes` removes the sandbox at the end. Otherwise it
-//! outlives this program; run it again to find it.
+//! with the call still running; `--destroy yes` removes the sandbox at the end; `--warm N` has N sandboxes wait
+//! before, so that the session takes one of them. Otherwise it outlives this program; run it again to find it.
 
 use std::io::Read as _;
 use std::time::{Duration, Instant};
@@ -35,6 +35,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--sandboxd" => config.sandboxd = Some(value.into()),
             "--hold" => hold = true,
             "--destroy" => destroy = true,
+            "--warm" => config.warm = value.parse()?,
             _ => return Err(format!("unknown option {option}").into()),
         }
     }
@@ -42,12 +43,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Ok(point) = std::env::var("STOP_AT") {
         fail::cfg_callback(point, || std::process::exit(77))?;
     }
+    let warm = config.warm > 0;
     let provider = Namespace::new(config);
     provider.prepare().await?;
+    let recipe = |session: &str| Recipe {
+        environment_id: warm.then(|| "env_example".to_owned()),
+        ..Recipe::new(session, 1)
+    };
+    if warm {
+        // An environment's first session has its own.
+        let first = format!("{session}-before");
+        provider.provision(&recipe(&first)).await?;
+        provider.destroy(&first).await?;
+        provider.refilled().await;
+    }
     let started = Instant::now();
-    let sandbox = provider
-        .provision(&Recipe::new(session.as_str(), 1))
-        .await?;
+    let sandbox = provider.provision(&recipe(&session)).await?;
     eprintln!(
         "instance {} after {:?}",
         sandbox.instance(),

@@ -42,6 +42,9 @@ pub struct Recipe {
     pub uploads: Vec<Upload>,
     /// What an earlier sandbox of the session has written, where the host has nothing newer (runtime EN-17).
     pub checkpoint: Option<Checkpoint>,
+    /// The session's environment, `env_…`: it may take one of the sandboxes that wait for that environment's sessions, where
+    /// the provider keeps some. Without it, it takes none.
+    pub environment_id: Option<String>,
 }
 
 impl Recipe {
@@ -56,6 +59,7 @@ impl Recipe {
             packages: Packages::default(),
             uploads: Vec::new(),
             checkpoint: None,
+            environment_id: None,
         }
     }
 }
@@ -303,6 +307,10 @@ pub trait Provider: Send + Sync + 'static {
     async fn sweep(&self, _gone: &[String]) -> Result<(), Error> {
         Ok(())
     }
+
+    /// Removes the sandboxes that wait for sessions, and starts no more of them. Those of sessions stay. For a server that
+    /// stops; what it does not come to is removed by the next sweep.
+    async fn close(&self) {}
 }
 
 /// A live sandbox.

@@ -98,6 +98,7 @@ fn namespace(config: &Config, blobs: Option<&Blobs>, gate: Option<Arc<dyn Gate>>
         blobs: blobs.cloned(),
         gate,
         retention: config.sandbox.retention,
+        warm: config.environments.warm as usize,
         ..namespace::Config::new(&config.data_dir)
     })
 }
@@ -119,6 +120,7 @@ fn containers(
         blobs: blobs.cloned(),
         gate,
         idle: config.sandbox.idle,
+        retention: config.sandbox.retention,
         ..container::Config::new(&config.data_dir)
     })
 }

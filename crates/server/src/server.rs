@@ -258,6 +258,9 @@ impl Server {
         }
         self.waking.cancel();
         self.shutdown.cancel();
+        if let Some(hands) = &self.app.hands {
+            hands.close().await;
+        }
         let accepted = self.accepting.await;
         if accepted.is_err_and(|error| error.is_panic()) {
             tracing::error!("the listener panicked");

@@ -31,6 +31,9 @@ pub(super) struct Hold {
     seen: i64,
 }
 
+/// A session's folder, and the lock on it.
+pub(super) type Held = (OwnedFd, Hold);
+
 impl Hold {
     /// Locks the folder that is at `path` now; `None` when there is none.
     pub(super) async fn take(path: &Path) -> io::Result<Option<(OwnedFd, Self)>> {
@@ -48,10 +51,27 @@ impl Hold {
         }
     }
 
+    /// Locks the folder at `path` if nobody else has it; `None` when somebody has, or there is none any more.
+    pub(super) fn take_free(path: &Path) -> io::Result<Option<(OwnedFd, Self)>> {
+        let folder = match files::open_directory(path) {
+            Ok(folder) => folder,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let file = open(&folder)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        let hold = Self::locked(file)?;
+        let there = files::open_directory(path).is_ok_and(|now| same(&now, &folder));
+        Ok(there.then_some((folder, hold)))
+    }
+
     /// Locks an open folder, wherever it is.
     pub(super) async fn of(folder: &OwnedFd) -> io::Result<Self> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(openat(folder, NAME, flags, Mode::from(0o600))?);
+        let file = open(folder)?;
         let started = Instant::now();
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -66,6 +86,11 @@ impl Hold {
                 Err(error) => return Err(error.into()),
             }
         }
+        Self::locked(file)
+    }
+
+    /// The lock that is on this file.
+    fn locked(file: File) -> io::Result<Self> {
         // From here on a drop unlocks.
         let mut hold = Self { file, seen: 0 };
         let mut epoch = [0; 8];
@@ -101,6 +126,11 @@ impl Drop for Hold {
     }
 }
 
+fn open(folder: &OwnedFd) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(openat(folder, NAME, flags, Mode::from(0o600))?))
+}
+
 /// Whether two handles are on one thing.
 pub(super) fn same(one: &impl AsFd, other: &impl AsFd) -> bool {
     match (fstat(one), fstat(other)) {
@@ -130,6 +160,20 @@ mod tests {
                 .unwrap()
                 .is_none()
         );
+    }
+
+    #[tokio::test]
+    async fn sbx_8_what_somebody_holds_is_not_taken_for_left_over() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("waits");
+        assert!(Hold::take_free(&path).unwrap().is_none(), "none there");
+        std::fs::create_dir(&path).unwrap();
+        let (_, mut held) = Hold::take(&path).await.unwrap().expect("a folder");
+        assert!(held.raise(7).unwrap());
+        assert!(Hold::take_free(&path).unwrap().is_none(), "it is held");
+        drop(held);
+        let (_, free) = Hold::take_free(&path).unwrap().expect("nobody has it");
+        assert_eq!(free.seen(), 7);
     }
 
     #[tokio::test]

@@ -100,6 +100,15 @@ impl<B: Body> Live<B> {
         }
     }
 
+    /// The same sandbox, which has waited until now, as that of a session and its owner.
+    pub(super) fn given_to(self, session: &str, owner: i64) -> Self {
+        Self {
+            session: session.to_owned(),
+            owner: AtomicI64::new(owner),
+            ..self
+        }
+    }
+
     pub(super) fn instance(&self) -> &str {
         &self.instance
     }

@@ -46,11 +46,15 @@ fn fake() -> Subject {
 fn namespace() -> Subject {
     let host = Host::new();
     let provider = Arc::new(host.provider.clone());
-    let lose = Box::new(move |session: &str| {
-        let pid = host.process(session).expect("a live sandbox");
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        crate::host::until_gone(pid);
-    });
+    let lose = Box::new(move |session: &str| host.lose(session));
+    Subject { provider, lose }
+}
+
+/// Sandboxes of name spaces that have waited for their sessions.
+fn waiting() -> Subject {
+    let host = Host::with(|config| config.warm = 2);
+    let provider = Arc::new(crate::pool::Waiting::new(host.provider.clone()));
+    let lose = Box::new(move |session: &str| host.lose(session));
     Subject { provider, lose }
 }
 
@@ -73,6 +77,12 @@ macro_rules! contract {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 tokio::time::timeout(super::PATIENCE, super::$name(super::namespace())).await.expect("it ends");
+            })*
+        }
+        mod of_waiting {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                tokio::time::timeout(super::PATIENCE, super::$name(super::waiting())).await.expect("it ends");
             })*
         }
         mod of_container {

@@ -5,19 +5,20 @@ use std::process::Command;
 use manyhands_hands::{FAILPOINTS, Output, Provider, Recipe};
 
 use crate::host::{Host, program, run, until_gone};
+use crate::pool::{groups, users, waiting};
 
 /// How the example ends at a failpoint.
 const STOPPED: i32 = 77;
 
-/// Another server of `host` starts a sandbox and, if told to, removes it, and is stopped at `point`.
-fn stop_at(host: &Host, point: &str, destroy: bool) {
+/// Another server of `host`, with one more option, starts a sandbox and is stopped at `point`.
+fn stop_at(host: &Host, point: &str, option: Option<&str>) {
     let mut command = Command::new(program("examples/sandbox"));
     command
         .arg(host.data.path())
         .args(["sesn_a", "call", "echo line >> ledger"]);
     command.env("STOP_AT", point);
-    if destroy {
-        command.args(["--destroy", "yes"]);
+    if let Some(option) = option {
+        command.args([option, "1"]);
     }
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(STOPPED), "{point}: {output:?}");
@@ -35,7 +36,7 @@ async fn log_3_a_start_that_was_cut_short_anywhere_is_picked_up() {
     ] {
         assert!(FAILPOINTS.contains(&point));
         let host = Host::new();
-        stop_at(&host, point, false);
+        stop_at(&host, point, None);
         let left = host.process("sesn_a");
         let started = matches!(point, "hands::after_spawn" | "hands::after_attach");
         assert_eq!(left.is_some(), started, "{point}");
@@ -68,7 +69,7 @@ async fn log_3_a_removal_that_was_cut_short_anywhere_is_finished() {
     for point in ["hands::before_end", "hands::after_discard"] {
         assert!(FAILPOINTS.contains(&point));
         let host = Host::new();
-        stop_at(&host, point, true);
+        stop_at(&host, point, Some("--destroy"));
         let left = host.process("sesn_a");
         assert_eq!(left.is_some(), point == "hands::before_end", "{point}");
         let gone = host.provider.sessions().await.unwrap();
@@ -86,5 +87,53 @@ async fn log_3_a_removal_that_was_cut_short_anywhere_is_finished() {
                 entry.path()
             );
         }
+    }
+}
+
+/// security SBX-8, LEASE-1: a sandbox that waited is the session's or nobody's, at whatever step its server ends.
+#[tokio::test]
+async fn log_3_a_sandbox_that_was_being_given_to_a_session_is_its_own_or_removed() {
+    for point in [
+        "hands::pool_filled",
+        "hands::pool_announced",
+        "hands::pool_shared",
+        "hands::pool_noted",
+        "hands::pool_recorded",
+        "hands::pool_taken",
+    ] {
+        assert!(FAILPOINTS.contains(&point));
+        let host = Host::new();
+        stop_at(&host, point, Some("--warm"));
+        let given = point == "hands::pool_taken";
+        let waits = waiting(&host);
+        assert_eq!(waits.len(), usize::from(!given), "{point}: {waits:?}");
+        let left = host.process("sesn_a");
+        assert_eq!(left.is_some(), given, "{point}");
+        // The next server clears up what is nobody's and goes on with what is the session's.
+        let ended = waits.iter().filter_map(|name| host.process(name));
+        let ended: Vec<_> = ended.collect();
+        assert_eq!(ended.len(), waits.len(), "{point}");
+        host.provider.sweep(&[]).await.unwrap();
+        ended.into_iter().for_each(until_gone);
+        assert_eq!(waiting(&host), [""; 0], "{point}");
+        assert_eq!(groups(&host).len(), usize::from(given), "{point}");
+        assert_eq!(users(&host), usize::from(given), "{point}");
+        let sandbox = host
+            .provider
+            .provision(&Recipe::new("sesn_a", 1))
+            .await
+            .unwrap();
+        assert!(
+            left.is_none_or(|left| host.process("sesn_a") == Some(left)),
+            "{point}"
+        );
+        assert_eq!(
+            run(&sandbox, "cat ledger 2>/dev/null || echo none").await,
+            Output::text("none"),
+            "{point}"
+        );
+        host.provider.destroy("sesn_a").await.unwrap();
+        assert_eq!(groups(&host), [""; 0], "{point}");
+        assert_eq!(users(&host), 0, "{point}");
     }
 }

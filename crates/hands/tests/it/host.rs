@@ -76,6 +76,13 @@ impl Host {
         (ended == 0).then_some(pid)
     }
 
+    /// Ends a session's sandbox behind the provider's back.
+    pub(crate) fn lose(&self, session: &str) {
+        let pid = self.process(session).expect("a live sandbox");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        until_gone(pid);
+    }
+
     /// A line of the status of that process.
     pub(crate) fn status(&self, session: &str, name: &str) -> String {
         let pid = self

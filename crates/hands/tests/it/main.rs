@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod container_files;
+mod container_tree;
 mod containers;
 mod contract;
 #[cfg(feature = "failpoints")]
@@ -19,5 +20,6 @@ mod lifecycle;
 mod limits;
 mod links;
 mod packages;
+mod pool;
 mod survival;
 mod teardown;

@@ -11,9 +11,21 @@ use crate::host::{Host, call, program, run, text, until_gone};
 
 /// Another process that starts a call in a sandbox of `host` and stays until it is killed; with its instance.
 pub(crate) fn server(host: &Host, session: &str, call_id: &str, command: &str) -> (Child, String) {
+    server_with(host, session, call_id, command, &[])
+}
+
+/// The same with more options.
+pub(crate) fn server_with(
+    host: &Host,
+    session: &str,
+    call_id: &str,
+    command: &str,
+    options: &[&str],
+) -> (Child, String) {
     let mut child = Command::new(program("examples/sandbox"))
         .arg(host.data.path())
         .args([session, call_id, command, "--hold", "yes"])
+        .args(options)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -14,7 +14,7 @@ use crate::survival::server;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// What the host has of a session's sandbox, each by a name that nothing else has.
-fn traces(host: &Host, session: &str) -> BTreeSet<String> {
+pub(crate) fn traces(host: &Host, session: &str) -> BTreeSet<String> {
     let pid = host.process(session).expect("a live sandbox");
     let pid = pid.as_raw_nonzero();
     let mut traces: BTreeSet<String> = ["pid", "mnt", "net", "ipc", "uts", "user", "cgroup"]
@@ -50,7 +50,7 @@ fn devices(host: &Host) -> Vec<String> {
 }
 
 /// Which of the traces there still are.
-fn left(host: &Host, traces: &BTreeSet<String>) -> BTreeSet<String> {
+pub(crate) fn left(host: &Host, traces: &BTreeSet<String>) -> BTreeSet<String> {
     let mut found: BTreeSet<String> = devices(host).into_iter().collect();
     let processes = fs::read_dir("/proc").unwrap().flatten();
     for process in
@@ -80,7 +80,7 @@ fn left(host: &Host, traces: &BTreeSet<String>) -> BTreeSet<String> {
 }
 
 /// Waits until nothing is left; each look takes a while by itself.
-async fn until_nothing_is_left(host: &Host, traces: &BTreeSet<String>) {
+pub(crate) async fn until_nothing_is_left(host: &Host, traces: &BTreeSet<String>) {
     let started = Instant::now();
     loop {
         let left = left(host, traces);

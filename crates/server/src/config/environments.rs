@@ -17,7 +17,12 @@ pub struct Environments {
     pub sources: Sources,
     /// When a session's first sandbox is made.
     pub provisioning: Provisioning,
+    /// How many started sandboxes wait for the sessions of an environment that is in use.
+    pub warm: u32,
 }
+
+/// The most of them: each has processes, memory and a file system.
+const WARM: u32 = 64;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,6 +31,7 @@ pub(super) struct EnvironmentsSection {
     sources: SourcesSection,
     overlap: bool,
     provision_first: bool,
+    warm: u32,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -40,7 +46,8 @@ struct SourcesSection {
 }
 
 impl EnvironmentsSection {
-    pub(super) fn effective(self) -> Result<Environments, Error> {
+    /// With or without containers for sandboxes.
+    pub(super) fn effective(self, containers: bool) -> Result<Environments, Error> {
         if let Some(image) = &self.image {
             Image::check(image).map_err(|why| wrong("environments.image", why))?;
         }
@@ -74,6 +81,15 @@ impl EnvironmentsSection {
                 plain(name, text)?;
             }
         }
+        if containers && self.warm > 0 {
+            return Err(wrong("environments.warm", "is for name spaces"));
+        }
+        if self.warm > WARM {
+            return Err(wrong(
+                "environments.warm",
+                format!("must be at most {WARM}"),
+            ));
+        }
         let provisioning = match (self.overlap, self.provision_first) {
             (true, true) => {
                 let why = "has no effect with environments.provision_first: choose one";
@@ -85,6 +101,7 @@ impl EnvironmentsSection {
         };
         Ok(Environments {
             provisioning,
+            warm: self.warm,
             image: self.image,
             sources: Sources {
                 apt,

@@ -81,6 +81,7 @@ fn environments(environments: &Environments) -> Value {
     ] {
         shown.insert(name.to_owned(), (provisioning == value).into());
     }
+    shown.insert("warm".to_owned(), number(u64::from(environments.warm)));
     let Sources {
         apt,
         cargo,

@@ -629,3 +629,21 @@ fn sbx_2_sandboxes_are_containers_only_when_that_is_said_in_full() {
                  [sandbox.container]\nimage = 'base'";
     refused(bound, &[], "sandbox.read_only: is for name spaces");
 }
+
+/// security SBX-8, runtime EN-3
+#[test]
+fn sbx_8_sandboxes_wait_only_when_that_is_said() {
+    let config = plain("", &[]);
+    assert_eq!(config.environments.warm, 0);
+    assert!(show(&config).contains("warm = 0"));
+    let config = plain("[environments]\nwarm = 2", &[]);
+    assert_eq!(config.environments.warm, 2);
+    assert!(show(&config).contains("warm = 2"));
+    refused("[environments]\nwarm = 65", &[], "must be at most 64");
+    let containers = "[sandbox]\nprovider = 'container'\n[sandbox.container]\nimage = 'base'\n";
+    refused(
+        &format!("{containers}[environments]\nwarm = 1"),
+        &[],
+        "environments.warm: is for name spaces",
+    );
+}

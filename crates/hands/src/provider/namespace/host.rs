@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::OnceCell;
@@ -13,50 +13,42 @@ use super::checkpoint::{self, Packing};
 use super::disk::Disks;
 use super::layers::{Furniture, Layers};
 use super::live::{Live, Process};
+use super::parts::Parts;
+use super::pool::Pool;
 use super::users::Users;
 use super::watch::watch;
 use super::writable::{self, Tree};
-use super::{Config, base, binary, blocking, chain, files, fingerprint, image, is_root};
-use super::{launch, probe, record, seccomp};
+use super::{Config, blocking, chain, files, fingerprint, is_root};
+use super::{launch, probe, record};
 use crate::Error;
 use crate::failpoint::failpoint;
-use crate::provider::door::Trust;
 use crate::provider::hold::Hold;
 use crate::provider::places::Places;
-use crate::provider::{Missing, Recipe};
+use crate::provider::{Network, Recipe};
 
 /// Below this much free space no sandbox is started.
 const LEAST_SPACE: u64 = 64 << 20;
 
-pub(super) struct Host {
+pub(in crate::provider) struct Host {
     pub(super) config: Config,
     pub(super) bubblewrap: probe::Cache,
     pub(super) disks: Disks,
     pub(super) layers: Layers,
     pub(super) places: Places<Process>,
     pub(super) packing: Packing,
+    pub(super) pool: Pool,
     parts: OnceCell<Parts>,
     cgroups: OnceCell<Cgroups>,
 }
 
-/// What is made once and used by every start.
-pub(super) struct Parts {
-    pub(super) sandboxd: PathBuf,
-    /// The system that sandboxes see: the host's, or an image's.
-    pub(super) root: PathBuf,
-    pub(super) base: PathBuf,
-    /// Whom clients inside trust, where there is a way out.
-    pub(super) trust: Option<PathBuf>,
-    pub(super) filters: Vec<Vec<u8>>,
-}
-
 /// A session's folder, and the lock on it.
-type Held = (OwnedFd, Hold);
+pub(super) type Held = (OwnedFd, Hold);
 
 impl Host {
     pub(super) fn new(config: Config) -> Self {
         let layers = Layers::new(&config);
         Self {
+            pool: Pool::new(config.warm),
             config,
             bubblewrap: probe::Cache::default(),
             disks: Disks::default(),
@@ -237,11 +229,13 @@ impl Host {
         .await
     }
 
+    /// Starts the sandbox of a session, or, when it may reach nothing, one that waits for a session.
     pub(super) async fn start(
         self: &Arc<Self>,
         recipe: &Recipe,
         folder: &OwnedFd,
         furniture: &Furniture,
+        network: Option<&Network>,
     ) -> Result<Arc<Live>, Error> {
         let session = &recipe.session;
         let fail = |error| Error::io(format!("start the sandbox of {session}"), error);
@@ -260,10 +254,13 @@ impl Host {
         let instance = record::new_instance();
         failpoint!("hands::before_record");
         // Written before the start: from here on, whoever comes later can find what may have been started.
-        record::write(&self.folder(session), &instance, &recipe.network)
-            .map_err(|error| Error::io(format!("record the sandbox of {session}"), error))?;
+        let recorded = match network {
+            Some(network) => record::write(&self.folder(session), &instance, network),
+            None => record::write_waiting(&self.folder(session), &instance, session),
+        };
+        recorded.map_err(|error| Error::io(format!("record the sandbox of {session}"), error))?;
         // Open before anything inside can want it.
-        let door = self.open_door(session, folder);
+        let door = network.and_then(|_| self.open_door(session, folder));
         failpoint!("hands::after_record");
         let enter = cgroups
             .make(&self.group(session), &recipe.limits)
@@ -364,6 +361,9 @@ impl Host {
             live.end().await?;
         }
         self.remove_group(session).await;
+        if let Ok(Some(waited_as)) = record::read(folder).map(|record| record?.waited_as) {
+            self.remove_group(&waited_as).await;
+        }
         Ok(())
     }
 
@@ -396,46 +396,5 @@ impl Host {
             self.users().free(uid);
         }
         Ok(())
-    }
-}
-
-impl Parts {
-    fn make(
-        data: &Path,
-        image: Option<&Path>,
-        given: Option<&Path>,
-        authority: Option<String>,
-    ) -> Result<Self, Error> {
-        let filters = seccomp::programs().map_err(|why| Missing {
-            what: "the system-call filter is missing".to_owned(),
-            why,
-            install: "run the server on x86_64, which has one".to_owned(),
-        })?;
-        let sandboxd = binary::locate(given, &data.join("bin"))?;
-        let root = match image {
-            Some(image) => image::ensure(image, &data.join("images")).map_err(|error| {
-                Error::io(format!("unpack the image {}", image.display()), error)
-            })?,
-            None => PathBuf::from("/"),
-        };
-        let (etc, bases) = (Path::new("/etc"), data.join("sandbox-base"));
-        let trust = authority.map(|authority| Trust::new(authority, etc));
-        let trust = trust.transpose();
-        let trust = trust.map_err(|error| Error::io("read the roots of the system", error))?;
-        let base = base::ensure(
-            &root.join("etc"),
-            &bases,
-            trust.as_ref().map(|trust| &trust.roots[..]),
-        )
-        .map_err(|error| Error::io("make the /etc of sandboxes", error))?;
-        let trust = trust.map(|trust| trust.folder(&bases)).transpose();
-        let trust = trust.map_err(|error| Error::io("make what sandboxes trust", error))?;
-        Ok(Self {
-            sandboxd,
-            root,
-            base,
-            trust,
-            filters,
-        })
     }
 }

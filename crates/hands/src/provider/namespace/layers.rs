@@ -30,7 +30,7 @@ use crate::provider::{Missing, Network, Recipe, Told};
 pub(super) use furniture::Furniture;
 use mounts::Pile;
 pub(super) use plan::{Kind, PREFIX};
-use shelf::{Shelf, Site};
+use shelf::{Lock, Shelf, Site};
 use skeleton::Skeleton;
 pub use sources::Sources;
 
@@ -103,6 +103,12 @@ impl Layers {
     /// What the control groups of builds begin with; a number follows. It must not look like that of a session.
     fn group(&self, prefix: &str) -> String {
         format!("layers-of-{prefix}")
+    }
+
+    /// As long as it is held, no layer is removed: a folder that names one may be moved.
+    pub(super) async fn keep(&self) -> Result<Lock, Error> {
+        let shelf = self.shelf.clone();
+        blocking("keep packages in their place", move || shelf.keep()).await
     }
 
     fn builds(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<State>>> {

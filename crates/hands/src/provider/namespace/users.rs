@@ -1,5 +1,6 @@
 //! The host's users that a root server gives to sandboxes: one per session, remembered by a file with the number as its
-//! name and the session as its content, and by the owner of the session's files.
+//! name and the session as its content, and by the owner of the session's files. A sandbox that waited for its session has
+//! two names there, a line each: the one it waited under and the session's.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -46,6 +47,12 @@ impl Users {
         Err(io::Error::other("the range of user ids is used up"))
     }
 
+    /// Notes that a user's sandbox is about to be a session's: from now on it is that of either name.
+    pub(super) fn share(&self, uid: u32, name: &str, session: &str) -> io::Result<()> {
+        let names = format!("{name}\n{session}");
+        files::replace(&self.file(uid), names.as_bytes(), 0o600)
+    }
+
     /// Gives back a user whose session's files are gone.
     pub(super) fn free(&self, uid: u32) {
         // One that stays is found by the sweep.
@@ -61,8 +68,11 @@ impl Users {
         };
         for entry in entries.flatten() {
             // Its folder is made before its user is taken, and what is being written has a session by now, or never will.
-            let session = fs::read_to_string(entry.path()).unwrap_or_default();
-            if !session.is_empty() && !has_files(&session) {
+            let names = || fs::read_to_string(entry.path()).unwrap_or_default();
+            let before = names();
+            let gone = !before.is_empty() && !before.lines().any(&has_files);
+            // Files move to another name after that was noted: whoever was not looked for has been noted by now.
+            if gone && names() == before {
                 // One that stays is only a number that is not used.
                 let _ = fs::remove_file(entry.path());
             }
@@ -104,5 +114,34 @@ mod tests {
         );
         users.free(kept);
         assert_eq!(fs::read_dir(&users.folder).unwrap().count(), 0);
+    }
+
+    /// security SBX-1, SBX-8: while files move from one name to the other, and after that, their user is nobody else's.
+    #[test]
+    fn sbx_1_a_user_goes_with_the_files_that_get_another_name() {
+        let home = tempfile::tempdir().unwrap();
+        let users = Users {
+            folder: home.path().join("users"),
+            first: 5000,
+            count: 1,
+        };
+        let uid = users.take("waits").unwrap();
+        // Noted and moved while a sweep looks for the first name.
+        let moved = std::cell::Cell::new(false);
+        let looked = |name: &str| {
+            if !moved.replace(true) {
+                users.share(uid, "waits", "session").unwrap();
+                return false;
+            }
+            name == "session"
+        };
+        users.sweep(looked).unwrap();
+        assert!(users.take("other").is_err(), "it was not freed");
+        for there in ["waits", "session"] {
+            users.sweep(|name| name == there).unwrap();
+            assert!(users.take("other").is_err(), "{there}");
+        }
+        users.sweep(|_| false).unwrap();
+        assert_eq!(users.take("other").unwrap(), uid);
     }
 }

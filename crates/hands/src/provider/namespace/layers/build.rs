@@ -11,7 +11,8 @@ use manyhands_protocol::environment::Packages;
 
 use super::super::cgroup::Cgroups;
 use super::super::files;
-use super::super::host::{Host, Parts};
+use super::super::host::Host;
+use super::super::parts::Parts;
 use super::mounts::{self, IDS, Pile};
 use super::plan::{self, Kind, Step};
 use super::run::{self, Place, Run};

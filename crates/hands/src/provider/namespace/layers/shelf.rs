@@ -38,7 +38,7 @@ pub(super) struct Shelf {
 
 /// A lock, given up when dropped.
 #[derive(Debug)]
-pub(super) struct Lock(File);
+pub(in crate::provider::namespace) struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
@@ -161,6 +161,11 @@ impl Shelf {
         }
         files::replace(&session.join(REFERENCE), name.as_bytes(), 0o600)?;
         Ok(true)
+    }
+
+    /// As long as it is held, no layer is removed.
+    pub(super) fn keep(&self) -> io::Result<Lock> {
+        self.lock(".lock", FlockOperation::LockShared)
     }
 
     /// Removes the layers that are neither wanted nor had by a session below `sandboxes`, and the bases but the named one.
