@@ -17,7 +17,16 @@ pub(crate) fn run(
     words.next().filter(|word| word == "--").ok_or_else(usage)?;
     let program = words.next().ok_or_else(usage)?;
     Door::bind(door::ADDRESS, socket)?.serve()?;
-    let status = Command::new(program).args(words).status()?;
+    let status = Command::new(&program).args(words).status();
+    let status = status.map_err(|error| {
+        let program = program.display();
+        match error.kind() {
+            io::ErrorKind::NotFound => {
+                io::Error::other(format!("{program} is not installed in this system"))
+            }
+            _ => io::Error::other(format!("{program} cannot be started: {error}")),
+        }
+    })?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
