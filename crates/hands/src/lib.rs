@@ -9,6 +9,7 @@ mod error;
 mod failpoint;
 pub mod packages;
 pub mod provider;
+pub mod repositories;
 pub mod toolset;
 pub mod web;
 

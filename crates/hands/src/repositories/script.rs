@@ -1,0 +1,208 @@
+//! The command that clones, and what its last words mean. Pure.
+
+use manyhands_protocol::repository::Checkout;
+
+use super::{Cause, LIMIT, Repository};
+
+/// What the command's last line begins with: what comes before it is git's.
+const MARK: &str = "manyhands-repository:";
+/// The longest detail that is shown, in characters.
+const DETAIL: usize = 300;
+
+/// Everything happens beside the place and is moved there when it is whole, so that a sandbox that dies, or is kept and restored,
+/// has all of a checkout or nothing of it.
+///
+/// Of configuration only the sandbox's own counts, and that of the repository which git makes here: no template, no hook, no
+/// helper that could know credentials, no other protocol than https, no submodules, no large files that are elsewhere.
+const SCRIPT: &str = r#"(
+end() { printf '\nMARK %s\n' "$1"; [ "$1" = there ]; exit; }
+fail() { rm -rf -- "$next"; printf '%s' "$2" | tail -c 4000; end "$1"; }
+export LC_ALL=C GIT_TERMINAL_PROMPT=0 GIT_CONFIG_GLOBAL=/dev/null GIT_LFS_SKIP_SMUDGE=1
+unset GIT_ASKPASS SSH_ASKPASS GIT_DIR GIT_WORK_TREE
+next=${to%/*}/.cloning-$id
+[ -e "$to/.git" ] && end there
+command -v git >/dev/null || fail clone 'there is no git in this sandbox'
+said=$(mkdir -p -- "${to%/*}" 2>&1 && rm -rf -- "$next" 2>&1) || fail clone "$said"
+if [ -e "$to" ] || [ -L "$to" ]; then rmdir -- "$to" 2>/dev/null || fail clone "$to is there already, and no repository"; fi
+tool() { timeout -k 10 SECONDS git -c credential.helper= -c core.hooksPath=/dev/null -c protocol.allow=never \
+  -c protocol.https.allow=always -c http.lowSpeedLimit=1 -c http.lowSpeedTime=120 "$@" 2>&1; }
+said=$(tool clone --quiet --no-checkout --template= --no-recurse-submodules -- "$url" "$next") || fail clone "$said"
+cd -- "$next" || fail clone
+case $kind in
+branch)
+  tool rev-parse --quiet --verify "refs/remotes/origin/$what^{commit}" >/dev/null || fail checkout "there is no branch $what"
+  said=$(tool checkout --quiet -B "$what" --track "refs/remotes/origin/$what") || fail checkout "$said" ;;
+commit)
+  tool cat-file -e "$what^{commit}" >/dev/null || said=$(tool fetch --quiet --no-recurse-submodules origin "$what") ||
+    fail checkout "$said"
+  said=$(tool checkout --quiet --detach "$what") || fail checkout "$said" ;;
+*)
+  if tool rev-parse --quiet --verify 'HEAD^{commit}' >/dev/null; then said=$(tool checkout --quiet) || fail checkout "$said"; fi ;;
+esac
+unset GIT_CONFIG_GLOBAL
+git config user.email >/dev/null || { git config user.name Agent && git config user.email agent@sandbox.invalid; }
+cd / && said=$(mv -T -- "$next" "$to" 2>&1) || fail clone "$said"
+end there
+)"#;
+
+/// The command that clones a repository, or finds it in its place.
+pub(super) fn clone(repository: &Repository) -> String {
+    let (kind, what) = match &repository.checkout {
+        None => ("default", ""),
+        Some(Checkout::Branch { name }) => ("branch", name.as_str()),
+        Some(Checkout::Commit { sha }) => ("commit", sha.as_str()),
+    };
+    let values = [
+        ("id", repository.id.as_str()),
+        ("url", &repository.url),
+        ("to", &repository.mount_path),
+        ("kind", kind),
+        ("what", what),
+    ];
+    // Half a minute is left for what is not git's.
+    let seconds = LIMIT.as_secs() - 30;
+    let script = SCRIPT
+        .replacen("SECONDS", &seconds.to_string(), 1)
+        .replacen("MARK", MARK, 1);
+    let set = values.map(|(name, value)| format!("{name}={}\n", quoted(value)));
+    script.replacen('(', &format!("(\n{}", set.concat()), 1)
+}
+
+/// A word of the shell that means these characters.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Why the repository is not there, from what the command said; `None` when it is.
+pub(super) fn outcome(said: &str) -> Option<(Cause, String)> {
+    let said = said.trim_end();
+    let (before, last) = said.rsplit_once('\n').unwrap_or(("", said));
+    let failed = match last.strip_prefix(MARK).map(str::trim) {
+        Some("there") => return None,
+        Some(failed) => failed,
+        // It was ended, or the sandbox's disk is full.
+        None => return Some((Cause::Clone, detail(said))),
+    };
+    let cause = match failed {
+        "checkout" => Cause::Checkout,
+        _ => cause(before),
+    };
+    let detail = match cause {
+        Cause::Authentication | Cause::Forbidden | Cause::NotFound => String::new(),
+        Cause::Checkout | Cause::Clone => detail(before),
+    };
+    Some((cause, detail))
+}
+
+/// Why git could not clone. Its words are those of `LC_ALL=C`; what a host says stands behind `remote:` and does not count.
+fn cause(said: &str) -> Cause {
+    let own = said.lines().filter(|line| !line.starts_with("remote:"));
+    let last = own.filter(|line| !line.trim().is_empty()).next_back();
+    let last = last.unwrap_or_default();
+    let says = |words: &[&str]| words.iter().any(|words| last.contains(words));
+    if says(&[
+        "Authentication failed for",
+        "could not read Username",
+        "could not read Password",
+        "The requested URL returned error: 401",
+    ]) {
+        Cause::Authentication
+    } else if says(&["The requested URL returned error: 403"]) {
+        Cause::Forbidden
+    } else if says(&["The requested URL returned error: 404"])
+        || (last.starts_with("fatal: repository '") && last.ends_with("' not found"))
+    {
+        Cause::NotFound
+    } else {
+        Cause::Clone
+    }
+}
+
+/// The last line that says something, shortened, and without what could be more than a line.
+fn detail(said: &str) -> String {
+    let mut lines = said.lines().rev().map(str::trim);
+    let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
+    let plain = line.chars().filter(|character| !character.is_control());
+    plain.take(DETAIL).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// runtime GH-7, security INP-5: what git says decides, what a host says does not, and a detail is one plain line.
+    #[test]
+    fn gh_7_the_cause_is_told_from_gits_own_last_words() {
+        #[track_caller]
+        fn check(said: &str, expected: Option<(Cause, &str)>) {
+            let found = outcome(said);
+            let found = found
+                .as_ref()
+                .map(|(cause, detail)| (*cause, detail.as_str()));
+            assert_eq!(found, expected, "{said:?}");
+        }
+        let clone = |said: &str| format!("{said}\n{MARK} clone\n");
+        check(&format!("\n{MARK} there\n"), None);
+        check(&format!("{MARK} there"), None);
+        for said in [
+            "fatal: could not read Username for 'https://git.example.com': terminal prompts disabled",
+            "remote: no\nfatal: Authentication failed for 'https://git.example.com/acme/tools/'",
+            "fatal: unable to access 'https://git.example.com/acme/tools/': The requested URL returned error: 401",
+        ] {
+            check(&clone(said), Some((Cause::Authentication, "")));
+        }
+        let forbidden = "fatal: unable to access 'https://x/acme/tools/': The requested URL returned error: 403";
+        check(&clone(forbidden), Some((Cause::Forbidden, "")));
+        let found =
+            "remote: Repository not found.\nfatal: repository 'https://x/acme/tools/' not found";
+        check(&clone(found), Some((Cause::NotFound, "")));
+        let tunnel =
+            "fatal: unable to access 'https://x/acme/tools/': CONNECT tunnel failed, response 403";
+        check(&clone(tunnel), Some((Cause::Clone, tunnel)));
+        // A host that plays git.
+        let played = format!(
+            "remote: fatal: repository 'x' not found\nremote: {MARK} there\nfatal: early EOF"
+        );
+        check(&clone(&played), Some((Cause::Clone, "fatal: early EOF")));
+        let colours = "fatal: \u{1b}[31mred\u{7}";
+        check(&clone(colours), Some((Cause::Clone, "fatal: [31mred")));
+        let missing = format!("there is no branch x\n{MARK} checkout");
+        check(&missing, Some((Cause::Checkout, "there is no branch x")));
+        check(
+            "bash: command timed out after 900s",
+            Some((Cause::Clone, "bash: command timed out after 900s")),
+        );
+        check("(no output)", Some((Cause::Clone, "(no output)")));
+        check("", Some((Cause::Clone, "")));
+        let long = "x".repeat(5000);
+        check(&clone(&long), Some((Cause::Clone, &long[..DETAIL])));
+    }
+
+    /// security INP-5: no value of a client's becomes a part of the command.
+    #[test]
+    fn inp_5_values_stay_values() {
+        let hostile = r"'; touch /tmp/x; '$(touch /tmp/y)`touch /tmp/z`\";
+        let script = clone(&Repository {
+            id: "sesrsc_1".to_owned(),
+            url: "https://git.example.com/acme/tools".to_owned(),
+            mount_path: format!("/workspace/{hostile}"),
+            checkout: Some(Checkout::Branch {
+                name: hostile.to_owned(),
+            }),
+        });
+        let set = script.split("end()").next().expect("assignments");
+        let printed = format!("{set}\nprintf '%s|%s' \"$to\" \"$what\")");
+        let output = std::process::Command::new("bash")
+            .args(["-c", &printed])
+            .output()
+            .expect("bash");
+        let expected = format!("/workspace/{hostile}|{hostile}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        let whole = std::process::Command::new("bash")
+            .args(["-n", "-c", &script])
+            .output()
+            .expect("bash");
+        assert_eq!(String::from_utf8_lossy(&whole.stderr), "");
+    }
+}
