@@ -19,8 +19,12 @@ pub mod policy;
 pub mod proxy;
 pub mod repository;
 pub mod resolver;
+mod scrub;
 pub mod secrets;
+pub mod substitute;
 mod tls;
+
+pub use scrub::scrubbed;
 
 use std::time::Duration;
 

@@ -7,6 +7,7 @@ use std::fmt;
 use manyhands_protocol::environment::Networking;
 
 use crate::host::{Host, NotCanonical, Pattern, Target};
+use crate::secrets::Attached;
 
 /// What the operator says about all sandboxes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,27 +113,39 @@ impl Policy {
         }
     }
 
-    /// Whether a request may go to this place, whatever its method (runtime EN-12).
+    /// Whether a request may go to this place, whatever its method (runtime EN-12), for a session that has nothing attached.
     pub fn decide(&self, target: &Target) -> Decision {
+        self.decide_with(target, &Attached::default())
+    }
+
+    /// The same for a session with credentials and repositories. TLS with their hosts is opened, so that they can be used (runtime
+    /// VA-14, GH-4), and a repository is reachable where its host is not listed.
+    pub fn decide_with(&self, target: &Target, attached: &Attached) -> Decision {
         let listed = |list: &[Pattern]| list.iter().any(|pattern| pattern.matches(&target.host));
-        match &self.reach {
+        let repository = attached.repositories.contains(target);
+        let ways = match &self.reach {
             Reach::Nothing => return Decision::Refuse(Reason::NoPolicy),
+            Reach::Listed(list) if !listed(list) && repository => Ways::Repositories,
             Reach::Listed(list) if !listed(list) => {
                 return Decision::Refuse(Reason::HostNotAllowed);
             }
-            _ => {}
-        }
+            Reach::Listed(_) | Reach::Everything => Ways::All,
+        };
         if !self.ports.contains(&target.port) {
             return Decision::Refuse(Reason::PortNotAllowed);
         }
-        let tls = match &self.reach {
-            Reach::Everything => Tls::Passed,
+        let used = repository || attached.credentials_for(&target.host).next().is_some();
+        let tls = match (&self.reach, ways) {
+            // What is not listed is not the operator's to leave unopened.
+            (_, Ways::Repositories) => Tls::Opened,
+            (Reach::Everything, _) if !used => Tls::Passed,
             _ if listed(&self.tunnel_hosts) => Tls::PassedWithName,
             _ => Tls::Opened,
         };
         Decision::Allow(Allowed {
             target: target.clone(),
             tls,
+            ways,
         })
     }
 }
@@ -151,6 +164,7 @@ pub enum Decision {
 pub struct Allowed {
     target: Target,
     tls: Tls,
+    ways: Ways,
 }
 
 impl Allowed {
@@ -163,6 +177,20 @@ impl Allowed {
     pub fn tls(&self) -> Tls {
         self.tls
     }
+
+    /// What may be asked for there.
+    pub fn ways(&self) -> Ways {
+        self.ways
+    }
+}
+
+/// What may be asked for at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ways {
+    /// Everything.
+    All,
+    /// What belongs to the session's repositories, over TLS, and nothing else (runtime GH-4, GH-5).
+    Repositories,
 }
 
 /// What becomes of TLS in a tunnel.
@@ -195,11 +223,13 @@ pub enum Reason {
     Malformed,
     /// A request that is well-formed and not served: a method, an upgrade, a protocol.
     NotServed,
+    /// A secret would be, or was, in a request whose answer cannot be looked through (security CRED-6).
+    NotInspectable,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NoPolicy,
         Self::HostNotAllowed,
         Self::PortNotAllowed,
@@ -208,6 +238,7 @@ impl Reason {
         Self::NameMismatch,
         Self::Malformed,
         Self::NotServed,
+        Self::NotInspectable,
     ];
 
     /// The code, for example `host_not_allowed`.
@@ -221,6 +252,7 @@ impl Reason {
             Self::NameMismatch => "name_mismatch",
             Self::Malformed => "malformed_request",
             Self::NotServed => "not_served",
+            Self::NotInspectable => "not_inspectable",
         }
     }
 
@@ -231,7 +263,8 @@ impl Reason {
             | Self::HostNotAllowed
             | Self::PortNotAllowed
             | Self::HostNotCanonical
-            | Self::AddressNotGlobal => 403,
+            | Self::AddressNotGlobal
+            | Self::NotInspectable => 403,
             Self::NameMismatch => 421,
             Self::Malformed | Self::NotServed => 400,
         }
@@ -264,6 +297,9 @@ impl Reason {
             Self::Malformed => "The request was not forwarded and the connection is closed.",
             Self::NotServed => {
                 "The proxy speaks HTTP/1.1 with absolute URLs, CONNECT, and WebSocket upgrades."
+            }
+            Self::NotInspectable => {
+                "A credential may be used only where the answer can be searched for it: no WebSockets, no compressed or partial answers."
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The proxy of sandboxes: one door a session, and behind each door the session's policy (security NET-1 to NET-10).
 //!
 //! Start at [`Proxy::open`]. `connection` is the loop over a client's requests, `tunnel` what CONNECT leads to, `upstream` the
-//! way to a host. Pure and strict are `head` (bytes to a head) and `request` (what the head asks for).
+//! way to a host, `secrets` what a request is given on its way there. Pure and strict are `head` (bytes to a head) and `request`
+//! (what the head asks for).
 
 mod answer;
 mod connection;
@@ -11,6 +12,7 @@ mod hello;
 mod io;
 mod join;
 mod request;
+mod secrets;
 mod tunnel;
 mod upstream;
 
@@ -35,6 +37,8 @@ use crate::authority::{self, Authority};
 use crate::dial::Dialler;
 use crate::policy::{Operator, Policy};
 use crate::proxy::request::Refused;
+use crate::proxy::upstream::Failed;
+use crate::secrets::{Attached, NoSecrets, Secrets};
 use crate::tls;
 
 /// What the proxy is made from.
@@ -51,6 +55,10 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// How many connections one door serves at once; more wait.
     pub connections: usize,
+    /// Who holds the secrets of sessions.
+    pub secrets: Arc<dyn Secrets>,
+    /// Whether secrets are put into requests that are not encrypted (security CRED-4).
+    pub substitute_in_plain_http: bool,
     /// Where the time comes from.
     pub clock: SharedClock,
 }
@@ -65,6 +73,8 @@ impl Settings {
             operator: Operator::default(),
             timeouts: Timeouts::default(),
             connections: 128,
+            secrets: Arc::new(NoSecrets),
+            substitute_in_plain_http: false,
             clock,
         }
     }
@@ -125,6 +135,8 @@ struct Shared {
     operator: Operator,
     timeouts: Timeouts,
     connections: usize,
+    secrets: Arc<dyn Secrets>,
+    substitute_in_plain_http: bool,
     doors: Mutex<HashMap<String, (u64, AbortHandle)>>,
     opened: AtomicU64,
 }
@@ -146,6 +158,8 @@ impl Proxy {
                 operator: settings.operator,
                 timeouts: settings.timeouts,
                 connections: settings.connections,
+                secrets: settings.secrets,
+                substitute_in_plain_http: settings.substitute_in_plain_http,
                 doors: Mutex::default(),
                 opened: AtomicU64::new(0),
             }),
@@ -185,6 +199,7 @@ impl Proxy {
             shared: self.shared.clone(),
             policy: watched,
             log: SessionLog::new(self.shared.journal.clone(), session),
+            attached: secrets::Remembered::new(self.shared.secrets.clone(), session),
         });
         let task = runtime.spawn(answer(inside.clone(), socket)).abort_handle();
         let number = self.shared.opened.fetch_add(1, Ordering::Relaxed);
@@ -246,11 +261,17 @@ pub(crate) struct Inside {
     shared: Arc<Shared>,
     policy: watch::Receiver<Arc<Policy>>,
     log: SessionLog,
+    attached: secrets::Remembered,
 }
 
 impl Inside {
     pub(crate) fn policy(&self) -> Arc<Policy> {
         self.policy.borrow().clone()
+    }
+
+    /// What is attached to the session.
+    pub(crate) async fn attached(&self) -> Result<Arc<Attached>, Failed> {
+        self.attached.get().await.map_err(secrets::unavailable)
     }
 
     pub(crate) fn timeouts(&self) -> Timeouts {

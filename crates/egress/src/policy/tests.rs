@@ -1,4 +1,5 @@
 use super::*;
+use crate::secrets::{Credential, Hosts};
 
 fn limited(allowed: &[&str], mcp: bool, packages: bool) -> Networking {
     Networking::Limited {
@@ -76,6 +77,84 @@ fn en_10_unrestricted_is_every_name_on_the_ports() {
     check(&listed, "a.example:8443", Ok(Tls::Opened));
     check(&listed, "a.example:25", Err(Reason::PortNotAllowed));
     assert_eq!(Operator::default().ports, [80, 443]);
+}
+
+/// runtime VA-14, GH-4, GH-5; security CRED-9: what a session has attached opens its TLS, and its repositories' hosts for them.
+#[test]
+fn va_14_tls_is_opened_where_something_of_the_session_is_used() {
+    let pattern = |text: &str| Pattern::parse(text).expect("a pattern");
+    let target = |text: &str| Target::parse(text, None).expect("a target");
+    let attached = |hosts| Attached {
+        credentials: vec![Credential {
+            hosts,
+            header: true,
+            body: false,
+        }],
+        repositories: vec![target("git.example:443")],
+    };
+    let listed = attached(Hosts::Listed(vec![
+        pattern("*.api.example"),
+        pattern("pinned.example"),
+    ]));
+    let any = attached(Hosts::Any);
+    let open = policy(&Networking::Unrestricted {});
+    let tight = policy(&limited(&["x.api.example", "pinned.example"], false, false));
+    let check = |policy: &Policy, place: &str, attached: &Attached, expected| {
+        let decided = match policy.decide_with(&target(place), attached) {
+            Decision::Allow(allowed) => Ok((allowed.tls(), allowed.ways())),
+            Decision::Refuse(reason) => Err(reason),
+        };
+        assert_eq!(decided, expected, "{place}");
+    };
+    use Tls::{Opened, Passed, PassedWithName};
+    use Ways::{All, Repositories};
+    check(&open, "x.api.example:443", &listed, Ok((Opened, All)));
+    check(&open, "api.example:443", &listed, Ok((Passed, All)));
+    check(&open, "git.example:443", &listed, Ok((Opened, All)));
+    check(&open, "else.example:443", &any, Ok((Opened, All)));
+    check(
+        &open,
+        "pinned.example:443",
+        &listed,
+        Ok((PassedWithName, All)),
+    );
+    check(
+        &open,
+        "pinned.example:443",
+        &Attached::default(),
+        Ok((Passed, All)),
+    );
+    check(&tight, "x.api.example:443", &listed, Ok((Opened, All)));
+    check(
+        &tight,
+        "y.api.example:443",
+        &listed,
+        Err(Reason::HostNotAllowed),
+    );
+    check(
+        &tight,
+        "git.example:443",
+        &listed,
+        Ok((Opened, Repositories)),
+    );
+    check(
+        &tight,
+        "git.example:8443",
+        &listed,
+        Err(Reason::HostNotAllowed),
+    );
+    check(
+        &tight,
+        "else.example:443",
+        &any,
+        Err(Reason::HostNotAllowed),
+    );
+    check(
+        &Policy::closed(),
+        "git.example:443",
+        &any,
+        Err(Reason::NoPolicy),
+    );
 }
 
 /// security NET-7

@@ -13,13 +13,14 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::host::Target;
-use crate::policy::{Allowed, Decision};
+use crate::policy::Decision;
 use crate::proxy::answer;
 use crate::proxy::exchange::{Exchange, Exchanged};
 use crate::proxy::head::{self, Framing};
 use crate::proxy::io::{NoHead, Pumped, Reader, Stream, Writer};
-use crate::proxy::request::{self, Asked, Forward, Place, Refused, Scheme};
-use crate::proxy::upstream::{Failed, Upstream};
+use crate::proxy::request::{self, Asked, Forward, Place, Refused};
+use crate::proxy::secrets::Plan;
+use crate::proxy::upstream::{Failed, Lines};
 use crate::proxy::{Inside, join, tunnel};
 
 /// Answers a connection at the door until it ends.
@@ -45,9 +46,7 @@ pub(crate) struct Connection {
     pub(crate) reader: Reader,
     pub(crate) writer: Writer,
     place: Place,
-    /// The connection of the last request, for the next one.
-    kept: Option<Upstream>,
-    dialled: Option<TcpStream>,
+    lines: Lines,
 }
 
 /// What comes after a request.
@@ -73,8 +72,7 @@ impl Connection {
             reader: Reader::new(read, timeouts),
             writer: Writer::new(write, timeouts),
             place,
-            kept: None,
-            dialled,
+            lines: Lines::new(dialled),
         }
     }
 
@@ -133,15 +131,24 @@ impl Connection {
         }
     }
 
-    async fn forward(&mut self, forward: Forward) -> Next {
+    async fn forward(&mut self, mut forward: Forward) -> Next {
         let body = forward.method != Method::HEAD;
-        let allowed = match self.inside.policy().decide(&forward.target) {
+        let attached = match self.inside.attached().await {
+            Ok(attached) => attached,
+            Err(failed) => return self.failed(failed, body),
+        };
+        let allowed = match self.inside.policy().decide_with(&forward.target, &attached) {
             Decision::Allow(allowed) => allowed,
             Decision::Refuse(reason) => {
                 let refused = Refused::new(reason, "the policy does not allow it");
                 return self.refuse(&refused.at(&forward.target), body);
             }
         };
+        let plan = Plan::of(
+            &forward,
+            &attached,
+            self.inside.shared.substitute_in_plain_http,
+        );
         // A body that begins malformed is known before anything is forwarded; one that is waited for has not begun.
         let mut first = None;
         if forward.framing == Framing::Chunked && !forward.expects {
@@ -153,24 +160,21 @@ impl Connection {
                 Err(_) => return Next::Cut,
             }
         }
-        let (upstream, reused) = match self.upstream(&forward, &allowed).await {
-            Ok(found) => found,
-            Err(failed) => return self.failed(failed, body),
-        };
-        self.inside.log.allowed(&forward.target);
         let begun = AtomicBool::new(false);
+        let framing = forward.framing;
         let (pumped, exchanged) = {
             let (send, receive) = mpsc::channel(1);
-            let mut pump = pin!(self.reader.pump(forward.framing, first, send));
+            let mut pump = pin!(self.reader.pump(framing, first, send));
             let mut exchange = pin!(
                 Exchange {
                     inside: &self.inside,
                     writer: &mut self.writer,
-                    forward: &forward,
+                    forward: &mut forward,
                     allowed: &allowed,
+                    plan,
                     begun: &begun,
                 }
-                .run(upstream, reused, receive)
+                .run(&mut self.lines, receive)
             );
             let mut pumped = None;
             loop {
@@ -194,7 +198,7 @@ impl Connection {
                 }
             }
             (pumped, Some(Exchanged::Answered { kept, bounded })) => {
-                self.kept = Some(kept);
+                self.lines.keep(kept);
                 let whole = pumped == Some(Pumped::Whole);
                 match bounded && whole && forward.keep_alive {
                     true => Next::Request,
@@ -219,32 +223,6 @@ impl Connection {
         }
     }
 
-    /// The connection for a request, and whether it has carried another one. Only what can be repeated goes over one of
-    /// those: the host may be closing it.
-    async fn upstream(
-        &mut self,
-        forward: &Forward,
-        allowed: &Allowed,
-    ) -> Result<(Upstream, bool), Failed> {
-        if let Some(mut kept) = self.kept.take()
-            && repeatable(forward)
-            && kept.ready_for(&forward.target, forward.scheme).await
-        {
-            return Ok((kept, true));
-        }
-        // The host may have closed what the tunnel was opened with, when the client took its time: then another one is dialled.
-        if let Some(dialled) = self.dialled.take() {
-            let open = Upstream::open(&self.inside, allowed, forward.scheme, Some(dialled));
-            match (open.await, forward.scheme) {
-                (Ok(made), Scheme::Https) => return Ok((made, false)),
-                (Ok(made), Scheme::Http) if repeatable(forward) => return Ok((made, true)),
-                _ => {}
-            }
-        }
-        let made = Upstream::open(&self.inside, allowed, forward.scheme, None).await?;
-        Ok((made, false))
-    }
-
     async fn websocket(self, upgraded: Upgraded, target: &Target) {
         let idle = self.inside.timeouts().tunnel;
         let moved = join::Moved::new();
@@ -262,9 +240,4 @@ impl Connection {
 
 fn read(bytes: &[u8], place: &Place) -> Result<Asked, Refused> {
     request::read(head::read(bytes)?, place)
-}
-
-fn repeatable(forward: &Forward) -> bool {
-    let safe = [Method::GET, Method::HEAD, Method::OPTIONS];
-    forward.framing == Framing::Empty && safe.contains(&forward.method)
 }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::proxy::Timeouts;
 use crate::proxy::head::{self, Framing, Malformed};
+use crate::scrub;
 
 /// A stream of bytes both ways.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -296,7 +297,7 @@ impl Writer {
         drop(timeout(self.timeouts.head, self.half.shutdown()).await);
     }
 
-    /// Writes a body until its end, as chunks or as it is.
+    /// Writes a body until its end, as chunks or as it is; one that is searched for secrets without them, and without trailers.
     ///
     /// # Errors
     /// When the client goes away, or the body breaks off: the connection must then be closed, unfinished.
@@ -304,21 +305,19 @@ impl Writer {
         &mut self,
         mut body: hyper::body::Incoming,
         chunked: bool,
+        mut searched: Option<scrub::Stream>,
     ) -> io::Result<()> {
         let mut trailers = HeaderMap::new();
         while let Some(frame) = timeout(self.timeouts.answer, body.frame()).await? {
-            match frame.map_err(io::Error::other)?.into_data() {
-                Ok(data) if data.is_empty() => {}
-                Ok(data) if chunked => {
-                    let mut piece = BytesMut::with_capacity(data.len() + 20);
-                    piece.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
-                    piece.extend_from_slice(&data);
-                    piece.extend_from_slice(b"\r\n");
-                    self.write(&piece).await?;
-                }
-                Ok(data) => self.write(&data).await?,
-                Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
+            match (frame.map_err(io::Error::other)?.into_data(), &mut searched) {
+                (Ok(data), None) => self.piece(&data, chunked).await?,
+                (Ok(data), Some(searched)) => self.piece(&searched.push(&data), chunked).await?,
+                (Err(frame), None) => trailers.extend(frame.into_trailers().unwrap_or_default()),
+                (Err(_), Some(_)) => {}
             }
+        }
+        if let Some(mut searched) = searched {
+            self.piece(&searched.finish(), chunked).await?;
         }
         if chunked {
             let mut last = b"0\r\n".to_vec();
@@ -327,6 +326,21 @@ impl Writer {
             self.write(&last).await?;
         }
         Ok(())
+    }
+
+    async fn piece(&mut self, data: &[u8], chunked: bool) -> io::Result<()> {
+        // An empty chunk would be the last one.
+        if data.is_empty() {
+            return Ok(());
+        }
+        if !chunked {
+            return self.write(data).await;
+        }
+        let mut piece = BytesMut::with_capacity(data.len() + 20);
+        piece.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+        piece.extend_from_slice(data);
+        piece.extend_from_slice(b"\r\n");
+        self.write(&piece).await
     }
 }
 

@@ -73,6 +73,14 @@ pub(crate) struct Forward {
     pub(crate) keep_alive: bool,
 }
 
+impl Forward {
+    /// Whether it changes nothing at the host, and can be sent again.
+    pub(crate) fn repeatable(&self) -> bool {
+        let safe = [Method::GET, Method::HEAD, Method::OPTIONS];
+        self.framing == Framing::Empty && safe.contains(&self.method)
+    }
+}
+
 /// Whether the connection is to become another protocol's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Upgrade {

@@ -21,13 +21,16 @@ use crate::proxy::{Inside, answer, join};
 /// Opens the tunnel that a client asked for, and stays until it ends.
 pub(crate) async fn open(mut client: Connection, target: Target) {
     let inside = client.inside.clone();
-    let dialled = match inside.policy().decide(&target) {
-        Decision::Refuse(reason) => {
+    let decided = inside.attached().await;
+    let decided = decided.map(|attached| inside.policy().decide_with(&target, &attached));
+    let dialled = match decided {
+        Err(failed) => Err(failed),
+        Ok(Decision::Refuse(reason)) => {
             let refused = Refused::new(reason, "the policy does not allow it");
             Err(Failed::Refused(refused.at(&target)))
         }
         // Dialled at once, so that a host that is not there is told where the client expects it.
-        Decision::Allow(allowed) => upstream::dial(&inside, &allowed)
+        Ok(Decision::Allow(allowed)) => upstream::dial(&inside, &allowed)
             .await
             .map(|dialled| (allowed, dialled)),
     };

@@ -18,7 +18,7 @@ use crate::host::Target;
 use crate::policy::{Allowed, Reason};
 use crate::proxy::Inside;
 use crate::proxy::io::{Broken, Stream};
-use crate::proxy::request::{Refused, Scheme};
+use crate::proxy::request::{Forward, Refused, Scheme};
 
 /// The longest head of an answer, in bytes.
 const HEAD: usize = 256 << 10;
@@ -120,6 +120,55 @@ impl Upstream {
         request: Request<Body>,
     ) -> hyper::Result<Response<Incoming>> {
         self.sender.send_request(request).await
+    }
+}
+
+/// The connections that a client's requests may go over.
+pub(crate) struct Lines {
+    /// That of the last request, for the next one.
+    kept: Option<Upstream>,
+    /// What the tunnel was opened with.
+    dialled: Option<TcpStream>,
+}
+
+impl Lines {
+    pub(crate) fn new(dialled: Option<TcpStream>) -> Self {
+        Self {
+            kept: None,
+            dialled,
+        }
+    }
+
+    /// Keeps a connection for the next request.
+    pub(crate) fn keep(&mut self, upstream: Upstream) {
+        self.kept = Some(upstream);
+    }
+
+    /// The connection for a request, and whether it has carried another one. Only what can be repeated goes over one of
+    /// those: the host may be closing it.
+    pub(crate) async fn take(
+        &mut self,
+        inside: &Inside,
+        forward: &Forward,
+        allowed: &Allowed,
+    ) -> Result<(Upstream, bool), Failed> {
+        if let Some(mut kept) = self.kept.take()
+            && forward.repeatable()
+            && kept.ready_for(&forward.target, forward.scheme).await
+        {
+            return Ok((kept, true));
+        }
+        // The host may have closed what the tunnel was opened with, when the client took its time: then another one is dialled.
+        if let Some(dialled) = self.dialled.take() {
+            let open = Upstream::open(inside, allowed, forward.scheme, Some(dialled));
+            match (open.await, forward.scheme) {
+                (Ok(made), Scheme::Https) => return Ok((made, false)),
+                (Ok(made), Scheme::Http) if forward.repeatable() => return Ok((made, true)),
+                _ => {}
+            }
+        }
+        let made = Upstream::open(inside, allowed, forward.scheme, None).await?;
+        Ok((made, false))
     }
 }
 
