@@ -5,12 +5,28 @@
 //! whatever comes back. All requests pass the server's own guarded client (security NET-9). This room knows neither the
 //! database nor the brain, and keeps nothing that a new connection could not find out again.
 
+mod answer;
+mod client;
+mod clients;
+mod content;
 mod contract;
+mod door;
+mod events;
 mod failure;
+mod fault;
+mod handshake;
+mod link;
+mod listing;
+mod mirror;
 #[cfg(feature = "testing")]
 pub mod scripted;
+mod scrub;
 mod settings;
+mod streamable;
+mod two_way;
+mod wire;
 
+pub use clients::Clients;
 pub use contract::{Authorization, Caller, Connection, Connector, Denied, Server, Token};
 pub use contract::{Output, Tool};
 pub use failure::Failure;

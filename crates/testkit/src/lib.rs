@@ -9,6 +9,7 @@
 //! - [`clock`]: a clock that stands still.
 //! - [`disk`]: a small disk that can be filled.
 //! - [`site`]: a web site that answers by path.
+//! - [`mcp`]: an MCP server that says what a test wants.
 //! - [`oauth`]: an authorization server that grants and rotates tokens.
 //! - [`gate`]: how a test holds something still without sleeping.
 //!
@@ -22,6 +23,7 @@ pub mod disk;
 pub mod events;
 pub mod gate;
 pub mod http;
+pub mod mcp;
 pub mod model;
 pub mod oauth;
 pub mod postgres;

@@ -1,0 +1,149 @@
+//! A conversation on which both sides have agreed how to speak.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::HeaderMap;
+use rmcp::model::{ClientCapabilities, Implementation, RequestMetaObject};
+use serde_json::{Map, Value};
+
+use crate::fault::Fault;
+use crate::mirror::{self, Parameter};
+use crate::streamable::Streamable;
+use crate::two_way::TwoWay;
+use crate::wire::Request;
+
+/// How messages travel.
+pub(crate) enum Transport {
+    Streamable(Arc<Streamable>),
+    TwoWay(Arc<TwoWay>),
+}
+
+/// Who knows what from before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// They have shaken hands (protocols to 2025-11-25).
+    Greeted,
+    /// Each request says all about its sender (protocol 2026-07-28).
+    Stateless,
+}
+
+/// The conversation.
+pub(crate) struct Link {
+    transport: Transport,
+    pub(crate) manner: Manner,
+    next: AtomicU64,
+}
+
+impl Link {
+    pub(crate) fn new(transport: Transport, manner: Manner) -> Self {
+        Self {
+            transport,
+            manner,
+            next: AtomicU64::new(1),
+        }
+    }
+
+    /// The result of a request, with tokens taken out. `name` is that of what it is about.
+    pub(crate) async fn ask(
+        &self,
+        method: &'static str,
+        mut params: Map<String, Value>,
+        name: Option<&str>,
+        parameters: &[Parameter],
+        most: usize,
+    ) -> Result<Value, Fault> {
+        let mut headers = HeaderMap::new();
+        if self.manner == Manner::Stateless {
+            let empty = Map::new();
+            let input = params
+                .get("arguments")
+                .and_then(Value::as_object)
+                .unwrap_or(&empty);
+            headers = mirror::headers(method, name, parameters, input);
+            params.insert("_meta".to_owned(), about_us());
+        }
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let request = Request {
+            id,
+            method,
+            params: Value::Object(params),
+        };
+        let mut waits = Waits {
+            link: self,
+            id,
+            is_told: method != "tools/call",
+        };
+        let result = match &self.transport {
+            Transport::Streamable(conversation) => {
+                conversation.request(&request, headers, most).await
+            }
+            Transport::TwoWay(conversation) => conversation.request(&request).await,
+        };
+        waits.is_told = true;
+        let scrub = match &self.transport {
+            Transport::Streamable(conversation) => conversation.door().scrub(),
+            Transport::TwoWay(conversation) => conversation.door().scrub(),
+        };
+        match result {
+            Ok(value) => Ok(scrub.value(value)),
+            Err(Fault::Rpc(mut error)) => {
+                error.message = scrub.said(error.message.as_bytes());
+                error.data = scrub.value(error.data);
+                Err(Fault::Rpc(error))
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Says something to which there is no answer.
+    pub(crate) async fn notify(&self, method: &str) -> Result<(), Fault> {
+        match &self.transport {
+            Transport::Streamable(conversation) => conversation.notify(method, None).await,
+            Transport::TwoWay(conversation) => conversation.notify(method, None).await,
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        match &self.transport {
+            Transport::Streamable(conversation) => conversation.close().await,
+            Transport::TwoWay(conversation) => conversation.close(),
+        }
+    }
+}
+
+/// A call that is dropped before its answer is given up at the server as well. Without a conversation the end of the
+/// connection says so.
+struct Waits<'a> {
+    link: &'a Link,
+    id: u64,
+    is_told: bool,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if self.is_told || self.link.manner == Manner::Stateless {
+            return;
+        }
+        match &self.link.transport {
+            Transport::Streamable(conversation) => conversation.give_up(self.id),
+            Transport::TwoWay(conversation) => conversation.give_up(self.id),
+        }
+    }
+}
+
+/// We call tools, and offer a server nothing.
+pub(crate) fn capabilities() -> ClientCapabilities {
+    ClientCapabilities::default()
+}
+
+pub(crate) fn implementation() -> Implementation {
+    Implementation::new("manyhands", env!("CARGO_PKG_VERSION"))
+}
+
+fn about_us() -> Value {
+    let version = rmcp::model::ProtocolVersion::NO_INITIALIZE;
+    let about = RequestMetaObject::with_client_context(version, implementation(), capabilities());
+    // It is made of texts.
+    serde_json::to_value(about).unwrap_or_default()
+}

@@ -1,0 +1,150 @@
+//! Tokens are taken out of what a server says, in the forms in which one comes back by accident or by design (security
+//! CRED-2, CRED-9: the loop never holds one).
+
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+
+/// Shorter ones are not looked for: too much would be taken for them.
+const SHORTEST: usize = 8;
+/// Tokens that are remembered: what a conversation and its refreshes used last.
+const TOKENS: usize = 16;
+/// What stands in the place of a token.
+const MARK: &str = "[credential]";
+/// How much is repeated of what a server said, in characters.
+const SAID: usize = 500;
+
+/// The tokens that were sent to one server.
+#[derive(Default)]
+pub(crate) struct Scrub(Mutex<Vec<(SecretString, Vec<Zeroizing<String>>)>>);
+
+impl Scrub {
+    /// From now on this token is looked for.
+    pub(crate) fn learn(&self, token: &SecretString) {
+        let secret = token.expose_secret();
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = |known: &(SecretString, _)| known.0.expose_secret() == secret;
+        if secret.len() < SHORTEST || known.iter().any(is_known) {
+            return;
+        }
+        let mut forms = vec![
+            secret.to_owned(),
+            percent(secret),
+            BASE64_STANDARD_NO_PAD.encode(secret),
+            BASE64_URL_SAFE_NO_PAD.encode(secret),
+        ];
+        forms.dedup();
+        if known.len() == TOKENS {
+            known.remove(0);
+        }
+        known.push((
+            token.clone(),
+            forms.into_iter().map(Zeroizing::new).collect(),
+        ));
+    }
+
+    /// The text without tokens.
+    pub(crate) fn text(&self, mut text: String) -> String {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut forms: Vec<_> = known.iter().flat_map(|(_, forms)| forms).collect();
+        // One may be the beginning of another.
+        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        for form in forms {
+            if text.contains(form.as_str()) {
+                text = text.replace(form.as_str(), MARK);
+            }
+        }
+        text
+    }
+
+    /// The value without tokens, in keys as well.
+    pub(crate) fn value(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.text(text)),
+            Value::Array(items) => items.into_iter().map(|item| self.value(item)).collect(),
+            Value::Object(fields) => fields
+                .into_iter()
+                .map(|(key, value)| (self.text(key), self.value(value)))
+                .collect(),
+            other => other,
+        }
+    }
+
+    /// What a server said, fit for an error: without tokens and control characters, in one line, cut.
+    pub(crate) fn said(&self, bytes: &[u8]) -> String {
+        let text = self.text(String::from_utf8_lossy(bytes).into_owned());
+        let words: Vec<&str> = text
+            .split(|c: char| c.is_whitespace() || c.is_control())
+            .collect();
+        let line = words
+            .into_iter()
+            .filter(|word| !word.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ");
+        let short: String = line.chars().take(SAID).collect();
+        if short.len() < line.len() {
+            short + "…"
+        } else {
+            short
+        }
+    }
+}
+
+fn percent(secret: &str) -> String {
+    url::form_urlencoded::byte_serialize(secret.as_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn scrub() -> Scrub {
+        let scrub = Scrub::default();
+        scrub.learn(&"s3cret/token+canary".into());
+        scrub.learn(&"short".into());
+        scrub
+    }
+
+    #[test]
+    fn cred_2_a_token_that_comes_back_is_taken_out() {
+        for (said, kept) in [
+            ("it is s3cret/token+canary!", "it is [credential]!"),
+            ("czNjcmV0L3Rva2VuK2NhbmFyeQ==", "[credential]=="),
+            ("s3cret%2Ftoken%2Bcanary", "[credential]"),
+            ("short and sweet", "short and sweet"),
+            ("s3cret/token", "s3cret/token"),
+        ] {
+            assert_eq!(scrub().text(said.to_owned()), kept);
+        }
+        let value = json!({"s3cret/token+canary": ["a", {"b": "s3cret/token+canary"}, 1, null]});
+        let expected = json!({"[credential]": ["a", {"b": "[credential]"}, 1, null]});
+        assert_eq!(scrub().value(value), expected);
+    }
+
+    #[test]
+    fn cred_2_of_what_a_server_said_little_is_repeated() {
+        let said = scrub().said(b"no\r\n\x1b[31m s3cret/token+canary \xff");
+        assert_eq!(said, "no [31m [credential] \u{fffd}");
+        let said = scrub().said("ä".repeat(5_000).as_bytes());
+        assert_eq!(said.chars().count(), SAID + 1);
+    }
+
+    #[test]
+    fn cred_8_the_last_tokens_of_a_conversation_are_known() {
+        let scrub = scrub();
+        for number in 0..TOKENS {
+            scrub.learn(&format!("another-token-{number}").into());
+        }
+        let text = "s3cret/token+canary another-token-0 another-token-15".to_owned();
+        assert_eq!(
+            scrub.text(text),
+            "s3cret/token+canary [credential] [credential]"
+        );
+    }
+}
