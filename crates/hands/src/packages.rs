@@ -5,6 +5,9 @@
 //! manager's own notation: no option, no path, no URL, no archive, because each of these would install something that
 //! nobody has published under that name.
 
+pub(crate) mod plan;
+pub(crate) mod sources;
+
 use std::fmt;
 use std::sync::LazyLock;
 

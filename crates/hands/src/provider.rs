@@ -1,5 +1,6 @@
 //! The contract of a sandbox: provision, execute, release. All providers pass one suite.
 
+mod builds;
 pub mod checkpoint;
 pub mod container;
 mod door;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::output::Output;
+pub use crate::shell::Variables;
 
 /// The largest frame either side takes, in bytes of JSON: 32 MiB, room for a PDF of 20 MiB in base64.
 pub const MAX_FRAME: usize = 32 * 1024 * 1024;
@@ -67,6 +68,13 @@ pub enum Op {
     Forget {
         /// The ids of the tool uses.
         call_ids: Vec<String>,
+        /// The lease's epoch.
+        epoch: i64,
+    },
+    /// Sets variables of the environment of what is run after this, as a shell has them.
+    Set {
+        /// By their names.
+        variables: Variables,
         /// The lease's epoch.
         epoch: i64,
     },

@@ -4,9 +4,11 @@
 //! [`tools`] themselves, and what the small binary beside it is made of. It knows nothing of sessions, logs or
 //! models, and is trusted with nothing: what it says is data to the server. Start at [`frame::Op`] for what it can
 //! be asked, at [`serve`] for how it answers; [`door`] is the way out,
-//! [`bridge`] the way into a container, [`exchange`] that of its files.
+//! [`bridge`] the way into a container, [`exchange`] that of its files, [`parcel`] that of all that it has written, in the
+//! form of an [`archive`].
 
 mod ansi;
+pub mod archive;
 pub mod bridge;
 pub mod door;
 pub mod exchange;
@@ -14,6 +16,7 @@ pub mod filter;
 pub mod frame;
 pub mod journal;
 pub mod output;
+pub mod parcel;
 pub mod reaper;
 pub mod serve;
 pub mod shell;

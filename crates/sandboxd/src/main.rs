@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use manyhands_sandboxd::archive::Bounds;
 use manyhands_sandboxd::bridge::{self, Keeper};
 use manyhands_sandboxd::door::{self, Door};
 use manyhands_sandboxd::exchange;
 use manyhands_sandboxd::filter;
+use manyhands_sandboxd::parcel::{self, Folders};
 use manyhands_sandboxd::reaper::Reaper;
 use manyhands_sandboxd::serve::{Parts, serve};
 use manyhands_sandboxd::shell::{self, Limits};
@@ -27,7 +29,9 @@ fn main() -> ExitCode {
             Ok(())
         }
         Some("connect") => {
-            bridge::connect(std::io::stdin(), std::io::stdout(), START_LIMIT).map_err(Into::into)
+            let (input, output) = (std::io::stdin(), std::io::stdout());
+            bridge::connect(input, output, Path::new(bridge::LOBBY), START_LIMIT)
+                .map_err(Into::into)
         }
         Some("run") => match command::run(std::env::args_os().skip(2)) {
             Ok(code) => return code,
@@ -35,6 +39,10 @@ fn main() -> ExitCode {
         },
         Some("lay") => files(|root| exchange::lay(root, std::io::stdin(), std::io::stdout())),
         Some("show") => files(|root| exchange::show(root, std::io::stdin(), std::io::stdout())),
+        Some("pack") => tree(|folders, bounds| parcel::pack(folders, bounds, std::io::stdout())),
+        Some("unpack") => tree(|folders, bounds| {
+            parcel::unpack(folders, bounds, std::io::stdin(), std::io::stdout())
+        }),
         _ => run(),
     };
     match done {
@@ -54,6 +62,21 @@ fn files(
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     let root = std::env::args_os().nth(2).ok_or("a folder is missing")?;
     Ok(work(Path::new(&root))?)
+}
+
+/// Works on all that a sandbox writes: the words after the mode are the most bytes, the most entries, and the folders. No tool
+/// runs meanwhile, so nobody is kept from our memory: what belongs to a process that may not be looked at is also closed to
+/// itself, and some files are reached by that way.
+fn tree(
+    work: impl FnOnce(&Folders, Bounds) -> std::io::Result<()>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut words = std::env::args().skip(2);
+    let mut number = || words.next().ok_or("a bound is missing");
+    let bounds = Bounds {
+        bytes: number()?.parse()?,
+        entries: number()?.parse()?,
+    };
+    Ok(work(&Folders::parse(words)?, bounds)?)
 }
 
 /// How long a process 1 that was just started may take to listen.
@@ -109,7 +132,11 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
             std::fs::File::from(ready).write_all(b"r")?;
             (UnixListener::from(listener), None)
         }
-        Listening::Here(keeper) => (keeper.listen()?, Some(keeper)),
+        Listening::Here(keeper) => {
+            let listener = keeper.listen()?;
+            bridge::announce(Path::new(bridge::LOBBY))?;
+            (listener, Some(keeper))
+        }
     };
     detach()?;
     serve(

@@ -161,6 +161,16 @@ impl Here {
                 .journal
                 .forget(&call_ids, epoch)
                 .map_or_else(|answer| answer, |()| Answer::Done),
+            Op::Set { variables, epoch } => match self.journal.see(epoch) {
+                Ok(()) if variables.are_valid() => {
+                    self.parts.shell.set(variables);
+                    Answer::Done
+                }
+                Ok(()) => Answer::Refused {
+                    reason: "these are no variables of a shell".to_owned(),
+                },
+                Err(answer) => answer,
+            },
             Op::Shutdown { epoch } => match self.journal.see(epoch) {
                 Ok(()) => {
                     reply(replies, id, Answer::Done);

@@ -6,6 +6,7 @@
 //! is left running can go on writing.
 
 mod process;
+mod variables;
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,6 +25,7 @@ use crate::tools::{Bash, Place, Stop, Stopped};
 use crate::tree::{Snapshot, kill_call};
 pub use process::Limits;
 use process::{Read, Shell};
+pub use variables::Variables;
 
 /// What a command gets without a `timeout_ms` (runtime TL-10).
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
@@ -51,6 +53,7 @@ pub struct Handle {
 
 enum Message {
     Run(Job),
+    Set(Variables),
     Interrupt(String),
     Exited(u64),
 }
@@ -71,6 +74,7 @@ impl Handle {
             handle: handle.clone(),
             inbox,
             queue: VecDeque::new(),
+            variables: Variables::default(),
             shell: State::None,
             generation: 0,
             running: None,
@@ -85,6 +89,11 @@ impl Handle {
     /// Queues a call; calls run in the order of this.
     pub fn submit(&self, job: Job) {
         self.send(Message::Run(job));
+    }
+
+    /// Sets variables of the environment, for what is run after this.
+    pub fn set(&self, variables: Variables) {
+        self.send(Message::Set(variables));
     }
 
     /// Ends a call, running or waiting.
@@ -106,6 +115,8 @@ struct Actor {
     handle: Handle,
     inbox: Receiver<Message>,
     queue: VecDeque<Job>,
+    /// Of every shell that is started.
+    variables: Variables,
     shell: State,
     generation: u64,
     running: Option<Running>,
@@ -216,7 +227,8 @@ impl Actor {
     fn start_shell(&mut self) -> io::Result<Shell> {
         self.generation += 1;
         let (handle, generation) = (self.handle.clone(), self.generation);
-        let shell = Shell::start(&self.place.root, &self.limits, &self.reaper, move || {
+        let (place, variables) = (&self.place.root, &self.variables);
+        let shell = Shell::start(place, variables, &self.limits, &self.reaper, move || {
             handle.send(Message::Exited(generation));
         });
         if shell.is_err() {
@@ -256,6 +268,7 @@ impl Actor {
         while let Ok(message) = self.inbox.try_recv() {
             match message {
                 Message::Run(job) => self.queue.push_back(job),
+                Message::Set(variables) => self.set(variables),
                 Message::Interrupt(id) => self.interrupt(&id),
                 Message::Exited(generation) if generation == self.generation => self.shell_ended(),
                 Message::Exited(_) => {}

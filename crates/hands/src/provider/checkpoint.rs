@@ -1,10 +1,17 @@
 //! Checkpoints: what a sandbox has written, kept among the blobs, so that another host or a later day goes on with it
 //! (runtime EN-17). A provider packs and restores; which checkpoint a session has is written down by who asks it to.
 
+mod keeper;
+mod packing;
+mod state;
+
 use async_trait::async_trait;
 use manyhands_protocol::Timestamp;
 
 use crate::Error;
+pub(super) use keeper::{Begin, Keeper, Kept, Pieces, Writer, bounds, no_blobs, of_blob};
+pub(super) use packing::Packing;
+pub(super) use state::{State, note, owner, used};
 
 /// What a session's sandbox had written when it came to rest.
 #[derive(Debug, Clone, PartialEq, Eq)]

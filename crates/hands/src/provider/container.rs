@@ -15,7 +15,9 @@ mod host;
 mod id;
 mod image;
 mod parts;
+mod shown;
 mod spec;
+mod tree;
 mod watch;
 
 use std::io;
@@ -26,13 +28,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use manyhands_blobs::Blobs;
 
+use super::checkpoint;
 use super::namespace::{blocking, chain, files::empty};
 use super::places::{is_name, owned};
 use super::{
-    Capture, Gate, Helper, Holds, Limit, Missing, Probe, Provider, Recipe, Sandbox, Seen, Strength,
-    Upload,
+    Capture, Checkpoints, Gate, Helper, Holds, Limit, Missing, Origin, Probe, Provider, Recipe,
+    Sandbox, Seen, Strength, Upload,
 };
 use crate::Error;
+use contained::Live;
 use host::Host;
 
 /// Settings of the provider.
@@ -62,6 +66,8 @@ pub struct Config {
     pub gate: Option<Arc<dyn Gate>>,
     /// Where files are; without it sandboxes read and hand over none.
     pub blobs: Option<Blobs>,
+    /// How long after it was made a sandbox's files are gone on with (runtime EN-18).
+    pub retention: Duration,
 }
 
 impl Config {
@@ -80,6 +86,7 @@ impl Config {
             sandboxd: None,
             gate: None,
             blobs: None,
+            retention: Duration::from_secs(30 * 24 * 3600),
         }
     }
 }
@@ -145,7 +152,7 @@ impl Provider for Container {
             provider: "container",
             strength,
             helpers,
-            limits: limits(),
+            limits: limits(self.host.bounded().await),
             missing,
             notes,
         }
@@ -170,9 +177,12 @@ impl Provider for Container {
     }
 
     async fn provision(&self, recipe: &Recipe) -> Result<Arc<dyn Sandbox>, Error> {
+        let _wanted = self.host.packing.want(&recipe.session);
         let place = self.host.places.at(&recipe.session)?;
         let mut at = place.0.lock().await;
-        if let Some(live) = owned(&at, recipe.epoch) {
+        // One that no call of this owner has used yet may be behind the recipe's checkpoint.
+        let is_used = |live: &Arc<Live>| !matches!(live.origin(), Some(Origin::Kept { .. }));
+        if let Some(live) = owned(&at, recipe.epoch).filter(is_used) {
             live.touch();
             return Ok(live);
         }
@@ -184,11 +194,24 @@ impl Provider for Container {
                 self.host.hold_or_make(&recipe.session).await?
             }
         };
-        let before = held.1.seen();
+        let before = checkpoint::owner(&held.0).unwrap_or(held.1.seen());
         let found = self
             .host
             .own(&mut at, &recipe.session, &mut held, recipe.epoch)
             .await?;
+        let newer = recipe
+            .checkpoint
+            .as_ref()
+            .is_some_and(|from| from.epoch > before);
+        let found = match found {
+            // Another host has gone on with the session since, and its files are newer than what this one sees.
+            Some(live) if newer => {
+                at.take();
+                self.host.end(&recipe.session, Some(live)).await?;
+                None
+            }
+            found => found,
+        };
         let live = match found {
             Some(live) => {
                 // Whoever started it may have ended before its files were there.
@@ -197,7 +220,7 @@ impl Provider for Container {
                 live
             }
             None => {
-                let live = self.host.start(recipe, &held.0, before).await?;
+                let live = self.host.start(recipe, &held.0).await?;
                 self.host.settle(&mut at, &live);
                 live
             }
@@ -206,7 +229,13 @@ impl Provider for Container {
         Ok(live)
     }
 
+    fn checkpoints(&self) -> Option<&dyn Checkpoints> {
+        let blobs = self.host.config.blobs.as_ref();
+        blobs.map(|_| self as &dyn Checkpoints)
+    }
+
     async fn find(&self, session: &str, epoch: i64) -> Result<Option<Arc<dyn Sandbox>>, Error> {
+        let _wanted = self.host.packing.want(session);
         let place = self.host.places.at(session)?;
         let mut at = place.0.lock().await;
         if let Some(live) = owned(&at, epoch) {
@@ -228,7 +257,11 @@ impl Provider for Container {
         let mut at = place.0.lock().await;
         let live = at.take();
         let ended = match self.host.hold(session).await {
-            Ok(Some(_held)) => self.host.end(session, live).await,
+            Ok(Some(_held)) => {
+                let ended = self.host.end(session, live).await;
+                self.host.packing.changed();
+                ended
+            }
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
@@ -238,6 +271,7 @@ impl Provider for Container {
     }
 
     async fn destroy(&self, session: &str) -> Result<(), Error> {
+        let _wanted = self.host.packing.want(session);
         let place = self.host.places.at(session)?;
         let mut at = place.0.lock().await;
         at.take();
@@ -247,6 +281,8 @@ impl Provider for Container {
             self.host.remove(session).await
         };
         let removed = removed.await;
+        // What was kept of it can go as well.
+        self.host.packing.changed();
         drop(at);
         self.host.places.vacate(session, &place);
         removed
@@ -314,14 +350,24 @@ fn strength(runtime: Option<&str>) -> Strength {
     }
 }
 
-fn limits() -> Vec<Limit> {
+fn limits(bounded: Result<(), String>) -> Vec<Limit> {
     let engine = "the container engine";
+    let (disk, by) = match bounded {
+        Ok(()) => {
+            let by = "a file system of the sandbox's own, of bytes and files".to_owned();
+            (Holds::Hard, by)
+        }
+        Err(why) => (
+            Holds::Soft,
+            format!("the size limit of each file, as {why}"),
+        ),
+    };
     [
         ("memory", Holds::Hard, engine),
         ("processes", Holds::Hard, engine),
         ("processor", Holds::Hard, engine),
         ("open files", Holds::Soft, "the limit of each process"),
-        ("disk", Holds::Soft, "the size limit of each file"),
+        ("disk", disk, &by),
     ]
     .map(|(name, holds, by)| Limit {
         name,

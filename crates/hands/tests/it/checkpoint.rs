@@ -12,7 +12,7 @@ use manyhands_hands::{Provider, Recipe, Sandbox};
 
 use crate::host::{Host, PATIENCE, text};
 
-const SESSION: &str = "sesn_a";
+pub(crate) const SESSION: &str = "sesn_a";
 
 fn host_with(blobs: &Blobs) -> Host {
     Host::with(|config| config.blobs = Some(blobs.clone()))
@@ -25,7 +25,7 @@ fn next_of(host: &Host, change: impl FnOnce(&mut Config)) -> Namespace {
     Namespace::new(config)
 }
 
-fn recipe(epoch: i64, checkpoint: Option<&Checkpoint>) -> Recipe {
+pub(crate) fn recipe(epoch: i64, checkpoint: Option<&Checkpoint>) -> Recipe {
     Recipe {
         checkpoint: checkpoint.cloned(),
         ..Recipe::new(SESSION, epoch)
@@ -38,7 +38,7 @@ async fn start(host: &Host, epoch: i64, checkpoint: Option<&Checkpoint>) -> Arc<
 }
 
 /// Runs a command as the owner of this epoch.
-async fn sh(sandbox: &Arc<dyn Sandbox>, epoch: i64, command: &str) -> String {
+pub(crate) async fn sh(sandbox: &Arc<dyn Sandbox>, epoch: i64, command: &str) -> String {
     let call = manyhands_hands::Call {
         epoch,
         ..crate::host::call(&format!("{epoch} {command}"), command)
@@ -48,7 +48,7 @@ async fn sh(sandbox: &Arc<dyn Sandbox>, epoch: i64, command: &str) -> String {
 }
 
 /// Packs the session's files at rest, and notes that.
-async fn keep(provider: &Namespace, epoch: i64) -> Checkpoint {
+pub(crate) async fn keep(provider: &impl Checkpoints, epoch: i64) -> Checkpoint {
     let [unsaved]: [Unsaved; 1] = provider.unsaved().await.unwrap().try_into().unwrap();
     assert_eq!((unsaved.session.as_str(), unsaved.epoch), (SESSION, epoch));
     let blob = manyhands_blobs::fresh("checkpoints");

@@ -52,7 +52,7 @@ impl Containers {
         self.beside_with(|_| {})
     }
 
-    fn beside_with(&self, change: impl FnOnce(&mut Config)) -> Container {
+    pub(crate) fn beside_with(&self, change: impl FnOnce(&mut Config)) -> Container {
         let mut config = Self::config(self.data.path(), self.engine);
         change(&mut config);
         Container::new(config)
@@ -86,6 +86,12 @@ impl Containers {
             .into_iter()
             .find(|name| name.ends_with(&format!("-{session}")));
         found.expect("a container")
+    }
+
+    /// Removes a session's container behind the provider's back.
+    pub(crate) fn remove(&self, session: &str) {
+        self.engine
+            .podman(&["rm", "--force", "--volumes", &self.name(session)]);
     }
 
     /// Ends a session's container behind the provider's back.
@@ -163,7 +169,13 @@ async fn sbx_8_the_next_server_finds_a_sandbox_and_removes_what_no_session_has()
     let volumes = host
         .engine
         .podman(&["inspect", "--format", mounts, &host.name("sesn_a")]);
-    assert_eq!(volumes.lines().count(), 5, "{volumes}");
+    // What it writes is on a disk of its own, where this server can make one.
+    let expected = if rustix::process::geteuid().is_root() {
+        1
+    } else {
+        5
+    };
+    assert_eq!(volumes.lines().count(), expected, "{volumes}");
     let next = host.beside();
     let found = next.find("sesn_a", 2).await.unwrap().expect("it runs");
     assert_eq!(found.instance(), sandbox.instance());

@@ -13,6 +13,7 @@ use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd, ioctl_fionrea
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
+use super::variables::Variables;
 use crate::reaper::Reaper;
 
 /// Descriptors given to the shell start here, out of the way of what scripts use.
@@ -59,6 +60,7 @@ pub(super) enum Read {
 impl Shell {
     pub(super) fn start(
         root: &Path,
+        variables: &Variables,
         limits: &Limits,
         reaper: &Reaper,
         on_exit: impl FnOnce() + Send + 'static,
@@ -91,6 +93,7 @@ impl Shell {
             }
         }
         command.env("TERM", "dumb");
+        command.envs(&variables.0);
         let pid = reaper.spawn(&mut command, move |_| on_exit())?;
         restrict(pid, limits)?;
         Ok(Self {

@@ -70,6 +70,14 @@ fn lease_1_an_older_epoch_is_refused() {
         }),
         stale
     );
+    let variables = frame::Variables::default();
+    assert_eq!(
+        connection.ask(Op::Set {
+            variables,
+            epoch: 4
+        }),
+        stale
+    );
     assert_eq!(connection.ask(Op::Shutdown { epoch: 4 }), stale);
     assert!(!supervisor.path("never").exists());
 }

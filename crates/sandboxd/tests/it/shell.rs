@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 
-use manyhands_sandboxd::frame::{Answer, Op};
+use manyhands_sandboxd::frame::{Answer, Op, Variables};
 use manyhands_sandboxd::output::Output;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::json;
@@ -272,4 +272,35 @@ fn sbx_3_limits_of_what_a_command_starts() {
         Output::text("1000"),
         "the memory killer takes a tool before its supervisor"
     );
+}
+
+/// runtime VA-9: variables reach the shell that runs, between two calls, and those that are started later.
+#[test]
+fn va_9_variables_are_set_for_what_is_run_afterwards() {
+    let supervisor = Supervisor::start();
+    let mut connection = supervisor.connect();
+    let mut set = |connection: &mut crate::supervisor::Connection, pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        connection.ask(Op::Set {
+            variables: Variables(pairs.collect()),
+            epoch: 1,
+        })
+    };
+    let done = set(&mut connection, &[("API_KEY", "first"), ("ODD", "it's \"$HOME\"\n`x`")]);
+    assert_eq!(done, Answer::Done);
+    let show = "echo \"$API_KEY|$ODD\"; sh -c 'echo $API_KEY'";
+    let expected = "first|it's \"$HOME\"\n`x`\nfirst";
+    assert_eq!(connection.bash("a", show), Output::text(expected));
+    connection.bash("b", "kept=here");
+    assert_eq!(set(&mut connection, &[("API_KEY", "second")]), Answer::Done);
+    let output = connection.bash("c", "echo $API_KEY $kept; sh -c 'echo $API_KEY'");
+    assert_eq!(output, Output::text("second here\nsecond"));
+    let restart = execute("d", 1, "bash", json!({"restart": true}));
+    connection.ask(restart);
+    let output = connection.bash("e", "echo $API_KEY $ODD.");
+    assert_eq!(output, Output::text("second ."));
+    assert!(matches!(
+        set(&mut connection, &[("A;touch never", "x")]),
+        Answer::Refused { .. }
+    ));
 }

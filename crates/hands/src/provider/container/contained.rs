@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::engine::Engine;
+use crate::provider::checkpoint;
 use crate::provider::link::Link;
 use crate::provider::live::{self, Body};
 use crate::provider::namespace::chain;
@@ -16,10 +17,10 @@ use crate::provider::namespace::chain;
 /// How long ending a container may take.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
-pub(super) type Live = live::Live<Contained>;
+pub(in crate::provider) type Live = live::Live<Contained>;
 
 /// What a sandbox in a container is made of.
-pub(super) struct Contained {
+pub(in crate::provider) struct Contained {
     engine: Engine,
     name: String,
     folder: OwnedFd,
@@ -57,6 +58,10 @@ impl Drop for Contained {
 impl Body for Contained {
     fn folder(&self) -> &OwnedFd {
         &self.folder
+    }
+
+    fn used(&self, epoch: i64) {
+        checkpoint::used(&self.folder, epoch);
     }
 
     fn is_up(&self) -> bool {

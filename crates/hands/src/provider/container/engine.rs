@@ -87,6 +87,16 @@ impl Engine {
         })
     }
 
+    /// Whether users inside are others outside, whatever a container says: then what the engine and this server call a user
+    /// differs.
+    pub(super) async fn maps_users(&self) -> Result<bool, String> {
+        let docker = self.docker().await.map_err(|error| error.to_string())?;
+        let about = docker.info().await.map_err(|error| error.to_string())?;
+        let options = about.security_options.unwrap_or_default();
+        let maps = |option: &String| option.contains("rootless") || option.contains("userns");
+        Ok(options.iter().any(maps))
+    }
+
     /// Whether a container runs; `None` when there is none of this name.
     pub(super) async fn runs(&self, name: &str) -> Result<Option<bool>, Error> {
         match self.docker().await?.inspect_container(name, None).await {

@@ -14,13 +14,15 @@ use super::engine::Engine;
 use super::image::{self, Image};
 use super::parts::Parts;
 use super::spec::{self, Ceiling, DATA, SESSION, Shared, Wanted};
-use super::{Config, files as exchange, watch};
+use super::{Config, files as exchange, shown, watch};
 use crate::Error;
+use crate::provider::checkpoint::{self, Keeper as _, Packing};
 use crate::provider::door;
-use crate::provider::hold::Hold;
+use crate::provider::hold::{Held, Hold};
+use crate::provider::namespace::disk::Disks;
 use crate::provider::namespace::{blocking, files, record};
 use crate::provider::places::Places;
-use crate::provider::{Capture, Missing, Origin, Recipe, Seen};
+use crate::provider::{Capture, Missing, Recipe, Seen};
 
 /// The engine's name for the processors that the reviewed system-call filter is for.
 const FILTERED: &str = "amd64";
@@ -28,13 +30,12 @@ const FILTERED: &str = "amd64";
 /// A container that was made to make an image from and is older than this was left behind.
 const LEFT_BEHIND: Duration = Duration::from_secs(600);
 
-/// A session's folder, and the lock on it.
-pub(super) type Held = (OwnedFd, Hold);
-
-pub(super) struct Host {
+pub(in crate::provider) struct Host {
     pub(super) config: Config,
     pub(super) engine: Engine,
     pub(super) places: Places<Contained>,
+    pub(super) packing: Packing,
+    disks: Disks,
     parts: OnceCell<Parts>,
     /// Looked up again once a container cannot be made from it.
     image: Mutex<Option<Image>>,
@@ -46,6 +47,8 @@ impl Host {
             engine: Engine::new(config.endpoint.clone()),
             config,
             places: Places::default(),
+            packing: Packing::default(),
+            disks: Disks::default(),
             parts: OnceCell::new(),
             image: Mutex::default(),
         }
@@ -135,7 +138,7 @@ impl Host {
         (folder, hold): &mut Held,
         epoch: i64,
     ) -> Result<Option<Arc<Live>>, Error> {
-        let before = hold.seen();
+        let seen = hold.seen();
         let raised = hold
             .raise(epoch)
             .map_err(|error| Error::io(format!("become the owner of {session}"), error))?;
@@ -143,6 +146,8 @@ impl Host {
             let seen = hold.seen();
             return Err(Error::StaleEpoch { epoch, seen });
         }
+        // Another host may have gone on since: the files hold what owners up to this one have written.
+        let before = checkpoint::owner(folder).unwrap_or(seen);
         if let Some(live) = place.as_ref().filter(|live| live.is_up()) {
             live.own(epoch);
             if before < epoch {
@@ -220,12 +225,11 @@ impl Host {
         }))
     }
 
-    /// Starts the session's container, made if there is none. The folder is held, and was owned with the epoch `before` last.
+    /// Starts the session's container, made if there is none. The folder is held.
     pub(super) async fn start(
         &self,
         recipe: &Recipe,
         folder: &OwnedFd,
-        before: i64,
     ) -> Result<Arc<Live>, Error> {
         let session = &recipe.session;
         let name = self.name(session).await?;
@@ -233,29 +237,45 @@ impl Host {
         record::write(&self.folder(session), &name, &recipe.network)
             .map_err(|error| Error::io(format!("record the sandbox of {session}"), error))?;
         let door = self.open_door(session, folder);
-        let origin = match self.engine.runs(&name).await? {
-            Some(_) => Origin::Kept { epoch: before },
-            None => {
-                self.make(recipe, &name, folder).await?;
-                Origin::New { expired: false }
-            }
-        };
-        self.engine.start(&name).await?;
-        match self.attach(session, &name, folder, recipe.epoch).await? {
-            Ok(live) => {
-                if let Err(error) = self.lay_in(session, folder, &recipe.uploads).await {
-                    self.engine.kill(&name).await?;
-                    return Err(error);
-                }
-                live.come_from(origin);
-                *live.door() = door;
-                let instance = live.instance();
-                tracing::info!(session.id = session, instance, name, "started a sandbox");
-                Ok(live)
-            }
+        let (live, origin) = self.take_up(recipe, folder).await?;
+        if let Err(error) = self.lay_in(session, folder, &recipe.uploads).await {
+            self.engine.kill(&name).await?;
+            return Err(error);
+        }
+        live.come_from(origin);
+        *live.door() = door;
+        let instance = live.instance();
+        tracing::info!(session.id = session, instance, name, "started a sandbox");
+        Ok(live)
+    }
+
+    /// Starts a container that is there. The folder is held.
+    pub(super) async fn wake(
+        &self,
+        session: &str,
+        name: &str,
+        folder: &OwnedFd,
+    ) -> Result<(), Error> {
+        let shown = shown::show(folder);
+        let _shown =
+            shown.map_err(|error| Error::io(format!("show the disk of {session}"), error))?;
+        self.engine.start(name).await
+    }
+
+    /// Starts a container that is there, and connects to it.
+    pub(super) async fn up(
+        &self,
+        recipe: &Recipe,
+        name: &str,
+        folder: &OwnedFd,
+    ) -> Result<Arc<Live>, Error> {
+        let session = &recipe.session;
+        self.wake(session, name, folder).await?;
+        match self.attach(session, name, folder, recipe.epoch).await? {
+            Ok(live) => Ok(live),
             Err(why) => {
-                let said = self.engine.last_words(&name).await;
-                self.engine.kill(&name).await?;
+                let said = self.engine.last_words(name).await;
+                self.engine.kill(name).await?;
                 let why = if said.is_empty() {
                     why
                 } else {
@@ -273,7 +293,23 @@ impl Host {
         }
     }
 
-    async fn make(&self, recipe: &Recipe, name: &str, folder: &OwnedFd) -> Result<(), Error> {
+    /// Whether sandboxes get a file system of their own; else why not.
+    pub(super) async fn bounded(&self) -> Result<(), String> {
+        if !self.config.shared_folders {
+            return Err("the engine does not see this server's folders".to_owned());
+        }
+        if self.config.userns.is_some() || self.engine.maps_users().await != Ok(false) {
+            return Err("the engine maps users".to_owned());
+        }
+        self.disks.usable().map(drop).map_err(str::to_owned)
+    }
+
+    pub(super) async fn make(
+        &self,
+        recipe: &Recipe,
+        name: &str,
+        folder: &OwnedFd,
+    ) -> Result<(), Error> {
         let session = &recipe.session;
         exchange::forget(&self.folder(session))
             .map_err(|error| Error::io(format!("forget the files of {session}"), error))?;
@@ -290,6 +326,14 @@ impl Host {
             }
             None => None,
         };
+        let tree = match self.bounded().await {
+            Ok(()) => {
+                let (path, bytes) = (self.folder(session), recipe.limits.disk_bytes);
+                let made = shown::make(&path, folder, &self.disks, bytes);
+                Some(made.map_err(|error| Error::io(format!("make the disk of {session}"), error))?)
+            }
+            Err(_) => None,
+        };
         let body = spec::container(&Wanted {
             session,
             data: &parts.id,
@@ -299,6 +343,7 @@ impl Host {
             limits: &recipe.limits,
             ceiling: Ceiling::own(),
             shared,
+            tree,
         });
         let made = self.engine.create(name, body).await;
         if made.is_err() {
@@ -323,14 +368,14 @@ impl Host {
             Some(_) => self.engine.runs(&name).await?,
             None => None,
         };
-        let captured = match state {
-            None => Ok(Capture::default()),
-            Some(true) => {
+        let captured = match (state, &held) {
+            (None, _) | (_, None) => Ok(Capture::default()),
+            (Some(true), _) => {
                 drop((at, held));
                 self.capture_from(session, &name, seen).await
             }
-            Some(false) => {
-                self.engine.start(&name).await?;
+            (Some(false), Some((folder, _))) => {
+                self.wake(session, &name, folder).await?;
                 let captured = self.capture_from(session, &name, seen).await;
                 let ended = self.engine.kill(&name).await;
                 drop((at, held));
@@ -354,6 +399,13 @@ impl Host {
         self.engine.remove(&self.name(session).await?).await?;
         let trash = self.trash();
         let doing = format!("remove the sandbox of {session}");
+        match files::open_directory(&self.folder(session)) {
+            Ok(folder) => {
+                shown::hide(&folder).map_err(|error| Error::io(doing.clone(), error))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io(doing, error)),
+        }
         let moved = files::discard(&self.folder(session), &trash)
             .map_err(|error| Error::io(doing.clone(), error))?;
         if moved {

@@ -17,7 +17,7 @@ use crate::provider::Missing;
 use crate::provider::namespace::fingerprint;
 
 /// Changes when what is put into images does.
-const EDITION: u8 = 1;
+const EDITION: u8 = 2;
 
 /// The name of the images that are made here; the tag tells the content.
 const NAME: &str = "localhost/manyhands-sandbox";
@@ -192,7 +192,7 @@ fn pack(contents: &Contents, users: &str, groups: &str) -> io::Result<Vec<u8>> {
     )?;
     folder(&mut archive, "workspace", own(0o755))?;
     folder(&mut archive, "home/agent", own(0o755))?;
-    folder(&mut archive, "tmp", root(0o1777))?;
+    folder(&mut archive, "tmp", own(0o1777))?;
     archive.into_inner()
 }
 
@@ -299,7 +299,10 @@ mod tests {
         assert_eq!(owner("mnt/session/uploads"), (u64::from(KEEPER), 0o755));
         let writable = seen.iter().filter(|(_, id, _)| *id == u64::from(USER));
         let writable: Vec<_> = writable.map(|(path, ..)| path.as_str()).collect();
-        assert_eq!(writable, ["mnt/session/outputs", "workspace", "home/agent"]);
+        assert_eq!(
+            writable,
+            ["mnt/session/outputs", "workspace", "home/agent", "tmp"]
+        );
     }
 
     #[test]

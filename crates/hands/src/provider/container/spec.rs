@@ -2,7 +2,7 @@
 //! (security SBX-1, SBX-3).
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, Mount, MountType,
@@ -10,6 +10,7 @@ use bollard::models::{
 };
 
 use manyhands_protocol::file::UPLOADS;
+use manyhands_sandboxd::bridge::LOBBY;
 
 use super::Config;
 use super::image::Image;
@@ -68,6 +69,8 @@ pub(super) struct Wanted<'a> {
     pub(super) limits: &'a Limits,
     pub(super) ceiling: Ceiling,
     pub(super) shared: Option<Shared>,
+    /// Where the engine finds the folders that the sandbox writes; without it they are volumes of its own.
+    pub(super) tree: Option<PathBuf>,
 }
 
 /// The container.
@@ -122,7 +125,7 @@ fn host(wanted: &Wanted<'_>) -> HostConfig {
         readonly_rootfs: Some(true),
         mounts: Some(mounts(wanted)),
         tmpfs: Some(HashMap::from([(
-            "/var/tmp".to_owned(),
+            LOBBY.to_owned(),
             "rw,nosuid,nodev,size=64m,mode=1777".to_owned(),
         )])),
         shm_size: Some(memory / 4),
@@ -154,19 +157,24 @@ fn mounts(wanted: &Wanted<'_>) -> Vec<Mount> {
         typ: Some(MountType::VOLUME),
         ..Mount::default()
     };
-    let inside = FOLDERS.into_iter().map(|(_, inside)| inside);
-    // Of the last one no tool is the owner.
-    let mut mounts: Vec<Mount> = inside.chain([UPLOADS]).map(volume).collect();
+    let bound = |from: &Path, inside: &str, read_only| Mount {
+        source: Some(from.display().to_string()),
+        target: Some(inside.to_owned()),
+        typ: Some(MountType::BIND),
+        read_only: Some(read_only),
+        ..Mount::default()
+    };
+    let written = FOLDERS
+        .into_iter()
+        .map(|(name, inside)| match &wanted.tree {
+            Some(tree) => bound(&tree.join(name), inside, false),
+            None => volume(inside),
+        });
+    // Of this one no tool is the owner.
+    let mut mounts: Vec<Mount> = written.chain([volume(UPLOADS)]).collect();
     if let Some(Shared { door, trust }) = &wanted.shared {
-        for (from, inside) in [(door, door::INSIDE), (trust, door::TRUST)] {
-            mounts.push(Mount {
-                source: Some(from.display().to_string()),
-                target: Some(inside.to_owned()),
-                typ: Some(MountType::BIND),
-                read_only: Some(true),
-                ..Mount::default()
-            });
-        }
+        mounts.push(bound(door, door::INSIDE, true));
+        mounts.push(bound(trust, door::TRUST, true));
     }
     mounts
 }
@@ -222,6 +230,14 @@ mod tests {
     use super::*;
 
     fn made(config: &Config, shared: Option<Shared>) -> ContainerCreateBody {
+        with_tree(config, shared, None)
+    }
+
+    fn with_tree(
+        config: &Config,
+        shared: Option<Shared>,
+        tree: Option<PathBuf>,
+    ) -> ContainerCreateBody {
         container(&Wanted {
             session: "sesn_1",
             data: "d",
@@ -237,6 +253,7 @@ mod tests {
                 processes: 9000,
             },
             shared,
+            tree,
         })
     }
 
@@ -292,6 +309,27 @@ mod tests {
         assert_eq!(hard("nproc"), Some(9000));
         assert_eq!(hard("fsize"), Some(number(limits.disk_bytes)));
         assert_eq!(hard("core"), Some(0));
+    }
+
+    /// security SBX-3: with a disk of its own, nothing that a sandbox writes is elsewhere.
+    #[test]
+    fn sbx_3_with_a_disk_all_that_is_written_is_on_it() {
+        let body = with_tree(&Config::new("/data"), None, Some("/data/shown".into()));
+        let mounts = body.host_config.unwrap().mounts.unwrap();
+        let on_disk = mounts
+            .iter()
+            .filter(|mount| mount.typ == Some(MountType::BIND));
+        let on_disk: Vec<_> = on_disk
+            .map(|mount| (mount.source.as_deref(), mount.target.as_deref()))
+            .collect();
+        let home = (Some("/data/shown/home"), Some("/home/agent"));
+        assert_eq!(on_disk.len(), FOLDERS.len());
+        assert!(on_disk.contains(&home), "{on_disk:?}");
+        let rest = mounts.iter().find(|mount| mount.source.is_none());
+        assert_eq!(
+            rest.and_then(|mount| mount.target.as_deref()),
+            Some(UPLOADS)
+        );
     }
 
     /// security NET-1, invariant I9: the way out is there as a whole or not at all.

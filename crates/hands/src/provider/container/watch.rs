@@ -73,6 +73,8 @@ impl Host {
             return Ok(());
         }
         tracing::info!(session.id = session, why, "releasing a sandbox");
-        live.end().await
+        let ended = live.end().await;
+        self.packing.changed();
+        ended
     }
 }

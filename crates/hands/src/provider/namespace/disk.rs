@@ -47,14 +47,14 @@ const STATE: (u64, u16) = (1024 + 58, 1);
 
 /// Whether disks can be made here, and the empty ones of each size that they are copied from: in memory, made once.
 #[derive(Default)]
-pub(super) struct Disks {
+pub(in crate::provider) struct Disks {
     usable: OnceLock<Result<PathBuf, String>>,
     empty: Mutex<HashMap<u64, Arc<File>>>,
 }
 
 impl Disks {
     /// Whether disks can be made here, tried once; else why not.
-    pub(super) fn usable(&self) -> Result<&Path, &str> {
+    pub(in crate::provider) fn usable(&self) -> Result<&Path, &str> {
         let found = self.usable.get_or_init(|| {
             if !is_root() {
                 return Err("the server is not root".to_owned());
@@ -114,7 +114,7 @@ pub(super) fn is_in(folder: &OwnedFd) -> io::Result<bool> {
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] when it is damaged: a host that lost its power may leave one that cannot be mended.
-pub(super) fn open(folder: &OwnedFd) -> io::Result<OwnedFd> {
+pub(in crate::provider) fn open(folder: &OwnedFd) -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = File::from(openat(folder, NAME, flags, Mode::empty())?);
     if let Some(number) = device(folder)?

@@ -6,39 +6,34 @@
 mod build;
 mod furniture;
 mod mounts;
-mod plan;
 mod run;
 mod shelf;
 mod skeleton;
-mod sources;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use manyhands_protocol::environment::Packages;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::OnceCell;
 
 use super::host::Host;
-use super::{Config, blocking, chain, is_root};
+use super::{Config, blocking, is_root};
 use crate::Error;
+pub(super) use crate::packages::plan::{Kind, PREFIX};
+pub use crate::packages::sources::Sources;
 use crate::packages::{self, Manager};
+use crate::provider::builds::{Builds, Failure, Telling};
 use crate::provider::{Missing, Network, Recipe, Told};
 pub(super) use furniture::Furniture;
 use mounts::Pile;
-pub(super) use plan::{Kind, PREFIX};
 use shelf::{Lock, Shelf, Site};
 use skeleton::Skeleton;
-pub use sources::Sources;
 
 /// Changes when the same packages would be installed differently.
 const EDITION: u32 = 1;
-
-/// How long a failed build is not tried again: many sessions may ask for the same.
-const REST: Duration = Duration::from_secs(60);
 
 /// What a server knows of layers.
 pub(super) struct Layers {
@@ -46,31 +41,7 @@ pub(super) struct Layers {
     sources: Sources,
     kind: OnceCell<(Kind, Option<String>)>,
     skeleton: OnceCell<Skeleton>,
-    builds: Mutex<HashMap<String, watch::Receiver<State>>>,
-}
-
-/// How far a build is.
-#[derive(Debug, Clone)]
-enum State {
-    Running(String),
-    Ended(Instant, Result<(), Failure>),
-}
-
-/// Why there is no layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Failure {
-    Packages { manager: &'static str, why: String },
-    NoSpace,
-    Host(String),
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
-            _ => Self::Host(chain(&error)),
-        }
-    }
+    builds: Builds,
 }
 
 /// A layer, whether it is built or not.
@@ -91,7 +62,7 @@ impl Layers {
             sources: config.sources.clone().or_of_host(),
             kind: OnceCell::new(),
             skeleton: OnceCell::new(),
-            builds: Mutex::default(),
+            builds: Builds::default(),
         }
     }
 
@@ -109,10 +80,6 @@ impl Layers {
     pub(super) async fn keep(&self) -> Result<Lock, Error> {
         let shelf = self.shelf.clone();
         blocking("keep packages in their place", move || shelf.keep()).await
-    }
-
-    fn builds(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<State>>> {
-        self.builds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -252,67 +219,15 @@ impl Host {
                 why,
             });
         }
-        let mut state = self.building(plan, &recipe.packages, &recipe.network);
-        loop {
-            let now = state.borrow_and_update().clone();
-            match now {
-                State::Running(text) => {
-                    if let Some(told) = told {
-                        told(&text);
-                    }
-                }
-                State::Ended(_, ended) => return ended.map_err(error),
-            }
-            if state.changed().await.is_err() {
-                return Err(error(Failure::Host("the build was given up".to_owned())));
-            }
-        }
-    }
-
-    /// The build of a layer, started if there is none. It goes on when nobody waits any more.
-    fn building(
-        self: &Arc<Self>,
-        plan: Plan,
-        packages: &Packages,
-        network: &Network,
-    ) -> watch::Receiver<State> {
-        let mut builds = self.layers.builds();
-        if let Some(state) = builds.get(&plan.name) {
-            let rested = match &*state.borrow() {
-                State::Running(_) => false,
-                // What was removed in the meantime is built again at once.
-                State::Ended(at, ended) => ended.is_ok() || at.elapsed() > REST,
-            };
-            let lost =
-                state.has_changed().is_err() && matches!(&*state.borrow(), State::Running(_));
-            if !rested && !lost {
-                return state.clone();
-            }
-        }
-        let (sender, receiver) = watch::channel(State::Running("waiting for packages".to_owned()));
-        builds.insert(plan.name.clone(), receiver.clone());
-        drop(builds);
-        let (host, packages, network) = (Arc::clone(self), packages.clone(), network.clone());
-        tokio::spawn(async move {
-            let started = Instant::now();
-            let built = host.build_once(&plan, &packages, &network, &sender).await;
-            let seconds = started.elapsed().as_secs_f64();
-            match &built {
-                Ok(()) => tracing::info!(layer = plan.name, seconds, "packages are installed"),
-                Err(failure) => {
-                    tracing::warn!(
-                        layer = plan.name,
-                        seconds,
-                        ?failure,
-                        "packages are not installed"
-                    );
-                }
-            }
-            let outcome = if built.is_ok() { "ok" } else { "failed" };
-            metrics::counter!("manyhands_layers_total", "outcome" => outcome).increment(1);
-            sender.send_replace(State::Ended(Instant::now(), built));
-        });
-        receiver
+        let (host, packages, network) = (
+            Arc::clone(self),
+            recipe.packages.clone(),
+            recipe.network.clone(),
+        );
+        let name = plan.name.clone();
+        let build =
+            |telling| async move { host.build_once(&plan, &packages, &network, &telling).await };
+        self.layers.builds.wait(&name, told, build).await
     }
 
     async fn build_once(
@@ -320,14 +235,13 @@ impl Host {
         plan: &Plan,
         packages: &Packages,
         network: &Network,
-        sender: &watch::Sender<State>,
+        telling: &Telling,
     ) -> Result<(), Failure> {
         let _alone = self.layers.shelf.build(&plan.name).await?;
         if self.layers.shelf.path(&plan.name).is_dir() {
             return Ok(());
         }
-        let told = |text| drop(sender.send_replace(State::Running(text)));
-        build::build(self, plan, packages, network, told).await
+        build::build(self, plan, packages, network, telling).await
     }
 
     /// What a recipe's sandbox sees of the system, noted in the session's folder; `None` when packages have to be installed
@@ -381,19 +295,5 @@ impl Host {
             shelf.prune(&names, &base, &sandboxes)
         })
         .await
-    }
-}
-
-fn error(failure: Failure) -> Error {
-    match failure {
-        Failure::Packages { manager, why } => Error::Packages { manager, why },
-        Failure::NoSpace => Error::Packages {
-            manager: "this server",
-            why: "no space is left".to_owned(),
-        },
-        Failure::Host(why) => Error::Packages {
-            manager: "this server",
-            why,
-        },
     }
 }

@@ -133,11 +133,11 @@ pub(super) fn open(session: &OwnedFd) -> io::Result<Option<Tree>> {
 }
 
 /// What a session's folder has of trees, whole or half-made.
-pub(super) const PARTS: [&str; 4] = [NAME, ".writable", disk::NAME, ".disk"];
+pub(in crate::provider) const PARTS: [&str; 4] = [NAME, ".writable", disk::NAME, ".disk"];
 
 /// The tree of a session, whose lock the caller has, made for this user and of this size if there is none yet. One that is
 /// made is filled before it gets its name.
-pub(super) fn open_or_make(
+pub(in crate::provider) fn open_or_make(
     session: &OwnedFd,
     disks: &Disks,
     bytes: u64,
@@ -198,7 +198,7 @@ pub(super) fn adopt(session: &OwnedFd) -> io::Result<()> {
 }
 
 /// Whether there is something of this name, a link counting as itself.
-pub(super) fn exists(folder: &OwnedFd, name: &str) -> io::Result<bool> {
+pub(in crate::provider) fn exists(folder: &OwnedFd, name: &str) -> io::Result<bool> {
     match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(_) => Ok(true),
         Err(Errno::NOENT) => Ok(false),

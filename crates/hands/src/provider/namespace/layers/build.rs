@@ -14,11 +14,11 @@ use super::super::files;
 use super::super::host::Host;
 use super::super::parts::Parts;
 use super::mounts::{self, IDS, Pile};
-use super::plan::{self, Kind, Step};
 use super::run::{self, Place, Run};
 use super::skeleton::Skeleton;
 use super::{Failure, Plan, Site};
-use crate::packages::Manager;
+use crate::packages::plan::{self, Kind, Step};
+use crate::provider::builds::{Heard, Telling};
 use crate::provider::door::Opened;
 use crate::provider::{Limits, Network};
 
@@ -31,20 +31,13 @@ const LEAST_SPACE: u64 = 512 << 20;
 /// How often the space is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How much of a manager's last words is told.
-const WORDS: usize = 1500;
-
-/// What apt leaves behind that no session needs.
-const LEFT_BEHIND: &str =
-    "rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* /var/cache/ldconfig/*";
-
-/// Builds the layer at a site and puts it in its place. `told` hears how far it is.
+/// Builds the layer at a site and puts it in its place.
 pub(super) async fn build(
     host: &Host,
     plan: &Plan,
     packages: &Packages,
     network: &Network,
-    told: impl Fn(String) + Send,
+    telling: &Telling,
 ) -> Result<(), Failure> {
     let bwrap = host
         .bubblewrap
@@ -73,13 +66,7 @@ pub(super) async fn build(
         _ => None,
     };
     let environment = plan::environment(plan.kind, &host.layers.sources);
-    let mut steps = plan::steps(packages, plan.kind, &host.layers.sources);
-    if !packages.apt.is_empty() {
-        steps.push(Step {
-            manager: Manager::Apt,
-            words: ["sh", "-c", LEFT_BEHIND].map(str::to_owned).to_vec(),
-        });
-    }
+    let steps = plan::steps(packages, plan.kind, &host.layers.sources);
     let cgroups = host.cgroups().await;
     let group = format!("{}{number}", host.layers.group(&host.groups()));
     // What a build left there whose server was killed.
@@ -99,7 +86,7 @@ pub(super) async fn build(
                 words: &step.words,
                 environment: &environment,
             };
-            one(run, step, (done + 1, steps.len()), &told).await?;
+            one(run, step, (done + 1, steps.len()), telling).await?;
         }
         Ok::<(), Failure>(())
     };
@@ -130,52 +117,15 @@ async fn remove_group(cgroups: &Cgroups, group: &str) {
 async fn one(
     run: Run<'_>,
     step: &Step,
-    (number, of): (usize, usize),
-    told: &(impl Fn(String) + Send),
+    numbers: (usize, usize),
+    telling: &Telling,
 ) -> Result<(), Failure> {
-    let manager = step.manager;
-    told(format!(
-        "installing {manager} packages, step {number} of {of}"
-    ));
-    tracing::info!(%manager, number, of, "installing packages of an environment");
-    let mut tail = String::new();
-    let status = run::run(run, |line| {
-        let line: String = line
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        tracing::debug!(%manager, line, "a package manager says");
-        let short: String = line.chars().take(120).collect();
-        told(format!(
-            "installing {manager} packages, step {number} of {of}: {short}"
-        ));
-        tail.push_str(&line);
-        tail.push('\n');
-        if tail.len() > 2 * WORDS {
-            tail = last(&tail);
-        }
-    })
-    .await?;
-    if status.success() {
-        return Ok(());
+    let mut heard = Heard::new(step.manager, numbers, telling);
+    let status = run::run(run, |line| heard.line(line)).await?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(heard.failure(format!("{} ended: {status}", step.words[0]))),
     }
-    let words = last(&tail);
-    let why = match words.trim() {
-        "" => format!("{} ended: {status}", step.words[0]),
-        words => words.to_owned(),
-    };
-    Err(Failure::Packages {
-        manager: manager.name(),
-        why,
-    })
-}
-
-fn last(text: &str) -> String {
-    let mut from = text.len().saturating_sub(WORDS);
-    while !text.is_char_boundary(from) {
-        from += 1;
-    }
-    text[from..].to_owned()
 }
 
 /// Comes back when there is too little space left.

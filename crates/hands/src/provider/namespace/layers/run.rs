@@ -15,7 +15,7 @@ use super::super::arguments::{Access, Arguments, memory, open};
 use super::super::bound::ReadOnly;
 use super::super::launch::{HIDDEN, SANDBOXD, SYSTEM};
 use super::super::process::{Preparation, User, prepare};
-use super::plan::PREFIX;
+use crate::packages::plan::PREFIX;
 use crate::provider::door;
 
 /// What package managers and the scripts of packages need of root.

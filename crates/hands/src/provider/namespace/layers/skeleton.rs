@@ -12,7 +12,7 @@ use super::super::bound::ReadOnly;
 use super::super::image::plain;
 use super::super::launch::HIDDEN;
 use super::super::{files, fingerprint};
-use super::sources::{Sources, apt_lines};
+use crate::packages::sources::{Sources, apt_lines};
 
 /// Changes when what this file writes changes.
 const EDITION: u32 = 1;

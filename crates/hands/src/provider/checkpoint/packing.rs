@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The packing and the wishes of all sessions.
 #[derive(Default)]
-pub(in crate::provider::namespace) struct Packing {
+pub(in crate::provider) struct Packing {
     sessions: Mutex<HashMap<String, Claims>>,
     /// Told when a sandbox comes to rest or is removed.
     pub(super) rested: Notify,
@@ -22,7 +22,7 @@ struct Claims {
 }
 
 /// As long as it lives, the sandbox of its session is not packed.
-pub(in crate::provider::namespace) struct Wanted<'a> {
+pub(in crate::provider) struct Wanted<'a> {
     packing: &'a Packing,
     session: String,
 }
@@ -37,7 +37,7 @@ pub(super) struct Turn<'a> {
 
 impl Packing {
     /// Says that the session's sandbox is wanted: who packs it stops.
-    pub(in crate::provider::namespace) fn want(&self, session: &str) -> Wanted<'_> {
+    pub(in crate::provider) fn want(&self, session: &str) -> Wanted<'_> {
         let mut sessions = self.lock();
         let claims = sessions.entry(session.to_owned()).or_default();
         claims.wanted += 1;
@@ -51,7 +51,7 @@ impl Packing {
     }
 
     /// Says that a sandbox came to rest, or is gone.
-    pub(in crate::provider::namespace) fn changed(&self) {
+    pub(in crate::provider) fn changed(&self) {
         self.rested.notify_one();
     }
 

@@ -5,15 +5,19 @@
 
 use manyhands_protocol::environment::Packages;
 
+use super::Manager;
 use super::sources::Sources;
-use crate::packages::Manager;
 
 /// Where packages go when they cannot go where the system's own are.
-pub(in super::super) const PREFIX: &str = "/opt/packages";
+pub(crate) const PREFIX: &str = "/opt/packages";
+
+/// What apt leaves behind that no session needs.
+const LEFT_BEHIND: &str =
+    "rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* /var/cache/ldconfig/*";
 
 /// Where a layer's packages lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Kind {
+pub(crate) enum Kind {
     /// Among those of the system, as on any machine.
     System,
     /// Below [`PREFIX`]; of some managers none.
@@ -22,13 +26,13 @@ pub(in super::super) enum Kind {
 
 impl Kind {
     /// Whether a manager can install into such a layer.
-    pub(super) fn takes(self, manager: Manager) -> bool {
+    pub(crate) fn takes(self, manager: Manager) -> bool {
         self == Self::System || !matches!(manager, Manager::Apt | Manager::Gem)
     }
 
     /// What sessions see in their environment beside what they see anyway: names, and values that go before those that
     /// are there, separated by a colon.
-    pub(in super::super) fn paths(self) -> &'static [(&'static str, &'static str)] {
+    pub(crate) fn paths(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::System => &[("NODE_PATH", "/usr/local/lib/node_modules")],
             Self::Prefix => &[
@@ -42,15 +46,19 @@ impl Kind {
 
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Step {
-    pub(super) manager: Manager,
+pub(crate) struct Step {
+    pub(crate) manager: Manager,
     /// The program and its arguments.
-    pub(super) words: Vec<String>,
+    pub(crate) words: Vec<String>,
 }
 
 /// The commands, in order.
-pub(super) fn steps(packages: &Packages, kind: Kind, sources: &Sources) -> Vec<Step> {
+pub(crate) fn steps(packages: &Packages, kind: Kind, sources: &Sources) -> Vec<Step> {
     let wanting = Manager::ALL.into_iter();
+    let tidy = Step {
+        manager: Manager::Apt,
+        words: ["sh", "-c", LEFT_BEHIND].map(str::to_owned).to_vec(),
+    };
     wanting
         .filter(|manager| !manager.list(packages).is_empty())
         .flat_map(|manager| {
@@ -59,6 +67,7 @@ pub(super) fn steps(packages: &Packages, kind: Kind, sources: &Sources) -> Vec<S
                 .into_iter()
                 .map(move |words| Step { manager, words })
         })
+        .chain((!packages.apt.is_empty()).then_some(tidy))
         .collect()
 }
 
@@ -127,7 +136,7 @@ fn commands(manager: Manager, list: &[String], kind: Kind, sources: &Sources) ->
 }
 
 /// The environment of the commands. Caches go to what ends with the build.
-pub(super) fn environment(kind: Kind, sources: &Sources) -> Vec<(String, String)> {
+pub(crate) fn environment(kind: Kind, sources: &Sources) -> Vec<(String, String)> {
     let (prefix, programs) = match kind {
         Kind::System => ("/usr/local", "/usr/local/bin"),
         Kind::Prefix => (PREFIX, "/opt/packages/bin"),
@@ -198,7 +207,9 @@ mod tests {
             .iter()
             .map(|step| step.manager)
             .collect();
-        let mut sorted = order.clone();
+        let (tidy, order) = order.split_last().unwrap();
+        assert_eq!(*tidy, Manager::Apt, "last of all");
+        let mut sorted = order.to_vec();
         sorted.sort_by_key(|manager| manager.name());
         assert_eq!(order, sorted);
         check(
@@ -213,6 +224,7 @@ mod tests {
                 "go install example.com/b@v1.2.3",
                 "npm install --global --no-audit --no-fund typescript",
                 "python3 -m pip install requests==2.32.3 rich",
+                &format!("sh -c {LEFT_BEHIND}"),
             ],
         );
         assert_eq!(

@@ -4,35 +4,28 @@ use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, SeekFrom, Stat, chmodat, fgetxattr, fgetxattr_query,
-    flistxattr, flistxattr_query, openat, readlinkat, seek, statat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, SeekFrom, Stat, chmodat, fchmod, fgetxattr,
+    fgetxattr_query, flistxattr, flistxattr_query, fstat, openat, readlinkat, seek, statat,
 };
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use tar::{EntryType, Header};
 
 use super::pax::Attributes;
-use super::{ATTRIBUTES, Bounds, DEPTH, INSIDE, NAME, PIECES, Totals, too_much};
-
-/// How hard the stream is compressed: the fastest there is; a checkpoint is made more often than it is read.
-const LEVEL: i32 = 1;
+use super::{ATTRIBUTES, Bounds, DEPTH, INSIDE, NAME, PIECES, Top, Totals, too_much};
 
 /// Writes the folders `tops` of the tree, which nobody changes meanwhile.
 ///
 /// # Errors
 /// Those of the tree and of `into`; [`io::ErrorKind::FileTooLarge`] when it is beyond `bounds`.
-pub(crate) fn pack(
-    root: &impl AsFd,
-    tops: &[&str],
-    into: impl Write,
-    bounds: Bounds,
-) -> io::Result<Totals> {
+pub fn pack(tops: &[Top<'_>], into: impl Write, bounds: Bounds) -> io::Result<Totals> {
     let bounded = Bounded {
-        into: zstd::Encoder::new(into, LEVEL)?,
+        into,
         left: bounds.bytes,
     };
     let mut pack = Pack {
@@ -42,15 +35,9 @@ pub(crate) fn pack(
         links: HashMap::new(),
     };
     for top in tops {
-        let name = std::ffi::CString::new(*top)?;
-        match statat(root, &*name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => pack.walk(root, &name, &stat)?,
-            Err(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
+        pack.walk(top)?;
     }
-    let bounded = pack.tar.into_inner()?;
-    bounded.into.finish()?.flush()?;
+    pack.tar.into_inner()?.into.flush()?;
     Ok(pack.totals)
 }
 
@@ -64,7 +51,7 @@ struct Pack<W: Write> {
 
 /// A folder on the way down.
 struct Level {
-    handle: OwnedFd,
+    handle: Opened,
     entries: Dir,
     /// The length of its path.
     path: usize,
@@ -72,9 +59,10 @@ struct Level {
 
 impl<W: Write> Pack<W> {
     /// A folder with all that is below it, depth first.
-    fn walk(&mut self, root: &impl AsFd, name: &CStr, stat: &Stat) -> io::Result<()> {
-        let mut path = name.to_bytes().to_vec();
-        let mut levels = vec![self.enter(root, name, &path, stat)?];
+    fn walk(&mut self, top: &Top<'_>) -> io::Result<()> {
+        let mut path = top.name.as_bytes().to_vec();
+        let handle = Opened::plain(top.folder.try_clone()?);
+        let mut levels = vec![self.enter(handle, &path, &fstat(&top.folder)?)?];
         while let Some(level) = levels.last_mut() {
             path.truncate(level.path);
             let Some(entry) = level.entries.next() else {
@@ -94,24 +82,17 @@ impl<W: Write> Pack<W> {
                 self.leaf(&handle, name, &path, &stat)?;
                 continue;
             }
+            let handle = open(&level.handle, name, OFlags::DIRECTORY, 0o500)?;
             if levels.len() >= DEPTH {
                 return Err(too_much("its folders are too deep"));
             }
-            let handle = &levels[levels.len() - 1].handle;
-            let entered = self.enter(handle, name, &path, &stat)?;
+            let entered = self.enter(handle, &path, &stat)?;
             levels.push(entered);
         }
         Ok(())
     }
 
-    fn enter(
-        &mut self,
-        parent: &impl AsFd,
-        name: &CStr,
-        path: &[u8],
-        stat: &Stat,
-    ) -> io::Result<Level> {
-        let handle = open(parent, name, OFlags::DIRECTORY, 0o700)?;
+    fn enter(&mut self, handle: Opened, path: &[u8], stat: &Stat) -> io::Result<Level> {
         let mut attributes = Attributes::default();
         extended(&handle, &mut attributes)?;
         self.append(EntryType::Directory, path, stat, attributes, 0, io::empty())?;
@@ -167,7 +148,8 @@ impl<W: Write> Pack<W> {
                 }
             }
         }
-        let file = File::from(open(parent, name, OFlags::empty(), 0o400)?);
+        let opened = open(parent, name, OFlags::empty(), 0o400)?;
+        let file = File::from(opened.handle.try_clone()?);
         extended(&file, &mut attributes)?;
         let size = u64::try_from(stat.st_size).unwrap_or_default();
         let blocks = u64::try_from(stat.st_blocks).unwrap_or_default();
@@ -243,21 +225,61 @@ fn time(stat: &Stat) -> String {
     format!("{sign}{}.{nanos:09}", seconds.unsigned_abs())
 }
 
-/// Opens for reading what is there, also where its mode forbids that to its owner.
-fn open(parent: &impl AsFd, name: &CStr, kind: OFlags, mode: u32) -> io::Result<OwnedFd> {
+/// What was opened for reading, also where its mode forbids that to its owner; it has its mode again when this is dropped.
+struct Opened {
+    handle: OwnedFd,
+    mode: Option<Mode>,
+}
+
+impl Opened {
+    fn plain(handle: OwnedFd) -> Self {
+        let mode = None;
+        Self { handle, mode }
+    }
+}
+
+impl AsFd for Opened {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Some(mode) = self.mode {
+            // The tree is its owner's, who can change it as well.
+            let _ = fchmod(&self.handle, mode);
+        }
+    }
+}
+
+/// Opens what is there for its owner, who needs these rights for it.
+fn open(parent: &impl AsFd, name: &CStr, kind: OFlags, needed: u32) -> io::Result<Opened> {
     let flags = kind | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(parent, name, flags | OFlags::NONBLOCK, Mode::empty()) {
-        Err(Errno::ACCESS) => {}
-        other => return Ok(other?),
+    if geteuid().is_root() {
+        let handle = openat(parent, name, flags | OFlags::NONBLOCK, Mode::empty())?;
+        return Ok(Opened::plain(handle));
     }
     let handle = openat(parent, name, flags | OFlags::PATH, Mode::empty())?;
-    let own = Mode::from_raw_mode(rustix::fs::fstat(&handle)?.st_mode & 0o7777);
+    let own = fstat(&handle)?.st_mode & 0o7777;
     let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
-    chmodat(CWD, &path, own | Mode::from(mode), AtFlags::empty())?;
-    let opened = openat(CWD, &path, kind | OFlags::CLOEXEC, Mode::empty());
-    // Set back whether or not it could be opened: the tree stays as it was.
-    chmodat(CWD, &path, own, AtFlags::empty())?;
-    Ok(opened?)
+    let reopen = || openat(CWD, &path, kind | OFlags::CLOEXEC, Mode::empty());
+    if own & needed == needed {
+        return Ok(Opened::plain(reopen()?));
+    }
+    let mode = Mode::from_raw_mode(own);
+    chmodat(CWD, &path, mode | Mode::from(needed), AtFlags::empty())?;
+    match reopen() {
+        Ok(handle) => Ok(Opened {
+            handle,
+            mode: Some(mode),
+        }),
+        Err(error) => {
+            // Set back whether or not it could be opened: the tree stays as it was.
+            chmodat(CWD, &path, mode, AtFlags::empty())?;
+            Err(error.into())
+        }
+    }
 }
 
 /// The `user.` attributes of a file.
@@ -330,9 +352,9 @@ impl Read for Pieces<'_> {
     }
 }
 
-/// Counts what is written before it is compressed.
+/// Counts what is written.
 struct Bounded<W: Write> {
-    into: zstd::Encoder<'static, W>,
+    into: W,
     left: u64,
 }
 

@@ -110,7 +110,7 @@ impl Sources {
     }
 
     /// The settings of cargo that lead it there.
-    pub(super) fn cargo_settings(&self) -> Vec<String> {
+    pub(crate) fn cargo_settings(&self) -> Vec<String> {
         let settings = self.cargo.as_ref().map(|index| {
             let index = index.replace(['\\', '"'], "");
             [
@@ -122,7 +122,7 @@ impl Sources {
     }
 
     /// The variables that lead the others there.
-    pub(super) fn environment(&self) -> Vec<(String, String)> {
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
         let named = [
             ("GOPROXY", &self.go),
             ("npm_config_registry", &self.npm),
@@ -145,7 +145,7 @@ fn setting(text: &str, keys: &[&str]) -> Option<String> {
 }
 
 /// A source without what it says of its user. A list of sources, as Go has it, stays one.
-pub(super) fn without_credentials(source: &str) -> Option<String> {
+pub(crate) fn without_credentials(source: &str) -> Option<String> {
     let part = |part: &str| match Url::parse(part) {
         Ok(mut url) if matches!(url.scheme(), "http" | "https") => {
             url.set_username("").ok()?;
@@ -161,7 +161,7 @@ pub(super) fn without_credentials(source: &str) -> Option<String> {
 }
 
 /// Lines of apt's sources without credentials; those of other schemes than apt's usual ones are left out.
-pub(super) fn apt_lines(text: &str) -> String {
+pub(crate) fn apt_lines(text: &str) -> String {
     let word = |word: &str| match Url::parse(word) {
         Ok(mut url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
             let stripped = url.set_username("").and_then(|()| url.set_password(None));

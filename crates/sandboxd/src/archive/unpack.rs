@@ -9,41 +9,37 @@ use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
-    chownat, fchmod, fchown, fsetxattr, ftruncate, futimens, linkat, mkdirat, mknodat, openat,
-    symlinkat, utimensat,
+    chmodat, chownat, fchmod, fchown, fsetxattr, ftruncate, futimens, linkat, mkdirat, mknodat,
+    openat, symlinkat, utimensat,
 };
-use rustix::io::Errno;
 use tar::EntryType;
 
 use super::pax::Attributes;
-use super::{ATTRIBUTES, Bounds, DEPTH, NAME, Totals, damaged, too_much};
+use super::{ATTRIBUTES, Bounds, DEPTH, NAME, Top, Totals, damaged, too_much};
 
 /// Who the files belong to on this host.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Owner {
+pub struct Owner {
     /// The user.
-    pub(crate) uid: u32,
+    pub uid: u32,
     /// The group.
-    pub(crate) gid: u32,
+    pub gid: u32,
 }
 
-/// Fills an empty tree; the folders `tops` may be there. What it leaves after a failure is to be thrown away.
+/// Fills the folders `tops`, which are empty. What it leaves after a failure is to be thrown away.
 ///
 /// # Errors
 /// Those of the tree and of `from`; [`io::ErrorKind::InvalidData`] for a stream that is no tree, and
 /// [`io::ErrorKind::FileTooLarge`] for one beyond `bounds`.
-pub(crate) fn unpack(
-    root: &OwnedFd,
-    tops: &[&str],
+pub fn unpack(
+    tops: &[Top<'_>],
     from: impl Read,
     owner: Owner,
     bounds: Bounds,
 ) -> io::Result<Totals> {
     // One byte more than allowed, so that the end of what is allowed can be told from the end of the stream.
-    let plain = zstd::Decoder::new(from)?.take(bounds.bytes.saturating_add(1));
-    let mut archive = tar::Archive::new(plain);
+    let mut archive = tar::Archive::new(from.take(bounds.bytes.saturating_add(1)));
     let mut unpack = Unpack {
-        root,
         tops,
         owner,
         bounds,
@@ -72,18 +68,17 @@ pub(crate) fn unpack(
     }
     unpack.finish()?;
     let totals = unpack.totals;
-    let mut plain = archive.into_inner();
+    let mut rest = archive.into_inner();
     // Whatever is behind the end belongs to the stream, and to its checksum.
-    io::copy(&mut plain, &mut io::sink())?;
-    if plain.limit() == 0 {
+    io::copy(&mut rest, &mut io::sink())?;
+    if rest.limit() == 0 {
         return Err(too_much("it is too large"));
     }
     Ok(totals)
 }
 
 struct Unpack<'a> {
-    root: &'a OwnedFd,
-    tops: &'a [&'a str],
+    tops: &'a [Top<'a>],
     owner: Owner,
     bounds: Bounds,
     totals: Totals,
@@ -111,23 +106,19 @@ impl Unpack<'_> {
         let times = times(attributes)?;
         let Owner { uid, gid } = self.owner;
         let left = self.left;
-        let (parent, name) = self.parent(path)?;
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        if kind == EntryType::Directory {
+            let folder = self.folder(path)?;
+            extended(&folder, attributes)?;
+            fchown(&folder, uid, gid)?;
+            self.last = Some((path.to_vec(), folder));
+            self.folders
+                .push((path.to_vec(), Mode::from(mode & 0o3777), times));
+            return Ok(());
+        }
+        let (parent, name) = self.parent(path)?;
         let at_link = AtFlags::SYMLINK_NOFOLLOW;
         match kind {
-            EntryType::Directory => {
-                match mkdirat(parent, name, Mode::from(0o700)) {
-                    Err(Errno::EXIST) if !path.contains(&b'/') => {}
-                    other => other?,
-                }
-                let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let folder = openat(parent, name, flags, Mode::empty())?;
-                extended(&folder, attributes)?;
-                fchown(&folder, uid, gid)?;
-                self.last = Some((path.to_vec(), folder));
-                self.folders
-                    .push((path.to_vec(), Mode::from(mode & 0o3777), times));
-            }
             EntryType::Regular => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
                 let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -148,6 +139,7 @@ impl Unpack<'_> {
             EntryType::Fifo => {
                 mknodat(parent, name, FileType::Fifo, Mode::from(0o600), 0)?;
                 chownat(parent, name, uid, gid, at_link)?;
+                chmodat(parent, name, Mode::from(mode & 0o777), AtFlags::empty())?;
                 utimensat(parent, name, &times, at_link)?;
             }
             EntryType::Link => {
@@ -162,6 +154,16 @@ impl Unpack<'_> {
         Ok(())
     }
 
+    /// A folder of the tree: one of the given ones, or a new one.
+    fn folder(&mut self, path: &[u8]) -> io::Result<OwnedFd> {
+        if let Some(top) = self.tops.iter().find(|top| top.name.as_bytes() == path) {
+            return top.folder.try_clone();
+        }
+        let (parent, name) = self.parent(path)?;
+        mkdirat(parent, name, Mode::from(0o700))?;
+        open_folder(parent, name.as_bytes())
+    }
+
     /// The folder that an entry goes to, which is there already, and the entry's name in it.
     fn parent<'p>(&mut self, path: &'p [u8]) -> io::Result<(BorrowedFd<'_>, &'p OsStr)> {
         let refused = || damaged("a path of it leads elsewhere");
@@ -169,33 +171,37 @@ impl Unpack<'_> {
         let plain = |segment: &[u8]| {
             !matches!(segment, b"" | b"." | b"..") && segment.len() <= NAME && !segment.contains(&0)
         };
-        let below = self.tops.iter().any(|top| top.as_bytes() == segments[0]);
-        if !below || segments.len() > DEPTH + 1 || !segments.iter().all(|segment| plain(segment)) {
+        let [first, between @ .., name] = &segments[..] else {
             return Err(refused());
-        }
-        let name = OsStr::from_bytes(segments[segments.len() - 1]);
-        if segments.len() == 1 {
-            return Ok((self.root.as_fd(), name));
+        };
+        let top = self.tops.iter().find(|top| top.name.as_bytes() == *first);
+        let top = top.ok_or_else(refused)?;
+        if segments.len() > DEPTH + 1 || !segments.iter().all(|segment| plain(segment)) {
+            return Err(refused());
         }
         let parent = &path[..path.len() - name.len() - 1];
         if self.last.as_ref().is_none_or(|(path, _)| path != parent) {
-            let mut folder = None;
-            for segment in &segments[..segments.len() - 1] {
-                let at = folder.as_ref().map_or(self.root.as_fd(), AsFd::as_fd);
-                folder = Some(open_folder(at, segment)?);
+            let mut folder = top.folder.try_clone()?;
+            for segment in between {
+                folder = open_folder(folder.as_fd(), segment)?;
             }
-            let folder = folder.ok_or_else(refused)?;
             self.last = Some((parent.to_vec(), folder));
         }
         let (_, folder) = self.last.as_ref().ok_or_else(refused)?;
-        Ok((folder.as_fd(), name))
+        Ok((folder.as_fd(), OsStr::from_bytes(name)))
     }
 
     /// Gives folders their modes and times, those below first.
     fn finish(&mut self) -> io::Result<()> {
         for (path, mode, times) in std::mem::take(&mut self.folders).into_iter().rev() {
-            let (parent, name) = self.parent(&path)?;
-            let folder = open_folder(parent, name.as_bytes())?;
+            let top = self.tops.iter().find(|top| top.name.as_bytes() == path);
+            let folder = match top {
+                Some(top) => top.folder.try_clone()?,
+                None => {
+                    let (parent, name) = self.parent(&path)?;
+                    open_folder(parent, name.as_bytes())?
+                }
+            };
             // Before the mode, which may forbid it.
             futimens(&folder, &times)?;
             fchmod(&folder, mode)?;

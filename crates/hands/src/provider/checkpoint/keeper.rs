@@ -1,0 +1,504 @@
+//! What keeping and going on with files is, whoever makes the sandboxes: what a start begins with, and packing what a resting
+//! sandbox has written, off the way of whoever wants it. A provider says where its trees are and how they are packed.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use manyhands_blobs::Blobs;
+use manyhands_protocol::Timestamp;
+use manyhands_protocol::time::{Clock as _, SystemClock};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::io::StreamReader;
+use tokio_util::sync::CancellationToken;
+
+use super::packing::Packing;
+use super::state::{self, Plan, State, plan};
+use super::{Checkpoint, Checkpoints, Origin, Saved, Unsaved};
+use crate::Error;
+use crate::archive::{Bounds, Totals};
+use crate::failpoint::failpoint;
+use crate::provider::hold::Held;
+use crate::provider::live::Body;
+use crate::provider::namespace::{blocking, chain, files};
+use crate::provider::places::{Places, is_name};
+use crate::provider::{Limits, Missing, Recipe};
+
+/// The most files, folders and links of a tree.
+const ENTRIES: u64 = 4_000_000;
+
+/// What the stream has beside the content of each entry, at most, on average.
+const FRAME: u64 = 4096;
+
+/// What is handed on at once, in bytes.
+const PIECE: usize = 256 << 10;
+
+/// How many of them may wait.
+const WAITING: usize = 4;
+
+/// Where the pieces of a packed tree go.
+pub(in crate::provider) type Pieces = mpsc::Sender<io::Result<Bytes>>;
+
+/// What a start begins with.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::provider) enum Begin<'a> {
+    /// The tree that is here; one is made if there is none after all.
+    Kept,
+    /// A new tree with what this holds. What was here is gone.
+    From(&'a Checkpoint),
+    /// A new tree. What was here is gone.
+    New,
+}
+
+/// Who makes sandboxes whose files can be kept.
+#[async_trait]
+pub(in crate::provider) trait Keeper: Send + Sync {
+    type Body: Body;
+    /// What beginning gives.
+    type Begun: Send;
+
+    fn places(&self) -> &Places<Self::Body>;
+    fn packing(&self) -> &Packing;
+    fn blobs(&self) -> Option<&Blobs>;
+    fn retention(&self) -> Duration;
+
+    /// The folder with those of the sessions.
+    fn sandboxes(&self) -> PathBuf;
+
+    /// The folder of what is being removed.
+    fn trash(&self) -> PathBuf;
+
+    async fn hold(&self, session: &str) -> Result<Option<Held>, Error>;
+
+    /// Whether the session has files here, whole or damaged.
+    async fn has_tree(&self, session: &str, folder: &OwnedFd) -> Result<bool, Error>;
+
+    /// Whether anything runs in the session's sandbox, whoever started it.
+    async fn runs(&self, session: &str, held: &Held) -> Result<bool, Error>;
+
+    /// Removes the session's files, of which nobody runs anything.
+    async fn clear(&self, session: &str) -> Result<(), Error>;
+
+    /// Packs the session's files, which nobody else changes meanwhile. Ends early when nobody takes the pieces any more.
+    async fn pack(&self, session: &str, folder: &OwnedFd, into: Pieces) -> Result<Totals, Error>;
+
+    /// Makes the files ready as is said.
+    async fn begin(
+        &self,
+        recipe: &Recipe,
+        folder: &OwnedFd,
+        begin: Begin<'_>,
+    ) -> Result<Self::Begun, Error>;
+
+    /// What a start goes on with, and where it comes from. The folder is held and no process runs.
+    async fn take_up(
+        &self,
+        recipe: &Recipe,
+        folder: &OwnedFd,
+    ) -> Result<(Self::Begun, Origin), Error> {
+        let session = &recipe.session;
+        let path = self.sandboxes().join(session);
+        let fail = |error| Error::io(format!("look at the files of {session}"), error);
+        let now = SystemClock.now();
+        let retention = i64::try_from(self.retention().as_micros()).unwrap_or(i64::MAX);
+        let oldest = Timestamp::from_micros(now.as_micros().saturating_sub(retention));
+        let known = state::read(folder).map_err(fail)?;
+        let mut has_tree = self.has_tree(session, folder).await?;
+        let mut checkpoint = recipe.checkpoint.as_ref();
+        loop {
+            let (begin, made_at, origin) = match plan(known, has_tree, checkpoint, now, oldest) {
+                Plan::Keep(kept) => {
+                    let origin = Origin::Kept { epoch: kept.epoch };
+                    (Begin::Kept, kept.made_at, origin)
+                }
+                Plan::Restore(from) => {
+                    (Begin::From(from), from.sandbox_created_at, Origin::Restored)
+                }
+                Plan::Fresh { expired } => (Begin::New, now, Origin::New { expired }),
+            };
+            if !matches!(begin, Begin::Kept) {
+                self.clear(session).await?;
+                // Whoever comes after a server that ended here must not take the next tree for the one before.
+                state::forget(&path).map_err(fail)?;
+            }
+            let error = match self.begin(recipe, folder, begin).await {
+                Ok(begun) => {
+                    failpoint!("hands::after_tree");
+                    state::note(&path, made_at, recipe.epoch, known).map_err(|error| {
+                        Error::io(format!("note the start of {session}"), error)
+                    })?;
+                    return Ok((begun, origin));
+                }
+                Err(error) => error,
+            };
+            // What is left is lost. The next best is taken, and the model will be told (runtime EN-19).
+            match begin {
+                Begin::Kept if is_damaged(&error) => has_tree = false,
+                Begin::From(_) if is_damaged(&error) => (has_tree, checkpoint) = (false, None),
+                _ => return Err(error),
+            }
+            tracing::error!(
+                session.id = session,
+                error = chain(&error),
+                "the files of a sandbox are damaged"
+            );
+        }
+    }
+
+    /// What is known of all trees here that this server does not use now.
+    async fn states(&self) -> Result<Vec<(String, State)>, Error> {
+        let folder = self.sandboxes();
+        let states = blocking("look for sandboxes at rest", move || {
+            let entries = match std::fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            };
+            let mut states = Vec::new();
+            for entry in entries {
+                let Ok(session) = entry?.file_name().into_string() else {
+                    continue;
+                };
+                if !is_name(&session) {
+                    continue;
+                }
+                // One that is being removed is none.
+                let state =
+                    files::open_directory(&folder.join(&session)).and_then(|at| state::read(&at));
+                if let Ok(Some(state)) = state {
+                    states.push((session, state));
+                }
+            }
+            Ok(states)
+        });
+        let mut states = states.await?;
+        states.retain(|(session, _)| !self.is_live(session));
+        Ok(states)
+    }
+
+    /// Whether this server uses the session's sandbox, as far as is seen without waiting.
+    fn is_live(&self, session: &str) -> bool {
+        let place = self.places().at(session);
+        let live = place.as_ref().is_ok_and(|place| {
+            let at = place.0.try_lock();
+            at.is_ok_and(|at| at.as_ref().is_some_and(|live| live.is_up()))
+        });
+        if let Ok(place) = place {
+            self.places().vacate(session, &place);
+        }
+        live
+    }
+
+    /// Keeps a tree of which nobody runs anything.
+    async fn keep(
+        &self,
+        unsaved: &Unsaved,
+        blob: &str,
+        stop: &CancellationToken,
+    ) -> Result<Option<Saved>, Error> {
+        let session = &unsaved.session;
+        let fail = |error| Error::io(format!("pack the files of {session}"), error);
+        let Some(blobs) = self.blobs() else {
+            return Err(no_blobs("sandboxes cannot be kept"));
+        };
+        let Some(held) = self.hold(session).await? else {
+            return Ok(None);
+        };
+        let Some(state) = state::read(&held.0).map_err(fail)? else {
+            return Ok(None);
+        };
+        if !state.unsaved || !state.is(unsaved) || !self.has_tree(session, &held.0).await? {
+            return Ok(None);
+        }
+        // Of an earlier server, or of another one of this data directory.
+        if self.runs(session, &held).await? {
+            return Ok(None);
+        }
+        failpoint!("hands::before_pack");
+        let started = Instant::now();
+        let (pieces, packed) = mpsc::channel(WAITING);
+        let last = pieces.clone();
+        let pack = async {
+            let packed = self.pack(session, &held.0, pieces).await;
+            if packed.is_err() {
+                // The stream must not end as if it were whole. Without a reader it cannot.
+                let cut = io::Error::other("it could not be packed");
+                let _ = last.send(Err(cut)).await;
+            }
+            drop(last);
+            packed
+        };
+        let put = async {
+            let stream = StreamReader::new(ReceiverStream::new(packed));
+            tokio::select! {
+                stored = blobs.put(blob, stream, bounds(&Limits::default()).bytes) => Some(stored),
+                // The stream's reader goes with it, and the packing ends at its next piece.
+                () = stop.cancelled() => None,
+            }
+        };
+        let (packed, stored) = tokio::join!(pack, put);
+        let Some(stored) = stored else {
+            tracing::debug!(session.id = session, "packing gives way to a call");
+            return Ok(None);
+        };
+        let totals = match packed {
+            Ok(totals) => totals,
+            // Nobody took it: why, is what the other side says.
+            Err(error) if is_broken(&error) => Totals::default(),
+            Err(error) => return Err(error),
+        };
+        let stored = stored.map_err(|error| fail(of_blob(error)))?;
+        let seconds = started.elapsed().as_secs_f64();
+        metrics::histogram!("manyhands_checkpoint_save_seconds").record(seconds);
+        tracing::info!(
+            session.id = session,
+            seconds,
+            bytes = stored.size,
+            entries = totals.entries,
+            left_out = totals.left_out,
+            "packed a checkpoint"
+        );
+        Ok(Some(Saved {
+            size: stored.size,
+            sha256: stored.sha256,
+            sandbox_created_at: state.made_at,
+        }))
+    }
+
+    /// Removes the tree of a sandbox that is kept and not used; whether it had one.
+    async fn drop_tree(&self, session: &str, known: State) -> Result<bool, Error> {
+        let place = self.places().at(session)?;
+        let dropped = match place.0.try_lock() {
+            Ok(at) if at.is_none() => self.drop_held_tree(session, known).await,
+            _ => Ok(false),
+        };
+        self.places().vacate(session, &place);
+        dropped
+    }
+
+    async fn drop_held_tree(&self, session: &str, known: State) -> Result<bool, Error> {
+        let fail = |error| Error::io(format!("put the files of {session} away"), error);
+        let Some(held) = self.hold(session).await? else {
+            return Ok(false);
+        };
+        let unchanged = state::read(&held.0).map_err(fail)? == Some(known);
+        if !unchanged
+            || !self.has_tree(session, &held.0).await?
+            || self.runs(session, &held).await?
+        {
+            return Ok(false);
+        }
+        self.clear(session).await?;
+        tracing::info!(
+            session.id = session,
+            "removed files that a checkpoint holds"
+        );
+        let trash = self.trash();
+        if let Err(error) = blocking("empty the trash", move || files::empty(&trash)).await {
+            tracing::warn!(error = chain(&error), "the next sweep empties the trash");
+        }
+        Ok(true)
+    }
+}
+
+/// A provider with a keeper is one with checkpoints.
+pub(in crate::provider) trait Kept: Send + Sync {
+    type Keeper: Keeper;
+
+    fn keeper(&self) -> &Self::Keeper;
+}
+
+#[async_trait]
+impl<P: Kept> Checkpoints for P {
+    async fn rested(&self) {
+        self.keeper().packing().rested.notified().await;
+    }
+
+    async fn unsaved(&self) -> Result<Vec<Unsaved>, Error> {
+        let states = self.keeper().states().await?;
+        let unsaved = states.into_iter().filter(|(_, state)| state.unsaved);
+        Ok(unsaved
+            .map(|(session, state)| Unsaved {
+                session,
+                epoch: state.epoch,
+                starts: state.starts,
+            })
+            .collect())
+    }
+
+    async fn save(&self, unsaved: &Unsaved, blob: &str) -> Result<Option<Saved>, Error> {
+        let keeper = self.keeper();
+        let Some(turn) = keeper.packing().turn(&unsaved.session) else {
+            return Ok(None);
+        };
+        let place = keeper.places().at(&unsaved.session)?;
+        // Whoever has it for long has said that it is wanted.
+        let at = tokio::select! {
+            at = place.0.lock() => Some(at),
+            () = turn.stop.cancelled() => None,
+        };
+        let saved = match &at {
+            Some(at) if at.is_none() => keeper.keep(unsaved, blob, &turn.stop).await,
+            _ => Ok(None),
+        };
+        drop(at);
+        keeper.places().vacate(&unsaved.session, &place);
+        saved
+    }
+
+    async fn saved(&self, unsaved: &Unsaved) -> Result<(), Error> {
+        let (keeper, session) = (self.keeper(), &unsaved.session);
+        let fail = |error| Error::io(format!("note that {session} is kept"), error);
+        let Some((folder, _held)) = keeper.hold(session).await? else {
+            return Ok(());
+        };
+        match state::read(&folder).map_err(fail)? {
+            Some(state) if state.is(unsaved) => {
+                let state = State {
+                    unsaved: false,
+                    ..state
+                };
+                state::write(&keeper.sandboxes().join(session), &state).map_err(fail)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn shed(&self, bytes: u64) -> Result<u64, Error> {
+        let keeper = self.keeper();
+        let folder = keeper.sandboxes();
+        let mut shed = 0;
+        let mut states = keeper.states().await?;
+        states.retain(|(_, state)| !state.unsaved);
+        // When each was used last, as far as the host knows.
+        states.sort_by_key(|(session, _)| {
+            let noted = std::fs::metadata(folder.join(session).join(state::NAME));
+            noted.ok()?.modified().ok()
+        });
+        for (session, state) in states {
+            let space = rustix::fs::statvfs(&folder)
+                .map_err(|error| Error::io("look at the disk of sandboxes", error))?;
+            if space.f_bavail.saturating_mul(space.f_frsize) >= bytes {
+                break;
+            }
+            shed += u64::from(keeper.drop_tree(&session, state).await?);
+        }
+        Ok(shed)
+    }
+}
+
+/// How much a tree may be.
+pub(in crate::provider) fn bounds(limits: &Limits) -> Bounds {
+    Bounds {
+        bytes: limits.disk_bytes.saturating_add(ENTRIES * FRAME),
+        entries: ENTRIES,
+    }
+}
+
+/// The blobs are missing that something needs.
+pub(in crate::provider) fn no_blobs(what: &str) -> Error {
+    Error::from(Missing {
+        what: what.to_owned(),
+        why: "this provider has no blobs".to_owned(),
+        install: "give it the place of the blobs".to_owned(),
+    })
+}
+
+/// A blob's error as one of reading: whether another try may help is in its kind.
+pub(in crate::provider) fn of_blob(error: manyhands_blobs::Error) -> io::Error {
+    use manyhands_blobs::Error as Blob;
+    let kind = match &error {
+        Blob::Missing { .. } | Blob::Damaged { .. } => io::ErrorKind::InvalidData,
+        Blob::NoSpace { .. } => io::ErrorKind::StorageFull,
+        _ => io::ErrorKind::ConnectionAborted,
+    };
+    io::Error::new(kind, error)
+}
+
+/// Whether what was to be read can never be: not for a reason that lies in the host or on the way.
+fn is_damaged(error: &Error) -> bool {
+    match error {
+        Error::Io { source, .. } => manyhands_sandboxd::parcel::is_damaged(source),
+        _ => false,
+    }
+}
+
+fn is_broken(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Hands what is written on in pieces, until nobody takes them. For threads that may wait.
+pub(in crate::provider) struct Writer {
+    held: BytesMut,
+    pieces: Pieces,
+}
+
+impl Writer {
+    pub(in crate::provider) fn new(pieces: Pieces) -> Self {
+        Self {
+            held: BytesMut::with_capacity(PIECE),
+            pieces,
+        }
+    }
+
+    /// Sends what is held.
+    pub(in crate::provider) fn send(&mut self) -> io::Result<()> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        let piece = self.held.split().freeze();
+        let sent = self.pieces.blocking_send(Ok(piece));
+        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl io::Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.pieces.is_closed() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let taken = bytes.len().min(PIECE - self.held.len());
+        self.held.extend_from_slice(&bytes[..taken]);
+        if self.held.len() == PIECE {
+            self.send()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn en_19_only_what_can_never_be_read_counts_as_lost() {
+        #[track_caller]
+        fn check(source: io::Error, damaged: bool) {
+            assert_eq!(is_damaged(&Error::io("restore", source)), damaged);
+        }
+        let blob = |error| of_blob(error);
+        let name = || "checkpoints/a".to_owned();
+        check(blob(manyhands_blobs::Error::Missing { name: name() }), true);
+        let damaged = manyhands_blobs::Error::Damaged {
+            name: name(),
+            reason: "cut".to_owned(),
+        };
+        check(blob(damaged), true);
+        let unavailable = manyhands_blobs::Error::Unavailable {
+            operation: "reading",
+            reason: "it is down".to_owned(),
+        };
+        check(blob(unavailable), false);
+        check(io::Error::from_raw_os_error(5), false);
+        check(io::Error::from_raw_os_error(28), false);
+        check(io::Error::other("no frame"), true);
+    }
+}
