@@ -4,6 +4,7 @@
 use manyhands_protocol::repository::{Checkout, RepositoryResource, Resource};
 use manyhands_protocol::{ResourceId, SessionId, Timestamp, WorkspaceId};
 
+use crate::audit::{self, Act};
 use crate::body;
 use crate::db::{Row, Scope, Tx, values};
 use crate::error::Error;
@@ -68,21 +69,21 @@ impl Store {
         rows.iter().map(record_of).collect()
     }
 
-    /// Puts a new sealed token in the place of a repository's (runtime GH-6).
+    /// Puts a new sealed token in the place of a repository's (runtime GH-6), and says so in the audit log (security OPS-3).
     pub async fn rotate_repository(
         &self,
-        workspace: &WorkspaceId,
+        act: Act,
         session: &SessionId,
         id: &ResourceId,
         token: String,
     ) -> Result<Rotated, Error> {
-        let (workspace, session, id) = (workspace.clone(), session.clone(), id.clone());
-        let clock = self.inner.services.clock.clone();
+        let (session, id) = (session.clone(), id.clone());
+        let services = self.inner.services.clone();
         self.inner
             .db
             .write(Scope::of(session.as_str()), move |tx| {
                 Box::pin(async move {
-                    let Some(ended) = lock_session(tx, &workspace, &session).await? else {
+                    let Some(ended) = lock_session(tx, &act.workspace, &session).await? else {
                         return Ok(Rotated::Missing);
                     };
                     let sql = "SELECT body, id, checksum FROM session_resources WHERE id = $1 AND session_id = $2";
@@ -95,7 +96,8 @@ impl Store {
                     if ended {
                         return Ok(Rotated::Ended);
                     }
-                    resource.updated_at = clock.now();
+                    audit::append(tx, &services, &act).await?;
+                    resource.updated_at = services.clock.now();
                     let body = json(&resource)?;
                     let checksum = body::checksum(id.as_str(), &body);
                     tx.run(

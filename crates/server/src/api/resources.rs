@@ -1,34 +1,107 @@
-//! Files that a session's sandbox reads (api §8, runtime FI-1 to FI-4).
+//! What a session has beside its sandbox: files that it reads (api §8, runtime FI-1 to FI-4), and repositories that are cloned into
+//! it (runtime GH-1 to GH-6).
 
 mod path;
+mod repository;
 
 use std::time::Duration;
 
 use axum::Json as Reply;
 use axum::extract::State;
+use manyhands_brain::Cloned;
 use manyhands_protocol::environment::{Environment, EnvironmentConfig};
-use manyhands_protocol::file::{FileResource, FileResourceParams, ResourceDeleted};
+use manyhands_protocol::file::{FileResourceParams, ResourceDeleted};
 use manyhands_protocol::page::{Order, Page};
-use manyhands_protocol::{FileId, SessionId};
-use manyhands_store::SessionRecord;
-use manyhands_store::files::{FILES, Mount, MountRefusal};
+use manyhands_protocol::repository::Resource;
+use manyhands_protocol::{FileId, ResourceId, SessionId, WorkspaceId};
+use manyhands_store::audit::{Act, Action, Actor};
+use manyhands_store::files::{FILES, Mount, MountRefusal, Unmounted};
 use manyhands_store::listing::Range;
+use manyhands_store::repositories::{NewRepository, Rotated};
+use manyhands_store::{NewEntry, SessionRecord};
 use serde_json::Value;
 
 use crate::api::auth::Principal;
 use crate::api::cursor::Paging;
 use crate::api::error::ApiError;
-use crate::api::json::{self, Json};
+use crate::api::json::{self, Json, SecretJson};
 use crate::api::query::{Ids, Query};
 use crate::app::App;
 
 /// How long a request waits until a live sandbox shows the change; its next call brings it in any case.
 const LAY: Duration = Duration::from_secs(10);
 
-/// The files of a session that is to be created, in order.
-pub(crate) fn mounts(entries: &[Value], environment: &Environment) -> Result<Vec<Mount>, ApiError> {
+/// What a session that is to be created is to have, each with its place in the list.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    files: Vec<(usize, Mount)>,
+    repositories: Vec<(usize, repository::Wanted)>,
+}
+
+impl Wanted {
+    /// Whether there is nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.repositories.is_empty()
+    }
+
+    /// The files, as the store takes them.
+    pub(crate) fn files(&self) -> Vec<Mount> {
+        let files = self.files.iter();
+        files.map(|(_, mount)| mount.clone()).collect()
+    }
+
+    /// The repositories of this session, with sealed tokens.
+    pub(crate) async fn repositories(
+        &mut self,
+        app: &App,
+        workspace: &WorkspaceId,
+        session: &SessionId,
+    ) -> Result<Vec<NewRepository>, ApiError> {
+        let mut new = Vec::with_capacity(self.repositories.len());
+        for (_, wanted) in self.repositories.drain(..) {
+            let id = ResourceId::generate();
+            let token = match wanted.token {
+                Some(token) => Some(repository::seal(app, workspace, session, &id, &token).await?),
+                None => None,
+            };
+            new.push(NewRepository {
+                id,
+                url: wanted.url,
+                mount_path: wanted.mount_path,
+                checkout: wanted.checkout,
+                token,
+            });
+        }
+        Ok(new)
+    }
+
+    /// Why the files are not mounted.
+    pub(crate) fn refused(&self, refusal: MountRefusal) -> ApiError {
+        let place = |index: usize| self.files.get(index).map_or(index, |(place, _)| *place);
+        let refusal = match refusal {
+            MountRefusal::NoFile(index) => MountRefusal::NoFile(place(index)),
+            MountRefusal::Expired(index) => MountRefusal::Expired(place(index)),
+            MountRefusal::Taken(index, path) => MountRefusal::Taken(place(index), path),
+            other @ (MountRefusal::TooMany | MountRefusal::Ended) => other,
+        };
+        refused("resources", refusal)
+    }
+}
+
+/// What the log of a session begins with that has repositories.
+pub(crate) fn entry(repositories: &[NewRepository]) -> Option<NewEntry> {
+    let cloned = repositories.iter().map(|repository| Cloned {
+        url: repository.url.clone(),
+        mount_path: repository.mount_path.clone(),
+    });
+    let cloned: Vec<Cloned> = cloned.collect();
+    (!cloned.is_empty()).then(|| manyhands_brain::repositories(&cloned))
+}
+
+/// Reads what a session that is to be created is to have.
+pub(crate) fn wanted(entries: &[Value], environment: &Environment) -> Result<Wanted, ApiError> {
     if entries.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Wanted::default());
     }
     if let EnvironmentConfig::SelfHosted {} = environment.config {
         let id = &environment.id;
@@ -36,14 +109,25 @@ pub(crate) fn mounts(entries: &[Value], environment: &Environment) -> Result<Vec
             "Environment {id} is a self-hosted environment. `resources` are not supported with self-hosted environments."
         )));
     }
-    if entries.len() > FILES {
+    let mut wanted = Wanted::default();
+    for (index, entry) in entries.iter().enumerate() {
+        let at = format!("resources[{index}]");
+        match json::tag(entry, &at)? {
+            "github_repository" => {
+                let repository = repository::read(entry, &at)?;
+                wanted.repositories.push((index, repository));
+            }
+            _ => wanted.files.push((index, mount(entry, &at)?)),
+        }
+    }
+    if wanted.files.len() > FILES {
         return Err(refused("resources", MountRefusal::TooMany));
     }
-    let mount = |(index, entry): (usize, &Value)| mount(entry, &format!("resources[{index}]"));
-    entries.iter().enumerate().map(mount).collect()
+    repository::together(&wanted.repositories)?;
+    Ok(wanted)
 }
 
-/// One entry; `at` names it in errors, or is empty for a body.
+/// A file; `at` names the entry in errors, or is empty for a body.
 fn mount(entry: &Value, at: &str) -> Result<Mount, ApiError> {
     let within = |name: &str| match at {
         "" => name.to_owned(),
@@ -57,7 +141,12 @@ fn mount(entry: &Value, at: &str) -> Result<Mount, ApiError> {
     };
     match kind {
         "file" => {}
-        kind @ ("github_repository" | "memory_store") => {
+        // Of an entry of a list it was told before.
+        "github_repository" => {
+            let problem = "repositories are given when the session is created";
+            return Err(ApiError::field(within("type"), problem));
+        }
+        kind @ "memory_store" => {
             let what = format!("a resource of the type {kind}");
             return Err(ApiError::not_built(within("type"), what));
         }
@@ -76,7 +165,7 @@ fn mount(entry: &Value, at: &str) -> Result<Mount, ApiError> {
 }
 
 /// Why files are not mounted; `at` names the list, or is empty for a body.
-pub(crate) fn refused(at: &str, refusal: MountRefusal) -> ApiError {
+fn refused(at: &str, refusal: MountRefusal) -> ApiError {
     let within = |index: usize, name: &str| match at {
         "" => name.to_owned(),
         at => format!("{at}[{index}].{name}"),
@@ -102,7 +191,7 @@ pub(crate) fn refused(at: &str, refusal: MountRefusal) -> ApiError {
 }
 
 /// As shown in a session.
-pub(crate) fn shown(resources: &[FileResource]) -> Vec<Value> {
+pub(crate) fn shown(resources: &[Resource]) -> Vec<Value> {
     let value = |resource| serde_json::to_value(resource).unwrap_or_default();
     resources.iter().map(value).collect()
 }
@@ -137,13 +226,13 @@ pub(crate) async fn list_resources(
     principal: Principal,
     ids: Ids,
     query: Query,
-) -> Result<Reply<Page<FileResource>>, ApiError> {
+) -> Result<Reply<Page<Resource>>, ApiError> {
     query.only(&["limit", "page"], &[])?;
     let paging = Paging::read("resources", &query, Order::Asc, (1000, 1000))?;
     let session = require_session(&app, &principal, &ids).await?;
     let found = app.store.list_resources(&session.id, &paging.range()).await;
     let cut = paging.cut(found?, |resource| {
-        (resource.created_at, resource.id.to_string())
+        (resource.created_at(), resource.id().to_string())
     });
     Ok(Reply(Page {
         data: cut.data,
@@ -157,7 +246,7 @@ pub(crate) async fn add_resource(
     principal: Principal,
     ids: Ids,
     Json(body): Json<Value>,
-) -> Result<Reply<FileResource>, ApiError> {
+) -> Result<Reply<Resource>, ApiError> {
     let session = ids.session()?;
     if app
         .store
@@ -175,13 +264,7 @@ pub(crate) async fn add_resource(
     let mounted = mounted.ok_or_else(|| ApiError::not_found("session"))?;
     let resource = mounted.map_err(|refusal| refused("", refusal))?;
     lay(&app, &session).await;
-    Ok(Reply(resource))
-}
-
-async fn find(app: &App, principal: &Principal, ids: &Ids) -> Result<FileResource, ApiError> {
-    let session = require_session(app, principal, ids).await?;
-    let found = app.store.resource(&session.id, &ids.resource()?).await?;
-    found.ok_or_else(|| ApiError::not_found("resource"))
+    Ok(Reply(Resource::File(resource)))
 }
 
 /// `GET /v1/sessions/{session_id}/resources/{resource_id}`
@@ -189,19 +272,54 @@ pub(crate) async fn retrieve_resource(
     State(app): State<App>,
     principal: Principal,
     ids: Ids,
-) -> Result<Reply<FileResource>, ApiError> {
-    find(&app, &principal, &ids).await.map(Reply)
+) -> Result<Reply<Resource>, ApiError> {
+    let session = require_session(&app, &principal, &ids).await?;
+    let found = app.store.resource(&session.id, &ids.resource()?).await?;
+    found
+        .map(Reply)
+        .ok_or_else(|| ApiError::not_found("resource"))
 }
 
-/// `POST /v1/sessions/{session_id}/resources/{resource_id}`: only repositories have something to change (api §8).
+/// `POST /v1/sessions/{session_id}/resources/{resource_id}`: a repository's new token, which counts from its next request on (api
+/// §8, runtime GH-6).
 pub(crate) async fn update_resource(
     State(app): State<App>,
     principal: Principal,
     ids: Ids,
-) -> Result<Reply<FileResource>, ApiError> {
-    find(&app, &principal, &ids).await?;
-    let problem = "only github_repository resources have a token to be rotated";
-    Err(ApiError::field("authorization_token", problem))
+    SecretJson(body): SecretJson<Value>,
+) -> Result<Reply<Resource>, ApiError> {
+    const TOKEN: &str = "authorization_token";
+    let no_repository = || {
+        let problem = "only github_repository resources have a token to be rotated";
+        ApiError::field(TOKEN, problem)
+    };
+    let (workspace, id) = (&principal.workspace, ids.resource()?);
+    let session = require_session(&app, &principal, &ids).await?.id;
+    match app.store.resource(&session, &id).await? {
+        None => return Err(ApiError::not_found("resource")),
+        Some(Resource::File(_)) => return Err(no_repository()),
+        Some(Resource::Repository(_)) => {}
+    }
+    let token = match body.get(TOKEN) {
+        None => return Err(ApiError::field(TOKEN, "is required")),
+        Some(given) => repository::token(given, TOKEN)?,
+    };
+    let sealed = repository::seal(&app, workspace, &session, &id, &token).await?;
+    let actor = Actor::Key(principal.key.clone());
+    let act = Act {
+        session: Some(session.clone()),
+        ..Act::new(workspace, actor, Action::RepositoryUpdate).to(id.as_str())
+    };
+    let rotated = app
+        .store
+        .rotate_repository(act, &session, &id, sealed)
+        .await?;
+    match rotated {
+        Rotated::Done(resource) => Ok(Reply(Resource::Repository(resource))),
+        Rotated::Missing => Err(ApiError::not_found("resource")),
+        Rotated::NoRepository => Err(no_repository()),
+        Rotated::Ended => Err(refused("", MountRefusal::Ended)),
+    }
 }
 
 /// `DELETE /v1/sessions/{session_id}/resources/{resource_id}`
@@ -223,8 +341,13 @@ pub(crate) async fn delete_resource(
         .store
         .unmount_file(&principal.workspace, &session, &id)
         .await?;
-    if !removed {
-        return Err(ApiError::not_found("resource"));
+    match removed {
+        Unmounted::Done => {}
+        Unmounted::Missing => return Err(ApiError::not_found("resource")),
+        Unmounted::NoFile => {
+            let problem = "a repository stays with its session: it cannot be removed";
+            return Err(ApiError::invalid(problem));
+        }
     }
     lay(&app, &session).await;
     Ok(Reply(ResourceDeleted {

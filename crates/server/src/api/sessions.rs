@@ -13,7 +13,7 @@ use manyhands_protocol::session::{
     AgentParam, CacheCreation, Session, SessionCreateParams, SessionDeleted, SessionFilter,
     SessionStatus, SessionUpdateParams, Stats, Usage,
 };
-use manyhands_protocol::{AgentId, EnvironmentId, SessionId, ThreadId, Timestamp};
+use manyhands_protocol::{AgentId, EnvironmentId, SessionId, ThreadId, Timestamp, VaultId};
 use manyhands_store::{Append, Change, Created, NewEntry, NewSession, SessionRecord, SessionState};
 
 use crate::api::admission;
@@ -29,6 +29,8 @@ use crate::app::App;
 use crate::failpoint::failpoint;
 
 const TITLE: usize = 2048;
+/// Vaults of a session: as many as of a deployment (api §29).
+const VAULTS: usize = 50;
 /// How long a request waits for a sandbox to be gone; the sweep at the next start takes what is left.
 const DESTROY: Duration = Duration::from_secs(10);
 
@@ -88,11 +90,7 @@ pub(crate) async fn create_session(
     principal: Principal,
     Json(params): Json<SessionCreateParams>,
 ) -> Result<Reply<Session>, ApiError> {
-    definition::none_of(
-        "vault_ids",
-        &params.vault_ids.unwrap_or_default(),
-        "a vault",
-    )?;
+    let vault_ids = vault_ids(params.vault_ids.unwrap_or_default())?;
     let budget = params.budget.as_ref().map(update::budget).transpose()?;
     let title = title(params.title)?;
     let metadata = definition::metadata(params.metadata.unwrap_or_default())?;
@@ -113,7 +111,7 @@ pub(crate) async fn create_session(
     if environment.archived_at.is_some() {
         return Err(archived_environment());
     }
-    let mounts = resources::mounts(&params.resources.unwrap_or_default(), &environment)?;
+    let mut wanted = resources::wanted(&params.resources.unwrap_or_default(), &environment)?;
     let overrides = match params.agent {
         AgentParam::Id(_) => None,
         AgentParam::Object(object) => Some(*object),
@@ -130,7 +128,7 @@ pub(crate) async fn create_session(
     let thread_id = ThreadId::generate();
     let change = admission::begin(&thread_id, &agent.definition.name, events);
     let running = change.append.status.is_some();
-    let session = NewSession {
+    let mut session = NewSession {
         workspace: principal.workspace.clone(),
         id: SessionId::generate(),
         thread_id,
@@ -139,15 +137,28 @@ pub(crate) async fn create_session(
         title,
         metadata,
         budget,
-        vault_ids: Vec::new(),
+        vault_ids,
         change,
     };
     let id = session.id.clone();
-    let has_files = !mounts.is_empty();
-    match app.store.create_session_with(session, mounts).await? {
+    let has_resources = !wanted.is_empty();
+    let files = wanted.files();
+    let repositories = wanted
+        .repositories(&app, &principal.workspace, &id)
+        .await?;
+    if let Some(entry) = resources::entry(&repositories) {
+        session.change.append.entries.insert(0, entry);
+    }
+    let created = app
+        .store
+        .create_session_with(session, files, repositories)
+        .await?;
+    match created {
         Created::Done => {}
         Created::Gone => return Err(gone_meanwhile()),
-        Created::Refused(refusal) => return Err(resources::refused("resources", refusal)),
+        Created::NoVault(_) => return Err(ApiError::not_found("vault")),
+        Created::ArchivedVault(index) => return Err(archived_vault(index)),
+        Created::Refused(refusal) => return Err(wanted.refused(refusal)),
     }
     failpoint!("server::session_stored");
     let record = app.store.session(&principal.workspace, &id).await?;
@@ -158,7 +169,7 @@ pub(crate) async fn create_session(
         record.usage = Default::default();
     }
     let mut session = shown(record, app.now());
-    if has_files {
+    if has_resources {
         session.resources = resources::of(&app, &id).await?;
     }
     Ok(Reply(session))
@@ -174,6 +185,11 @@ fn archived_environment() -> ApiError {
         "the environment is archived and cannot start sessions",
     );
     error.with_code("environment_archived")
+}
+
+fn archived_vault(index: usize) -> ApiError {
+    let problem = "the vault is archived and cannot be given to new sessions";
+    ApiError::field(format!("vault_ids[{index}]"), problem).with_code("vault_archived")
 }
 
 fn unpriced(model: &str) -> ApiError {
@@ -192,6 +208,25 @@ fn title(given: Option<String>) -> Result<Option<String>, ApiError> {
         definition::text("title", title, 0, TITLE)?;
     }
     Ok(given)
+}
+
+/// The vaults of a session, in the order in which credentials are looked for (runtime VA-8).
+fn vault_ids(given: Vec<String>) -> Result<Vec<VaultId>, ApiError> {
+    if given.len() > VAULTS {
+        let problem = format!("has {} entries; at most {VAULTS} are allowed", given.len());
+        return Err(ApiError::field("vault_ids", problem));
+    }
+    let mut vaults = Vec::with_capacity(given.len());
+    for (index, text) in given.iter().enumerate() {
+        let at = || format!("vault_ids[{index}]");
+        let vault =
+            VaultId::parse(text).map_err(|problem| ApiError::field(at(), problem.to_string()))?;
+        if vaults.contains(&vault) {
+            return Err(ApiError::field(at(), "is listed twice"));
+        }
+        vaults.push(vault);
+    }
+    Ok(vaults)
 }
 
 /// `GET /v1/sessions/{session_id}`

@@ -4,6 +4,7 @@ use manyhands_protocol::page::Order;
 use manyhands_protocol::repository::{Checkout, Resource};
 use manyhands_protocol::time::Clock as _;
 use manyhands_protocol::{ResourceId, SessionId, WorkspaceId};
+use manyhands_store::audit::{Act, Action, Actor, AuditFilter};
 use manyhands_store::files::Unmounted;
 use manyhands_store::listing::Range;
 use manyhands_store::repositories::{NewRepository, Rotated};
@@ -28,6 +29,10 @@ fn new(name: &str, token: Option<&str>) -> NewRepository {
         }),
         token: token.map(str::to_owned),
     }
+}
+
+fn rotation(workspace: &WorkspaceId) -> Act {
+    Act::new(workspace, Actor::Operator, Action::RepositoryUpdate)
 }
 
 impl World {
@@ -118,7 +123,12 @@ async fn gh_6_a_token_is_rotated_and_nothing_else(bed: Bed) {
     world.bed.clock.advance(std::time::Duration::from_secs(5));
     let rotated = world
         .store
-        .rotate_repository(&world.workspace, &session, &id, "second".to_owned())
+        .rotate_repository(
+            rotation(&world.workspace),
+            &session,
+            &id,
+            "second".to_owned(),
+        )
         .await;
     let mut expected = before.clone();
     expected.updated_at = world.bed.clock.now();
@@ -131,10 +141,15 @@ async fn gh_6_a_token_is_rotated_and_nothing_else(bed: Bed) {
         ("/workspace/other".to_owned(), Some("other's".to_owned())),
     ];
     assert_eq!(world.tokens(&session).await, tokens);
+    let rows = world.store.list_audit(&AuditFilter::default(), 10).await;
+    let rows = rows.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].action, "repository.update");
+
     let missing = world
         .store
         .rotate_repository(
-            &world.workspace,
+            rotation(&world.workspace),
             &session,
             &ResourceId::generate(),
             "x".to_owned(),
@@ -149,7 +164,12 @@ async fn gh_6_a_token_is_rotated_and_nothing_else(bed: Bed) {
     world.change(&session, archive).await;
     let ended = world
         .store
-        .rotate_repository(&world.workspace, &session, &id, "third".to_owned())
+        .rotate_repository(
+            rotation(&world.workspace),
+            &session,
+            &id,
+            "third".to_owned(),
+        )
         .await;
     assert_eq!(ended, Ok(Rotated::Ended));
     assert_eq!(world.tokens(&session).await, tokens);
@@ -167,7 +187,7 @@ async fn api_2_a_foreign_repository_is_not_there(bed: Bed) {
     for (workspace, session) in [(&stranger, &session), (&world.workspace, &elsewhere)] {
         let rotated = world
             .store
-            .rotate_repository(workspace, session, &id, "x".to_owned())
+            .rotate_repository(rotation(workspace), session, &id, "x".to_owned())
             .await;
         assert_eq!(rotated, Ok(Rotated::Missing));
     }

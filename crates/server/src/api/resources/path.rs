@@ -1,4 +1,5 @@
-//! Where a file is mounted: below the folder of uploads, whatever is asked for (runtime FI-1, security INP-4).
+//! Where resources are in the sandbox: files below the folder of uploads, whatever is asked for (runtime FI-1), and what all
+//! paths have in common (security INP-4).
 
 use manyhands_protocol::file::UPLOADS;
 
@@ -16,8 +17,13 @@ pub(super) fn canonical(given: &str) -> Result<String, String> {
         _ => given,
     };
     let below = below.strip_prefix('/').unwrap_or(below);
-    let path = format!("{UPLOADS}/{below}");
-    if path.len() > LONGEST {
+    check(UPLOADS, below)?;
+    Ok(format!("{UPLOADS}/{below}"))
+}
+
+/// Refuses a path below a folder that is not a sequence of safe segments.
+pub(super) fn check(folder: &str, below: &str) -> Result<(), String> {
+    if folder.len() + 1 + below.len() > LONGEST {
         return Err(format!("is longer than {LONGEST} bytes"));
     }
     if below.split('/').count() > DEPTH {
@@ -34,7 +40,7 @@ pub(super) fn canonical(given: &str) -> Result<String, String> {
             return Err("has a backslash or a control character".to_owned());
         }
     }
-    Ok(path)
+    Ok(())
 }
 
 #[cfg(test)]
