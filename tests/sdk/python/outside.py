@@ -6,6 +6,7 @@ clients fetch, and writes down whoever comes where nobody may come. `Outside` st
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import http.server
@@ -35,6 +36,7 @@ API_PORT = 8787
 NAMES = (
     "site.example.com",
     "git.example.com",
+    "code.example.com",
     "pip.example.org",
     "npm.example.org",
     "cargo.example.org",
@@ -90,6 +92,11 @@ class Outside:
         """The names that were asked for."""
         path = self.folder / "asked"
         return path.read_text().splitlines() if path.exists() else []
+
+    @property
+    def code(self) -> Code:
+        """The repositories of `code.example.com`."""
+        return Code(self.folder / "code")
 
     def remove(self) -> None:
         """Ends it; its spaces go with it."""
@@ -230,6 +237,82 @@ def pass_on(source: socket.socket, target: socket.socket) -> None:
             side.close()
 
 
+class Code:
+    """A git host: repositories by owner and name, the tokens that reach each, and who came with what."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def add(self, name: str, tokens: list[str] | None, files: dict[str, str], links: dict[str, str] | None = None) -> list[str]:
+        """Makes a repository with a commit on `main` and one more on `feature`; their names. Without tokens anybody may read."""
+        work = self.folder / "work"
+        git = ["git", "-C", str(work), "-c", "user.name=outside", "-c", "user.email=outside@example.com"]
+        subprocess.run(["git", "init", "--quiet", "--initial-branch=main", str(work)], check=True)
+        commits = []
+        for branch, more in (("main", {}), ("feature", {"FEATURE": "on a branch\n"})):
+            if branch != "main":
+                subprocess.run([*git, "switch", "--quiet", "--create", branch], check=True)
+            for path, content in (files | more).items():
+                (work / path).parent.mkdir(parents=True, exist_ok=True)
+                (work / path).write_text(content)
+            for path, target in (links or {}).items():
+                (work / path).unlink(missing_ok=True)
+                (work / path).symlink_to(target)
+            subprocess.run([*git, "add", "--all", "--force"], check=True)
+            subprocess.run([*git, "commit", "--quiet", "--message", f"on {branch}"], check=True)
+            head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+            commits.append(head.stdout.strip())
+        subprocess.run([*git, "switch", "--quiet", "main"], check=True)
+        place = self.folder / f"{name}.git"
+        subprocess.run(["git", "clone", "--quiet", "--bare", str(work), str(place)], check=True)
+        # Pushes by who has a token; the host itself decides who that is.
+        subprocess.run(["git", "-C", str(place), "config", "http.receivepack", "true"], check=True)
+        shutil.rmtree(work)
+        self.allow(name, tokens)
+        return commits
+
+    def allow(self, name: str, tokens: list[str] | None) -> None:
+        """From now on these tokens reach it and no others."""
+        path = self.folder / f"{name}.json"
+        aside = path.with_suffix(".new")
+        aside.write_text(json.dumps(tokens))
+        aside.rename(path)
+
+    def tokens(self, name: str) -> list[str] | None:
+        return json.loads((self.folder / f"{name}.json").read_text())
+
+    def known(self, token: str | None) -> bool:
+        return any(token in (json.loads(path.read_text()) or []) for path in self.folder.glob("*/*.json"))
+
+    def log(self, name: str, *arguments: str) -> str:
+        """What git says of a repository here."""
+        git = ["git", "-c", "safe.directory=*", "-C", str(self.folder / f"{name}.git")]
+        return subprocess.run([*git, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+    def visit(self, path: str, token: str | None) -> None:
+        with (self.folder / "visits").open("a") as file:
+            file.write(f"{path} {token or '-'}\n")
+
+    def visits(self, name: str) -> list[str]:
+        """The tokens that requests for a repository came with, `-` for none, in order."""
+        path = self.folder / "visits"
+        lines = path.read_text().splitlines() if path.exists() else []
+        visits = [line.rsplit(" ", 1) for line in lines]
+        return [token for place, token in visits if place.startswith((f"/{name}/", f"/{name}.git/"))]
+
+    def hold(self, name: str) -> pathlib.Path:
+        """Whoever fetches this repository waits until something opens this pipe for writing."""
+        gate = self.folder / f"{name}.gate"
+        os.mkfifo(gate)
+        return gate
+
+    def wait(self, name: str) -> None:
+        gate = self.folder / f"{name}.gate"
+        if gate.exists():
+            gate.open().close()
+
+
 class Shelf:
     """What there is to fetch: one small package of each kind, named hello-hands, and a repository."""
 
@@ -284,6 +367,7 @@ class Shelf:
 
     def repository(self, folder: pathlib.Path) -> None:
         self.repositories = folder
+        self.code = Code(folder.parent / "code")
         work = folder / "work"
         git = ["git", "-c", "user.name=outside", "-c", "user.email=outside@example.com", "-c", "init.defaultBranch=main"]
         subprocess.run([*git, "init", "--quiet", str(work)], check=True)
@@ -314,6 +398,8 @@ class Site(http.server.BaseHTTPRequestHandler):
         host, path = self.headers["host"].partition(":")[0], self.path.partition("?")[0]
         if host == "git.example.com":
             self.git()
+        elif host == "code.example.com":
+            self.visited()
         elif path == "/redirect":
             self.answer(302, b"", ("Location", "https://forbidden.example.net/"))
         else:
@@ -326,6 +412,8 @@ class Site(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         if self.headers["host"] == "git.example.com":
             self.git()
+        elif self.headers["host"] == "code.example.com":
+            self.visited()
         else:
             self.answer(200, self.body())
 
@@ -339,12 +427,34 @@ class Site(http.server.BaseHTTPRequestHandler):
         self.rfile.readline()
         return body
 
-    def git(self) -> None:
+    def visited(self) -> None:
+        """A private git host: like the large ones it knows a user by a token in the place of the password."""
+        code, path = self.shelf.code, self.path.partition("?")[0]
+        kind, _, basic = (self.headers["authorization"] or "").partition(" ")
+        token = base64.b64decode(basic).decode().partition(":")[2] if kind == "Basic" else None
+        code.visit(path, token)
+        owner, name, *rest = path.strip("/").split("/")
+        name = f"{owner}/{name.removesuffix('.git')}"
+        if not (code.folder / f"{name}.json").exists():
+            return self.answer(404, self.body() and b"")
+        tokens = code.tokens(name)
+        writes = "git-receive-pack" in self.path
+        if token not in (tokens or []) and (tokens is not None or writes):
+            refused = 403 if code.known(token) else 401
+            return self.answer(refused, self.body() and b"", ("WWW-Authenticate", 'Basic realm="code"'))
+        if rest[:2] == ["info", "lfs"]:
+            # A host that says what it was told.
+            return self.answer(200, f"{self.headers['authorization']} {token}".encode(), ("X-Said", str(token)))
+        if self.command == "POST":
+            code.wait(name)
+        self.git(code.folder)
+
+    def git(self, root: pathlib.Path | None = None) -> None:
         path, _, query = self.path.partition("?")
         body = self.body()
         environment = {
             "PATH": os.environ["PATH"],
-            "GIT_PROJECT_ROOT": str(self.shelf.repositories),
+            "GIT_PROJECT_ROOT": str(root or self.shelf.repositories),
             "GIT_HTTP_EXPORT_ALL": "1",
             "REQUEST_METHOD": self.command,
             "PATH_INFO": path,
@@ -358,7 +468,9 @@ class Site(http.server.BaseHTTPRequestHandler):
             "GIT_CONFIG_KEY_0": "safe.directory",
             "GIT_CONFIG_VALUE_0": "*",
         }
-        done = subprocess.run(["git", "http-backend"], input=body, env=environment, capture_output=True, check=True)
+        # Where a client asks for what is not there, git says so in its answer and fails.
+        done = subprocess.run(["git", "http-backend"], input=body, env=environment, capture_output=True, check=False)
+        assert done.stdout, done.stderr
         head, _, content = done.stdout.partition(b"\r\n\r\n")
         headers = [tuple(line.split(": ", 1)) for line in head.decode().split("\r\n")]
         status = next((int(value.split()[0]) for name, value in headers if name == "Status"), 200)
