@@ -19,3 +19,4 @@ pub(crate) mod resources;
 pub(crate) mod sessions;
 pub(crate) mod stream;
 pub(crate) mod threads;
+pub(crate) mod vaults;

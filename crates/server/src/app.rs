@@ -13,6 +13,7 @@ use manyhands_hands::{Probe, Provider};
 use manyhands_protocol::time::SharedClock;
 use manyhands_protocol::{Timestamp, WorkspaceId};
 use manyhands_store::{Role, Store};
+use manyhands_vault::Vaults;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,8 @@ pub(crate) struct App(Arc<Parts>);
 pub(crate) struct Parts {
     /// What is remembered.
     pub(crate) store: Store,
+    /// The secrets in it.
+    pub(crate) vaults: Vaults,
     /// The keys that were looked up.
     pub(crate) keys: KnownKeys,
     /// The models that agents can name.

@@ -7,6 +7,7 @@ mod environments;
 mod file;
 mod limits;
 pub(crate) mod show;
+mod vault;
 mod web;
 
 use std::env::VarError;
@@ -24,6 +25,7 @@ pub use container::Container;
 pub use egress::Egress;
 pub use environments::Environments;
 pub use limits::Limits;
+pub use vault::MasterKey;
 pub use web::{Search, Web};
 
 const LISTEN: &str = "127.0.0.1:8787";
@@ -85,6 +87,8 @@ pub struct Config {
     pub egress: Egress,
     /// The web tools.
     pub web: Web,
+    /// Where the master key of all secrets comes from.
+    pub master_key: MasterKey,
     /// Where the bytes of files are.
     pub blobs: BlobPlace,
     /// Bounds of files.
@@ -225,6 +229,7 @@ impl Config {
         }
         let sandbox = file.sandbox.effective(&data_dir, environment)?;
         let blobs = file.blobs.effective(&data_dir, environment)?;
+        let master_key = file.vault.effective(&data_dir, environment)?;
         Ok(Self {
             listen,
             data_dir,
@@ -237,6 +242,7 @@ impl Config {
             sandbox,
             egress: file.egress.effective()?,
             web: file.web.effective(environment)?,
+            master_key,
             blobs,
             files: file.files.effective(),
             limits: file.limits.effective()?,

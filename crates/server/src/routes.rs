@@ -19,7 +19,7 @@ use crate::api::error::ApiError;
 use crate::api::json::BodyCap;
 use crate::api::{
     agents, environments, events, files, health, inspection, keys, models, resources, sessions,
-    stream, threads,
+    stream, threads, vaults,
 };
 use crate::app::App;
 
@@ -90,6 +90,19 @@ pub(crate) fn table() -> Vec<Route> {
         row(POST,   "/v1/sessions/{session_id}/threads/{thread_id}/archive", Beta, 0, post(threads::archive_thread)),
         row(GET,    "/v1/sessions/{session_id}/threads/{thread_id}/events", Beta, 0, get(events::list_thread_events)),
         row(GET,    "/v1/sessions/{session_id}/threads/{thread_id}/stream", Beta, 0, get(stream::stream_thread)),
+
+        row(POST,   "/v1/vaults",                                   Beta, SMALL, post(vaults::create_vault)),
+        row(GET,    "/v1/vaults/{vault_id}",                        Beta, 0,     get(vaults::retrieve_vault)),
+        row(POST,   "/v1/vaults/{vault_id}",                        Beta, SMALL, post(vaults::update_vault)),
+        row(GET,    "/v1/vaults",                                   Beta, 0,     get(vaults::list_vaults)),
+        row(DELETE, "/v1/vaults/{vault_id}",                        Beta, 0,     delete(vaults::delete_vault)),
+        row(POST,   "/v1/vaults/{vault_id}/archive",                Beta, 0,     post(vaults::archive_vault)),
+        row(POST,   "/v1/vaults/{vault_id}/credentials",            Beta, SMALL, post(vaults::credentials::create_credential)),
+        row(GET,    "/v1/vaults/{vault_id}/credentials/{credential_id}", Beta, 0, get(vaults::credentials::retrieve_credential)),
+        row(POST,   "/v1/vaults/{vault_id}/credentials/{credential_id}", Beta, SMALL, post(vaults::credentials::update_credential)),
+        row(GET,    "/v1/vaults/{vault_id}/credentials",            Beta, 0,     get(vaults::credentials::list_credentials)),
+        row(DELETE, "/v1/vaults/{vault_id}/credentials/{credential_id}", Beta, 0, delete(vaults::credentials::delete_credential)),
+        row(POST,   "/v1/vaults/{vault_id}/credentials/{credential_id}/archive", Beta, 0, post(vaults::credentials::archive_credential)),
 
         row(POST,   "/v1/files",                                    Key,  0,     post(files::upload_file)),
         row(GET,    "/v1/files",                                    Key,  0,     get(files::list_files)),

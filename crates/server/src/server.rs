@@ -12,6 +12,7 @@ use manyhands_brain::{Activities, Brain};
 use manyhands_hands::Provider;
 use manyhands_protocol::time::{SharedClock, SystemClock};
 use manyhands_store::{Database, Role, Store};
+use manyhands_vault::{Uses, Vaults};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
@@ -27,6 +28,7 @@ use crate::failure::Failure;
 use crate::gate::gate;
 use crate::listener::Patience;
 use crate::parts::{blobs, judge_of, open_store, outbound, provider, registry, web};
+use crate::secrets::Holder;
 use crate::tidy::tidy;
 use crate::{background, keys, listener, routes, telemetry};
 
@@ -75,6 +77,7 @@ impl Server {
         let clock = overrides.clock.unwrap_or_else(|| Arc::new(SystemClock));
         let store = open_store(&config, &clock).await?;
         let workspace = store.default_workspace().await?;
+        let vaults = Vaults::open(store.clone(), config.master_key.source()).await?;
         let first_key = match config.role {
             // It has no use for one.
             Role::Brain => None,
@@ -106,7 +109,9 @@ impl Server {
             _ if !config.role.wakes() => None,
             Some(hands) => Some(hands),
             None => {
-                let hands = provider(&config, Some(&blobs), Some(gate(&config, &clock)?));
+                let secrets = Holder::new(vaults.clone(), Uses::new(store.clone()));
+                let gate = gate(&config, &clock, Arc::new(secrets))?;
+                let hands = provider(&config, Some(&blobs), Some(gate));
                 tokio::spawn(tidy(Arc::clone(&hands), store.clone(), waking.clone()));
                 Some(hands)
             }
@@ -149,6 +154,7 @@ impl Server {
             organization: organization(&workspace),
             keys: KnownKeys::new(matches!(config.database, Database::Sqlite { .. })),
             store,
+            vaults,
             models,
             activities: brain
                 .as_ref()

@@ -9,6 +9,7 @@ use manyhands_brain::models::Registry;
 use manyhands_hands::Provider;
 use manyhands_protocol::time::SharedClock;
 use manyhands_store::{Error, Role, Store};
+use manyhands_vault::{Source, Vaults};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +55,12 @@ impl Service {
             brain,
         } = ingredients;
         let workspace = store.default_workspace().await?;
+        let vaults = Vaults::open(store.clone(), Source::Nowhere)
+            .await
+            .map_err(|error| Error::Invalid {
+                operation: "opening the vaults",
+                reason: error.to_string(),
+            })?;
         let outbound = outbound(&Egress::default()).map_err(|error| Error::Invalid {
             operation: "making the guarded client",
             reason: format!("{error:#}"),
@@ -71,6 +78,7 @@ impl Service {
             organization: organization(&workspace),
             keys: KnownKeys::new(false),
             store,
+            vaults,
             models,
             activities: brain.activities(),
             blobs: Blobs::memory(),

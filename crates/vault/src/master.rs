@@ -59,6 +59,8 @@ pub enum Source {
     Text(SecretString),
     /// A key service.
     Service(Arc<dyn KeySource>),
+    /// There is none: the vaults stay sealed.
+    Nowhere,
 }
 
 /// A master key of this process.
@@ -249,6 +251,7 @@ pub(crate) fn aside(path: &Path) -> PathBuf {
 pub(crate) fn find(source: &Source, in_use: Option<&str>) -> Result<Arc<dyn KeySource>, String> {
     let found: Arc<dyn KeySource> = match source {
         Source::Service(service) => Arc::clone(service),
+        Source::Nowhere => return Err("this server was given no master key".to_owned()),
         Source::Text(text) => {
             let parsed = MasterKey::parse(text.expose_secret());
             Arc::new(parsed.map_err(|error| error.to_string())?)

@@ -147,6 +147,15 @@ impl ApiError {
         Self::new(Class::Internal, "the server failed; its log says more")
     }
 
+    /// 500: damage of one stored item.
+    pub(crate) fn damaged(item: &str) -> Self {
+        Self {
+            should_retry: Some(false),
+            message: format!("{item} is damaged on disk and cannot be shown"),
+            ..Self::internal()
+        }
+    }
+
     /// 503: this server cannot do it now.
     pub(crate) fn unavailable(message: impl Into<String>, retry_after: Duration) -> Self {
         Self {
@@ -265,11 +274,7 @@ impl From<manyhands_store::Error> for ApiError {
             }
             Store::Damaged { item, .. } => {
                 tracing::error!(%error, "a stored item is damaged");
-                Self {
-                    should_retry: Some(false),
-                    message: format!("{item} is damaged on disk and cannot be shown"),
-                    ..Self::internal()
-                }
+                Self::damaged(item)
             }
             Store::Setup { .. } | Store::InUse { .. } | Store::Invalid { .. } => {
                 tracing::error!(%error, "the database cannot be used");

@@ -15,6 +15,7 @@ use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use zeroize::Zeroize as _;
 
 use crate::api::error::ApiError;
 
@@ -38,6 +39,24 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         check_headers(request.headers())?;
         let bytes = read(request, cap).await?;
         parse(&bytes).map(Self)
+    }
+}
+
+/// A JSON object with secrets in it: no refusal quotes a part of it, and what was read is wiped (security CRED-2).
+pub(crate) struct SecretJson<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for SecretJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let cap = request.extensions().get::<BodyCap>().map_or(0, |cap| cap.0);
+        check_headers(request.headers())?;
+        let bytes = read(request, cap).await?;
+        let parsed = parse_quietly(&bytes);
+        if let Ok(mut bytes) = bytes.try_into_mut() {
+            bytes.as_mut().zeroize();
+        }
+        parsed.map(Self)
     }
 }
 
@@ -134,6 +153,66 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         }
     }
     typed(&mut serde_json::Deserializer::from_slice(bytes), "")
+}
+
+/// Reads a document that has to be an object and may hold secrets: a refusal says where and what is expected, and nothing of
+/// what is there.
+pub(crate) fn parse_quietly<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(ApiError::invalid(
+            "a JSON object is required as the request body",
+        ));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let root = Unambiguous::deserialize(&mut reader).and_then(|root| reader.end().map(|()| root));
+    match root {
+        Ok(Unambiguous::Object) => {}
+        Ok(Unambiguous::Other) => {
+            return Err(ApiError::invalid("the request body is not a JSON object"));
+        }
+        Err(error) => {
+            let what = match error.is_data() {
+                true => "has a member twice",
+                false => "is not valid JSON",
+            };
+            return Err(ApiError::invalid(format!(
+                "the request body {what}, at line {} column {}",
+                error.line(),
+                error.column()
+            )));
+        }
+    }
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        // The members of the request's types are known; the keys of metadata are the client's own.
+        let path = error.path().to_string();
+        let path = match path.split_once("metadata.") {
+            Some((front, _)) => format!("{front}metadata"),
+            None => path,
+        };
+        let problem = quiet(&error.inner().to_string());
+        match path.as_str() {
+            "." => ApiError::invalid(problem),
+            path => ApiError::field(path, problem),
+        }
+    })
+}
+
+/// What serde says is expected, without what it has found.
+fn quiet(text: &str) -> String {
+    let place = text.rfind(" at line ").unwrap_or(text.len());
+    let text = &text[..place];
+    if text.starts_with("missing field `") {
+        return text.to_owned();
+    }
+    let known = ["invalid type: ", "invalid value: ", "unknown variant `"];
+    let expected = text
+        .rsplit_once(", expected ")
+        .filter(|_| known.iter().any(|known| text.starts_with(known)));
+    match expected {
+        Some((_, expected)) => format!("expected {expected}"),
+        None => "is not as documented".to_owned(),
+    }
 }
 
 /// Reads one entry of a list that was kept raw; `at` names it in errors, such as `events[0]`.

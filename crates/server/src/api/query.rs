@@ -5,7 +5,8 @@ use http::request::Parts;
 use manyhands_protocol::id::IdError;
 use manyhands_protocol::page::Order;
 use manyhands_protocol::{
-    AgentId, EnvironmentId, FileId, ResourceId, SessionId, ThreadId, Timestamp,
+    AgentId, CredentialId, EnvironmentId, FileId, ResourceId, SessionId, ThreadId, Timestamp,
+    VaultId,
 };
 
 use crate::api::error::ApiError;
@@ -179,6 +180,16 @@ impl Ids {
     /// `{resource_id}`.
     pub(crate) fn resource(&self) -> Result<ResourceId, ApiError> {
         self.id("resource_id", ResourceId::parse)
+    }
+
+    /// `{vault_id}`.
+    pub(crate) fn vault(&self) -> Result<VaultId, ApiError> {
+        self.id("vault_id", VaultId::parse)
+    }
+
+    /// `{credential_id}`.
+    pub(crate) fn credential(&self) -> Result<CredentialId, ApiError> {
+        self.id("credential_id", CredentialId::parse)
     }
 
     /// `{thread_id}`.

@@ -10,7 +10,7 @@ use manyhands_store::Database;
 use secrecy::{ExposeSecret, SecretString};
 use toml::{Table, Value};
 
-use super::{BlobPlace, Config, Container, Egress, Environments, Limits, Sandbox, Web};
+use super::{BlobPlace, Config, Container, Egress, Environments, Limits, MasterKey, Sandbox, Web};
 
 /// TOML text.
 pub(crate) fn show(config: &Config) -> String {
@@ -41,6 +41,7 @@ pub(crate) fn show(config: &Config) -> String {
     set("environments", environments(&config.environments));
     set("egress", egress(&config.egress));
     set("web", web(&config.web));
+    set("vault", vault(&config.master_key));
     set("blobs", blobs(&config.blobs));
     if let Some(quota) = config.files.quota {
         set("files", table([("quota_bytes", number(quota))]));
@@ -50,6 +51,16 @@ pub(crate) fn show(config: &Config) -> String {
         set("permissions", table([("judge", judge.as_str().into())]));
     }
     all.to_string()
+}
+
+/// The key itself is never shown, and neither is whether the environment has the right one.
+fn vault(key: &MasterKey) -> Value {
+    match key {
+        MasterKey::Made(path) | MasterKey::File(path) => {
+            table([("master_key_file", path.display().to_string().into())])
+        }
+        MasterKey::Environment(_) => table([]),
+    }
 }
 
 fn web(web: &Web) -> Value {
@@ -165,6 +176,10 @@ fn egress(egress: &Egress) -> Value {
     let ports = egress.ports.iter().map(|port| number(u64::from(*port)));
     set("ports", Value::Array(ports.collect()));
     set("tunnel_hosts", hosts(&egress.tunnel_hosts));
+    set(
+        "substitute_in_plain_http",
+        egress.substitute_in_plain_http.into(),
+    );
     if let Some(listed) = &egress.package_hosts {
         set("package_hosts", hosts(listed));
     }

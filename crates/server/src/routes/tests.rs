@@ -17,6 +17,8 @@ fn concrete(path: &str) -> String {
         .replace("{session_id}", "sesn_01none")
         .replace("{thread_id}", "sthr_01none")
         .replace("{resource_id}", "sesrsc_01none")
+        .replace("{vault_id}", "vlt_01none")
+        .replace("{credential_id}", "vcrd_01none")
         .replace("{file_id}", "file_01none")
         .replace("{model_id}", "no-model")
         .replace("{key_id}", "apikey_01none")

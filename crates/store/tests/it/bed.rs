@@ -69,21 +69,29 @@ impl Bed {
 
     /// Runs SQL behind the store's back.
     pub(crate) async fn sql(&self, sql: &'static str) {
+        self.try_sql(sql).await.unwrap();
+    }
+
+    /// Runs SQL behind the store's back that the database may refuse.
+    pub(crate) async fn try_sql(&self, sql: &'static str) -> Result<(), String> {
+        let words = |error: sqlx::Error| error.to_string();
         match &self.database {
             Database::Sqlite { directory } => {
                 let file = directory.join("manyhands.db");
                 let options = SqliteConnectOptions::new().filename(file);
                 let mut connection = options.connect().await.unwrap();
-                sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+                let done = sqlx::raw_sql(sql).execute(&mut connection).await;
                 connection.close().await.unwrap();
+                done.map(drop).map_err(words)
             }
             Database::Postgres { url } => {
                 let url = url.expose_secret();
                 let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
-                sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+                let done = sqlx::raw_sql(sql).execute(&mut connection).await;
                 connection.close().await.unwrap();
+                done.map(drop).map_err(words)
             }
-            Database::Memory(shared) => shared.execute(sql).unwrap(),
+            Database::Memory(shared) => shared.execute(sql).map_err(|error| error.to_string()),
         }
     }
 

@@ -43,4 +43,5 @@ mod resources;
 mod session;
 mod strays;
 mod tail;
+mod vaults;
 mod verify;
