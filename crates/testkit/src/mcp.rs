@@ -51,7 +51,7 @@ enum Then {
     Close,
     Hold,
     Repeat(Vec<u8>),
-    Give(watch::Receiver<Vec<Vec<u8>>>),
+    Give(watch::Receiver<Given>),
 }
 
 /// An answer: the bytes, and what follows them.
@@ -147,20 +147,25 @@ fn head(status: u16, headers: &[(&str, &str)]) -> String {
 }
 
 /// Bytes that a test gives to an answer while it runs.
-#[derive(Clone, Debug)]
-pub struct Pieces(watch::Sender<Vec<Vec<u8>>>);
+#[derive(Clone, Debug, Default)]
+pub struct Pieces(watch::Sender<Given>);
 
-impl Default for Pieces {
-    fn default() -> Self {
-        Self(watch::Sender::new(Vec::new()))
-    }
+#[derive(Debug, Default)]
+struct Given {
+    pieces: Vec<Vec<u8>>,
+    ended: bool,
 }
 
 impl Pieces {
     /// The next bytes.
     pub fn push(&self, bytes: &str) {
-        self.0
-            .send_modify(|pieces| pieces.push(bytes.as_bytes().to_vec()));
+        let bytes = bytes.as_bytes().to_vec();
+        self.0.send_modify(|given| given.pieces.push(bytes));
+    }
+
+    /// The answer ends behind what it was given.
+    pub fn end(&self) {
+        self.0.send_modify(|given| given.ended = true);
     }
 }
 
@@ -300,20 +305,23 @@ async fn serve<F: FnMut(&Asked) -> Reply>(
         Then::Close => return,
         Then::Hold => gone(&mut stream).await,
         Then::Repeat(bytes) => while stream.write_all(&bytes).await.is_ok() {},
-        Then::Give(mut pieces) => {
-            let mut given = 0;
+        Then::Give(mut given) => {
+            let mut done = 0;
             loop {
-                let new = {
-                    let all = pieces.borrow_and_update();
-                    let new = all[given..].concat();
-                    given = all.len();
-                    new
+                let (new, ended) = {
+                    let given = given.borrow_and_update();
+                    let new = given.pieces[done..].concat();
+                    done = given.pieces.len();
+                    (new, given.ended)
                 };
                 if stream.write_all(&new).await.is_err() {
                     break;
                 }
+                if ended {
+                    return;
+                }
                 tokio::select! {
-                    changed = pieces.changed() => if changed.is_err() { break },
+                    changed = given.changed() => if changed.is_err() { return },
                     () = gone(&mut stream) => break,
                 }
             }
