@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::packages::Manager;
 pub use checkpoint::{Checkpoint, Checkpoints, Origin};
+pub use manyhands_sandboxd::frame::Variables;
 pub use manyhands_sandboxd::output::{Block, Output, Source};
 
 /// What a session's sandbox is made from.
@@ -39,6 +40,8 @@ pub struct Recipe {
     pub network: Network,
     /// What is installed in it (runtime EN-7).
     pub packages: Packages,
+    /// Variables of its shell beside the usual ones: placeholders of secrets, never secrets (runtime VA-9).
+    pub variables: Variables,
     /// The files it reads below `/mnt/session/uploads` (runtime FI-1).
     pub uploads: Vec<Upload>,
     /// What an earlier sandbox of the session has written, where the host has nothing newer (runtime EN-17).
@@ -58,6 +61,7 @@ impl Recipe {
             limits: Limits::default(),
             network: Network::default(),
             packages: Packages::default(),
+            variables: Variables::default(),
             uploads: Vec::new(),
             checkpoint: None,
             environment_id: None,

@@ -5,6 +5,7 @@
 //! another. So a call ends when its command does, whatever the command leaves running (security TOOL-1), and what
 //! is left running can go on writing.
 
+mod job;
 mod process;
 mod variables;
 
@@ -21,8 +22,9 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use crate::output::Output;
 use crate::reaper::Reaper;
 use crate::tail::Tail;
-use crate::tools::{Bash, Place, Stop, Stopped};
+use crate::tools::{Place, Stopped};
 use crate::tree::{Snapshot, kill_call};
+pub use job::Job;
 pub use process::Limits;
 use process::{Read, Shell};
 pub use variables::Variables;
@@ -31,18 +33,6 @@ pub use variables::Variables;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 
 const DEAD: &str = "bash: session terminated; restart required (call bash with restart: true)";
-
-/// A call on its way to the shell.
-pub struct Job {
-    /// The id of the tool use.
-    pub call_id: String,
-    /// What to run.
-    pub input: Bash,
-    /// The call's outer limit.
-    pub stop: Arc<Stop>,
-    /// Called once with the result.
-    pub done: Box<dyn FnOnce(Output) + Send>,
-}
 
 /// The way to the shell of this sandbox.
 #[derive(Clone)]
@@ -89,11 +79,6 @@ impl Handle {
     /// Queues a call; calls run in the order of this.
     pub fn submit(&self, job: Job) {
         self.send(Message::Run(job));
-    }
-
-    /// Sets variables of the environment, for what is run after this.
-    pub fn set(&self, variables: Variables) {
-        self.send(Message::Set(variables));
     }
 
     /// Ends a call, running or waiting.

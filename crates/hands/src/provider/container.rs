@@ -14,8 +14,10 @@ mod files;
 mod host;
 mod id;
 mod image;
+mod layers;
 mod parts;
 mod shown;
+mod site;
 mod spec;
 mod tree;
 mod watch;
@@ -27,15 +29,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use manyhands_blobs::Blobs;
+use manyhands_protocol::environment::Packages;
 
 use super::checkpoint;
 use super::namespace::{blocking, chain, files::empty};
 use super::places::{is_name, owned};
 use super::{
     Capture, Checkpoints, Gate, Helper, Holds, Limit, Missing, Origin, Probe, Provider, Recipe,
-    Sandbox, Seen, Strength, Upload,
+    Sandbox, Seen, Strength, Told, Upload,
 };
 use crate::Error;
+use crate::packages::Manager;
+use crate::packages::sources::Sources;
 use contained::Live;
 use host::Host;
 
@@ -66,6 +71,9 @@ pub struct Config {
     pub gate: Option<Arc<dyn Gate>>,
     /// Where files are; without it sandboxes read and hand over none.
     pub blobs: Option<Blobs>,
+    /// Where package managers go; what is absent is read from the host's own configuration, without credentials, and for apt
+    /// from the image.
+    pub sources: Sources,
     /// How long after it was made a sandbox's files are gone on with (runtime EN-18).
     pub retention: Duration,
 }
@@ -86,6 +94,7 @@ impl Config {
             sandboxd: None,
             gate: None,
             blobs: None,
+            sources: Sources::default(),
             retention: Duration::from_secs(30 * 24 * 3600),
         }
     }
@@ -162,6 +171,27 @@ impl Provider for Container {
         self.host.image().await.map(drop)
     }
 
+    async fn installs(&self, manager: Manager) -> Result<(), Missing> {
+        self.host.installs(manager)
+    }
+
+    async fn furnish(&self, recipe: &Recipe, told: &Told) -> Result<(), Error> {
+        let place = self.host.places.at(&recipe.session)?;
+        // Whoever starts or ends the sandbox just now will see to it.
+        let is_up = |live: &Arc<Live>| live.is_up();
+        let at = place.0.try_lock();
+        let live = at.is_ok_and(|at| at.as_ref().is_some_and(is_up));
+        self.host.places.vacate(&recipe.session, &place);
+        match live {
+            true => Ok(()),
+            false => self.host.furnish(recipe, Some(told)).await,
+        }
+    }
+
+    async fn unfurnish(&self, wanted: &[Packages]) -> Result<(), Error> {
+        self.host.unfurnish(wanted).await
+    }
+
     async fn lay(&self, session: &str, uploads: &[Upload]) -> Result<(), Error> {
         match self.host.hold(session).await? {
             Some((folder, _hold)) if self.host.runs(session).await? => {
@@ -183,6 +213,7 @@ impl Provider for Container {
         // One that no call of this owner has used yet may be behind the recipe's checkpoint.
         let is_used = |live: &Arc<Live>| !matches!(live.origin(), Some(Origin::Kept { .. }));
         if let Some(live) = owned(&at, recipe.epoch).filter(is_used) {
+            live.equip(recipe).await?;
             live.touch();
             return Ok(live);
         }
@@ -220,11 +251,18 @@ impl Provider for Container {
                 live
             }
             None => {
+                if self.host.image_of(recipe).await?.is_none() {
+                    // It may take minutes, and whoever wants the session gone does not wait for it.
+                    drop((held, at));
+                    self.host.furnish(recipe, None).await?;
+                    return self.provision(recipe).await;
+                }
                 let live = self.host.start(recipe, &held.0).await?;
                 self.host.settle(&mut at, &live);
                 live
             }
         };
+        live.equip(recipe).await?;
         live.touch();
         Ok(live)
     }

@@ -16,7 +16,7 @@ use super::door::Opened;
 use super::hold::Hold;
 use super::link::{Failed, Link};
 use crate::Error;
-use crate::provider::{Call, Origin, Sandbox};
+use crate::provider::{Call, Origin, Recipe, Sandbox, Variables};
 
 /// What a sandbox is made of.
 #[async_trait]
@@ -64,6 +64,8 @@ pub(super) struct Live<B> {
     door: Mutex<Option<Opened>>,
     /// What its files were, until a call is executed.
     origin: Mutex<Option<Origin>>,
+    /// What this server has set in it.
+    variables: tokio::sync::Mutex<Variables>,
     body: B,
 }
 
@@ -96,6 +98,7 @@ impl<B: Body> Live<B> {
             rested: Notify::new(),
             door: Mutex::default(),
             origin: Mutex::default(),
+            variables: tokio::sync::Mutex::default(),
             body,
         }
     }
@@ -149,6 +152,17 @@ impl<B: Body> Live<B> {
     /// Tells the sandbox the epoch of its owner: from its answer on it obeys no older one.
     pub(super) async fn announce(&self, epoch: i64) -> Result<(), Error> {
         self.forget(&[], epoch).await
+    }
+
+    /// Gives it the variables of its recipe, for the calls after this, if it has not got them from this server.
+    pub(super) async fn equip(&self, recipe: &Recipe) -> Result<(), Error> {
+        let mut set = self.variables.lock().await;
+        if *set != recipe.variables {
+            let (variables, epoch) = (recipe.variables.clone(), recipe.epoch);
+            self.done(Op::Set { variables, epoch }, epoch).await?;
+            *set = recipe.variables.clone();
+        }
+        Ok(())
     }
 
     /// Ends everything inside, unless a newer owner than `epoch` uses it.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use manyhands_hands::provider::Variables;
 use manyhands_hands::provider::fake::Fake;
 use manyhands_hands::{Advice, Call, Error, Output, Provider, Recipe};
 use serde_json::json;
@@ -357,4 +358,52 @@ async fn sbx_2_the_probe_says_that_it_is_usable(Subject { provider, .. }: Subjec
     let probe = provider.probe().await;
     assert_eq!(probe.missing, []);
     assert!(probe.usable() && probe.provider == provider.name());
+}
+
+/// runtime VA-9: the variables of a recipe are in the environment of what runs inside, whoever has started its shell, and no list of
+/// the host's processes shows them.
+async fn variables_are_set(Subject { provider, .. }: Subject) {
+    let recipe = |value: &str| Recipe {
+        variables: Variables([("API_KEY".to_owned(), value.to_owned())].into()),
+        ..Recipe::new("sesn_a", 1)
+    };
+    let say = async |id: &str, value: &str| {
+        let sandbox = provider.provision(&recipe(value)).await.unwrap();
+        let command = "echo $API_KEY $kept; env | grep -c ^API_KEY=; kept=here";
+        text(&sandbox.execute(&call(id, command)).await.unwrap()).to_owned()
+    };
+    assert_eq!(say("a", "mhp_first").await, "mhp_first\n1");
+    assert_eq!(say("b", "mhp_first").await, "mhp_first here\n1");
+    assert_eq!(say("c", "mhp_second").await, "mhp_second here\n1");
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        assert!(
+            !line.contains("mhp_first") && !line.contains("mhp_second"),
+            "{line}"
+        );
+    }
+    let other = provider.provision(&Recipe::new("sesn_b", 1)).await.unwrap();
+    let output = other
+        .execute(&call("d", "echo ${API_KEY-none}"))
+        .await
+        .unwrap();
+    assert_eq!(text(&output), "none");
+    provider.destroy("sesn_a").await.unwrap();
+    provider.destroy("sesn_b").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn va_9_variables_are_set_in_name_spaces() {
+    variables_are_set(namespace()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn va_9_variables_are_set_in_sandboxes_that_have_waited() {
+    variables_are_set(waiting()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn va_9_variables_are_set_in_containers() {
+    variables_are_set(container()).await;
 }

@@ -3,13 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Actor, Job, State};
-use crate::tools::{Bash, Stop};
+use super::{Actor, Handle, Job, Message, State};
 
 /// How long a live shell may take to be told; nobody waits for it but the next call.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -44,21 +42,19 @@ impl Variables {
     }
 }
 
+impl Handle {
+    /// Sets variables of the environment, for what is run after this.
+    pub fn set(&self, variables: Variables) {
+        self.send(Message::Set(variables));
+    }
+}
+
 impl Actor {
     /// Takes them for every shell to come, and tells the one that runs between two calls.
     pub(super) fn set(&mut self, variables: Variables) {
         if matches!(self.shell, State::Live(_)) && !variables.0.is_empty() {
-            self.queue.push_back(Job {
-                call_id: String::new(),
-                input: Bash {
-                    command: Some(variables.command()),
-                    restart: None,
-                    timeout_ms: None,
-                },
-                stop: Arc::new(Stop::after(LIMIT)),
-                // It belongs to no call, and what it says to nobody.
-                done: Box::new(|_| {}),
-            });
+            let told = Job::of_nobody(variables.command(), LIMIT);
+            self.queue.push_back(told);
         }
         self.variables = variables;
     }

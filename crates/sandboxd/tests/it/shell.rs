@@ -279,14 +279,19 @@ fn sbx_3_limits_of_what_a_command_starts() {
 fn va_9_variables_are_set_for_what_is_run_afterwards() {
     let supervisor = Supervisor::start();
     let mut connection = supervisor.connect();
-    let mut set = |connection: &mut crate::supervisor::Connection, pairs: &[(&str, &str)]| {
-        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let set = |connection: &mut crate::supervisor::Connection, pairs: &[(&str, &str)]| {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         connection.ask(Op::Set {
             variables: Variables(pairs.collect()),
             epoch: 1,
         })
     };
-    let done = set(&mut connection, &[("API_KEY", "first"), ("ODD", "it's \"$HOME\"\n`x`")]);
+    let done = set(
+        &mut connection,
+        &[("API_KEY", "first"), ("ODD", "it's \"$HOME\"\n`x`")],
+    );
     assert_eq!(done, Answer::Done);
     let show = "echo \"$API_KEY|$ODD\"; sh -c 'echo $API_KEY'";
     let expected = "first|it's \"$HOME\"\n`x`\nfirst";

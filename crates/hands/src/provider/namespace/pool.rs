@@ -93,7 +93,7 @@ pub(super) fn is_name(name: &str) -> bool {
 }
 
 /// Whose waiting sandboxes a recipe can be met by: the environment, and of which kind they must be. None of them where the
-/// files are elsewhere, or where something is said that a running shell cannot be told any more.
+/// session's files are elsewhere.
 fn fitting(recipe: &Recipe) -> Option<(&str, Kind)> {
     // All members are named, so that a new one is thought about here.
     let Recipe {
@@ -102,6 +102,8 @@ fn fitting(recipe: &Recipe) -> Option<(&str, Kind)> {
         limits,
         network: _,
         packages,
+        // Said to a shell that runs, as to every other.
+        variables: _,
         uploads: _,
         checkpoint,
         environment_id,

@@ -151,6 +151,7 @@ impl Provider for Namespace {
         // One that no call of this owner has used yet may be behind the recipe's checkpoint.
         let is_used = |live: &Arc<Live>| !matches!(live.origin(), Some(Origin::Kept { .. }));
         if let Some(live) = owned(&place, recipe.epoch).filter(is_used) {
+            live.equip(recipe).await?;
             live.touch();
             self.host.refill();
             return Ok(live);
@@ -197,6 +198,7 @@ impl Provider for Namespace {
                 live
             }
         };
+        live.equip(recipe).await?;
         live.touch();
         self.host.refill();
         Ok(live)
