@@ -20,10 +20,14 @@ pub(crate) enum Doing {
     Compacting,
     /// Waits for a word whether calls may run.
     Judging,
+    /// Waits for MCP servers to list their tools.
+    Listing,
     /// Waits for a sandbox to start.
     Provisioning,
     /// Waits for the packages of its environment, which are as far as this says.
     Furnishing(String),
+    /// Waits for the clone of the repository with this URL.
+    Cloning(String),
     /// Runs these calls.
     Running(Vec<EventId>),
     /// Waits until a failed request is tried again.
@@ -42,8 +46,10 @@ impl Doing {
             Self::Asking => "asking the model",
             Self::Compacting => "asking the model for a summary",
             Self::Judging => "judging calls",
+            Self::Listing => "listing the tools of MCP servers",
             Self::Provisioning => "starting a sandbox",
             Self::Furnishing(_) => "installing packages",
+            Self::Cloning(_) => "cloning repositories",
             Self::Running(_) => "running tools",
             Self::Waiting { .. } => "waiting for the next try",
         }

@@ -5,30 +5,30 @@ mod ruling;
 use std::borrow::Cow;
 
 use manyhands_protocol::EventId;
-use manyhands_protocol::agent::Definition;
 use manyhands_protocol::content::ContentBlock;
 use manyhands_protocol::event::{EvaluatedPermission, Evaluation, EventBody, ModelUsage};
 use manyhands_store::NewEntry;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::mcp::Target;
 use crate::models::{Response, Stop, View};
 use crate::previews::Announced;
 use crate::record::{
-    CallKind, CallRecord, RESPONSE, ResponseRecord, StopRecord, TOOL_STARTED, ToolStarted,
-    WEB_STARTED, private,
+    CallKind, CallRecord, RESPONSE, ResponseRecord, StopRecord, ToolStarted, private,
 };
-use crate::tools;
+use crate::tools::{Hand, error_result};
 
 use ruling::{Ruling, parse, permission, refused, ruling};
 
-pub(crate) use ruling::{Judgements, unjudged};
+pub(crate) use ruling::{Judgements, Tools, unjudged};
 
 /// The wire type of calls whose result the client gives.
 pub(crate) const CUSTOM_TOOL_USE: &str = "agent.custom_tool_use";
 
-/// The wire type of calls that the client is asked about.
+/// The wire types of calls that the client is asked about.
 pub(crate) const TOOL_USE: &str = "agent.tool_use";
+pub(crate) const MCP_TOOL_USE: &str = "agent.mcp_tool_use";
 
 /// What a response adds to the log, apart from intents.
 pub(crate) struct Answer {
@@ -42,8 +42,8 @@ pub(crate) struct Answer {
     refused: Vec<NewEntry>,
     /// Calls that run in the sandbox at once, in order.
     pub(crate) sandbox: Vec<EventId>,
-    /// Calls of web tools, in order.
-    web: Vec<EventId>,
+    /// Calls that run beside the server at once, in order.
+    beside: Vec<(EventId, Hand)>,
     /// Calls that the client answers, and the wire type of each.
     pub(crate) opened: Vec<(EventId, &'static str)>,
     /// Whether there is no call, so that the turn ends here.
@@ -54,7 +54,7 @@ impl Answer {
     /// Reads a response.
     pub(crate) fn new(
         response: &Response,
-        agent: &Definition,
+        tools: Tools<'_>,
         span: &EventId,
         announced: &Announced,
         most_calls: usize,
@@ -62,7 +62,7 @@ impl Answer {
     ) -> Self {
         let refusal = matches!(response.stop, Stop::Refusal { .. });
         let mut reading = Reading {
-            agent,
+            tools,
             announced,
             most_calls,
             judgements,
@@ -90,17 +90,22 @@ impl Answer {
             ..
         } = reading;
         let ours = calls.iter().filter(|call| call.kind == CallKind::Sandbox);
-        let (web, sandbox): (Vec<_>, Vec<_>) = ours.partition(|call| tools::is_web(&call.name));
-        let ids =
-            |calls: Vec<&CallRecord>| calls.iter().map(|call| call.event_id.clone()).collect();
+        let (mut sandbox, mut beside) = (Vec::new(), Vec::new());
+        for call in ours {
+            match call.hand() {
+                Hand::Sandbox => sandbox.push(call.event_id.clone()),
+                hand => beside.push((call.event_id.clone(), hand)),
+            }
+        }
         let opened = calls.iter().filter_map(|call| match call.kind {
             CallKind::Custom => Some((call.event_id.clone(), CUSTOM_TOOL_USE)),
+            CallKind::Asked if call.mcp.is_some() => Some((call.event_id.clone(), MCP_TOOL_USE)),
             CallKind::Asked => Some((call.event_id.clone(), TOOL_USE)),
             CallKind::Sandbox | CallKind::Refused => None,
         });
         Self {
-            sandbox: ids(sandbox),
-            web: ids(web),
+            sandbox,
+            beside,
             opened: opened.collect(),
             ends_turn: calls.is_empty(),
             record: record(response, calls),
@@ -111,12 +116,19 @@ impl Answer {
     }
 
     /// The entries in their order. With a live sandbox's instance, the intents to run the calls there are among them
-    /// and save an append of their own; so are those of the web calls, which run in the wake of the name `server`.
+    /// and save an append of their own; so are those of the calls that run in the wake of the name `server`.
     pub(crate) fn into_entries(self, instance: Option<&str>, server: &str) -> Vec<NewEntry> {
         let intents = instance
             .into_iter()
-            .flat_map(|instance| self.sandbox.iter().map(|call| intent(call, instance, 1)))
-            .chain(self.web.iter().map(|call| web_intent(call, server)));
+            .flat_map(|instance| {
+                let calls = self.sandbox.iter();
+                calls.map(|call| intent(call, Hand::Sandbox, instance, 1))
+            })
+            .chain(
+                self.beside
+                    .iter()
+                    .map(|(call, hand)| intent(call, *hand, server, 1)),
+            );
         let mut entries = self.said;
         entries.push(self.record);
         entries.extend(intents.collect::<Vec<_>>());
@@ -126,22 +138,15 @@ impl Answer {
     }
 }
 
-/// The intent to run a call in a sandbox (security LOG-2).
-pub(crate) fn intent(call: &EventId, instance: &str, attempt: u32) -> NewEntry {
-    private(TOOL_STARTED, &started(call, instance, attempt))
-}
-
-/// The intent to run a web call in the wake of this name; it is never repeated.
-pub(crate) fn web_intent(call: &EventId, server: &str) -> NewEntry {
-    private(WEB_STARTED, &started(call, server, 1))
-}
-
-fn started(call: &EventId, instance: &str, attempt: u32) -> ToolStarted {
-    ToolStarted {
+/// The intent to run a call: in the sandbox of this instance, or beside the server in the wake of this name (security
+/// LOG-2).
+pub(crate) fn intent(call: &EventId, hand: Hand, instance: &str, attempt: u32) -> NewEntry {
+    let started = ToolStarted {
         call: call.clone(),
         instance: instance.to_owned(),
         attempt,
-    }
+    };
+    private(hand.intent(), &started)
 }
 
 /// The end of a span (runtime SQ-3).
@@ -150,15 +155,6 @@ pub(crate) fn span_end(start: &EventId, is_error: bool, model_usage: ModelUsage)
         model_request_start_id: start.clone(),
         is_error: Some(is_error),
         model_usage,
-    })
-}
-
-/// An error result of a call.
-pub(crate) fn error_result(call: &EventId, text: impl Into<String>) -> NewEntry {
-    NewEntry::event(EventBody::AgentToolResult {
-        tool_use_id: call.clone(),
-        content: Some(vec![ContentBlock::text(text)]),
-        is_error: Some(true),
     })
 }
 
@@ -188,7 +184,7 @@ fn record(response: &Response, calls: Vec<CallRecord>) -> NewEntry {
 }
 
 struct Reading<'a> {
-    agent: &'a Definition,
+    tools: Tools<'a>,
     announced: &'a Announced,
     most_calls: usize,
     judgements: &'a Judgements,
@@ -232,9 +228,10 @@ impl Reading<'_> {
     fn call(&mut self, index: usize, tool_use_id: &str, name: &str, input: &RawValue) {
         self.end_message();
         let event_id = EventId::generate();
+        let mcp = self.tools.target(name);
         let input = parse(input);
         let ruling = if self.calls.len() < self.most_calls {
-            ruling(self.agent, name, &input)
+            ruling(self.tools, name, &input)
         } else {
             Ruling::Refused(format!(
                 "at most {} tool calls are run at once; this one was not",
@@ -255,19 +252,16 @@ impl Reading<'_> {
                 (body, CallKind::Custom, None)
             }
             Ruling::Refused(problem) => {
-                let (allowed, evaluation) = refused(self.agent, name);
-                let body = tool_use(name, input, allowed, evaluation);
+                let (allowed, evaluation) = refused(self.tools, name);
+                let body = tool_use(name, mcp.as_ref(), input, allowed, evaluation);
                 (body, CallKind::Refused, Some(problem))
             }
-            Ruling::Sandbox(policy) => {
+            Ruling::Ours(policy) => {
                 let (allowed, evaluation, kind) = permission(policy, self.judgements.get(&index));
                 let denied = kind == CallKind::Refused;
                 let problem = denied.then(|| format!("Permission to use {name} has been denied."));
-                (
-                    tool_use(name, input, allowed, Some(evaluation)),
-                    kind,
-                    problem,
-                )
+                let body = tool_use(name, mcp.as_ref(), input, allowed, Some(evaluation));
+                (body, kind, problem)
             }
         };
         self.said.push(NewEntry::Event {
@@ -276,28 +270,42 @@ impl Reading<'_> {
             queued: false,
         });
         if let Some(problem) = problem {
-            self.refused.push(error_result(&event_id, problem));
+            let hand = Hand::of(name, mcp.as_ref());
+            self.refused.push(error_result(&event_id, hand, problem));
         }
         self.calls.push(CallRecord {
             event_id,
             tool_use_id: tool_use_id.to_owned(),
             name: name.to_owned(),
             kind,
+            mcp,
         });
     }
 }
 
 fn tool_use(
     name: &str,
+    mcp: Option<&Target>,
     input: Map<String, Value>,
     permission: EvaluatedPermission,
     evaluation: Option<Evaluation>,
 ) -> EventBody {
-    EventBody::AgentToolUse {
-        name: name.to_owned(),
-        input,
-        evaluated_permission: Some(permission),
-        evaluation,
-        session_thread_id: None,
+    let evaluated_permission = Some(permission);
+    match mcp.cloned() {
+        None => EventBody::AgentToolUse {
+            name: name.to_owned(),
+            input,
+            evaluated_permission,
+            evaluation,
+            session_thread_id: None,
+        },
+        Some(Target { server, tool }) => EventBody::AgentMcpToolUse {
+            mcp_server_name: server,
+            name: tool,
+            input,
+            evaluated_permission,
+            evaluation,
+            session_thread_id: None,
+        },
     }
 }

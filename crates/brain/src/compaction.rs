@@ -82,7 +82,7 @@ pub(crate) fn room(
     let window = model.context_window?;
     let threshold = beside_output(window, model.max_output) as f64 * config.compact_at;
     let fixed = match transcript.measured {
-        0 => context::fixed_bytes(agent) as u64 / 4,
+        0 => context::fixed_bytes(agent, transcript) as u64 / 4,
         _ => 0,
     };
     Some(Room {

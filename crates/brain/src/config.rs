@@ -1,9 +1,11 @@
 //! What an operator can set about the brain.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use manyhands_hands::web::Web;
+use manyhands_mcp::{Connector, Settings};
 
 use tokio::sync::Notify;
 
@@ -41,6 +43,8 @@ pub struct Config {
     pub transcript_cache: usize,
     /// The web tools; without them their calls fail.
     pub web: Option<Web>,
+    /// The client of MCP servers; without one they cannot be used.
+    pub mcp: Option<Mcp>,
     /// Whether an environment that limits its hosts limits the web tools too (runtime WB-9).
     pub web_within_environment: bool,
     /// When the sandbox of a session that has none yet is made.
@@ -50,6 +54,39 @@ pub struct Config {
     /// Called at every durable step.
     #[cfg(feature = "failpoints")]
     pub probe: Option<crate::failpoint::Probe>,
+}
+
+/// The client of MCP servers, and how long it is waited for (runtime MC-12).
+#[derive(Clone)]
+pub struct Mcp {
+    /// Who talks to them.
+    pub connector: Arc<dyn Connector>,
+    /// For a server's tools when a turn begins, from the first packet on. The first request of the turn waits so long.
+    pub listing: Duration,
+    /// For one call, from the first packet on.
+    pub calling: Duration,
+}
+
+impl Mcp {
+    /// A client that keeps these limits itself: it is waited for as long as they allow.
+    pub fn new(connector: Arc<dyn Connector>, settings: Settings) -> Self {
+        /// Beyond the limits of the client: these end what they limit first.
+        const GRACE: Duration = Duration::from_secs(5);
+        Self {
+            connector,
+            listing: settings.connect + settings.list + GRACE,
+            calling: settings.connect + settings.call + GRACE,
+        }
+    }
+}
+
+impl fmt::Debug for Mcp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mcp")
+            .field("listing", &self.listing)
+            .field("calling", &self.calling)
+            .finish_non_exhaustive()
+    }
 }
 
 /// When the first sandbox of a session is made.
@@ -121,6 +158,7 @@ impl Default for Config {
             provisioning: Provisioning::default(),
             rested: Arc::default(),
             web: None,
+            mcp: None,
             web_within_environment: true,
             #[cfg(feature = "failpoints")]
             probe: None,

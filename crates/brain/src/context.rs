@@ -11,8 +11,10 @@ use manyhands_protocol::agent::{Definition, Tool};
 use manyhands_protocol::model::EffortLevel;
 use serde_json::json;
 
+use crate::mcp::{self, Listings};
 use crate::models::{Request, Resolved, Thinking};
 use crate::replay::{Json, Role, Transcript, Turn};
+use crate::repositories::{self, Cloned};
 
 /// What begins a system message in a user's turn.
 const OPERATOR: &str = r#"{"type":"text","text":"The operator of this session says:"}"#;
@@ -90,7 +92,11 @@ pub(crate) fn build(agent: &Definition, model: &Resolved, transcript: &Transcrip
             json!(effort)
         ));
     }
-    for (name, blocks) in [("tools", tools(agent)), ("system", system(agent))] {
+    let tools = tools(agent, &transcript.mcp);
+    for (name, blocks) in [
+        ("tools", tools),
+        ("system", system(agent, &transcript.repositories)),
+    ] {
         if !blocks.is_empty() {
             body.push_str(&format!(",\"{name}\":["));
             push_blocks(&mut body, &blocks, true);
@@ -104,13 +110,15 @@ pub(crate) fn build(agent: &Definition, model: &Resolved, transcript: &Transcrip
 }
 
 /// Bytes of the tools and the system prompt.
-pub(crate) fn fixed_bytes(agent: &Definition) -> usize {
-    let blocks = tools(agent).into_iter().chain(system(agent));
+pub(crate) fn fixed_bytes(agent: &Definition, transcript: &Transcript) -> usize {
+    let system = system(agent, &transcript.repositories);
+    let blocks = tools(agent, &transcript.mcp).into_iter().chain(system);
     blocks.map(|block| block.len()).sum()
 }
 
-/// Built-in tools in their documented order, then the agent's own in its order.
-fn tools(agent: &Definition) -> Vec<Json> {
+/// Built-in tools in their documented order, the agent's own in its order, and last those of MCP servers, which may be
+/// others in the next turn.
+fn tools(agent: &Definition, mcp: &Listings) -> Vec<Json> {
     static BUILT_IN: LazyLock<Vec<Json>> = LazyLock::new(|| {
         let definitions = toolset::definitions().iter();
         definitions
@@ -130,7 +138,9 @@ fn tools(agent: &Definition) -> Vec<Json> {
         } => Some(tool_json(name, description, input_schema)),
         Tool::AgentToolset { .. } | Tool::McpToolset { .. } => None,
     });
-    built_in.chain(custom).collect()
+    let offers = mcp::offers(agent, mcp);
+    let listed = offers.map(|offer| offer.definition().to_string().into());
+    built_in.chain(custom).chain(listed).collect()
 }
 
 fn tool_json(name: &str, description: &str, input_schema: &serde_json::Value) -> Json {
@@ -139,14 +149,16 @@ fn tool_json(name: &str, description: &str, input_schema: &serde_json::Value) ->
         .into()
 }
 
-fn system(agent: &Definition) -> Vec<Json> {
+fn system(agent: &Definition, cloned: &[Cloned]) -> Vec<Json> {
     let text = |text: &str| json!({"type": "text", "text": text}).to_string().into();
+    let repositories = repositories::note(cloned).filter(|_| has_sandbox(agent));
     let own = agent
         .system
         .as_deref()
         .filter(|system| !system.trim().is_empty());
     own.into_iter()
         .chain(has_sandbox(agent).then_some(SANDBOX_NOTE))
+        .chain(repositories.as_deref())
         .map(text)
         .collect()
 }

@@ -31,6 +31,8 @@ pub(crate) enum Step {
     },
     /// Say that the session runs: it was rescheduled, or idle at its budget. A client's message may say so first.
     Resume,
+    /// Ask the agent's MCP servers for their tools, before the model is asked (runtime MC-3, MC-8).
+    List,
     /// Ask the model.
     Sample {
         /// Queued messages that join this request, in order.
@@ -85,6 +87,8 @@ pub(crate) struct Limits {
     pub(crate) room: Option<Room>,
     /// Whether no further model request may be made (runtime BU-4).
     pub(crate) at_cap: bool,
+    /// Whether an MCP server has to be asked for its tools first.
+    pub(crate) unlisted: bool,
 }
 
 /// The next step of a session.
@@ -115,6 +119,9 @@ pub(crate) fn decide(transcript: &Transcript, limits: Limits, now: Timestamp) ->
         }
         if transcript.status != Status::Running {
             return Step::Resume;
+        }
+        if limits.unlisted {
+            return Step::List;
         }
         match compaction::due(transcript, limits.room, limits.compactions_in_a_row) {
             None => Step::Sample { take },

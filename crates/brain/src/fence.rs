@@ -12,41 +12,57 @@ use manyhands_hands::{Call, Error, Output, Probe, Provider, Recipe, Sandbox};
 use manyhands_protocol::environment::Packages;
 use manyhands_store::Store;
 
-/// The hands behind the fence.
-pub(crate) struct Fenced<T: ?Sized> {
+/// What a lease is worth to those who cannot ask the store each time.
+#[derive(Clone)]
+pub(crate) struct Fence {
     store: Store,
     /// The store's count when the lease was known to be good.
     lapses: u64,
-    inner: Arc<T>,
 }
 
-impl<T: ?Sized> Fenced<T> {
-    /// Puts the fence before these hands, for a lease that is checked after this.
-    pub(crate) fn new(store: Store, inner: Arc<T>) -> Self {
+impl Fence {
+    /// For a lease that is checked after this.
+    pub(crate) fn new(store: Store) -> Self {
         let lapses = store.lapses();
-        Self {
-            store,
-            lapses,
-            inner,
-        }
+        Self { store, lapses }
     }
 
-    fn pass(&self, doing: &'static str) -> Result<(), Error> {
+    /// Whether this may be done.
+    pub(crate) fn holds(&self, doing: &'static str) -> bool {
         if self.store.fresh() && self.store.lapses() == self.lapses {
-            return Ok(());
+            return true;
         }
         metrics::counter!("manyhands_fenced_total", "doing" => doing).increment(1);
         tracing::warn!(
             doing,
-            "this server may have been replaced: it leaves sandboxes alone"
+            "this server may have been replaced: it leaves sandboxes and MCP servers alone"
         );
-        Err(Error::Fenced)
+        false
+    }
+}
+
+/// The hands behind the fence.
+pub(crate) struct Fenced<T: ?Sized> {
+    fence: Fence,
+    inner: Arc<T>,
+}
+
+impl<T: ?Sized> Fenced<T> {
+    /// Puts the fence before these hands.
+    pub(crate) fn new(fence: Fence, inner: Arc<T>) -> Self {
+        Self { fence, inner }
+    }
+
+    fn pass(&self, doing: &'static str) -> Result<(), Error> {
+        match self.fence.holds(doing) {
+            true => Ok(()),
+            false => Err(Error::Fenced),
+        }
     }
 
     fn guard(&self, sandbox: Arc<dyn Sandbox>) -> Arc<dyn Sandbox> {
         Arc::new(Fenced {
-            store: self.store.clone(),
-            lapses: self.lapses,
+            fence: self.fence.clone(),
             inner: sandbox,
         })
     }
@@ -104,6 +120,10 @@ impl Provider for Fenced<dyn Provider> {
     async fn destroy(&self, session: &str) -> Result<(), Error> {
         self.pass("destroy")?;
         self.inner.destroy(session).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
     }
 }
 
@@ -172,7 +192,7 @@ mod tests {
         let store = store.await.unwrap();
         let fake = Fake::new().with_tool("bash", async |_| Output::text("ran"));
         let inner: Arc<dyn Provider> = Arc::new(fake.clone());
-        let hands = Fenced::new(store, inner);
+        let hands = Fenced::new(Fence::new(store), inner);
         let sandbox = hands.provision(&Recipe::new("sesn_a", 1)).await.unwrap();
         assert_eq!(
             sandbox.execute(&call("first")).await.unwrap(),

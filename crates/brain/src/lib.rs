@@ -17,11 +17,13 @@ mod failpoint;
 mod fence;
 mod history;
 mod judge;
+mod mcp;
 pub mod models;
 mod previews;
 mod quarantine;
 mod record;
 mod replay;
+mod repositories;
 mod retry;
 mod shown;
 #[cfg(test)]
@@ -32,12 +34,13 @@ mod wake;
 mod why;
 
 pub use activity::Activities;
-pub use config::{Config, Provisioning, Retries, Watchdog};
+pub use config::{Config, Mcp, Provisioning, Retries, Watchdog};
 pub use dispatcher::Brain;
 #[cfg(feature = "failpoints")]
 pub use failpoint::Probe;
 pub use history::{HistoryError, Summary, compactions};
 pub use judge::{INDETERMINATE, Judge, JudgeError, Judged, ModelJudge};
 pub use record::{Attached, TOOL_STARTED, agent_before, attached};
+pub use repositories::{Cloned, repositories};
 pub use wake::uploads;
 pub use why::{Details, Need, Party, State, WaitingCall, Why, why};

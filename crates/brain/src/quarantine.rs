@@ -10,9 +10,10 @@ use manyhands_protocol::event::{
 use manyhands_protocol::session::SessionStatus;
 use manyhands_store::{Append, Error as StoreError, Lease, NewEntry, Store};
 
-use crate::answer::{error_result, span_end};
+use crate::answer::span_end;
 use crate::history::{self, HistoryError};
 use crate::record::{RESPONSE, WAKE_FAILED, WakeFailed, private};
+use crate::tools::error_result;
 use crate::wake::{Shared, Stop};
 
 /// The same failure so many times in a row ends the session.
@@ -138,8 +139,8 @@ async fn settled(store: &Store, session: &SessionId, last_position: i64) -> Appe
             .entries
             .push(span_end(span, true, ModelUsage::default()));
     }
-    for (call, _) in transcript.open_calls() {
-        let result = error_result(call, ENDED);
+    for (call, open) in transcript.open_calls() {
+        let result = error_result(call, open.hand(), ENDED);
         if let NewEntry::Event { id, .. } = &result {
             append.answered.push((call.clone(), id.clone()));
         }

@@ -11,12 +11,20 @@ use manyhands_store::NewEntry;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::mcp::Target;
+use crate::tools::Hand;
+
 /// The complete answer of the model, beside the public events made from it. Replay builds assistant turns from these.
 pub(crate) const RESPONSE: &str = "response";
 /// The intent to run a tool, durable before its dispatch (security LOG-2).
 pub const TOOL_STARTED: &str = "tool_started";
 /// The intent to run a web tool, which needs no sandbox and changes no files there. Its body is as that of [`TOOL_STARTED`].
 pub(crate) const WEB_STARTED: &str = "web_started";
+/// The intent to call a tool of an MCP server, as [`WEB_STARTED`] is.
+pub(crate) const MCP_STARTED: &str = "mcp_started";
+/// What the MCP servers of the agent said about their tools when they were asked. Its body is
+/// [`McpTools`](crate::mcp::McpTools).
+pub(crate) const MCP_TOOLS: &str = "mcp_tools";
 /// A failed model request that is tried again (runtime SQ-12).
 pub(crate) const RETRY: &str = "retry";
 /// The input of the last request is taken out of the context, because the provider refuses it.
@@ -91,15 +99,25 @@ pub(crate) struct CallRecord {
     pub(crate) name: String,
     /// Who runs it.
     pub(crate) kind: CallKind,
+    /// The tool of an MCP server that the model's name for it means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mcp: Option<Target>,
+}
+
+impl CallRecord {
+    /// Where it runs.
+    pub(crate) fn hand(&self) -> Hand {
+        Hand::of(&self.name, self.mcp.as_ref())
+    }
 }
 
 /// Who runs a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CallKind {
-    /// The sandbox.
+    /// We do: in the sandbox, or beside the server.
     Sandbox,
-    /// The sandbox, once the client has agreed.
+    /// We do, once the client has agreed.
     Asked,
     /// The client.
     Custom,

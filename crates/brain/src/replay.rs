@@ -5,13 +5,15 @@ mod content;
 mod fold;
 mod parts;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use indexmap::IndexMap;
 use manyhands_protocol::EventId;
 use manyhands_protocol::agent::SessionAgent;
 
+use crate::mcp::Listings;
 use crate::record::{AttachedRecord, Retry, StopRecord};
+use crate::repositories::Cloned;
 
 pub(crate) use carried::{Carried, Compaction};
 pub(crate) use content::{Json, texts};
@@ -64,6 +66,12 @@ pub(crate) struct Transcript {
     pub(crate) attached: Option<AttachedRecord>,
     /// What the client was last told about packages that are not installed (runtime EN-9).
     pub(crate) unfurnished: Option<String>,
+    /// What is cloned into the sandbox.
+    pub(crate) repositories: Vec<Cloned>,
+    /// What the client was told about those that are not there (runtime GH-7).
+    pub(crate) absent: BTreeSet<String>,
+    /// What is known of the tools of the agent's MCP servers.
+    pub(crate) mcp: Listings,
     /// The agent's snapshot, when the log holds a newer one than the session began with.
     pub(crate) agent: Option<Box<SessionAgent>>,
     /// The snapshot that the next turn begins with: it came while this one was open (runtime UP-3, CC-6).
@@ -146,6 +154,7 @@ impl Transcript {
             + blocks(&self.kept_system)
             + blocks(&self.fresh)
             + blocks(&self.fresh_system)
+            + self.mcp.bytes()
     }
 
     /// The turns that the next request ends with: the user's with results in the model's order, then messages; and

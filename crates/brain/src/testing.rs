@@ -1,7 +1,7 @@
 //! Logs for table tests, built as the store would build them.
 
 use manyhands_protocol::agent::{
-    Definition, ExecutionIdentity, PermissionPolicy, Tool, ToolConfig, ToolDefault,
+    Definition, ExecutionIdentity, McpServer, PermissionPolicy, Tool, ToolConfig, ToolDefault,
 };
 use manyhands_protocol::model::{Effort, EffortLevel, ModelConfig, Speed};
 use manyhands_protocol::{EventId, ThreadId, Timestamp};
@@ -157,6 +157,36 @@ impl Log {
         self.response("tool_use", Value::from(content), &calls)
     }
 
+    /// What an MCP server said about its tools, of which the names are given; `None`: it failed.
+    pub(crate) fn listed(self, server: &str, tools: Option<&[&str]>) -> Self {
+        let tool = |name: &&str| json!({"name": name, "description": "d", "input_schema": {}});
+        let listed = tools.map_or(
+            json!("failed"),
+            |names| json!({"tools": names.iter().map(tool).collect::<Vec<_>>()}),
+        );
+        let said = json!({"name": server, "url": mcp_url(server), "listed": listed});
+        self.private("mcp_tools", json!({"servers": [said]}))
+    }
+
+    /// A response of one call of an MCP tool (our id is also the provider's).
+    pub(crate) fn called_mcp(self, kind: &str, id: &str, server: &str, tool: &str) -> Self {
+        let name = format!("mcp__{server}__{tool}");
+        let body = json!({
+            "message_id": "msg_1", "model": "m", "stop": {"reason": "tool_use"},
+            "content": [{"type": "tool_use", "id": id, "name": name, "input": {}}],
+            "calls": [{"event_id": event_id(id), "tool_use_id": id, "name": name, "kind": kind,
+                "mcp": {"server": server, "tool": tool}}],
+        });
+        self.private("response", body)
+            .event("end", "span.model_request_end", json!({}))
+    }
+
+    pub(crate) fn mcp_result(self, call: &str, text: &str) -> Self {
+        let body =
+            json!({"mcp_tool_use_id": event_id(call), "content": [{"type": "text", "text": text}]});
+        self.event("result", "agent.mcp_tool_result", body)
+    }
+
     pub(crate) fn result(self, call: &str, text: &str) -> Self {
         let body =
             json!({"tool_use_id": event_id(call), "content": [{"type": "text", "text": text}]});
@@ -183,6 +213,31 @@ impl Log {
 
 pub(crate) fn event_id(short: &str) -> EventId {
     EventId::parse(&format!("sevt_{short}")).unwrap()
+}
+
+/// Where the servers of [`mcp_agent`] are.
+pub(crate) fn mcp_url(server: &str) -> String {
+    format!("https://{server}.example.com/mcp")
+}
+
+/// The [`agent`] with these MCP servers, whose tools are asked about.
+pub(crate) fn mcp_agent(servers: &[&str]) -> Definition {
+    let mut agent = agent();
+    for name in servers {
+        agent.mcp_servers.push(McpServer::Url {
+            name: (*name).to_owned(),
+            url: mcp_url(name),
+        });
+        agent.tools.push(Tool::McpToolset {
+            mcp_server_name: (*name).to_owned(),
+            configs: Vec::new(),
+            default_config: ToolDefault {
+                enabled: true,
+                permission_policy: PermissionPolicy::AlwaysAsk {},
+            },
+        });
+    }
+    agent
 }
 
 /// An agent with the built-in tools but `grep`, and a custom one.

@@ -11,10 +11,12 @@ use manyhands_hands::{
 use manyhands_protocol::EventId;
 use manyhands_protocol::agent::{Definition, PermissionPolicy, Tool};
 use manyhands_protocol::content::{ContentBlock, Source as ContentSource};
-use manyhands_protocol::event::EventBody;
+use manyhands_protocol::event::{EventBody, SessionError};
 use manyhands_protocol::web::WebSettings;
 use manyhands_store::NewEntry;
 
+use crate::mcp::Target;
+use crate::record::{MCP_STARTED, TOOL_STARTED, WEB_STARTED};
 use crate::replay;
 
 /// Beyond a call's own deadline: when the sandbox itself does not answer any more.
@@ -26,11 +28,45 @@ const TRIES: u32 = 3;
 /// How long an operation that nobody waits for may take.
 const ASIDE: Duration = Duration::from_secs(5);
 
+/// Where a call runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hand {
+    /// In the session's sandbox.
+    Sandbox,
+    /// Beside the server: a web tool (runtime WB-1).
+    Web,
+    /// At an MCP server (runtime MC-5).
+    Mcp,
+}
+
+impl Hand {
+    /// Where a call of the tool with this name runs; `mcp` is what the name means at an MCP server.
+    pub(crate) fn of(name: &str, mcp: Option<&Target>) -> Self {
+        match (mcp, toolset::find(name)) {
+            (Some(_), _) => Self::Mcp,
+            (None, Some(tool)) if tool.place == Place::Server => Self::Web,
+            (None, _) => Self::Sandbox,
+        }
+    }
+
+    /// The private entry that is durable before a call is begun there (security LOG-2).
+    pub(crate) fn intent(self) -> &'static str {
+        match self {
+            Self::Sandbox => TOOL_STARTED,
+            Self::Web => WEB_STARTED,
+            Self::Mcp => MCP_STARTED,
+        }
+    }
+}
+
 /// How a call ended.
 pub(crate) struct Done {
     pub(crate) id: EventId,
     pub(crate) name: String,
+    pub(crate) hand: Hand,
     pub(crate) verdict: Verdict,
+    /// Why its MCP server cannot be used, when that is why it failed.
+    pub(crate) failure: Option<Box<SessionError>>,
     /// Searches that a service has answered (runtime WB-12).
     pub(crate) searches: u64,
 }
@@ -46,11 +82,39 @@ pub(crate) struct WebCall {
 /// How a call ended.
 pub(crate) enum Verdict {
     /// With a result, good or bad.
-    Output(Output),
+    Given(Given),
     /// The sandbox is gone; a text for the model.
     Lost(String),
     /// Another brain has the session.
     Stale,
+}
+
+/// What a call gave.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Given {
+    /// For the model.
+    pub(crate) content: Vec<ContentBlock>,
+    /// Whether it failed.
+    pub(crate) is_error: bool,
+}
+
+impl Given {
+    /// A failure in words.
+    pub(crate) fn error(text: impl Into<String>) -> Self {
+        Self {
+            content: vec![ContentBlock::text(text)],
+            is_error: true,
+        }
+    }
+}
+
+impl From<Output> for Given {
+    fn from(output: Output) -> Self {
+        Self {
+            content: output.content.into_iter().map(content).collect(),
+            is_error: output.is_error,
+        }
+    }
 }
 
 /// Whether running a tool twice is the same as running it once (invariant I4).
@@ -76,14 +140,14 @@ pub(crate) fn policy(agent: &Definition, name: &str) -> PermissionPolicy {
     of_toolset.unwrap_or(PermissionPolicy::AlwaysAsk {})
 }
 
-/// Whether a tool runs beside the server and not in the sandbox (runtime WB-1).
-pub(crate) fn is_web(name: &str) -> bool {
-    toolset::find(name).is_some_and(|tool| tool.place == Place::Server)
-}
-
 /// The tool's name as a metric's label: a closed set.
-pub(crate) fn label(name: &str) -> &'static str {
-    toolset::find(name).map_or("other", |definition| definition.name)
+pub(crate) fn label(name: &str, hand: Hand) -> &'static str {
+    match hand {
+        Hand::Mcp => "mcp",
+        Hand::Sandbox | Hand::Web => {
+            toolset::find(name).map_or("other", |definition| definition.name)
+        }
+    }
 }
 
 /// The call that hands get.
@@ -131,13 +195,13 @@ pub(crate) async fn execute(sandbox: &dyn Sandbox, call: Call) -> Done {
     let verdict = loop {
         let limit = call.deadline + GRACE;
         match tokio::time::timeout(limit, sandbox.execute(&call)).await {
-            Ok(Ok(output)) => break Verdict::Output(output),
+            Ok(Ok(output)) => break Verdict::Given(output.into()),
             Ok(Err(error)) => match error.advice() {
                 Advice::Retry if tries < TRIES => tries += 1,
                 Advice::Stop => break Verdict::Stale,
                 _ if error.outcome_unknown() => break Verdict::Lost(error.for_model()),
                 Advice::Retry | Advice::TellModel => {
-                    break Verdict::Output(Output::error(error.for_model()));
+                    break Verdict::Given(Given::error(error.for_model()));
                 }
             },
             Err(_) => {
@@ -148,7 +212,7 @@ pub(crate) async fn execute(sandbox: &dyn Sandbox, call: Call) -> Done {
                         "a call that is over time could not be ended"
                     );
                 }
-                break Verdict::Output(Output::error(format!("tool '{}' timed out", call.name)));
+                break Verdict::Given(Given::error(format!("tool '{}' timed out", call.name)));
             }
         }
     };
@@ -156,7 +220,9 @@ pub(crate) async fn execute(sandbox: &dyn Sandbox, call: Call) -> Done {
         Ok(id) => Done {
             id,
             name: call.name,
+            hand: Hand::Sandbox,
             verdict,
+            failure: None,
             searches: 0,
         },
         Err(_) => unreachable!("the call's id was an event's"),
@@ -172,7 +238,9 @@ pub(crate) async fn fetch(web: Option<&web::Web>, call: WebCall) -> Done {
     Done {
         id: call.id,
         name: call.name,
-        verdict: Verdict::Output(done.output),
+        hand: Hand::Web,
+        verdict: Verdict::Given(done.output.into()),
+        failure: None,
         searches: done.searches,
     }
 }
@@ -195,12 +263,25 @@ pub(crate) async fn forget(sandbox: &dyn Sandbox, calls: &[String], epoch: i64) 
 }
 
 /// The event of a call's result.
-pub(crate) fn result(id: &EventId, output: Output) -> NewEntry {
-    NewEntry::event(EventBody::AgentToolResult {
-        tool_use_id: id.clone(),
-        content: Some(output.content.into_iter().map(content).collect()),
-        is_error: Some(output.is_error),
+pub(crate) fn result(id: &EventId, hand: Hand, given: Given) -> NewEntry {
+    let (content, is_error) = (Some(given.content), Some(given.is_error));
+    NewEntry::event(match hand {
+        Hand::Sandbox | Hand::Web => EventBody::AgentToolResult {
+            tool_use_id: id.clone(),
+            content,
+            is_error,
+        },
+        Hand::Mcp => EventBody::AgentMcpToolResult {
+            mcp_tool_use_id: id.clone(),
+            content,
+            is_error,
+        },
     })
+}
+
+/// An error result of a call.
+pub(crate) fn error_result(id: &EventId, hand: Hand, text: impl Into<String>) -> NewEntry {
+    result(id, hand, Given::error(text))
 }
 
 fn content(block: Block) -> ContentBlock {

@@ -4,13 +4,17 @@
 //! (security LOG-3). Nothing on the path of a message polls or sleeps.
 
 mod active;
+mod beside;
 mod compact;
 mod execute;
 mod finish;
 mod judge;
 mod loss;
+mod mcp;
 mod recipe;
+mod repositories;
 mod sample;
+mod spill;
 mod stop;
 mod web;
 
@@ -19,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use manyhands_hands::{Provider, Sandbox};
+use manyhands_mcp::Caller;
 use manyhands_protocol::agent::SessionAgent;
 use manyhands_protocol::budget::Consumption;
 use manyhands_protocol::session::SessionStatus;
@@ -35,13 +40,14 @@ use crate::compaction;
 use crate::config::Config;
 use crate::decide::{Limits, Step, decide};
 use crate::failpoint;
-use crate::fence::Fenced;
+use crate::fence::{Fence, Fenced};
 use crate::history;
 use crate::models::Registry;
 use crate::record::Retry;
 use crate::replay::{self, Transcript};
 
 use active::Active;
+use mcp::Servers;
 pub use recipe::uploads;
 pub(crate) use stop::Stop;
 
@@ -101,8 +107,10 @@ struct Wake {
     sandbox: Option<Arc<dyn Sandbox>>,
     /// What the model reads with the next result, about its new sandbox.
     note: Option<String>,
-    /// Web calls that this wake has begun.
-    web_begun: HashSet<EventId>,
+    /// The MCP servers of the session.
+    servers: Arc<Servers>,
+    /// Calls beside the server that this wake has begun.
+    begun: HashSet<EventId>,
     activity: Arc<Activity>,
     /// Whether this wake's wish to have the outputs captured is durable (runtime FI-6).
     capture_wanted: bool,
@@ -133,6 +141,7 @@ pub(crate) async fn run(
             Step::Reject { calls } => wake.reject(&calls).await?,
             Step::Wait { until } => wake.wait(until).await?,
             Step::Resume => wake.resume().await?,
+            Step::List => wake.list().await?,
             Step::Sample { take } => wake.sample(take).await?,
             Step::Compact { form } => wake.compact(form).await?,
             Step::Rest(rest) => wake.rest(rest).await?,
@@ -163,9 +172,16 @@ impl Wake {
     ) -> Result<Self, Stop> {
         let limit = shared.config.watchdog.look_up;
         activity.enter(Doing::Working, Some(limit), shared.clock.now());
-        let hands = Arc::new(Fenced::new(shared.store.clone(), Arc::clone(&shared.hands)));
+        let fence = Fence::new(shared.store.clone());
+        let hands = Arc::new(Fenced::new(fence.clone(), Arc::clone(&shared.hands)));
         let record = shared.store.leased_session(&lease).await?;
         let record = record.ok_or(Stop::Lost)?;
+        let caller = Caller {
+            workspace: record.workspace.clone(),
+            session: record.id.clone(),
+            vaults: record.vault_ids.clone(),
+        };
+        let servers = Servers::new(shared.config.mcp.clone(), caller, fence);
         let transcript = match shared.cache.take(&lease.session) {
             Some(transcript) => transcript,
             None => history::start(&shared.store, &record.id, record.last_position).await?,
@@ -182,7 +198,8 @@ impl Wake {
             hands,
             sandbox: None,
             note: None,
-            web_begun: HashSet::new(),
+            servers: Arc::new(servers),
+            begun: HashSet::new(),
             activity,
             capture_wanted: false,
             shared,
@@ -365,6 +382,7 @@ impl Wake {
             at_cap: self
                 .consumed(self.usage)
                 .exhausts(self.record.budget.as_ref()),
+            unlisted: self.transcript.mcp.due(agent).next().is_some(),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::activity::{Activities, Doing, Look};
 use crate::history::{self, HistoryError};
 use crate::record::CallKind;
 use crate::replay::{Call, Transcript};
+use crate::tools::Hand;
 
 /// What a session waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,6 +47,8 @@ pub enum State {
     Summarising,
     /// A judge decides whether calls may run.
     JudgingCalls,
+    /// MCP servers list their tools.
+    ListingTools,
     /// A sandbox starts.
     StartingSandbox,
     /// Calls run.
@@ -70,6 +73,8 @@ pub enum Party {
     Model,
     /// The sandbox, or what it is started by.
     Sandbox,
+    /// MCP servers.
+    McpServers,
     /// The operator's judge of calls.
     Judge,
     /// Nobody: it is over.
@@ -104,6 +109,9 @@ pub struct WaitingCall {
     pub event_id: EventId,
     /// The tool.
     pub name: String,
+    /// The MCP server whose tool it is, if it is one's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcp_server_name: Option<String>,
     /// What it needs.
     pub needs: Need,
 }
@@ -213,6 +221,11 @@ fn at_work(facts: &Facts<'_>, look: &Look) -> Why {
                 "The session waits for the judge that decides whether the model's calls may run.";
             facts.answer(State::JudgingCalls, Party::Judge, sentence)
         }
+        Doing::Listing => {
+            let due = facts.due();
+            let sentence = format!("The session waits for {due} to list its tools.");
+            facts.answer(State::ListingTools, Party::McpServers, sentence)
+        }
         Doing::Provisioning => {
             let sentence = "The session waits for its sandbox to start.";
             facts.answer(State::StartingSandbox, Party::Sandbox, sentence)
@@ -221,6 +234,10 @@ fn at_work(facts: &Facts<'_>, look: &Look) -> Why {
             let sentence = format!(
                 "The session waits for its environment's packages, which are installed once: {step}."
             );
+            facts.answer(State::StartingSandbox, Party::Sandbox, sentence)
+        }
+        Doing::Cloning(url) => {
+            let sentence = format!("The session waits until {url} is cloned into its sandbox.");
             facts.answer(State::StartingSandbox, Party::Sandbox, sentence)
         }
         Doing::Running(calls) => facts.running(|id, _| calls.contains(id)),
@@ -331,7 +348,15 @@ impl Facts<'_> {
     fn running(&self, wanted: impl Fn(&EventId, &Call) -> bool) -> Why {
         let calls = self.calls(|id, call| wanted(id, call), |_| Need::Time);
         let sentence = format!("The session waits for {} to end.", told(&calls));
-        let mut answer = self.answer(State::RunningTools, Party::Sandbox, sentence);
+        let open = self.transcript.open_calls();
+        let mut hands = open
+            .filter(|(id, call)| wanted(id, call))
+            .map(|(_, call)| call.hand());
+        let party = match hands.next() {
+            Some(Hand::Mcp) if hands.all(|hand| hand == Hand::Mcp) => Party::McpServers,
+            _ => Party::Sandbox,
+        };
+        let mut answer = self.answer(State::RunningTools, party, sentence);
         answer.details.calls = calls;
         answer
     }
@@ -361,6 +386,22 @@ impl Facts<'_> {
         answer
     }
 
+    /// The MCP servers that are asked for their tools, in words.
+    fn due(&self) -> String {
+        let agent = self
+            .transcript
+            .agent
+            .as_deref()
+            .unwrap_or(&self.record.agent);
+        let due = self.transcript.mcp.due(&agent.definition);
+        let names: Vec<&str> = due.map(|server| server.name).collect();
+        match names.as_slice() {
+            [] => "an MCP server".to_owned(),
+            [name] => format!("the MCP server {name}"),
+            [first, rest @ ..] => format!("the MCP server {first} or one of {} others", rest.len()),
+        }
+    }
+
     fn calls(
         &self,
         wanted: impl Fn(&EventId, &Call) -> bool,
@@ -370,7 +411,12 @@ impl Facts<'_> {
         open.filter(|(id, call)| wanted(id, call))
             .map(|(id, call)| WaitingCall {
                 event_id: id.clone(),
-                name: call.name.clone(),
+                name: call
+                    .mcp
+                    .as_ref()
+                    .map_or(&call.name, |mcp| &mcp.tool)
+                    .clone(),
+                mcp_server_name: call.mcp.as_ref().map(|mcp| mcp.server.clone()),
                 needs: need(call),
             })
             .collect()
@@ -383,7 +429,10 @@ fn told(calls: &[WaitingCall]) -> String {
     let mut texts: Vec<String> = calls
         .iter()
         .take(SHOWN)
-        .map(|call| format!("{} ({})", call.name, call.event_id))
+        .map(|call| match &call.mcp_server_name {
+            Some(server) => format!("{} of {server} ({})", call.name, call.event_id),
+            None => format!("{} ({})", call.name, call.event_id),
+        })
         .collect();
     match calls.len().saturating_sub(SHOWN) {
         0 => {}

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::context::{Access, access};
 use crate::judge::indeterminate;
+use crate::mcp::{self, Listings, Meaning, Target};
 use crate::models::{Response, Stop, View};
 use crate::record::CallKind;
 use crate::tools;
@@ -17,6 +18,32 @@ use crate::tools;
 /// What was found about the calls under the policy `auto`, by the place of their blocks. One that is missing is
 /// indeterminate.
 pub(crate) type Judgements = BTreeMap<usize, Judgement>;
+
+/// What a model can call: the agent's own tools, and those of its MCP servers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tools<'a> {
+    /// The agent.
+    pub(crate) agent: &'a Definition,
+    /// What its servers have listed.
+    pub(crate) mcp: &'a Listings,
+}
+
+impl Tools<'_> {
+    fn meaning(self, name: &str) -> Option<Meaning> {
+        mcp::meaning(self.agent, self.mcp, name)
+    }
+
+    /// The tool of an MCP server that a model means by this name.
+    pub(super) fn target(self, name: &str) -> Option<Target> {
+        // No tool of the agent's own has a server's name.
+        match (access(self.agent, name), self.meaning(name)) {
+            (Access::None, Some(Meaning::Offered(target, _) | Meaning::Absent(target))) => {
+                Some(target)
+            }
+            _ => None,
+        }
+    }
+}
 
 /// A call of a response that a judge has to look at (runtime TC-8).
 #[derive(Clone, Debug, PartialEq)]
@@ -30,11 +57,7 @@ pub(crate) struct Unjudged {
 }
 
 /// The calls of a response that a judge has to look at, in order.
-pub(crate) fn unjudged(
-    response: &Response,
-    agent: &Definition,
-    most_calls: usize,
-) -> Vec<Unjudged> {
+pub(crate) fn unjudged(response: &Response, tools: Tools<'_>, most_calls: usize) -> Vec<Unjudged> {
     if matches!(response.stop, Stop::Refusal { .. }) {
         return Vec::new();
     }
@@ -48,8 +71,8 @@ pub(crate) fn unjudged(
         });
     let within = calls.take(most_calls).filter_map(|(index, name, input)| {
         let input = parse(input);
-        match (ruling(agent, name, &input), input) {
-            (Ruling::Sandbox(PermissionPolicy::Auto {}), Value::Object(input)) => Some(Unjudged {
+        match (ruling(tools, name, &input), input) {
+            (Ruling::Ours(PermissionPolicy::Auto {}), Value::Object(input)) => Some(Unjudged {
                 index,
                 tool: name.clone(),
                 input,
@@ -66,17 +89,25 @@ pub(super) enum Ruling {
     Refused(String),
     /// The client runs it.
     Custom,
-    /// The sandbox runs it, if this policy lets it.
-    Sandbox(PermissionPolicy),
+    /// We run it, if this policy lets it.
+    Ours(PermissionPolicy),
 }
 
 /// What the agent's settings say about a call with this input.
-pub(super) fn ruling(agent: &Definition, name: &str, input: &Value) -> Ruling {
-    let problem = match (input, access(agent, name)) {
-        (_, Access::None) => format!("there is no tool named '{name}'"),
-        (Value::Object(_), Access::Custom) => return Ruling::Custom,
-        (Value::Object(_), Access::BuiltIn) => match toolset::validate(name, input) {
-            Ok(()) => return Ruling::Sandbox(tools::policy(agent, name)),
+pub(super) fn ruling(tools: Tools<'_>, name: &str, input: &Value) -> Ruling {
+    let access = access(tools.agent, name);
+    let problem = match (input, access, tools.meaning(name)) {
+        (_, Access::None, None) => format!("there is no tool named '{name}'"),
+        (_, Access::None, Some(Meaning::Absent(target))) => format!(
+            "the MCP server '{}' offers no tool '{}' in this session now",
+            target.server, target.tool
+        ),
+        (Value::Object(_), Access::None, Some(Meaning::Offered(_, policy))) => {
+            return Ruling::Ours(policy);
+        }
+        (Value::Object(_), Access::Custom, _) => return Ruling::Custom,
+        (Value::Object(_), Access::BuiltIn, _) => match toolset::validate(name, input) {
+            Ok(()) => return Ruling::Ours(tools::policy(tools.agent, name)),
             Err(problem) => problem,
         },
         _ => format!("{name}: the input must be a JSON object"),
@@ -122,9 +153,13 @@ pub(super) fn permission(
 
 /// What the event of a call says that nobody runs, for reasons that are not its policy. Where the policy would have let
 /// it run, it is a call that failed; otherwise no policy was asked (runtime TC-5, TL-5).
-pub(super) fn refused(agent: &Definition, name: &str) -> (EvaluatedPermission, Option<Evaluation>) {
-    let free = access(agent, name) == Access::BuiltIn
-        && tools::policy(agent, name) == PermissionPolicy::AlwaysAllow {};
+pub(super) fn refused(tools: Tools<'_>, name: &str) -> (EvaluatedPermission, Option<Evaluation>) {
+    let policy = match (access(tools.agent, name), tools.meaning(name)) {
+        (Access::BuiltIn, _) => Some(tools::policy(tools.agent, name)),
+        (Access::None, Some(Meaning::Offered(_, policy))) => Some(policy),
+        _ => None,
+    };
+    let free = policy == Some(PermissionPolicy::AlwaysAllow {});
     if free {
         let evaluation = Evaluation::AlwaysAllow {};
         (EvaluatedPermission::Allow, Some(evaluation))
@@ -203,7 +238,12 @@ mod tests {
             {
                 default_config.permission_policy = policy;
             }
-            let (allowed, evaluation) = refused(&agent, name);
+            let mcp = Listings::default();
+            let tools = Tools {
+                agent: &agent,
+                mcp: &mcp,
+            };
+            let (allowed, evaluation) = refused(tools, name);
             let (permission, expected) = expected;
             assert_eq!(json!(allowed), permission);
             assert_eq!(evaluation.map(|evaluation| json!(evaluation)), expected);

@@ -126,6 +126,7 @@ fn er_5_summaries_in_a_row_that_do_not_help_have_a_limit() {
         compactions_in_a_row: 3,
         room: room(500),
         at_cap: false,
+        unlisted: false,
     };
     let step = decide(&log.fold(), limits, Timestamp::from_micros(0));
     assert_eq!(step, Step::Rest(crate::decide::Rest::CompactionLimit));

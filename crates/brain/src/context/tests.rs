@@ -213,3 +213,29 @@ fn i_6_two_runs_give_the_same_bytes() {
     let once = build(&agent(), &model(), &log.fold());
     assert_eq!(once, build(&agent(), &model(), &log.fold()));
 }
+
+/// runtime MC-3, MC-4, invariant I6
+#[test]
+fn mc_4_listed_tools_stand_behind_the_agents_own() {
+    let agent = crate::testing::mcp_agent(&["docs", "wiki"]);
+    let asked = || Log::default().message("a", "hi").running();
+    let names = |log: &Log| -> Vec<String> {
+        let request = request(&agent, &model(), log);
+        let tools = request["tools"].as_array().unwrap();
+        let names = tools.iter().map(|tool| tool["name"].as_str().unwrap());
+        names.map(str::to_owned).collect()
+    };
+    let own = names(&asked());
+    assert_eq!(own.last().unwrap(), "ask");
+    let listed = asked()
+        .listed("wiki", Some(&["find"]))
+        .listed("docs", Some(&["read it", "search"]));
+    let all = names(&listed);
+    assert_eq!(all[..own.len()], own);
+    let rest: Vec<&str> = all[own.len()..].iter().map(String::as_str).collect();
+    assert!(rest[0].starts_with("mcp__docs__read_it_"), "{rest:?}");
+    assert_eq!(rest[1..], ["mcp__docs__search", "mcp__wiki__find"]);
+    assert_eq!(names(&listed.listed("docs", None)).len(), own.len() + 1);
+    let fixed = |log: &Log| fixed_bytes(&agent, &log.fold());
+    assert!(fixed(&asked().listed("docs", Some(&["search"]))) > fixed(&asked()));
+}

@@ -8,6 +8,7 @@ const LIMITS: Limits = Limits {
     compactions_in_a_row: 3,
     room: None,
     at_cap: false,
+    unlisted: false,
 };
 
 #[track_caller]
@@ -165,6 +166,44 @@ fn sq_8_agreed_calls_wait_for_the_last_answer() {
     );
     let settled = answered().result("x", "").result("y", "").result("z", "");
     check(settled, sample(&[]));
+}
+
+/// runtime MC-8: servers are asked right before a model request, and not where there will be none.
+#[test]
+fn mc_8_servers_are_asked_before_the_model_is() {
+    #[track_caller]
+    fn check(log: Log, at_cap: bool, expected: Step) {
+        let limits = Limits {
+            at_cap,
+            unlisted: true,
+            room: Some(Room {
+                threshold: 0,
+                fixed: 1,
+            }),
+            ..LIMITS
+        };
+        let now = Timestamp::from_micros(10);
+        assert_eq!(decide(&log.fold(), limits, now), expected);
+    }
+    let asked = || Log::default().message("a", "hi").running();
+    // Before a summary, too: it goes on with the same tools.
+    check(asked(), false, Step::List);
+    check(
+        asked().processed("a").said("x").message("b", "2"),
+        false,
+        Step::Rest(Rest::EndTurn),
+    );
+    check(asked(), true, Step::Rest(Rest::BudgetReached));
+    check(Log::default().message("a", "hi"), false, Step::Resume);
+    check(
+        asked().interrupt("b"),
+        false,
+        Step::Interrupt { ids: ids(&["b"]) },
+    );
+    let called = asked().processed("a").called("sandbox", &["x"]);
+    check(called.clone(), false, Step::Execute { calls: ids(&["x"]) });
+    check(called.result("x", "1"), false, Step::List);
+    check(Log::default(), false, Step::Rest(Rest::Quiet));
 }
 
 #[test]

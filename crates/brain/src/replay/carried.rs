@@ -1,6 +1,6 @@
 //! The entry that stands for all before it: a summary, and what of the transcript goes on.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use indexmap::IndexMap;
 use manyhands_protocol::EventId;
@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{FoldError, Json, Queued, Role, Status, Transcript};
 use crate::compaction;
+use crate::mcp::Listings;
 use crate::record::StopRecord;
+use crate::repositories::Cloned;
 
 /// Body of a [`COMPACTION`](crate::record::COMPACTION) entry. Nothing before the entry is needed to go on.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,6 +43,9 @@ pub(crate) struct Carried {
     rounds: u32,
     compactions: u32,
     unfurnished: Option<String>,
+    repositories: Vec<Cloned>,
+    absent: BTreeSet<String>,
+    mcp: Listings,
     agent: Option<Box<SessionAgent>>,
     next_agent: Option<Box<SessionAgent>>,
 }
@@ -74,6 +79,9 @@ impl Carried {
             // It stands directly before its event.
             attached: _,
             unfurnished,
+            repositories,
+            absent,
+            mcp,
             agent,
             next_agent,
         } = transcript.clone();
@@ -92,6 +100,9 @@ impl Carried {
             rounds,
             compactions: compactions + 1,
             unfurnished,
+            repositories,
+            absent,
+            mcp,
             agent,
             next_agent,
         }
@@ -122,6 +133,9 @@ impl Transcript {
             rounds,
             compactions,
             unfurnished,
+            repositories,
+            absent,
+            mcp,
             agent,
             next_agent,
         } = compaction.carried;
@@ -147,6 +161,9 @@ impl Transcript {
             retry: None,
             attached: None,
             unfurnished,
+            repositories,
+            absent,
+            mcp,
             agent,
             next_agent,
         };

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::{Call, CallResult, Consent, Input, Queued, Role, Status, Transcript, Turn, content};
 use crate::record::{self, Attached, CallRecord, Flushed, ResponseRecord, StopRecord, ToolStarted};
+use crate::repositories::REPOSITORIES;
 
 /// A log that cannot be folded: damaged, or written by a newer version.
 #[derive(Debug, thiserror::Error)]
@@ -93,13 +94,22 @@ impl Transcript {
                 let ToolResult { tool_use_id } = serde_json::from_str(body)?;
                 self.result(&tool_use_id, &entry.event_id, body)?;
             }
+            "agent.mcp_tool_result" => {
+                let McpResult { mcp_tool_use_id } = serde_json::from_str(body)?;
+                self.result(&mcp_tool_use_id, &entry.event_id, body)?;
+            }
             "session.error" => {
                 let Told { error } = serde_json::from_str(body)?;
-                if error.message.starts_with(record::UNFURNISHED) {
+                if let Some(server) = &error.mcp_server_name {
+                    self.mcp.failure_told(server);
+                }
+                if error.repository_url.is_some() {
+                    self.absent.insert(error.message);
+                } else if error.message.starts_with(record::UNFURNISHED) {
                     self.unfurnished = Some(error.message);
                 }
             }
-            "session.status_running" => self.status = Status::Running,
+            "session.status_running" => self.run(),
             "session.status_rescheduled" => self.status = Status::Rescheduling,
             "session.status_terminated" => self.status = Status::Terminated,
             "session.status_idle" => {
@@ -134,6 +144,18 @@ impl Transcript {
         Ok(())
     }
 
+    /// The session runs from now on; behind an idle, its MCP servers are asked again (runtime MC-8).
+    fn run(&mut self) {
+        if self.status == Status::Idle {
+            if self.turn_is_open() {
+                self.mcp.turn_resumes();
+            } else {
+                self.mcp.turn_begins();
+            }
+        }
+        self.status = Status::Running;
+    }
+
     /// Whether something is under way or owed: also while the client is waited for.
     fn turn_is_open(&self) -> bool {
         self.status != Status::Idle || self.owes_answer || self.open_calls().next().is_some()
@@ -152,15 +174,17 @@ impl Transcript {
         let body = &*entry.body;
         match &*entry.type_name {
             record::RESPONSE => self.response(serde_json::from_str(body)?),
-            record::TOOL_STARTED | record::WEB_STARTED => {
+            record::TOOL_STARTED | record::WEB_STARTED | record::MCP_STARTED => {
                 let started: ToolStarted = serde_json::from_str(body)?;
                 if let Some(call) = self.calls.get_mut(&started.call) {
                     call.started = Some(started);
                 }
             }
+            record::MCP_TOOLS => self.mcp.fold(serde_json::from_str(body)?),
             record::AGENT_BEFORE if self.turn_is_open() && self.agent.is_none() => {
                 self.agent = Some(serde_json::from_str(body)?);
             }
+            REPOSITORIES => self.repositories = serde_json::from_str(body)?,
             record::ATTACHED => self.attached = Some(serde_json::from_str(body)?),
             record::RETRY => self.retry = Some(serde_json::from_str(body)?),
             record::WITHHELD => self.withhold(),
@@ -298,6 +322,7 @@ fn open_call(record: CallRecord, content: &[std::borrow::Cow<'_, RawValue>]) -> 
     let call = Call {
         tool_use_id: record.tool_use_id,
         name: record.name,
+        mcp: record.mcp,
         kind: record.kind,
         input,
         consent: None,
@@ -329,6 +354,8 @@ struct Told {
 struct Message {
     #[serde(default)]
     message: String,
+    mcp_server_name: Option<String>,
+    repository_url: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -346,6 +373,11 @@ struct Answer {
 #[derive(Deserialize)]
 struct ToolResult {
     tool_use_id: EventId,
+}
+
+#[derive(Deserialize)]
+struct McpResult {
+    mcp_tool_use_id: EventId,
 }
 
 #[derive(Deserialize)]

@@ -4,7 +4,9 @@ use manyhands_protocol::EventId;
 use serde::{Deserialize, Serialize};
 
 use super::Json;
+use crate::mcp::Target;
 use crate::record::{CallKind, ToolStarted};
+use crate::tools::Hand;
 
 /// One turn of the conversation.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +35,8 @@ pub(crate) struct Call {
     pub(crate) tool_use_id: String,
     /// The tool.
     pub(crate) name: String,
+    /// The tool of an MCP server, where it is one.
+    pub(crate) mcp: Option<Target>,
     /// Who runs it.
     pub(crate) kind: CallKind,
     /// Its input, as the model wrote it.
@@ -58,6 +62,11 @@ pub(crate) enum Consent {
 }
 
 impl Call {
+    /// Where it runs.
+    pub(crate) fn hand(&self) -> Hand {
+        Hand::of(&self.name, self.mcp.as_ref())
+    }
+
     /// Whether it is done, however it ended.
     pub(crate) fn is_settled(&self) -> bool {
         self.result.is_some()

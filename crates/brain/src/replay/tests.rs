@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::testing::{Log, event_id};
+use crate::tools::Hand;
 
 /// The conversation as the model would read it: a letter for the speaker, then the blocks.
 fn conversation(transcript: &Transcript) -> Vec<String> {
@@ -413,4 +414,78 @@ fn i_6_attached_bytes_take_the_place_of_their_blocks_source() {
             "another event's bytes are not its own"
         );
     }
+}
+
+/// runtime MC-9, invariants I3, I6
+#[test]
+fn i_3_a_call_of_an_mcp_tool_has_its_intent_and_one_result() {
+    let called = || {
+        Log::default()
+            .asked("a", "hi")
+            .called_mcp("sandbox", "x", "docs", "read")
+    };
+    let call = |log: Log| log.fold().calls[&event_id("x")].clone();
+    let open = call(called());
+    assert_eq!(open.hand(), Hand::Mcp, "not the built-in tool of that name");
+    assert_eq!(open.name, "mcp__docs__read");
+    let intent = json!({"call": event_id("x"), "instance": "server-1", "attempt": 1});
+    let begun = called().private("mcp_started", intent);
+    assert_eq!(call(begun.clone()).started.unwrap().instance, "server-1");
+    let done = begun.mcp_result("x", "first").mcp_result("x", "second");
+    assert!(done.fold().owes_answer);
+    let result = call(done).result.unwrap();
+    assert_eq!(&*result.blocks[0], r#"{"text":"first","type":"text"}"#);
+}
+
+/// runtime MC-8: which servers are asked depends on where in a turn the session stops and goes on.
+#[test]
+fn mc_8_a_turn_that_begins_asks_all_servers_and_one_that_goes_on_those_that_failed() {
+    let agent = crate::testing::mcp_agent(&["docs", "wiki"]);
+    #[track_caller]
+    fn check(agent: &manyhands_protocol::agent::Definition, log: Log, expected: &[&str]) {
+        let transcript = log.fold();
+        let due = transcript.mcp.due(agent).map(|server| server.name);
+        assert_eq!(due.collect::<Vec<_>>(), expected);
+        // A summary changes nothing about it.
+        let compaction = Compaction {
+            summary: "all of it".to_owned(),
+            model: "m".to_owned(),
+            tokens_before: 1,
+            carried: Carried::of(&transcript),
+        };
+        let compacted = log.private("compaction", json!(compaction)).fold();
+        assert_eq!(compacted.mcp, transcript.mcp);
+    }
+    let check = |log: Log, expected: &[&str]| check(&agent, log, expected);
+    let asked = || Log::default().message("a", "hi").running();
+    check(asked(), &["docs", "wiki"]);
+    let listed = || {
+        asked()
+            .listed("docs", Some(&["read"]))
+            .listed("wiki", None)
+            .processed("a")
+            .span("span")
+    };
+    check(listed(), &[]);
+    check(
+        listed()
+            .event("r", "session.status_rescheduled", json!({}))
+            .running(),
+        &[],
+    );
+    let paused = || {
+        listed()
+            .called_mcp("asked", "x", "docs", "read")
+            .idle(json!({"type": "requires_action", "event_ids": [event_id("x")]}))
+    };
+    check(paused(), &[]);
+    check(paused().confirmed("x", None).running(), &["wiki"]);
+    check(listed().paused().running(), &["wiki"]);
+    let over = || listed().said("done").idle(json!({"type": "end_turn"}));
+    check(over(), &[]);
+    check(over().message("b", "more").running(), &["docs", "wiki"]);
+    check(
+        listed().over_at_the_cap().message("b", "2").running(),
+        &["docs", "wiki"],
+    );
 }

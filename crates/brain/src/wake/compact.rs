@@ -85,7 +85,8 @@ impl Wake {
         span: &EventId,
     ) -> Result<Flow, Stop> {
         let usage = self.counted(response.usage, Some(&response.model));
-        let fixed = crate::context::fixed_bytes(&self.agent().definition) as u64 / 4;
+        let fixed =
+            crate::context::fixed_bytes(&self.agent().definition, &self.transcript) as u64 / 4;
         let tokens_before = compaction::estimate(&self.transcript, fixed);
         let summary = compaction::bounded(summary, resolved);
         self.pass("brain::summary").await;

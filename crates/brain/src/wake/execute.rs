@@ -5,23 +5,29 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use futures::{FutureExt, Stream};
 use manyhands_hands::provider::Told;
-use manyhands_hands::{Advice, Block, Error, Provider, Sandbox};
+use manyhands_hands::{Advice, Error, Provider, Sandbox};
 use manyhands_protocol::EventId;
+use manyhands_protocol::content::ContentBlock;
 use manyhands_protocol::event::{EventBody, RetryStatus, SessionError, SessionErrorType};
 use manyhands_store::{Append, NewEntry, UsageTotals};
 
 use super::{Flow, Stop, Wake, heard};
 use crate::activity::Doing;
-use crate::answer::{error_result, intent, web_intent};
+use crate::answer::intent;
 use crate::record::UNFURNISHED;
 use crate::replay::Consent;
-use crate::tools::{self, Done, Verdict, WebCall};
+use crate::tools::{self, Done, Hand, Verdict, error_result};
 
 /// What the model reads of a call whose sandbox is gone.
 const UNKNOWN: &str = "The sandbox that ran this call is gone, and its result with it: whether the call took effect is unknown. \
+     Check the state before you repeat the call.";
+
+/// What the model reads of a call that was made by a wake that is gone.
+const UNHEARD: &str = "The result of this call was lost on its way: whether the call took effect is unknown. \
      Check the state before you repeat the call.";
 
 /// What the model reads of a call that the user did not want (runtime TC-7).
@@ -35,7 +41,7 @@ impl Wake {
     pub(super) async fn execute(&mut self, calls: Vec<EventId>) -> Result<Flow, Stop> {
         let intended = |id: &EventId| {
             let call = self.transcript.calls.get(id);
-            call.is_some_and(|call| call.started.is_some() && !tools::is_web(&call.name))
+            call.is_some_and(|call| call.started.is_some() && call.hand() == Hand::Sandbox)
         };
         if self.sandbox.is_none() && calls.iter().any(intended) {
             metrics::counter!("manyhands_recoveries_total", "of" => "tool_call").increment(1);
@@ -45,19 +51,21 @@ impl Wake {
         if !sorted.unknown.is_empty() {
             let unknown = sorted.unknown.len() as u64;
             metrics::counter!("manyhands_unknown_outcomes_total").increment(unknown);
-            self.results(
-                sorted
-                    .unknown
-                    .iter()
-                    .map(|id| error_result(id, UNKNOWN))
-                    .collect(),
-            )
-            .await?;
+            let unknown = sorted.unknown.iter().map(|id| {
+                let hand = self.hand(id);
+                let text = match hand {
+                    Hand::Sandbox => UNKNOWN,
+                    Hand::Web | Hand::Mcp => UNHEARD,
+                };
+                error_result(id, hand, text)
+            });
+            self.results(unknown.collect()).await?;
         }
         let mut run = sorted.attached;
-        if !sorted.new_web.is_empty() {
-            let instance = self.web_instance();
-            let intents = sorted.new_web.iter().map(|id| web_intent(id, &instance));
+        if !sorted.beside.is_empty() {
+            let instance = self.server_instance();
+            let intents = sorted.beside.iter();
+            let intents = intents.map(|id| intent(id, self.hand(id), &instance, 1));
             let entries: Vec<NewEntry> = intents.collect();
             self.pass("brain::intent").await;
             self.append(Append {
@@ -66,21 +74,26 @@ impl Wake {
             })
             .await?;
             self.pass("brain::intended").await;
-            run.append(&mut sorted.new_web);
+            run.append(&mut sorted.beside);
         }
         if !sorted.new.is_empty() {
             match self.provision().await? {
                 None => return Ok(Flow::Continue),
                 Some(Err(text)) => {
                     let failed = sorted.new.iter();
-                    let failed = failed.map(|(id, _)| error_result(id, text.clone()));
+                    let failed =
+                        failed.map(|(id, _)| error_result(id, Hand::Sandbox, text.clone()));
                     self.results(failed.collect()).await?;
                 }
                 Some(Ok(sandbox)) => {
                     self.note_loss(&*sandbox).await?;
+                    if self.clone_repositories(&sandbox).await?.is_none() {
+                        return Ok(Flow::Continue);
+                    }
                     let intents = sorted.new.iter();
-                    let intents =
-                        intents.map(|(id, attempt)| intent(id, sandbox.instance(), *attempt));
+                    let intents = intents.map(|(id, attempt)| {
+                        intent(id, Hand::Sandbox, sandbox.instance(), *attempt)
+                    });
                     self.pass("brain::intent").await;
                     let entries: Vec<NewEntry> = intents.collect();
                     self.append(Append {
@@ -110,7 +123,7 @@ impl Wake {
                 })) => format!("{REJECTED} Reason: {message}"),
                 _ => REJECTED.to_owned(),
             };
-            error_result(id, text)
+            error_result(id, self.hand(id), text)
         });
         self.results(results.collect()).await?;
         Ok(Flow::Continue)
@@ -138,13 +151,13 @@ impl Wake {
             let call = self.transcript.calls.get(id);
             let name = call.map_or("", |call| call.name.as_str());
             let started = call.and_then(|call| call.started.as_ref());
-            if tools::is_web(name) {
+            if self.hand(id) != Hand::Sandbox {
                 match started {
-                    None => sorted.new_web.push(id.clone()),
+                    None => sorted.beside.push(id.clone()),
                     // Its intent came with the answer.
                     Some(started)
-                        if started.instance == self.web_instance()
-                            && !self.web_begun.contains(id) =>
+                        if started.instance == self.server_instance()
+                            && !self.begun.contains(id) =>
                     {
                         sorted.attached.push(id.clone());
                     }
@@ -164,6 +177,12 @@ impl Wake {
             }
         }
         sorted
+    }
+
+    /// Where a call of the last response runs.
+    fn hand(&self, id: &EventId) -> Hand {
+        let call = self.transcript.calls.get(id);
+        call.map_or(Hand::Sandbox, |call| call.hand())
     }
 
     /// The session's sandbox, started if there is none; a text for the model when there cannot be one; `None` when
@@ -259,16 +278,17 @@ impl Wake {
         if run.is_empty() {
             return Ok(Flow::Continue);
         }
-        let web = self.web_calls(run).await?;
+        let beside = self.beside(run).await?;
         let sandbox = self.sandbox.clone();
         let deadline = |id: &EventId| {
             let call = self.transcript.calls.get(id)?;
-            Some(tools::call(id, call, self.lease.epoch).deadline)
+            let beside = self.mcp_deadline(call.hand());
+            Some(beside.unwrap_or_else(|| tools::call(id, call, self.lease.epoch).deadline))
         };
         let longest = run.iter().filter_map(deadline).max();
         let limit = longest.unwrap_or_default() + self.shared.config.watchdog.grace;
         self.enter(Doing::Running(run.to_vec()), limit);
-        let mut work = self.work(sandbox.as_ref(), run, web);
+        let mut work = self.work(sandbox.as_ref(), run, beside);
         loop {
             tokio::select! {
                 biased;
@@ -295,7 +315,7 @@ impl Wake {
         &self,
         sandbox: Option<&Arc<dyn Sandbox>>,
         run: &[EventId],
-        web: Vec<WebCall>,
+        beside: Vec<BoxFuture<'static, Done>>,
     ) -> impl Stream<Item = Done> + Unpin + use<> {
         let slots = Arc::new(tokio::sync::Semaphore::new(
             self.shared.config.parallel_calls.max(1),
@@ -306,7 +326,7 @@ impl Wake {
             let Some(call) = self.transcript.calls.get(id) else {
                 continue;
             };
-            if tools::is_web(&call.name) {
+            if call.hand() != Hand::Sandbox {
                 continue;
             }
             let call = tools::call(id, call, self.lease.epoch);
@@ -317,11 +337,11 @@ impl Wake {
             }
         }
         lanes.push(shell);
-        let web = web.into_iter().map(|call| {
-            let (web, slots) = (self.shared.config.web.clone(), Arc::clone(&slots));
+        let beside = beside.into_iter().map(|call| {
+            let slots = Arc::clone(&slots);
             let run = async move {
                 let _slot = slots.acquire_owned().await;
-                tools::fetch(web.as_ref(), call).await
+                call.await
             };
             stream::once(run).boxed()
         });
@@ -344,7 +364,7 @@ impl Wake {
                 })
                 .boxed()
         });
-        stream::select_all(lanes.chain(web).collect::<Vec<_>>())
+        stream::select_all(lanes.chain(beside).collect::<Vec<_>>())
     }
 
     async fn finished(
@@ -353,7 +373,10 @@ impl Wake {
         mut finished: Vec<Done>,
     ) -> Result<(), Stop> {
         let mut usage = self.usage;
-        for done in finished.iter_mut().filter(|done| tools::is_web(&done.name)) {
+        for done in finished
+            .iter_mut()
+            .filter(|done| done.hand != Hand::Sandbox)
+        {
             usage.web_search_requests += done.searches;
             self.within_limits(done).await?;
         }
@@ -361,23 +384,32 @@ impl Wake {
         let mut entries = Vec::new();
         let mut known = Vec::new();
         for Done {
-            id, name, verdict, ..
+            id,
+            name,
+            hand,
+            verdict,
+            failure,
+            ..
         } in finished
         {
             let outcome = match verdict {
-                Verdict::Output(mut output) => {
-                    if let Some(text) = self.note.take_if(|_| !tools::is_web(&name)) {
-                        output.content.insert(0, Block::Text { text });
-                    }
-                    let outcome = if output.is_error { "error" } else { "ok" };
-                    if !tools::is_web(&name) {
+                Verdict::Given(mut given) => {
+                    if hand == Hand::Sandbox {
+                        if let Some(text) = self.note.take() {
+                            given.content.insert(0, ContentBlock::text(text));
+                        }
                         known.push(id.as_str().to_owned());
                     }
-                    entries.push(tools::result(&id, output));
+                    let outcome = if given.is_error { "error" } else { "ok" };
+                    let news = failure.and_then(|failure| self.news(*failure, &entries));
+                    entries.extend(news);
+                    entries.push(tools::result(&id, hand, given));
                     outcome
                 }
                 Verdict::Lost(text) => {
-                    self.sandbox = None;
+                    if hand == Hand::Sandbox {
+                        self.sandbox = None;
+                    }
                     let attempt = self.transcript.calls.get(&id);
                     let attempt = attempt.and_then(|call| call.started.as_ref());
                     let attempt = attempt.map_or(1, |started| started.attempt);
@@ -385,13 +417,13 @@ impl Wake {
                         "repeated"
                     } else {
                         metrics::counter!("manyhands_unknown_outcomes_total").increment(1);
-                        entries.push(error_result(&id, text));
+                        entries.push(error_result(&id, hand, text));
                         "unknown"
                     }
                 }
                 Verdict::Stale => return Err(Stop::Lost),
             };
-            let tool = tools::label(&name);
+            let tool = tools::label(&name, hand);
             metrics::counter!("manyhands_tool_calls_total", "tool" => tool, "outcome" => outcome)
                 .increment(1);
         }
@@ -435,9 +467,9 @@ struct Sorted {
     /// To be started in a sandbox, and the number of the attempt.
     new: Vec<(EventId, u32)>,
     /// To be started beside the server.
-    new_web: Vec<EventId>,
-    /// Given to the live sandbox already: it runs them, has their results, or never saw them and runs them now. Also web
-    /// calls that this wake has promised to start.
+    beside: Vec<EventId>,
+    /// Given to the live sandbox already: it runs them, has their results, or never saw them and runs them now. Also calls
+    /// beside the server that this wake has promised to start.
     attached: Vec<EventId>,
     /// Given to a sandbox that is gone.
     unknown: Vec<EventId>,

@@ -11,9 +11,9 @@ use manyhands_protocol::session::{CacheCreation, SessionStatus, Usage};
 use manyhands_store::{Append, NewEntry, UsageTotals};
 
 use super::{Flow, Stop, Wake};
-use crate::answer::error_result;
 use crate::decide::Rest;
 use crate::record::{FLUSHED, Flushed, WITHHELD, private};
+use crate::tools::{Hand, error_result};
 
 /// What the model reads of a call that an interrupt cut off (runtime IN-6).
 const INTERRUPTED: &str = "Tool execution was interrupted before completion. Please retry.";
@@ -91,12 +91,12 @@ impl Wake {
         self.pass("brain::interrupt").await;
         self.kill_calls().await;
         let open = self.transcript.open_calls();
-        let open: Vec<EventId> = open.map(|(id, _)| id.clone()).collect();
+        let open: Vec<(EventId, Hand)> = open.map(|(id, call)| (id.clone(), call.hand())).collect();
         let idle = self.transcript.status == crate::replay::Status::Idle;
         let mut entries: Vec<NewEntry> = self.close_span().into_iter().collect();
         let mut answered = Vec::new();
-        for call in &open {
-            let result = error_result(call, INTERRUPTED);
+        for (call, hand) in &open {
+            let result = error_result(call, *hand, INTERRUPTED);
             if let NewEntry::Event { id, .. } = &result {
                 answered.push((call.clone(), id.clone()));
             }
@@ -213,7 +213,7 @@ impl Wake {
         let started: Vec<EventId> = self
             .transcript
             .open_calls()
-            .filter(|(_, call)| call.started.is_some())
+            .filter(|(_, call)| call.started.is_some() && call.hand() == Hand::Sandbox)
             .map(|(id, _)| id.clone())
             .collect();
         if started.is_empty() {

@@ -23,7 +23,7 @@ impl Wake {
             return Ok(judgements);
         };
         let most = self.shared.config.calls_per_response;
-        let calls = unjudged(response, &self.agent().definition, most);
+        let calls = unjudged(response, self.tools(), most);
         if calls.is_empty() {
             return Ok(judgements);
         }

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use manyhands_hands::Recipe;
-use manyhands_hands::provider::{Checkpoint, Network, Told, Upload};
-use manyhands_protocol::agent::Tool;
-use manyhands_protocol::environment::EnvironmentConfig;
+use manyhands_hands::provider::{Checkpoint, Network, Told, Upload, Variables};
+use manyhands_protocol::agent::{Definition, McpServer, Tool};
+use manyhands_protocol::environment::{EnvironmentConfig, Networking};
 use manyhands_protocol::file::UPLOADS;
 use manyhands_store::files::MountedFile;
+use manyhands_store::vault::Placeholder;
 use manyhands_store::{Lease, SessionRecord, Store};
+use url::Url;
 
 use super::{Stop, Wake};
 use crate::config::Provisioning;
@@ -18,7 +20,20 @@ use crate::tools;
 impl Wake {
     /// The recipe of this session's sandbox, now.
     pub(super) async fn recipe(&self) -> Result<Recipe, Stop> {
-        Ok(recipe(&self.shared.store, &self.record, &self.lease).await?)
+        let agent = &self.agent().definition;
+        Ok(recipe(&self.shared.store, &self.record, agent, &self.lease).await?)
+    }
+
+    /// What the session's environment lets out, now.
+    pub(super) async fn networking(&self) -> Result<Networking, Stop> {
+        let environment = self
+            .shared
+            .store
+            .environment(&self.record.workspace, &self.record.environment_id);
+        Ok(match environment.await?.map(|found| found.config) {
+            Some(EnvironmentConfig::Cloud { networking, .. }) => networking,
+            Some(EnvironmentConfig::SelfHosted {}) | None => Network::default().networking,
+        })
     }
 
     /// Begins to make the sandbox of a session that has had no answer yet, as the settings say: beside its first request or
@@ -46,8 +61,9 @@ impl Wake {
     fn provision_beside(&self) {
         let (store, hands) = (self.shared.store.clone(), Arc::clone(&self.hands));
         let (record, lease) = (self.record.clone(), self.lease.clone());
+        let agent = self.agent().definition.clone();
         tokio::spawn(async move {
-            let recipe = match recipe(&store, &record, &lease).await {
+            let recipe = match recipe(&store, &record, &agent, &lease).await {
                 Ok(recipe) => recipe,
                 Err(error) => {
                     tracing::debug!(%error, "no sandbox beside the first request");
@@ -66,12 +82,14 @@ impl Wake {
 async fn recipe(
     store: &Store,
     record: &SessionRecord,
+    agent: &Definition,
     lease: &Lease,
 ) -> Result<Recipe, manyhands_store::Error> {
     let environment = store
         .environment(&record.workspace, &record.environment_id)
         .await?;
     let mut recipe = Recipe::new(lease.session.as_str(), lease.epoch);
+    recipe.environment_id = Some(record.environment_id.to_string());
     // Environments of workers have no sandbox here; the API refuses them for sessions.
     if let Some(EnvironmentConfig::Cloud {
         networking,
@@ -80,7 +98,7 @@ async fn recipe(
     {
         recipe.network = Network {
             networking,
-            mcp_hosts: Vec::new(),
+            mcp_hosts: mcp_hosts(agent),
         };
         recipe.packages = packages;
     }
@@ -93,7 +111,20 @@ async fn recipe(
         sandbox_created_at: newest.sandbox_created_at,
     });
     recipe.uploads = uploads(store.mounted_files(&record.id).await?);
+    // Under their names the sandbox has what stands for the secrets (runtime VA-9).
+    let placeholders = store.placeholders(&record.workspace, &record.id).await?;
+    let variable = |it: Placeholder| (it.secret_name, it.placeholder);
+    recipe.variables = Variables(placeholders.into_iter().map(variable).collect());
     Ok(recipe)
+}
+
+/// The hosts of an agent's MCP servers, which are open where the environment says so (runtime EN-11).
+fn mcp_hosts(agent: &Definition) -> Vec<String> {
+    let hosts = agent.mcp_servers.iter().filter_map(|server| {
+        let McpServer::Url { url, .. } = server;
+        Some(Url::parse(url).ok()?.host_str()?.to_owned())
+    });
+    hosts.collect()
 }
 
 /// Files that a session's sandbox reads, as its recipe names them.

@@ -185,7 +185,7 @@ impl Wake {
         self.working();
         let answer = Answer::new(
             response,
-            &self.agent().definition,
+            self.tools(),
             span,
             &previews.announced(),
             self.shared.config.calls_per_response,
@@ -203,7 +203,7 @@ impl Wake {
         }
         let instance = self.sandbox.as_deref().map(Sandbox::instance);
         let opened = answer.opened.clone();
-        let entries = answer.into_entries(instance, &self.web_instance());
+        let entries = answer.into_entries(instance, &self.server_instance());
         self.pass("brain::answer").await;
         self.hear().await?;
         if ends_turn

@@ -7,7 +7,7 @@ use manyhands_store::UsageTotals;
 use serde_json::json;
 
 use super::*;
-use crate::testing::{Log, agent, event_id};
+use crate::testing::{Log, agent, event_id, mcp_agent};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_micros(seconds * 1_000_000)
@@ -318,6 +318,54 @@ fn i_8_sessions_that_wait_for_a_model_a_sandbox_or_a_judge() {
         5,
         None,
         "The session waits for bash (sevt_x) to end.",
+    );
+}
+
+/// runtime MC-4, MC-8
+#[test]
+fn i_8_sessions_that_wait_for_mcp_servers() {
+    let of = |case: Case, servers: &[&str]| {
+        let mut case = case;
+        case.record.agent.definition = mcp_agent(servers);
+        case
+    };
+    let begun = || Log::default().message("a", "hi").running();
+    check(
+        of(live(Doing::Listing, begun()), &["docs"]),
+        State::ListingTools,
+        Party::McpServers,
+        50,
+        Some(130),
+        "The session waits for the MCP server docs to list its tools.",
+    );
+    check(
+        of(live(Doing::Listing, begun()), &["docs", "wiki", "mail"]),
+        State::ListingTools,
+        Party::McpServers,
+        50,
+        Some(130),
+        "The session waits for the MCP server docs or one of 2 others to list its tools.",
+    );
+    let called = asked().called_mcp("sandbox", "x", "docs", "read");
+    let running = live(Doing::Running(vec![event_id("x")]), called);
+    check(
+        running,
+        State::RunningTools,
+        Party::McpServers,
+        50,
+        Some(130),
+        "The session waits for read of docs (sevt_x) to end.",
+    );
+    let asking = asked()
+        .called_mcp("asked", "x", "docs", "read")
+        .idle(json!({"type": "requires_action", "event_ids": [event_id("x")]}));
+    check(
+        case(SessionStatus::Idle, asking),
+        State::AwaitingAnswers,
+        Party::Client,
+        5,
+        None,
+        "The session waits for the client to allow or deny read of docs (sevt_x).",
     );
 }
 

@@ -3,6 +3,7 @@
 mod events;
 mod parts;
 mod reading;
+mod servers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +14,9 @@ use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Registry, 
 use manyhands_brain::{Brain, Config, Probe, Retries, Why, why};
 use manyhands_hands::provider::fake::Fake;
 use manyhands_hands::{Call, Output, Provider};
-use manyhands_protocol::agent::{SessionAgent, Tool};
+use manyhands_protocol::agent::{Definition, McpServer, SessionAgent, Tool, ToolDefault};
 use manyhands_protocol::budget::Budget;
-use manyhands_protocol::environment::{Environment, EnvironmentConfig, Packages};
+use manyhands_protocol::environment::{Environment, EnvironmentConfig, Networking, Packages};
 use manyhands_protocol::event::EventBody;
 use manyhands_protocol::time::{Clock as _, SharedClock, SystemClock};
 use manyhands_protocol::{EventId, SessionId, ThreadId, WorkspaceId, tag};
@@ -25,7 +26,8 @@ use manyhands_testkit::model::{ModelServer, Reply};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use events::{confirmation, custom_result, interrupt, message, system};
-pub(crate) use parts::{admit, agent, environment, tools, tools_under};
+pub(crate) use parts::{admit, agent, environment, server_url, tools, tools_under};
+pub(crate) use servers::{Slow, all_under, docs_and_mail, down, offered, said, talking_to};
 
 /// How long a story may wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -161,11 +163,15 @@ impl Bed {
 
     /// Gives the session's agent other tools, as a session update does.
     pub(crate) async fn set_tools(&self, tools: Vec<Tool>) {
+        self.set_agent(|agent| agent.tools = tools).await;
+    }
+
+    async fn set_agent(&self, change: impl FnOnce(&mut Definition) + Send + 'static) {
         let changed = self
             .store
             .change(&self.workspace, &self.session, &[], move |state| {
                 let mut agent = state.record.agent.clone();
-                agent.definition.tools = tools;
+                change(&mut agent.definition);
                 let updated = EventBody::SessionUpdated {
                     agent: Some(Box::new(agent.clone())),
                     budget: None,
@@ -191,14 +197,55 @@ impl Bed {
         assert!(changed.is_some());
     }
 
+    /// Gives the session's agent these MCP servers, with a toolset for each, as a session update does.
+    pub(crate) async fn set_servers(&self, servers: &[(&str, ToolDefault)]) {
+        let mut tools = tools();
+        tools.extend(
+            servers
+                .iter()
+                .map(|(name, default_config)| Tool::McpToolset {
+                    mcp_server_name: (*name).to_owned(),
+                    configs: Vec::new(),
+                    default_config: default_config.clone(),
+                }),
+        );
+        let urls = servers.iter().map(|(name, _)| McpServer::Url {
+            name: (*name).to_owned(),
+            url: server_url(name),
+        });
+        let urls: Vec<McpServer> = urls.collect();
+        self.set_agent(move |agent| {
+            agent.tools = tools;
+            agent.mcp_servers = urls;
+        })
+        .await;
+    }
+
+    /// Sets what the session's environment lets out.
+    pub(crate) async fn set_networking(&self, wanted: Networking) {
+        self.set_environment(move |networking, _| *networking = wanted)
+            .await;
+    }
+
     /// Lists packages in the session's environment.
     pub(crate) async fn set_packages(&self, list: impl FnOnce(&mut Packages) + Send + 'static) {
+        self.set_environment(|_, packages| list(packages)).await;
+    }
+
+    async fn set_environment(
+        &self,
+        edit: impl FnOnce(&mut Networking, &mut Packages) + Send + 'static,
+    ) {
         let record = self.store.session(&self.workspace, &self.session).await;
         let environment = record.unwrap().expect("a session").environment_id;
         let change = move |current: &Environment| {
             let mut next = current.clone();
-            if let EnvironmentConfig::Cloud { packages, .. } = &mut next.config {
-                list(packages);
+            if let EnvironmentConfig::Cloud {
+                networking,
+                packages,
+            } = &mut next.config
+            {
+                edit(networking, packages);
             }
             Ok::<_, ()>(Some(next))
         };

@@ -38,6 +38,11 @@ pub(crate) fn tools() -> Vec<Tool> {
     ]
 }
 
+/// Where an MCP server is.
+pub(crate) fn server_url(name: &str) -> String {
+    format!("https://{name}.example.com/mcp")
+}
+
 /// As [`tools`], under these policies: the default's, and those of single tools.
 pub(crate) fn tools_under(
     default: PermissionPolicy,
@@ -148,6 +153,13 @@ pub(super) fn line(entry: &Entry) -> String {
             body["input"],
             body["evaluated_permission"].as_str().unwrap_or("-")
         ),
+        "agent.mcp_tool_use" => format!(
+            "{name}: {} of {} {} {}",
+            body["name"].as_str().unwrap(),
+            body["mcp_server_name"].as_str().unwrap(),
+            body["input"],
+            body["evaluated_permission"].as_str().unwrap_or("-")
+        ),
         "agent.custom_tool_use" => {
             format!(
                 "{name}: {} {}",
@@ -155,7 +167,7 @@ pub(super) fn line(entry: &Entry) -> String {
                 body["input"]
             )
         }
-        "agent.tool_result" => format!(
+        "agent.tool_result" | "agent.mcp_tool_result" => format!(
             "{name}: {}{}",
             texts(&body["content"]),
             if body["is_error"] == true {

@@ -86,11 +86,17 @@ impl Bed {
         for entry in self.entries().await {
             let body: Value = serde_json::from_str(&entry.body).unwrap();
             match (entry.kind, &*entry.type_name) {
-                (EntryKind::Event, "agent.tool_use" | "agent.custom_tool_use") => {
+                (
+                    EntryKind::Event,
+                    "agent.tool_use" | "agent.custom_tool_use" | "agent.mcp_tool_use",
+                ) => {
                     uses.push(entry.event_id.as_str().to_owned());
                 }
                 (EntryKind::Event, "agent.tool_result") => {
                     results.push(body["tool_use_id"].as_str().unwrap().to_owned());
+                }
+                (EntryKind::Event, "agent.mcp_tool_result") => {
+                    results.push(body["mcp_tool_use_id"].as_str().unwrap().to_owned());
                 }
                 (EntryKind::Event, "user.custom_tool_result") => {
                     results.push(body["custom_tool_use_id"].as_str().unwrap().to_owned());
