@@ -19,6 +19,9 @@ use crate::toolset;
 /// How long one clone may take, its checkout included.
 pub const LIMIT: Duration = Duration::from_secs(15 * 60);
 
+/// How often a clone that breaks off is begun in one start of a sandbox.
+const TRIES: u32 = 3;
+
 /// A repository that a sandbox is to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
@@ -92,7 +95,8 @@ impl fmt::Display for Absent {
     }
 }
 
-/// Clones a repository into a sandbox unless it is there, or waits for the clone that this start of the sandbox has begun.
+/// Clones a repository into a sandbox unless it is there, or waits for the clone that this start of the sandbox has begun. One
+/// that broke off, as when the server with its door was killed, is begun again.
 ///
 /// # Errors
 /// As [`Sandbox::execute`]. That a repository cannot be cloned is no error but an [`Absent`].
@@ -103,21 +107,29 @@ pub async fn clone(
 ) -> Result<Option<Absent>, Error> {
     let command = script::clone(repository);
     let input = json!({"command": command, "timeout_ms": LIMIT.as_millis()});
-    let call = Call {
-        call_id: format!("clone-{}", repository.id),
-        epoch,
-        name: "bash".to_owned(),
-        deadline: toolset::deadline("bash", &input),
-        input,
-    };
-    let output = sandbox.execute(&call).await?;
-    let absent = |(cause, detail)| Absent {
-        url: repository.url.clone(),
-        mount_path: repository.mount_path.clone(),
-        cause,
-        detail,
-    };
-    Ok(script::outcome(&text(&output)).map(absent))
+    let mut tries = 1;
+    loop {
+        let call = Call {
+            call_id: format!("clone-{}-{tries}", repository.id),
+            epoch,
+            name: "bash".to_owned(),
+            deadline: toolset::deadline("bash", &input),
+            input: input.clone(),
+        };
+        let output = sandbox.execute(&call).await?;
+        let Some(failure) = script::outcome(&text(&output)) else {
+            return Ok(None);
+        };
+        if !failure.broke_off || tries == TRIES {
+            return Ok(Some(Absent {
+                url: repository.url.clone(),
+                mount_path: repository.mount_path.clone(),
+                cause: failure.cause,
+                detail: failure.detail,
+            }));
+        }
+        tries += 1;
+    }
 }
 
 fn text(output: &Output) -> String {

@@ -73,15 +73,31 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
+/// Why a repository is not there.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) cause: Cause,
+    /// One short line.
+    pub(super) detail: String,
+    /// Whether the connection ended in the middle, or could not be made: another one may do better.
+    pub(super) broke_off: bool,
+}
+
 /// Why the repository is not there, from what the command said; `None` when it is.
-pub(super) fn outcome(said: &str) -> Option<(Cause, String)> {
+pub(super) fn outcome(said: &str) -> Option<Failure> {
     let said = said.trim_end();
     let (before, last) = said.rsplit_once('\n').unwrap_or(("", said));
     let failed = match last.strip_prefix(MARK).map(str::trim) {
         Some("there") => return None,
         Some(failed) => failed,
         // It was ended, or the sandbox's disk is full.
-        None => return Some((Cause::Clone, detail(said))),
+        None => {
+            return Some(Failure {
+                cause: Cause::Clone,
+                detail: detail(said),
+                broke_off: false,
+            });
+        }
     };
     let cause = match failed {
         "checkout" => Cause::Checkout,
@@ -91,7 +107,27 @@ pub(super) fn outcome(said: &str) -> Option<(Cause, String)> {
         Cause::Authentication | Cause::Forbidden | Cause::NotFound => String::new(),
         Cause::Checkout | Cause::Clone => detail(before),
     };
-    Some((cause, detail))
+    Some(Failure {
+        cause,
+        detail,
+        broke_off: cause == Cause::Clone && broke_off(before),
+    })
+}
+
+/// Whether git says that its connection broke, or that its host or the proxy was not there for it.
+fn broke_off(said: &str) -> bool {
+    const SIGNS: [&str; 8] = [
+        "RPC failed",
+        "early EOF",
+        "hung up unexpectedly",
+        "unexpected disconnect",
+        "Failed to connect",
+        "Proxy CONNECT aborted",
+        "Recv failure",
+        "The requested URL returned error: 5",
+    ];
+    let mut own = said.lines().filter(|line| !line.starts_with("remote:"));
+    own.any(|line| SIGNS.iter().any(|sign| line.contains(sign)))
 }
 
 /// Why git could not clone. Its words are those of `LC_ALL=C`; what a host says stands behind `remote:` and does not count.
@@ -138,7 +174,7 @@ mod tests {
             let found = outcome(said);
             let found = found
                 .as_ref()
-                .map(|(cause, detail)| (*cause, detail.as_str()));
+                .map(|found| (found.cause, found.detail.as_str()));
             assert_eq!(found, expected, "{said:?}");
         }
         let clone = |said: &str| format!("{said}\n{MARK} clone\n");
@@ -176,6 +212,32 @@ mod tests {
         check("", Some((Cause::Clone, "")));
         let long = "x".repeat(5000);
         check(&clone(&long), Some((Cause::Clone, &long[..DETAIL])));
+    }
+
+    /// runtime GH-7: a clone is begun again only where its connection broke, whatever the host says.
+    #[test]
+    fn gh_7_what_broke_off_may_be_tried_again() {
+        #[track_caller]
+        fn check(said: &str, failed: &str, expected: bool) {
+            let found = outcome(&format!("{said}\n{MARK} {failed}\n")).expect("a failure");
+            assert_eq!(found.broke_off, expected, "{said:?}");
+        }
+        let rpc = "error: RPC failed; curl 18 transfer closed\nfatal: early EOF";
+        check(rpc, "clone", true);
+        check(rpc, "checkout", false);
+        let gone =
+            "fatal: unable to access 'https://x/a/b/': Failed to connect to 127.0.0.1 port 3128";
+        check(gone, "clone", true);
+        let failing =
+            "fatal: unable to access 'https://x/a/b/': The requested URL returned error: 502";
+        check(failing, "clone", true);
+        check("remote: RPC failed\nfatal: protocol error", "clone", false);
+        check("fatal: could not read Username for 'x'", "clone", false);
+        check(
+            "/workspace/x is there already, and no repository",
+            "clone",
+            false,
+        );
     }
 
     /// security INP-5: no value of a client's becomes a part of the command.
