@@ -15,6 +15,7 @@ use manyhands_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Act;
 use crate::entry::NewEntry;
 
 pub(crate) use read::{record_columns, record_of, record_tables};
@@ -195,6 +196,8 @@ pub struct Change {
     pub archive: bool,
     /// Removes the session, its log and all that belongs to it. Streams get `session.deleted`.
     pub delete: bool,
+    /// Rows of the audit log, written before all else (security OPS-3).
+    pub acts: Vec<Act>,
 }
 
 /// A session to be created.

@@ -12,10 +12,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 pub use form::Authentication;
 
-use crate::gate::Gate;
+use crate::gate::{Gate, PATIENCE};
 
 /// The client that is registered at the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +67,7 @@ pub struct AuthorizationServer {
 pub(crate) struct Shared {
     client: Registered,
     state: Mutex<State>,
+    granted: watch::Sender<usize>,
 }
 
 #[derive(Default)]
@@ -79,7 +81,6 @@ struct State {
     revoked: Vec<u64>,
     misdeeds: VecDeque<Misdeed>,
     forms: Vec<HashMap<String, String>>,
-    granted: usize,
     problems: Vec<String>,
     expires_in: u64,
 }
@@ -99,6 +100,7 @@ impl AuthorizationServer {
         let shared = Arc::new(Shared {
             client,
             state: Mutex::new(state),
+            granted: watch::Sender::new(0),
         });
         tokio::spawn(endpoint::serve(listener, Arc::clone(&shared)));
         Self { address, shared }
@@ -160,7 +162,18 @@ impl AuthorizationServer {
 
     /// How many of them were granted, whether or not their answer arrived.
     pub fn granted(&self) -> usize {
-        self.shared.state().granted
+        *self.shared.granted.borrow()
+    }
+
+    /// Waits until so many requests were granted.
+    ///
+    /// # Panics
+    /// When they are not within [`PATIENCE`].
+    pub async fn until_granted(&self, count: usize) {
+        let mut granted = self.shared.granted.subscribe();
+        let reached = granted.wait_for(|granted| *granted >= count);
+        let reached = tokio::time::timeout(PATIENCE, reached).await;
+        assert!(reached.is_ok(), "{count} grants within {PATIENCE:?}");
     }
 
     /// The parameters of the last request.
@@ -221,7 +234,6 @@ impl State {
         }
         self.refresh
             .insert(refresh_token.to_owned(), (family, true));
-        self.granted += 1;
         Ok(self.issue(family))
     }
 }

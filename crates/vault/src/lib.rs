@@ -9,13 +9,18 @@
 mod error;
 mod failpoint;
 pub mod master;
+mod mcp;
+pub mod oauth;
 pub mod rotate;
 pub mod seal;
 pub mod server_url;
+mod uses;
 mod vaults;
 
 pub use error::Error;
 pub use master::{KeyError, KeySource, Source};
+pub use mcp::McpTokens;
 pub use seal::Place;
 pub use server_url::ServerUrl;
+pub use uses::Uses;
 pub use vaults::{Field, Replaced, Sealer, Tokens, Vaults};

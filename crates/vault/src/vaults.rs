@@ -54,14 +54,16 @@ pub struct Tokens {
     pub refresh_token: Option<SecretString>,
     /// When the access token expires; `None` when that is not known.
     pub expires_at: Option<Timestamp>,
+    /// When they were given.
+    pub at: Timestamp,
 }
 
-/// What became of a change to a credential that has to be as it was read.
+/// What became of a change to a credential whose secrets have to be as they were read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Replaced {
     /// It is written: this is what the credential is now.
     Done(Box<CredentialRecord>),
-    /// The credential has changed since it was read: this is what it is now, and nothing was written.
+    /// The credential's secrets have changed since it was read: this is what it is now, and nothing was written.
     Changed(Box<CredentialRecord>),
     /// The credential is archived, or gone.
     Gone,
@@ -217,8 +219,8 @@ impl Vaults {
         Ok(Sealer { key })
     }
 
-    /// Puts refreshed tokens in the place of those that `record` has, if it is still as it was read. All of them at once: the
-    /// old ones may be worth nothing any more.
+    /// Puts refreshed tokens in the place of those that `record` has, if its secrets are still as they were read. All of them at
+    /// once: the old ones may be worth nothing any more.
     ///
     /// # Errors
     /// As [`seal`](Self::seal); nothing is written then.
@@ -238,10 +240,11 @@ impl Vaults {
             let refresh = seal(Field::RefreshToken, refresh)?;
             secrets.insert(Field::RefreshToken.as_str().to_owned(), refresh);
         }
-        let expiry = tokens.expires_at;
+        let (expiry, at) = (tokens.expires_at, tokens.at);
         self.replace(act, record, move |mut new| {
             new.secrets.extend(secrets);
             new.refused = None;
+            new.credential.updated_at = at;
             if let CredentialAuth::McpOauth { expires_at, .. } = &mut new.credential.auth {
                 *expires_at = expiry;
             }
@@ -250,8 +253,8 @@ impl Vaults {
         .await
     }
 
-    /// Notes down that a credential is no longer taken, if it is still as it was read: nobody tries it again until a client
-    /// changes it.
+    /// Notes down that a credential is no longer taken, if its secrets are still as they were read: nobody tries it again until
+    /// a client changes it.
     ///
     /// # Errors
     /// When the store fails.
@@ -272,7 +275,8 @@ impl Vaults {
         record: &CredentialRecord,
         change: impl FnOnce(CredentialRecord) -> CredentialRecord + Send + 'static,
     ) -> Result<Replaced, Error> {
-        let read = record.generation;
+        // Other changes, as of its name, do not stand in the way: new tokens must be kept.
+        let read = record.secrets.clone();
         let replaced = self
             .inner
             .store
@@ -281,8 +285,8 @@ impl Vaults {
                 &record.credential.vault_id,
                 &record.credential.id,
                 move |now| {
-                    if now.generation != read {
-                        return Err(now.clone());
+                    if now.secrets != read {
+                        return Err(Box::new(now.clone()));
                     }
                     Ok(Some(change(now.clone())))
                 },
@@ -292,7 +296,7 @@ impl Vaults {
             None => Replaced::Gone,
             Some(Ok(record)) => Replaced::Done(Box::new(record)),
             Some(Err(now)) if now.credential.archived_at.is_some() => Replaced::Gone,
-            Some(Err(now)) => Replaced::Changed(Box::new(now)),
+            Some(Err(now)) => Replaced::Changed(now),
         })
     }
 

@@ -47,12 +47,8 @@ pub(super) struct Profile<'a> {
     pub(super) metadata: Cow<'a, Metadata>,
     #[serde(default)]
     pub(super) budget: Option<Budget>,
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     pub(super) vault_ids: Cow<'a, [VaultId]>,
-}
-
-fn is_empty(vaults: &Cow<'_, [VaultId]>) -> bool {
-    vaults.is_empty()
 }
 
 /// Reads a session from its columns.

@@ -11,6 +11,7 @@ use super::read::Profile;
 use super::running::transition;
 use super::state::{Owner, lock_state};
 use super::{Change, NewSession, SessionRecord, SessionState, UsageTotals};
+use crate::audit;
 use crate::body;
 use crate::db::{Lock, Scope, Tx, values};
 use crate::entry::Entry;
@@ -54,8 +55,7 @@ impl Store {
             })
             .await;
         match created {
-            Ok(true) => Ok(Created::Done),
-            Ok(false) => Ok(Created::Gone),
+            Ok(created) => Ok(created),
             Err(NotCreated::Mount(refusal)) => Ok(Created::Refused(refusal)),
             Err(NotCreated::Store(error)) => Err(error),
         }
@@ -92,6 +92,9 @@ impl Store {
                         Err(refusal) => return Ok(Some(Err(refusal))),
                     };
                     tx.admit(change.purpose())?;
+                    for act in &change.acts {
+                        audit::append(tx, &services, act).await?;
+                    }
                     let entries = if change.delete {
                         delete(tx, &services, &state.record, now).await?;
                         Vec::new()
@@ -113,6 +116,10 @@ pub enum Created {
     Done,
     /// Its agent or its environment is gone or archived.
     Gone,
+    /// There is no vault with the id at this place of its list.
+    NoVault(usize),
+    /// The vault at this place of its list is archived (runtime VA-16).
+    ArchivedVault(usize),
     /// One of its files cannot be mounted.
     Refused(MountRefusal),
 }
@@ -136,7 +143,7 @@ async fn create(
     session: NewSession,
     mounts: Vec<Mount>,
     repositories: Vec<NewRepository>,
-) -> Result<bool, NotCreated> {
+) -> Result<Created, NotCreated> {
     for (sql, id) in [
         (
             "SELECT id FROM agents WHERE id = $1 AND workspace = $2 AND archived_at IS NULL",
@@ -151,7 +158,23 @@ async fn create(
             .locked(Lock::Share, sql, values![id, session.workspace.as_str()])
             .await?;
         if found.is_empty() {
-            return Ok(false);
+            return Ok(Created::Gone);
+        }
+    }
+    for (index, vault) in session.vault_ids.iter().enumerate() {
+        let found = tx
+            .locked(
+                Lock::Share,
+                "SELECT archived_at FROM vaults WHERE id = $1 AND workspace = $2",
+                values![vault.as_str(), session.workspace.as_str()],
+            )
+            .await?;
+        match found.first() {
+            None => return Ok(Created::NoVault(index)),
+            Some(row) if row.optional_time(0)?.is_some() => {
+                return Ok(Created::ArchivedVault(index));
+            }
+            Some(_) => {}
         }
     }
     let now = services.clock.now();
@@ -218,7 +241,7 @@ async fn create(
     failpoint!("store::session::created");
     let owner = Owner::default();
     apply(tx, &services, permit, owner, &record, session.change, now).await?;
-    Ok(true)
+    Ok(Created::Done)
 }
 
 async fn write_profile(tx: &mut Tx, record: &SessionRecord, change: &Change) -> Result<(), Error> {

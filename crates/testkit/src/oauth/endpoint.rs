@@ -83,6 +83,7 @@ async fn answer(
     let Ok(grant) = granted else {
         return Ok(json_of(400, &json!({"error": "invalid_grant"})));
     };
+    shared.granted.send_modify(|granted| *granted += 1);
     let mut members = json!({"access_token": grant.access_token, "token_type": "Bearer",
         "expires_in": expires_in, "refresh_token": grant.refresh_token});
     match misdeed {

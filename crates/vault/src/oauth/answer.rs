@@ -41,12 +41,19 @@ pub(super) fn read(status: StatusCode, body: Option<&[u8]>) -> Answer {
         return Answer::Busy(format!("the token endpoint answered {}", status.as_u16()));
     }
     if status.is_redirection() {
-        let reason = format!("the token endpoint answered {}, and redirects are not followed", status.as_u16());
+        let reason = format!(
+            "the token endpoint answered {}, and redirects are not followed",
+            status.as_u16()
+        );
         return Answer::Busy(reason);
     }
-    let members = body.and_then(|body| serde_json::from_slice::<Members>(body).ok());
+    // A list could be read as an object without names.
+    let object = body.filter(|body| body.trim_ascii_start().starts_with(b"{"));
+    let members = object.and_then(|body| serde_json::from_slice::<Members>(body).ok());
     // Some servers refuse with status 200.
-    let code = members.as_ref().and_then(|members| members.error.as_deref());
+    let code = members
+        .as_ref()
+        .and_then(|members| members.error.as_deref());
     if status.is_client_error() || code.is_some() {
         return Answer::Refused(refusal(status, code));
     }
@@ -55,7 +62,9 @@ pub(super) fn read(status: StatusCode, body: Option<&[u8]>) -> Answer {
     }
     match members {
         Some(members) => granted(members),
-        None if body.is_none() => Answer::Unclear("the answer of the token endpoint is too long".to_owned()),
+        None if body.is_none() => {
+            Answer::Unclear("the answer of the token endpoint is too long".to_owned())
+        }
         None => Answer::Unclear("the answer of the token endpoint is not JSON".to_owned()),
     }
 }
@@ -64,7 +73,9 @@ pub(super) fn read(status: StatusCode, body: Option<&[u8]>) -> Answer {
 fn refusal(status: StatusCode, code: Option<&str>) -> String {
     let plain = |code: &&str| {
         (1..=64).contains(&code.len())
-            && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            && code
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
     };
     match code.filter(plain) {
         Some(code) => format!("{code} ({})", status.as_u16()),
@@ -88,7 +99,10 @@ fn granted(members: Members) -> Answer {
         return unclear("has an access token that fits into no header");
     }
     let refresh_token = members.refresh_token.filter(|token| !token.is_empty());
-    if refresh_token.as_ref().is_some_and(|token| token.len() > TOKEN) {
+    if refresh_token
+        .as_ref()
+        .is_some_and(|token| token.len() > TOKEN)
+    {
         return unclear("has a refresh token that is too long");
     }
     Answer::Granted(Granted {

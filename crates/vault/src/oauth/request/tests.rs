@@ -24,8 +24,14 @@ fn va_6_the_client_says_who_it_is_in_the_one_way_that_is_stored() {
         assert_eq!(sent.and_then(|value| value.to_str().ok()), authorization);
         assert!(sent.is_none_or(HeaderValue::is_sensitive));
         assert_eq!(request.method, Method::POST);
-        assert_eq!(request.url.as_str(), "https://login.example.com/token?tenant=a");
-        assert_eq!(request.headers[CONTENT_TYPE], "application/x-www-form-urlencoded");
+        assert_eq!(
+            request.url.as_str(),
+            "https://login.example.com/token?tenant=a"
+        );
+        assert_eq!(
+            request.headers[CONTENT_TYPE],
+            "application/x-www-form-urlencoded"
+        );
         assert_eq!(request.headers[ACCEPT], "application/json");
     }
     let secret = || SecretString::from("s:cret+é");
@@ -36,7 +42,11 @@ fn va_6_the_client_says_who_it_is_in_the_one_way_that_is_stored() {
         None,
     );
     let pair = BASE64_STANDARD.encode("id%3Aone+%C3%A9:s%3Acret%2B%C3%A9");
-    check(ClientSecret::Basic(secret()), "", Some(&format!("Basic {pair}")));
+    check(
+        ClientSecret::Basic(secret()),
+        "",
+        Some(&format!("Basic {pair}")),
+    );
 }
 
 /// runtime VA-6: `scope` and `resource` are sent where they are stored.
@@ -51,7 +61,15 @@ fn va_6_scope_and_resource_are_sent_where_they_are_stored() {
     }
     check(None, None, "");
     check(None, Some("read write"), "&scope=read+write");
-    check(Some("https://mcp.example.com/"), None, "&resource=https%3A%2F%2Fmcp.example.com%2F");
-    check(Some("https://a"), Some("r"), "&scope=r&resource=https%3A%2F%2Fa");
+    check(
+        Some("https://mcp.example.com/"),
+        None,
+        "&resource=https%3A%2F%2Fmcp.example.com%2F",
+    );
+    check(
+        Some("https://a"),
+        Some("r"),
+        "&scope=r&resource=https%3A%2F%2Fa",
+    );
     check(Some(""), Some(""), "");
 }

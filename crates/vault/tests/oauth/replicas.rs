@@ -1,0 +1,87 @@
+//! Several servers on one PostgreSQL.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use manyhands_store::vault::Claim;
+use manyhands_testkit::gate::Gate;
+use manyhands_testkit::oauth::Misdeed;
+use manyhands_vault::Field;
+
+use crate::bed::Bed;
+
+/// runtime VA-6, scenario 17: two servers, twenty calls each, one refresh.
+#[tokio::test]
+async fn va_6_two_servers_do_one_refresh() {
+    let bed = Bed::postgres().await;
+    let (one, two) = (bed.open().await, bed.open().await);
+    let (record, _) = bed.expired(&one).await;
+    let gate = Gate::new();
+    bed.server.misbehave(Misdeed::Hold(gate.clone()));
+    let asking = (0..20).flat_map(|_| [one.access_token(&record), two.access_token(&record)]);
+    let opening = async {
+        gate.reached().await;
+        // The others find the credential claimed.
+        let now = two.now(&record).await;
+        let time = Duration::from_secs(1);
+        let claim =
+            two.store
+                .claim_refresh(&now.workspace, &now.credential.id, now.generation, time);
+        assert!(matches!(claim.await, Ok(Claim::Held { .. })));
+        gate.open();
+    };
+    let (tokens, ()) = tokio::join!(join_all(asking), opening);
+    let tokens: Vec<String> = tokens
+        .into_iter()
+        .map(|token| token.expect("a token"))
+        .collect();
+    assert_eq!((bed.server.asked(), bed.server.granted()), (1, 1));
+    assert!(tokens.iter().all(|token| *token == tokens[0]));
+    assert!(bed.server.admits(&tokens[0]));
+    assert_eq!(two.secret(&record, Field::AccessToken).await, tokens[0]);
+    assert_eq!(bed.server.problems(), Vec::<String>::new());
+}
+
+/// runtime VA-6: whoever waits for another server's refresh learns that it was refused, and does not ask again.
+#[tokio::test]
+async fn va_6_a_refusal_is_told_to_all_servers() {
+    let bed = Bed::postgres().await;
+    let (one, two) = (bed.open().await, bed.open().await);
+    let (record, _) = bed.expired(&one).await;
+    let gate = Gate::new();
+    bed.server.misbehave(Misdeed::Hold(gate.clone()));
+    let opening = async {
+        gate.reached().await;
+        bed.server.revoke_all();
+        gate.open();
+    };
+    let (first, second, ()) = tokio::join!(
+        one.access_token(&record),
+        two.access_token(&record),
+        opening
+    );
+    assert_eq!(first, second);
+    let why = first.expect_err("refused").to_string();
+    assert!(why.ends_with("invalid_grant (400)"), "{why}");
+    assert_eq!(bed.server.asked(), 1);
+}
+
+/// runtime VA-6: a server that died in the middle keeps nobody back for longer than its claim.
+#[tokio::test]
+async fn va_6_the_claim_of_a_dead_server_ends_by_its_time() {
+    let bed = Bed::postgres().await;
+    let (dead, living) = (bed.open().await, bed.open().await);
+    let (record, _) = bed.expired(&dead).await;
+    let now = dead.now(&record).await;
+    let time = Duration::from_millis(700);
+    let begun = std::time::Instant::now();
+    let claim = dead
+        .store
+        .claim_refresh(&now.workspace, &now.credential.id, now.generation, time);
+    assert!(matches!(claim.await, Ok(Claim::Won { .. })));
+    drop(dead);
+    let token = living.access_token(&record).await.expect("a token");
+    assert!(bed.server.admits(&token));
+    assert!(begun.elapsed() >= time, "the claim was respected");
+    assert_eq!((bed.server.asked(), bed.server.granted()), (1, 1));
+}
