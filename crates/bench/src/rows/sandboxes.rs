@@ -39,9 +39,15 @@ pub(crate) async fn run(setup: &Setup, starts: usize, alive: usize) -> Result<Ve
         })
     };
     let (one, two) = (host("one"), host("two"));
-    one.prepare().await?;
-    two.prepare().await?;
-    let mut rows = vec![cold(&one, starts).await?, warm(&one).await?];
+    let three = Namespace::new(Config {
+        warm: 1,
+        ..Config::new(folder.path().join("three"))
+    });
+    for host in [&one, &two, &three] {
+        host.prepare().await?;
+    }
+    let mut rows = vec![cold(&one, starts).await?, waiting(&three, starts).await?];
+    rows.push(warm(&one).await?);
     rows.push(many(&one, alive).await?);
     rows.extend(kept(setup, &one, &two).await?);
     Ok(rows)
@@ -87,6 +93,41 @@ async fn cold(host: &Namespace, count: usize) -> Result<Row> {
     );
     Ok(row
         .below(80.0)
+        .floor("spawning bubblewrap alone", floor.median())
+        .note(format!("p95 {:.1} ms", samples.percentile(95))))
+}
+
+/// From sandboxes that wait; the next one is started beside.
+async fn waiting(host: &Namespace, count: usize) -> Result<Row> {
+    let mut samples = vec![];
+    for number in 0..=count {
+        let session = format!("waiting-{number}");
+        let recipe = Recipe {
+            environment_id: Some("env_bench".to_owned()),
+            ..Recipe::new(&session, 1)
+        };
+        let started = Instant::now();
+        let sandbox = host.provision(&recipe).await?;
+        let said = sh(&sandbox, "first", 1, "echo hello").await?;
+        // An environment's first session has its own.
+        if number > 0 {
+            samples.push(started.elapsed());
+        }
+        ensure!(said == "hello", "{said}");
+        host.refilled().await;
+        host.destroy(&session).await?;
+    }
+    host.close().await;
+    let samples = Samples::new(samples);
+    let floor = floors::bubblewrap(count)?;
+    let row = Row::new(
+        "provision to first output, warm p50",
+        samples.median(),
+        "ms",
+        samples.count(),
+    );
+    Ok(row
+        .below(5.0)
         .floor("spawning bubblewrap alone", floor.median())
         .note(format!("p95 {:.1} ms", samples.percentile(95))))
 }

@@ -282,7 +282,7 @@ async fn lease_1_a_sandbox_that_waited_obeys_nobody_before_its_owner() {
     assert_eq!(next.instance(), sandbox.instance());
     let stored = Call {
         epoch: 6,
-        ..call("next", "ls /workspace")
+        ..call("first", "ls /workspace")
     };
     assert_eq!(
         next.execute(&stored).await.unwrap(),

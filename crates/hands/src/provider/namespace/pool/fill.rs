@@ -16,8 +16,8 @@ use crate::provider::{Call, Recipe, Sandbox as _};
 /// The owner of what has none: every lease has a higher epoch (security LEASE-1).
 const NOBODY: i64 = 0;
 
-/// The call that starts the shell.
-const FIRST: &str = "first";
+/// How long the session that took one has the processors to itself before the next one is started.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long the shell may take to start.
 const SHELL: Duration = Duration::from_secs(10);
@@ -33,6 +33,7 @@ impl Host {
         }
         let host = Arc::clone(self);
         tokio::spawn(async move {
+            tokio::time::sleep(PAUSE).await;
             loop {
                 // The lock is not kept while one is started.
                 let next = host.pool.table().next();
@@ -96,7 +97,8 @@ impl Host {
         };
         let live = self.start(recipe, folder, &furniture, None).await?;
         let first = Call {
-            call_id: FIRST.to_owned(),
+            // An id that no call of a session has: those that were used once are refused.
+            call_id: recipe.session.clone(),
             epoch: NOBODY,
             name: "bash".to_owned(),
             input: json!({"command": "true"}),
