@@ -1,9 +1,12 @@
 //! The client against servers of all kinds: hostile ones that a test scripts byte by byte, and the official ones.
 
 mod calls;
+mod conformance;
 mod credentials;
 mod greetings;
 mod lists;
+mod official;
 mod older;
+mod peers;
 mod streams;
 mod world;
