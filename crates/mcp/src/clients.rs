@@ -59,6 +59,7 @@ impl Clients {
             caller: caller.clone(),
             scrub: Arc::new(Scrub::default()),
             in_plain_http: self.settings.tokens_in_plain_http,
+            witness: None,
         };
         let memory = state.memories.get(&url).copied().unwrap_or(Memory::None);
         let client = Arc::new(Client::new(keys, url, self.settings, memory));
@@ -95,12 +96,7 @@ impl Connector for Clients {
         self.remember(url, client.memory());
         match opened {
             Ok(_) => Ok(client),
-            Err(fault) => Err(match fault.of_asking() {
-                Failure::TooLarge { most } => Failure::Connection {
-                    reason: format!("the server's greeting is longer than {most} bytes"),
-                },
-                failure => failure,
-            }),
+            Err(fault) => Err(fault.of_greeting()),
         }
     }
 }

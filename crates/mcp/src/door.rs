@@ -11,6 +11,7 @@ use secrecy::ExposeSecret as _;
 use url::Url;
 
 use crate::fault::Fault;
+use crate::probe::Witness;
 use crate::scrub::Scrub;
 use crate::{Authorization, Caller, Token};
 
@@ -25,6 +26,8 @@ pub(crate) struct Keys {
     pub(crate) caller: Caller,
     pub(crate) scrub: Arc<Scrub>,
     pub(crate) in_plain_http: bool,
+    /// Who looks at what the server answers to requests that ask something.
+    pub(crate) witness: Option<Witness>,
 }
 
 /// The way to one server for one conversation.
@@ -169,7 +172,10 @@ impl Door {
             })?;
             let status = response.status();
             if !status.is_redirection() {
-                return Ok(response);
+                return Ok(match &self.keys.witness {
+                    Some(witness) if request.method == Method::POST => witness.see(response).await,
+                    _ => response,
+                });
             }
             let to = response
                 .headers()

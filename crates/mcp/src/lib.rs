@@ -18,6 +18,7 @@ mod handshake;
 mod link;
 mod listing;
 mod mirror;
+mod probe;
 #[cfg(feature = "testing")]
 pub mod scripted;
 mod scrub;
@@ -30,4 +31,5 @@ pub use clients::Clients;
 pub use contract::{Authorization, Caller, Connection, Connector, Denied, Server, Token};
 pub use contract::{Output, Tool};
 pub use failure::Failure;
+pub use probe::{ErrorAnswer, Stumble, probe};
 pub use settings::Settings;

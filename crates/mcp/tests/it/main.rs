@@ -8,5 +8,6 @@ mod lists;
 mod official;
 mod older;
 mod peers;
+mod probe;
 mod streams;
 mod world;

@@ -88,10 +88,14 @@ pub(crate) fn caller() -> Caller {
 
 /// A client that may dial this machine, and these ports.
 pub(crate) fn clients(settings: Settings, vault: Arc<Vault>, ports: &[u16]) -> Clients {
-    let allowed = Allowed::parse(&["127.0.0.1/32"]).expect("a network");
+    Clients::new(outbound(ports), vault, settings)
+}
+
+/// The gate to this machine, and these ports.
+pub(crate) fn outbound(ports: &[u16]) -> Outbound {
+    let allowed = Allowed::parse(["127.0.0.1/32"]).expect("a network");
     let dialler = Dialler::new(Arc::new(Here), Arc::new(Tcp), allowed, Timeouts::default());
-    let outbound = Outbound::new(dialler, ports).expect("a client");
-    Clients::new(outbound, vault, settings)
+    Outbound::new(dialler, ports).expect("a client")
 }
 
 /// What tests with tokens need: the scripted server has no certificate.
