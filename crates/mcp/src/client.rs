@@ -100,7 +100,7 @@ impl Client {
                 params.insert("cursor".to_owned(), Value::String(cursor.clone()));
             }
             let page = patiently(|| async {
-                let link = self.link().await?;
+                let link = self.link().await.map_err(Fault::settled)?;
                 let asked = link
                     .ask(
                         "tools/list",
@@ -189,7 +189,7 @@ impl Client {
             let link = link.map_err(|_| Failure::Connection {
                 reason: "the time of the call went by before it was sent".to_owned(),
             })?;
-            let link = link.map_err(Fault::of_asking)?;
+            let link = link.map_err(Fault::of_greeting)?;
             let parameters = self
                 .parameters
                 .lock()
@@ -212,7 +212,9 @@ impl Client {
                 Err(Fault::Rpc(error)) if error.code == HEADER_MISMATCH && !has_listed => {
                     has_listed = true;
                     let listed = timeout_at(deadline, self.list()).await;
-                    listed.unwrap_or(Ok(Vec::new())).map_err(Fault::of_asking)?;
+                    listed
+                        .unwrap_or(Ok(Vec::new()))
+                        .map_err(Fault::of_greeting)?;
                 }
                 Err(Fault::Rpc(error)) => {
                     return Ok(content::error(format!(

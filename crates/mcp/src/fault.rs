@@ -42,6 +42,24 @@ impl Fault {
         )
     }
 
+    /// After all attempts: asking again right now does not help.
+    pub(crate) fn settled(self) -> Self {
+        match self {
+            Self::Unauthorized(reason) => Self::Unauthorized(reason),
+            other => Self::Barred(other.of_greeting().to_string()),
+        }
+    }
+
+    /// For a handshake: nothing that was asked for has happened.
+    pub(crate) fn of_greeting(self) -> Failure {
+        match self.of_asking() {
+            Failure::TooLarge { most } => Failure::Connection {
+                reason: format!("the server's greeting is longer than {most} bytes"),
+            },
+            failure => failure,
+        }
+    }
+
     /// For a request that may be made twice: a handshake, a list.
     pub(crate) fn of_asking(self) -> Failure {
         match self {
@@ -91,6 +109,15 @@ mod tests {
             };
             assert_eq!(kind(fault.clone().of_asking()), asking, "{fault:?}");
             assert_eq!(kind(fault.clone().of_calling()), calling, "{fault:?}");
+            let greeting = kind(fault.clone().of_greeting());
+            assert_eq!(
+                greeting,
+                asking.replace("too large", "connection"),
+                "{fault:?}"
+            );
+            let settled = fault.clone().settled();
+            assert!(!settled.may_pass(), "{fault:?}");
+            assert_eq!(kind(settled.of_calling()), greeting, "{fault:?}");
         }
         let text = String::new;
         check(Fault::Barred(text()), "connection", "connection");

@@ -141,7 +141,8 @@ impl Streamable {
                         .filter(|id| !id.is_empty() && id.len() <= LONGEST_ID);
                 }
                 let data = event.data.unwrap_or_default();
-                if data.is_empty() {
+                // What is there for its number only, and what is of a kind that this protocol does not have.
+                if data.is_empty() || event.event.is_some_and(|kind| kind != "message") {
                     continue;
                 }
                 for incoming in

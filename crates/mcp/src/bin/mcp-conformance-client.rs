@@ -47,7 +47,7 @@ async fn run() -> Result<(), Error> {
     let dialler = Dialler::new(
         Arc::new(Here),
         Arc::new(Tcp),
-        Allowed::parse(&["127.0.0.1/32"])?,
+        Allowed::parse(["127.0.0.1/32"])?,
         Timeouts::default(),
     );
     let outbound = Outbound::new(dialler, &[port])?;

@@ -21,7 +21,7 @@ async fn mc_1_a_call_is_answered_in_json_or_in_events() {
             {"id": asked.body["id"].to_string(), "result": text("done")}])),
         // A stream that goes on behind the answer.
         "events" => Reply::events(&format!(
-            ": hello\n\nevent: message\ndata: {{\"method\":\"notifications/message\",\"params\":{{}}}}\n\nid: 1\ndata: {}\n\n",
+            ": hello\n\nevent: keepalive\ndata: x\n\nevent: message\ndata: {{\"method\":\"notifications/message\",\"params\":{{}}}}\n\nid: 1\ndata: {}\n\n",
             answer(asked)
         ))
         .hold(),

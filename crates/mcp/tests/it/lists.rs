@@ -57,7 +57,8 @@ async fn inp_1_a_list_is_bounded() {
     let many = |count: usize| -> Vec<Value> {
         (0..count).map(|number| tool(number.to_string())).collect()
     };
-    let cases: [(&str, Box<dyn FnMut(usize) -> Value + Send>); 4] = [
+    type Pages = Box<dyn FnMut(usize) -> Value + Send>;
+    let cases: [(&str, Pages); 4] = [
         (
             "more than 50 pages",
             Box::new(|page| json!({"tools": [], "nextCursor": (page + 1).to_string()})),
