@@ -220,6 +220,13 @@ impl Chat {
         Ok(turn)
     }
 
+    /// The same for a turn that may take so long.
+    pub(crate) async fn turn_within(&mut self, limit: Duration, text: &str) -> Result<Turn> {
+        let body = json!({"events": [user_message(text)]}).to_string();
+        let turn = tokio::time::timeout(limit, self.run_turn(body.into())).await;
+        turn.context("a turn did not end")?
+    }
+
     /// Sends events and follows the stream until the session rests.
     pub(crate) async fn turn_of(&mut self, body: bytes::Bytes) -> Result<Turn> {
         let turn = tokio::time::timeout(TURN_LIMIT, self.run_turn(body)).await;

@@ -16,6 +16,9 @@ use crate::subject::{Setup, Subject};
 /// Where sandboxes see the packages.
 const INSIDE: &str = "/opt/repository";
 
+/// How long installing the packages may take: one of the first turns waits for it.
+const INSTALLED: Duration = Duration::from_secs(300);
+
 /// Makes a repository with one package of `$1` megabytes.
 const MAKE: &str = r#"
 import os, sys, zipfile
@@ -99,8 +102,8 @@ async fn arm(setup: &Setup, repository: &Path, switch: &str, count: usize) -> Re
     .await?;
     // In the first session's second turn a command needs the packages: from then on they are there.
     let mut chat = subject.open_chat().await?;
-    chat.turn("Hello").await?;
-    chat.turn("Look").await?;
+    chat.turn_within(INSTALLED, "Hello").await?;
+    chat.turn_within(INSTALLED, "Look").await?;
     let events = subject.events(&chat).await?;
     let ran = |event: &Value| {
         event["type"] == "agent.tool_result"

@@ -12,6 +12,7 @@ mod cgroup;
 mod checkpoint;
 pub(in crate::provider) mod disk;
 mod door;
+mod end;
 pub(in crate::provider) mod files;
 mod host;
 mod image;

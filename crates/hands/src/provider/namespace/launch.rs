@@ -1,4 +1,6 @@
-//! One start of a sandbox: what bubblewrap is told, and what is waited for.
+//! One start of a sandbox: bubblewrap as a child of ours, and what is waited for.
+
+mod layout;
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
@@ -7,21 +9,18 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::fs::CWD;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use tokio::process::{Child, Command};
 
-use super::arguments::{Access, Arguments, memory, open};
+use super::arguments::{Arguments, memory};
 use super::at;
 use super::bound::ReadOnly;
-use super::image;
-use super::layers::{Furniture, PREFIX};
-use super::masked::mask;
-use super::process::{Preparation, Shown, User, prepare};
-use super::uploads;
+use super::layers::Furniture;
+use super::process::{Preparation, User, prepare};
 use super::writable::Writable;
 use crate::Error;
-use crate::provider::{Limits, Missing, door};
+use crate::provider::{Limits, Missing};
+use layout::daemon_arguments;
 
 /// How long a sandbox may take to come up.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -238,197 +237,4 @@ fn listener(folder: &OwnedFd) -> io::Result<OwnedFd> {
     )?;
     bind(&listener, &SocketAddrUnix::new(at(folder, super::SOCKET))?)?;
     Ok(listener)
-}
-
-fn daemon_arguments(launch: &Launch<'_>, listener: i32, ready: i32) -> Vec<(&'static str, String)> {
-    let Limits {
-        memory_bytes,
-        disk_bytes,
-        processes,
-        open_files,
-    } = launch.limits;
-    let mut arguments = vec![
-        ("--listen-fd", listener.to_string()),
-        ("--ready-fd", ready.to_string()),
-        ("--instance", launch.instance.to_owned()),
-        ("--root", "/workspace".to_owned()),
-        ("--spill", "/tmp/tool-output".to_owned()),
-        ("--processes", processes.to_string()),
-        ("--open-files", open_files.to_string()),
-        ("--file-bytes", disk_bytes.to_string()),
-    ];
-    if launch.limit_data {
-        arguments.push(("--data-bytes", memory_bytes.to_string()));
-    }
-    if launch.trust.is_some() {
-        arguments.push(("--door", door::SOCKET.to_owned()));
-    }
-    arguments
-}
-
-impl Arguments {
-    fn describe(&mut self, launch: &Launch<'_>) -> io::Result<()> {
-        // Name spaces, a new session, no capabilities (security SBX-1). Process 1 is sandboxd itself.
-        self.add(&[
-            "--unshare-user",
-            "--uid",
-            "1000",
-            "--gid",
-            "1000",
-            "--disable-userns",
-        ]);
-        self.add(&[
-            "--unshare-pid",
-            "--unshare-net",
-            "--unshare-ipc",
-            "--unshare-uts",
-            "--unshare-cgroup-try",
-        ]);
-        self.add(&[
-            "--hostname",
-            "sandbox",
-            "--new-session",
-            "--as-pid-1",
-            "--cap-drop",
-            "ALL",
-        ]);
-        for filter in launch.filters {
-            self.with_fd("--add-seccomp-fd", memory("filter", filter)?);
-        }
-        self.furniture(launch)?;
-        self.add(&["--proc", "/proc"]);
-        mask(self);
-        self.add(&["--dev", "/dev"]);
-        let shared_memory = (launch.limits.memory_bytes / 4).to_string();
-        self.add(&[
-            "--perms",
-            "1777",
-            "--size",
-            &shared_memory,
-            "--tmpfs",
-            "/dev/shm",
-            "--remount-ro",
-            "/dev",
-        ]);
-        self.writable(&launch.writable)?;
-        self.bind(
-            uploads::folder(launch.folder)?,
-            uploads::INSIDE,
-            Access::Read,
-        )?;
-        for ReadOnly { from, to } in launch.read_only {
-            let shown = std::fs::canonicalize(from).and_then(|path| open(CWD, &path));
-            let shown = shown.map_err(|error| {
-                let doing = format!("show {}: {error}", from.display());
-                io::Error::new(error.kind(), doing)
-            })?;
-            self.bind(shown, to, Access::Read)?;
-        }
-        self.bind(open(CWD, launch.sandboxd)?, SANDBOXD, Access::Read)?;
-        if let Some(trust) = launch.trust {
-            self.bind(door::make(launch.folder)?, door::INSIDE, Access::Read)?;
-            self.bind(open(CWD, trust)?, door::TRUST, Access::Read)?;
-            for (name, value) in door::ENVIRONMENT {
-                self.add(&["--setenv", name, value]);
-            }
-        }
-        self.add(&["--remount-ro", "/", "--chdir", "/workspace"]);
-        for (name, value) in ENVIRONMENT {
-            self.add(&["--setenv", name, value]);
-        }
-        for (name, value) in launch.furniture.paths {
-            let usual = ENVIRONMENT.iter().find(|(usual, _)| usual == name);
-            let value = match usual {
-                Some((_, usual)) => format!("{value}:{usual}"),
-                None => (*value).to_owned(),
-            };
-            self.add(&["--setenv", name, &value]);
-        }
-        Ok(())
-    }
-
-    /// The system: its folders read-only, or with packages on top of them.
-    fn furniture(&mut self, launch: &Launch<'_>) -> io::Result<()> {
-        let furniture = launch.furniture;
-        for (tree, inside) in &furniture.trees {
-            self.mount(tree.try_clone()?, inside, Access::Read);
-        }
-        if furniture.trees.is_empty() {
-            for path in SYSTEM {
-                self.system(&furniture.root, path)?;
-            }
-            let there = |path: &&str| furniture.root.join(&path[1..]).is_dir();
-            for path in HIDDEN.into_iter().filter(there) {
-                self.add(&["--tmpfs", path, "--remount-ro", path]);
-            }
-            let shown = |entry: &ReadOnly| Path::new(&entry.to).starts_with("/opt");
-            if image::opt(&furniture.root).is_some() && !launch.read_only.iter().any(shown) {
-                self.system(&furniture.root, "/opt")?;
-            }
-            self.bind(open(CWD, launch.base)?, "/etc", Access::Read)?;
-            self.add(&["--dir", "/var", "--symlink", "../tmp", "/var/tmp"]);
-        } else {
-            for path in SYSTEM {
-                self.link(&furniture.root, path)?;
-            }
-        }
-        if let Some(prefix) = &furniture.prefix {
-            self.bind(prefix.try_clone()?, PREFIX, Access::Read)?;
-        }
-        Ok(())
-    }
-
-    fn writable(&mut self, writable: &Writable) -> io::Result<()> {
-        match (writable, self.point()) {
-            (Writable::Mount(mount), Some(_)) => {
-                let place = self.staged(mount.try_clone()?, Shown::Mount);
-                for (name, inside) in FOLDERS {
-                    self.add(&["--bind", &format!("{place}/{name}"), inside]);
-                }
-            }
-            (Writable::Mount(root) | Writable::Folder(root), _) => {
-                for (name, inside) in FOLDERS {
-                    self.bind(open(root, Path::new(name))?, inside, Access::Write)?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_is_mounted_below_what_a_sandbox_writes() {
-        let writable = FOLDERS.map(|(_, inside)| Path::new(inside));
-        let mounts = FOLDERS
-            .map(|(_, inside)| inside)
-            .into_iter()
-            .chain(SYSTEM)
-            .chain(HIDDEN);
-        for mount in mounts
-            .chain([
-                SANDBOXD,
-                uploads::INSIDE,
-                "/etc",
-                "/proc",
-                "/dev",
-                "/dev/shm",
-                "/var/tmp",
-            ])
-            .chain([door::INSIDE, door::TRUST])
-            .map(Path::new)
-        {
-            for above in mount.ancestors().skip(1) {
-                assert!(
-                    !writable.contains(&above),
-                    "{} lies below {}",
-                    mount.display(),
-                    above.display()
-                );
-            }
-        }
-    }
 }
