@@ -248,7 +248,7 @@ pub(crate) fn aside(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// Why it has none; in words for the operator.
-pub(crate) fn find(source: &Source, in_use: Option<&str>) -> Result<Arc<dyn KeySource>, String> {
+pub fn find(source: &Source, in_use: Option<&str>) -> Result<Arc<dyn KeySource>, String> {
     let found: Arc<dyn KeySource> = match source {
         Source::Service(service) => Arc::clone(service),
         Source::Nowhere => return Err("this server was given no master key".to_owned()),
