@@ -6,6 +6,7 @@ mod egress;
 mod environments;
 mod file;
 mod limits;
+mod mcp;
 pub(crate) mod show;
 mod vault;
 mod web;
@@ -87,6 +88,8 @@ pub struct Config {
     pub egress: Egress,
     /// The web tools.
     pub web: Web,
+    /// Limits towards MCP servers.
+    pub mcp: manyhands_mcp::Settings,
     /// Where the master key of all secrets comes from.
     pub master_key: MasterKey,
     /// Where the bytes of files are.
@@ -242,6 +245,7 @@ impl Config {
             sandbox,
             egress: file.egress.effective()?,
             web: file.web.effective(environment)?,
+            mcp: file.mcp.effective()?,
             master_key,
             blobs,
             files: file.files.effective(),

@@ -11,8 +11,11 @@ use manyhands_hands::provider::container::{self, Container};
 use manyhands_hands::provider::namespace::{self, Namespace};
 use manyhands_hands::web::Web;
 use manyhands_hands::{Gate, Provider};
+use manyhands_mcp::Clients;
 use manyhands_protocol::time::SharedClock;
 use manyhands_store::{Place, Replica, Store};
+use manyhands_vault::oauth::{self, Refresher};
+use manyhands_vault::{McpTokens, Uses, Vaults};
 
 use crate::config::{self, BlobPlace, Config, Egress, show};
 use crate::failure::Failure;
@@ -120,6 +123,7 @@ fn containers(
         blobs: blobs.cloned(),
         gate,
         idle: config.sandbox.idle,
+        sources: config.environments.sources.clone(),
         retention: config.sandbox.retention,
         ..container::Config::new(&config.data_dir)
     })
@@ -145,6 +149,32 @@ pub(crate) fn web(config: &Config, outbound: Outbound) -> anyhow::Result<Web> {
         Search::Tavily { base_url, key } => Arc::new(search::Tavily::new(client, base_url, key)),
     });
     Ok(Web::new(outbound, search))
+}
+
+/// What refreshes OAuth tokens.
+pub(crate) fn refresher(
+    config: &Config,
+    outbound: Outbound,
+    vaults: &Vaults,
+    clock: &SharedClock,
+) -> Refresher {
+    let settings = oauth::Settings {
+        plain_http: config.mcp.tokens_in_plain_http,
+        ..oauth::Settings::default()
+    };
+    Refresher::new(vaults.clone(), outbound, Arc::clone(clock), settings)
+}
+
+/// The client of MCP servers, with the tokens of the vaults.
+pub(crate) fn mcp_servers(
+    config: &Config,
+    outbound: Outbound,
+    vaults: &Vaults,
+    refresher: Refresher,
+) -> Clients {
+    let uses = Uses::new(vaults.store().clone());
+    let tokens = McpTokens::new(vaults.clone(), refresher, uses);
+    Clients::new(outbound, Arc::new(tokens), config.mcp)
 }
 
 /// The bytes of files, where the configuration has them.

@@ -27,7 +27,9 @@ use crate::failpoint::failpoint;
 use crate::failure::Failure;
 use crate::gate::gate;
 use crate::listener::Patience;
-use crate::parts::{blobs, judge_of, open_store, outbound, provider, registry, web};
+use crate::parts::{
+    blobs, judge_of, mcp_servers, open_store, outbound, provider, refresher, registry, web,
+};
 use crate::secrets::Holder;
 use crate::tidy::tidy;
 use crate::{background, keys, listener, routes, telemetry};
@@ -93,11 +95,14 @@ impl Server {
         let (waking, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let blobs = blobs(&config)?;
         let outbound = outbound(&config.egress)?;
+        let refresher = refresher(&config, outbound.clone(), &vaults, &clock);
+        let servers = mcp_servers(&config, outbound.clone(), &vaults, refresher.clone());
         let judge = config.judge.as_deref();
         let judge = judge.map(|id| judge_of(&models, id)).transpose()?;
         let brain_config = match overrides.brain {
             Some(brain) => brain,
             None => manyhands_brain::Config {
+                mcp: Some(manyhands_brain::Mcp::new(Arc::new(servers), config.mcp)),
                 judge,
                 web: Some(web(&config, outbound.clone())?),
                 web_within_environment: config.web.within_environment,
@@ -155,6 +160,8 @@ impl Server {
             keys: KnownKeys::new(matches!(config.database, Database::Sqlite { .. })),
             store,
             vaults,
+            refresher,
+            mcp: config.mcp,
             models,
             activities: brain
                 .as_ref()

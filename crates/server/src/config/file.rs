@@ -14,6 +14,7 @@ use super::container::ContainerSection;
 use super::egress::EgressSection;
 use super::environments::EnvironmentsSection;
 use super::limits::LimitsSection;
+use super::mcp::McpSection;
 use super::vault::VaultSection;
 use super::web::WebSection;
 use super::{Environment, Error, Sandbox, variable, wrong};
@@ -32,6 +33,7 @@ pub(super) struct File {
     pub(super) environments: EnvironmentsSection,
     pub(super) egress: EgressSection,
     pub(super) web: WebSection,
+    pub(super) mcp: McpSection,
     pub(super) vault: VaultSection,
     pub(super) blobs: BlobsSection,
     pub(super) files: FilesSection,

@@ -41,6 +41,7 @@ pub(crate) fn show(config: &Config) -> String {
     set("environments", environments(&config.environments));
     set("egress", egress(&config.egress));
     set("web", web(&config.web));
+    set("mcp", mcp(&config.mcp));
     set("vault", vault(&config.master_key));
     set("blobs", blobs(&config.blobs));
     if let Some(quota) = config.files.quota {
@@ -77,6 +78,17 @@ fn web(web: &Web) -> Value {
         shown.insert("search".to_owned(), search);
     }
     Value::Table(shown)
+}
+
+fn mcp(settings: &manyhands_mcp::Settings) -> Value {
+    let seconds = |time: Duration| number(time.as_secs());
+    table([
+        ("connect_seconds", seconds(settings.connect)),
+        ("list_seconds", seconds(settings.list)),
+        ("call_seconds", seconds(settings.call)),
+        ("answer_bytes", number(settings.answer_bytes as u64)),
+        ("tokens_in_plain_http", settings.tokens_in_plain_http.into()),
+    ])
 }
 
 fn environments(environments: &Environments) -> Value {
