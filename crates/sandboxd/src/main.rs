@@ -37,6 +37,8 @@ fn main() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
+        Some("hold") => command::hold(std::env::args().skip(2)),
+        Some("rest") => command::rest(std::env::args().skip(2)),
         Some("lay") => files(|root| exchange::lay(root, std::io::stdin(), std::io::stdout())),
         Some("show") => files(|root| exchange::show(root, std::io::stdin(), std::io::stdout())),
         Some("pack") => tree(|folders, bounds| parcel::pack(folders, bounds, std::io::stdout())),

@@ -11,6 +11,27 @@ use super::sources::Sources;
 /// Where packages go when they cannot go where the system's own are.
 pub(crate) const PREFIX: &str = "/opt/packages";
 
+/// How apt works in a build.
+pub(crate) const APT: &str = "APT::Sandbox::User \"root\";\nAPT::Install-Recommends \"false\";\nAPT::Cmd::Pattern-Only \"true\";\n\
+    Acquire::Languages \"none\";\nAcquire::Retries \"2\";\nDpkg::Use-Pty \"false\";\n\
+    Dpkg::Options { \"--force-confdef\"; \"--force-confold\"; };\n";
+
+/// Services of packages are not started: nobody would end them.
+pub(crate) const NO_SERVICES: &str = "#!/bin/sh\nexit 101\n";
+
+/// What package managers and the scripts of packages need of root.
+pub(crate) const CAPABILITIES: [&str; 9] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
 /// What apt leaves behind that no session needs.
 const LEFT_BEHIND: &str =
     "rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* /var/cache/ldconfig/*";

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,15 @@ use crate::packages::Manager;
 
 /// How long a failed build is not tried again: many sessions may ask for the same.
 const REST: Duration = Duration::from_secs(60);
+
+/// How long a build may take.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// Below this much free space a build ends.
+const LEAST_SPACE: u64 = 512 << 20;
+
+/// How often the space is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How much of a manager's last words is told.
 const WORDS: usize = 1500;
@@ -141,6 +151,39 @@ impl Builds {
             sender.send_replace(State::Ended(Instant::now(), built));
         });
         receiver
+    }
+}
+
+/// A build within its limits of time and, where it is known what fills, of space.
+pub(super) async fn within(
+    folder: Option<&OwnedFd>,
+    build: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let short = async {
+        match folder {
+            Some(folder) => space(folder).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        ended = tokio::time::timeout(LIMIT, build) => ended.unwrap_or_else(|_| {
+            Err(Failure::Host(format!("it took longer than {} minutes", LIMIT.as_secs() / 60)))
+        }),
+        error = short => Err(error),
+    }
+}
+
+/// Comes back when there is too little space left.
+async fn space(folder: &OwnedFd) -> Failure {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        match rustix::fs::fstatvfs(folder) {
+            Ok(space) if space.f_bavail.saturating_mul(space.f_frsize) < LEAST_SPACE => {
+                return Failure::NoSpace;
+            }
+            Ok(_) => {}
+            Err(error) => return Failure::from(io::Error::from(error)),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod container_files;
+mod container_packages;
 mod container_tree;
 mod containers;
 mod contract;

@@ -15,13 +15,13 @@ use manyhands_protocol::environment::Packages;
 use crate::host::{Host, run, text};
 
 /// How long the managers may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A folder with one package for apt and one for pip.
-struct Repository(tempfile::TempDir);
+pub(crate) struct Repository(tempfile::TempDir);
 
 impl Repository {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let script = r#"
 set -eu
@@ -67,6 +67,10 @@ chmod -R a+rX .
         Self(folder)
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
     fn host(&self) -> Host {
         self.host_with(|_| {})
     }
@@ -87,7 +91,7 @@ chmod -R a+rX .
     }
 }
 
-fn packages(apt: &[&str], pip: &[&str]) -> Packages {
+pub(crate) fn packages(apt: &[&str], pip: &[&str]) -> Packages {
     let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     Packages {
         apt: list(apt),
@@ -96,13 +100,13 @@ fn packages(apt: &[&str], pip: &[&str]) -> Packages {
     }
 }
 
-fn recipe(session: &str, packages: &Packages) -> Recipe {
+pub(crate) fn recipe(session: &str, packages: &Packages) -> Recipe {
     let mut recipe = Recipe::new(session, 1);
     recipe.packages = packages.clone();
     recipe
 }
 
-fn listener() -> (Told, Arc<Mutex<Vec<String>>>) {
+pub(crate) fn listener() -> (Told, Arc<Mutex<Vec<String>>>) {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let same = Arc::clone(&heard);
     let told: Told = Arc::new(move |text: &str| same.lock().unwrap().push(text.to_owned()));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::sync::OnceCell;
 
 use crate::Error;
 use crate::provider::Missing;
+use crate::provider::namespace::files;
 
 /// How long one request may take. Making an image takes the longest.
 const REQUEST_LIMIT: u64 = 120;
@@ -95,6 +97,20 @@ impl Engine {
         let options = about.security_options.unwrap_or_default();
         let maps = |option: &String| option.contains("rootless") || option.contains("userns");
         Ok(options.iter().any(maps))
+    }
+
+    /// Where it keeps what it has, if that is a folder of this host.
+    pub(super) async fn root(&self) -> Option<OwnedFd> {
+        let about = self.docker().await.ok()?.info().await.ok()?;
+        files::open_directory(Path::new(&about.docker_root_dir?)).ok()
+    }
+
+    pub(super) async fn has_image(&self, name: &str) -> Result<bool, Error> {
+        match self.docker().await?.inspect_image(name).await {
+            Ok(_) => Ok(true),
+            Err(error) if status(&error) == Some(404) => Ok(false),
+            Err(error) => Err(failed(&format!("look at the image {name}"), &error)),
+        }
     }
 
     /// Whether a container runs; `None` when there is none of this name.

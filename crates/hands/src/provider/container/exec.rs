@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecResults};
@@ -13,12 +13,24 @@ use futures::stream::BoxStream;
 use tokio::io::AsyncWrite;
 use tokio_util::io::StreamReader;
 
-use super::engine::{Engine, LAST_WORDS};
+use super::engine::{Engine, LAST_WORDS, failed};
 use super::spec::{KEEPER, SANDBOXD};
+use crate::Error;
 use crate::provider::link::{Link, Unanswered};
 
 /// How long process 1 of a container may take until it answers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// Between two looks at a program whose streams have ended.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A program to be started in a container.
+pub(super) struct Program<'a> {
+    pub(super) user: u32,
+    pub(super) words: &'a [&'a str],
+    /// What it finds in its environment beside what the container has.
+    pub(super) variables: &'a [(String, String)],
+}
 
 /// The standard streams of a program in a container. Dropping them ends it.
 pub(super) struct Streams {
@@ -66,15 +78,58 @@ impl Engine {
         &self,
         name: &str,
         user: u32,
-        command: &[&str],
+        words: &[&str],
     ) -> Result<Streams, String> {
+        let program = Program {
+            user,
+            words,
+            variables: &[],
+        };
+        self.begin(name, &program).await.map(|(streams, _)| streams)
+    }
+
+    /// How a program ended whose streams have ended: its status.
+    pub(super) async fn ended_with(&self, id: &str) -> Result<i64, Error> {
+        let doing = "see how a program ended";
+        let started = Instant::now();
+        loop {
+            let found = self.docker().await?.inspect_exec(id).await;
+            let found = found.map_err(|error| failed(doing, &error))?;
+            match (found.running, found.exit_code) {
+                (Some(false), Some(code)) => return Ok(code),
+                // The streams end a moment before the engine has noted the rest.
+                _ if started.elapsed() < ANSWER_LIMIT => tokio::time::sleep(PAUSE).await,
+                _ => return Err(Error::io(doing, io::Error::from(io::ErrorKind::TimedOut))),
+            }
+        }
+    }
+
+    /// As `run`, and the name by which the program is known.
+    pub(super) async fn begin(
+        &self,
+        name: &str,
+        program: &Program<'_>,
+    ) -> Result<(Streams, String), String> {
         let docker = self.docker().await.map_err(|error| error.to_string())?;
         let options = CreateExecOptions {
             attach_stdin: Some(true),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
-            user: Some(format!("{user}:{user}")),
-            cmd: Some(command.iter().map(|word| (*word).to_owned()).collect()),
+            user: Some(format!("{0}:{0}", program.user)),
+            cmd: Some(
+                program
+                    .words
+                    .iter()
+                    .map(|word| (*word).to_owned())
+                    .collect(),
+            ),
+            env: Some(
+                program
+                    .variables
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect(),
+            ),
             ..CreateExecOptions::default()
         };
         let made = docker.create_exec(name, options).await;
@@ -100,10 +155,11 @@ impl Engine {
                 Err(error) => Some(Err(io::Error::other(error))),
             })
         });
-        Ok(Streams {
+        let streams = Streams {
             input,
             output: StreamReader::new(output.boxed()),
             said,
-        })
+        };
+        Ok((streams, made.id))
     }
 }

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Mutex, OnceCell};
 
@@ -16,6 +15,8 @@ use super::parts::Parts;
 use super::spec::{self, Ceiling, DATA, SESSION, Shared, Wanted};
 use super::{Config, files as exchange, shown, watch};
 use crate::Error;
+use crate::packages::sources::Sources;
+use crate::provider::builds::Builds;
 use crate::provider::checkpoint::{self, Keeper as _, Packing};
 use crate::provider::door;
 use crate::provider::hold::{Held, Hold};
@@ -27,14 +28,14 @@ use crate::provider::{Capture, Missing, Recipe, Seen};
 /// The engine's name for the processors that the reviewed system-call filter is for.
 const FILTERED: &str = "amd64";
 
-/// A container that was made to make an image from and is older than this was left behind.
-const LEFT_BEHIND: Duration = Duration::from_secs(600);
-
 pub(in crate::provider) struct Host {
     pub(super) config: Config,
     pub(super) engine: Engine,
     pub(super) places: Places<Contained>,
     pub(super) packing: Packing,
+    pub(super) builds: Builds,
+    /// Where package managers go.
+    pub(super) sources: Sources,
     disks: Disks,
     parts: OnceCell<Parts>,
     /// Looked up again once a container cannot be made from it.
@@ -45,6 +46,8 @@ impl Host {
     pub(super) fn new(config: Config) -> Self {
         Self {
             engine: Engine::new(config.endpoint.clone()),
+            sources: config.sources.clone().or_of_host(),
+            builds: Builds::default(),
             config,
             places: Places::default(),
             packing: Packing::default(),
@@ -102,7 +105,14 @@ impl Host {
             .into());
         };
         let parts = self.parts().await?;
-        let image = image::ensure(&self.engine, base, &parts.id, &parts.contents).await?;
+        let image = image::ensure(
+            &self.engine,
+            &self.containers(),
+            base,
+            &parts.id,
+            &parts.contents,
+        )
+        .await?;
         *known = Some(image.clone());
         Ok(image)
     }
@@ -314,7 +324,10 @@ impl Host {
         exchange::forget(&self.folder(session))
             .map_err(|error| Error::io(format!("forget the files of {session}"), error))?;
         let parts = self.parts().await?;
-        let image = self.image().await?;
+        let Some(image) = self.image_of(recipe).await? else {
+            let fail = io::Error::other("its packages were removed just now");
+            return Err(Error::io(format!("make the sandbox of {session}"), fail));
+        };
         let shared = match &parts.trust {
             Some(trust) => {
                 door::make(folder)
@@ -421,19 +434,6 @@ impl Host {
         Ok(sessions
             .filter_map(|(_, mut labels, _)| labels.remove(SESSION))
             .collect())
-    }
-
-    /// Removes the containers that images were made from, when who made them has ended meanwhile.
-    pub(super) async fn remove_unfinished(&self) -> Result<(), Error> {
-        let own = self.engine.labelled(DATA, &self.parts().await?.id).await?;
-        for (id, labels, made) in own {
-            let made = Duration::from_secs(u64::try_from(made).unwrap_or_default());
-            let age = (SystemTime::UNIX_EPOCH + made).elapsed();
-            if !labels.contains_key(SESSION) && age.is_ok_and(|age| age > LEFT_BEHIND) {
-                self.engine.remove(&id).await?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 //! the host is shared for that, so it works on engines in a virtual machine too.
 
 use std::io::{self, Read as _};
+use std::path::Path;
 
 use bollard::models::{ContainerConfig, ContainerCreateBody};
 use bollard::query_parameters::{
@@ -11,7 +12,8 @@ use futures::TryStreamExt as _;
 use tar::{Archive, Builder, EntryType, Header};
 
 use super::engine::{Engine, failed, status};
-use super::spec::{FILTERS, KEEPER, SANDBOXD, USER, labels};
+use super::site::Site;
+use super::spec::{FILTERS, KEEPER, SANDBOXD, USER};
 use crate::Error;
 use crate::provider::Missing;
 use crate::provider::namespace::fingerprint;
@@ -34,6 +36,8 @@ pub(super) struct Image {
     pub(super) name: String,
     /// Where it keeps its programs.
     pub(super) path: String,
+    /// Whether packages of an environment are installed in it.
+    pub(super) packaged: bool,
 }
 
 /// What is put into an image.
@@ -42,9 +46,11 @@ pub(super) struct Contents {
     pub(super) filters: Vec<Vec<u8>>,
 }
 
-/// The image for containers made from `base`, made if there is none yet. `data` is whose it is while it is being made.
+/// The image for containers made from `base`, made if there is none yet, from a container in the folder of this data
+/// directory's.
 pub(super) async fn ensure(
     engine: &Engine,
+    containers: &Path,
     base: &str,
     data: &str,
     contents: &Contents,
@@ -68,16 +74,15 @@ pub(super) async fn ensure(
     let image = Image {
         name: format!("{NAME}:{tag}"),
         path: path_of(&variables.unwrap_or_default()),
+        packaged: false,
     };
-    match docker.inspect_image(&image.name).await {
-        Ok(_) => return Ok(image),
-        Err(error) if status(&error) == Some(404) => {}
-        Err(error) => return Err(failed("look at the image of sandboxes", &error)),
+    if engine.has_image(&image.name).await? {
+        return Ok(image);
     }
-    let name = format!("manyhands-image-{:016x}", rand::random::<u64>());
-    let made = make(engine, base, data, contents, &name, &tag).await;
-    let removed = engine.remove(&name).await;
-    made.and(removed)?;
+    let site = Site::new(containers).await?;
+    let made = make(engine, base, data, contents, &site, &tag).await;
+    let closed = site.close(engine).await;
+    made.and(closed)?;
     Ok(image)
 }
 
@@ -86,7 +91,7 @@ async fn make(
     base: &str,
     data: &str,
     contents: &Contents,
-    name: &str,
+    site: &Site,
     tag: &str,
 ) -> Result<(), Error> {
     let docker = engine.docker().await?;
@@ -94,11 +99,11 @@ async fn make(
     let body = ContainerCreateBody {
         image: Some(base.to_owned()),
         entrypoint: Some(vec![SANDBOXD.to_owned()]),
-        labels: Some(labels(data, None)),
         network_disabled: Some(true),
         ..ContainerCreateBody::default()
     };
-    engine.create(name, body).await?;
+    let name = &site.name;
+    site.create(engine, data, body).await?;
     let users = read(engine, name, "/etc/passwd").await?;
     let groups = read(engine, name, "/etc/group").await?;
     let packed = pack(contents, &users, &groups)
@@ -112,7 +117,7 @@ async fn make(
         .await
         .map_err(|error| failed("fill the image of sandboxes", &error))?;
     let options = CommitContainerOptions {
-        container: Some(name.to_owned()),
+        container: Some(name.clone()),
         repo: Some(NAME.to_owned()),
         tag: Some(tag.to_owned()),
         pause: false,
@@ -193,6 +198,16 @@ fn pack(contents: &Contents, users: &str, groups: &str) -> io::Result<Vec<u8>> {
     folder(&mut archive, "workspace", own(0o755))?;
     folder(&mut archive, "home/agent", own(0o755))?;
     folder(&mut archive, "tmp", own(0o1777))?;
+    archive.into_inner()
+}
+
+/// Files of root's, as an archive: path, content and mode.
+pub(super) fn files(all: &[(&str, String, u32)]) -> io::Result<Vec<u8>> {
+    let mut archive = Builder::new(Vec::new());
+    for (path, content, mode) in all {
+        let owner = Owner { id: 0, mode: *mode };
+        file(&mut archive, path, content.as_bytes(), owner)?;
+    }
     archive.into_inner()
 }
 

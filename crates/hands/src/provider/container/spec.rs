@@ -14,6 +14,7 @@ use manyhands_sandboxd::bridge::LOBBY;
 
 use super::Config;
 use super::image::Image;
+use crate::packages::plan::{CAPABILITIES, Kind};
 use crate::provider::namespace::launch::{ENVIRONMENT, FOLDERS};
 use crate::provider::{Limits, door};
 
@@ -38,6 +39,12 @@ pub(super) const DATA: &str = "manyhands.data";
 
 /// The label that says for which session.
 pub(super) const SESSION: &str = "manyhands.session";
+
+/// The label that says for the making of which image.
+pub(super) const SITE: &str = "manyhands.site";
+
+/// For how long a container for building may run, in seconds: longer than a build, whose maker ends it.
+const BUILDING: &str = "2000";
 
 /// Where tools leave what they hand over.
 pub(super) const OUTPUTS: &str = "/mnt/session/outputs";
@@ -104,41 +111,81 @@ pub(super) fn labels(data: &str, session: Option<&str>) -> HashMap<String, Strin
     labels
 }
 
+/// A container in which packages are installed, by root and into the image that is made of it. It waits for programs that this
+/// server starts inside.
+pub(super) fn building(
+    config: &Config,
+    image: &Image,
+    limits: &Limits,
+    shared: Option<&Shared>,
+) -> ContainerCreateBody {
+    let folder = |options: &str| format!("rw,nosuid,nodev,{options}mode=1777");
+    let host = HostConfig {
+        readonly_rootfs: Some(false),
+        cap_add: Some(CAPABILITIES.map(str::to_owned).into()),
+        mounts: Some(shared.map(ways).unwrap_or_default()),
+        // What is in these is not kept.
+        tmpfs: Some(HashMap::from([
+            ("/tmp".to_owned(), folder("exec,")),
+            (LOBBY.to_owned(), folder("size=64m,")),
+        ])),
+        ..confined(config, limits, Ceiling::own())
+    };
+    ContainerCreateBody {
+        hostname: Some("sandbox".to_owned()),
+        user: Some("0:0".to_owned()),
+        entrypoint: Some(vec![SANDBOXD.to_owned()]),
+        cmd: Some(["hold", BUILDING].map(str::to_owned).into()),
+        image: Some(image.name.clone()),
+        working_dir: Some("/".to_owned()),
+        network_disabled: Some(true),
+        host_config: Some(host),
+        ..ContainerCreateBody::default()
+    }
+}
+
 fn host(wanted: &Wanted<'_>) -> HostConfig {
-    let Limits {
-        memory_bytes,
-        disk_bytes,
-        processes,
-        open_files,
-    } = *wanted.limits;
-    let memory = number(memory_bytes);
-    let open_files = open_files.min(wanted.ceiling.open_files);
     HostConfig {
-        network_mode: Some("none".to_owned()),
-        ipc_mode: Some("private".to_owned()),
-        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
-        userns_mode: wanted.config.userns.clone(),
-        runtime: wanted.config.runtime.clone(),
-        privileged: Some(false),
-        cap_drop: Some(vec!["ALL".to_owned()]),
-        security_opt: Some(vec!["no-new-privileges".to_owned()]),
-        readonly_rootfs: Some(true),
         mounts: Some(mounts(wanted)),
         tmpfs: Some(HashMap::from([(
             LOBBY.to_owned(),
             "rw,nosuid,nodev,size=64m,mode=1777".to_owned(),
         )])),
+        ..confined(wanted.config, wanted.limits, wanted.ceiling)
+    }
+}
+
+/// What holds for every container: no network, no privilege, and limits.
+fn confined(config: &Config, limits: &Limits, ceiling: Ceiling) -> HostConfig {
+    let Limits {
+        memory_bytes,
+        disk_bytes,
+        processes,
+        open_files,
+    } = *limits;
+    let memory = number(memory_bytes);
+    let open_files = open_files.min(ceiling.open_files);
+    HostConfig {
+        network_mode: Some("none".to_owned()),
+        ipc_mode: Some("private".to_owned()),
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
+        userns_mode: config.userns.clone(),
+        runtime: config.runtime.clone(),
+        privileged: Some(false),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        security_opt: Some(vec!["no-new-privileges".to_owned()]),
+        readonly_rootfs: Some(true),
         shm_size: Some(memory / 4),
         memory: Some(memory),
         // The same: no swap on top.
         memory_swap: Some(memory),
         pids_limit: Some(number(processes)),
         cpu_shares: Some(CPU_SHARES),
-        nano_cpus: wanted.config.cpus.map(|cpus| (cpus * 1e9) as i64),
+        nano_cpus: config.cpus.map(|cpus| (cpus * 1e9) as i64),
         ulimits: Some(vec![
             ulimit("nofile", open_files),
             // Counted for the user on the whole host, and so no limit of one sandbox: the group of processes has that.
-            ulimit("nproc", wanted.ceiling.processes),
+            ulimit("nproc", ceiling.processes),
             ulimit("fsize", disk_bytes),
             ulimit("core", 0),
         ]),
@@ -157,13 +204,6 @@ fn mounts(wanted: &Wanted<'_>) -> Vec<Mount> {
         typ: Some(MountType::VOLUME),
         ..Mount::default()
     };
-    let bound = |from: &Path, inside: &str, read_only| Mount {
-        source: Some(from.display().to_string()),
-        target: Some(inside.to_owned()),
-        typ: Some(MountType::BIND),
-        read_only: Some(read_only),
-        ..Mount::default()
-    };
     let written = FOLDERS
         .into_iter()
         .map(|(name, inside)| match &wanted.tree {
@@ -172,11 +212,26 @@ fn mounts(wanted: &Wanted<'_>) -> Vec<Mount> {
         });
     // Of this one no tool is the owner.
     let mut mounts: Vec<Mount> = written.chain([volume(UPLOADS)]).collect();
-    if let Some(Shared { door, trust }) = &wanted.shared {
-        mounts.push(bound(door, door::INSIDE, true));
-        mounts.push(bound(trust, door::TRUST, true));
-    }
+    mounts.extend(wanted.shared.iter().flat_map(ways));
     mounts
+}
+
+fn bound(from: &Path, inside: &str, read_only: bool) -> Mount {
+    Mount {
+        source: Some(from.display().to_string()),
+        target: Some(inside.to_owned()),
+        typ: Some(MountType::BIND),
+        read_only: Some(read_only),
+        ..Mount::default()
+    }
+}
+
+/// The way out, and whom to trust there.
+fn ways(Shared { door, trust }: &Shared) -> Vec<Mount> {
+    vec![
+        bound(door, door::INSIDE, true),
+        bound(trust, door::TRUST, true),
+    ]
 }
 
 fn environment(wanted: &Wanted<'_>) -> Vec<String> {
@@ -186,6 +241,10 @@ fn environment(wanted: &Wanted<'_>) -> Vec<String> {
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     all.push(format!("PATH=/home/agent/.local/bin:{}", wanted.image.path));
+    if wanted.image.packaged {
+        let paths = Kind::System.paths().iter();
+        all.extend(paths.map(|(name, value)| format!("{name}={value}")));
+    }
     if wanted.shared.is_some() {
         all.extend(door::ENVIRONMENT.map(|(name, value)| format!("{name}={value}")));
     }
@@ -245,6 +304,7 @@ mod tests {
             image: &Image {
                 name: "image".to_owned(),
                 path: "/usr/bin:/bin".to_owned(),
+                packaged: false,
             },
             filtered: true,
             limits: &Limits::default(),
@@ -283,6 +343,37 @@ mod tests {
         assert!(FOLDERS.iter().any(|(_, inside)| *inside == OUTPUTS));
         let filters = body.cmd.unwrap();
         assert_eq!(filters.iter().filter(|word| *word == "--filter").count(), 3);
+    }
+
+    /// security SBX-1, NET-1: who installs packages is root of a container without a network, with what managers need.
+    #[test]
+    fn sbx_1_a_build_is_confined_as_a_sandbox_is_but_for_its_user() {
+        let image = Image {
+            name: "image".to_owned(),
+            path: String::new(),
+            packaged: false,
+        };
+        let shared = Shared {
+            door: "/data/door".into(),
+            trust: "/data/trust".into(),
+        };
+        let limits = Limits::default();
+        let body = building(&Config::new("/data"), &image, &limits, Some(&shared));
+        assert_eq!(body.network_disabled, Some(true));
+        let build = body.host_config.unwrap();
+        let session = made(&Config::new("/data"), None).host_config.unwrap();
+        assert_eq!(build.network_mode, session.network_mode);
+        assert_eq!(build.cap_drop.as_deref(), session.cap_drop.as_deref());
+        let added = build.cap_add.unwrap();
+        for never in ["CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_MKNOD"] {
+            assert!(!added.iter().any(|it| it == never));
+        }
+        assert_eq!(build.security_opt, session.security_opt);
+        assert_eq!(build.memory, session.memory);
+        assert_eq!(build.privileged, Some(false));
+        let mounts = build.mounts.unwrap();
+        assert!(mounts.iter().all(|mount| mount.read_only == Some(true)));
+        assert_eq!(mounts.len(), 2);
     }
 
     /// security SBX-3, runtime EN-14

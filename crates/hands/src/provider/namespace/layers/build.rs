@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use manyhands_protocol::environment::Packages;
 
@@ -18,18 +17,9 @@ use super::run::{self, Place, Run};
 use super::skeleton::Skeleton;
 use super::{Failure, Plan, Site};
 use crate::packages::plan::{self, Kind, Step};
-use crate::provider::builds::{Heard, Telling};
+use crate::provider::builds::{Heard, Telling, within};
 use crate::provider::door::Opened;
 use crate::provider::{Limits, Network};
-
-/// How long a build may take.
-const LIMIT: Duration = Duration::from_secs(30 * 60);
-
-/// Below this much free space a build ends.
-const LEAST_SPACE: u64 = 512 << 20;
-
-/// How often the space is looked at.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Builds the layer at a site and puts it in its place.
 pub(super) async fn build(
@@ -90,12 +80,7 @@ pub(super) async fn build(
         }
         Ok::<(), Failure>(())
     };
-    let ended = tokio::select! {
-        ended = tokio::time::timeout(LIMIT, all) => ended.unwrap_or_else(|_| {
-            Err(Failure::Host(format!("it took longer than {} minutes", LIMIT.as_secs() / 60)))
-        }),
-        error = space(&folder) => Err(error),
-    };
+    let ended = within(Some(&folder), all).await;
     drop(door);
     remove_group(cgroups, &group).await;
     ended?;
@@ -125,20 +110,6 @@ async fn one(
     match status.success() {
         true => Ok(()),
         false => Err(heard.failure(format!("{} ended: {status}", step.words[0]))),
-    }
-}
-
-/// Comes back when there is too little space left.
-async fn space(folder: &OwnedFd) -> Failure {
-    loop {
-        tokio::time::sleep(LOOK).await;
-        match rustix::fs::fstatvfs(folder) {
-            Ok(space) if space.f_bavail.saturating_mul(space.f_frsize) < LEAST_SPACE => {
-                return Failure::NoSpace;
-            }
-            Ok(_) => {}
-            Err(error) => return Failure::from(io::Error::from(error)),
-        }
     }
 }
 

@@ -15,21 +15,8 @@ use super::super::arguments::{Access, Arguments, memory, open};
 use super::super::bound::ReadOnly;
 use super::super::launch::{HIDDEN, SANDBOXD, SYSTEM};
 use super::super::process::{Preparation, User, prepare};
-use crate::packages::plan::PREFIX;
+use crate::packages::plan::{CAPABILITIES, PREFIX};
 use crate::provider::door;
-
-/// What package managers and the scripts of packages need of root.
-const CAPABILITIES: [&str; 9] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-];
 
 /// The longest line of a manager's output that is looked at.
 const LINE: u64 = 4096;

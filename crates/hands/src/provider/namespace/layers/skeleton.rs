@@ -12,6 +12,7 @@ use super::super::bound::ReadOnly;
 use super::super::image::plain;
 use super::super::launch::HIDDEN;
 use super::super::{files, fingerprint};
+use crate::packages::plan::{APT, NO_SERVICES};
 use crate::packages::sources::{Sources, apt_lines};
 
 /// Changes when what this file writes changes.
@@ -48,14 +49,6 @@ const COPIED: &[&str] = &[
     "rc6.d",
     "rcS.d",
 ];
-
-/// How apt works in a build.
-const APT: &str = "APT::Sandbox::User \"root\";\nAPT::Install-Recommends \"false\";\nAPT::Cmd::Pattern-Only \"true\";\n\
-    Acquire::Languages \"none\";\nAcquire::Retries \"2\";\nDpkg::Use-Pty \"false\";\n\
-    Dpkg::Options { \"--force-confdef\"; \"--force-confold\"; };\n";
-
-/// Services of packages are not started: nobody would end them.
-const NO_SERVICES: &str = "#!/bin/sh\nexit 101\n";
 
 /// Folders below `/var` that packages expect.
 const VAR: &[&str] = &[
