@@ -300,7 +300,42 @@ pub struct ToolConfigParam {
 pub struct ToolDefaultParam {
     /// Absent or null: true.
     pub enabled: Option<bool>,
-    /// Absent or null: always_allow.
+    /// Absent or null: always_allow for built-in tools, always_ask for those of MCP servers.
+    pub permission_policy: Option<PermissionPolicy>,
+}
+
+/// An MCP server in a request.
+#[derive(Clone, Debug, Deserialize)]
+pub struct McpServerParams {
+    /// 1 to 255 characters, unique in the agent.
+    pub name: String,
+    /// Its endpoint, up to 2048 characters.
+    pub url: String,
+}
+
+/// The tools of an MCP server in a request.
+#[derive(Clone, Debug, Deserialize)]
+pub struct McpToolsetParams {
+    /// One of the agent's servers.
+    pub mcp_server_name: String,
+    /// Settings of single tools.
+    #[serde(default)]
+    pub configs: Option<Vec<McpToolConfigParam>>,
+    /// Settings of all others.
+    #[serde(default)]
+    pub default_config: Option<ToolDefaultParam>,
+}
+
+/// Settings of one tool of an MCP server in a request.
+#[derive(Clone, Debug, Deserialize)]
+pub struct McpToolConfigParam {
+    /// The tool, as the server calls it: 1 to 128 characters.
+    pub name: String,
+    /// Absent or null: the default's.
+    #[serde(default)]
+    pub enabled: Option<bool>,
+    /// Absent or null: the default's.
+    #[serde(default)]
     pub permission_policy: Option<PermissionPolicy>,
 }
 

@@ -32,14 +32,12 @@ pub(crate) async fn create_agent(
     principal: Principal,
     Json(params): Json<AgentCreateParams>,
 ) -> Result<Reply<Agent>, ApiError> {
-    definition::none_of(
-        "mcp_servers",
-        &params.mcp_servers.unwrap_or_default(),
-        "an MCP server",
-    )?;
     definition::none_of("skills", &params.skills.unwrap_or_default(), "a skill")?;
     definition::none_of("multiagent", params.multiagent.as_slice(), "a roster")?;
     definition::text("name", &params.name, 1, NAME)?;
+    let tools = definition::tools(&params.tools.unwrap_or_default())?;
+    let mcp_servers = definition::servers(&params.mcp_servers.unwrap_or_default())?;
+    definition::agree(&tools, &mcp_servers)?;
     let now = app.now();
     let agent = Agent {
         id: AgentId::generate(),
@@ -50,8 +48,8 @@ pub(crate) async fn create_agent(
             description: definition::optional_text("description", params.description, DESCRIPTION)?,
             system: definition::optional_text("system", params.system, SYSTEM)?,
             model: definition::model(app.catalog(), params.model, None)?,
-            tools: definition::tools(&params.tools.unwrap_or_default())?,
-            mcp_servers: Vec::new(),
+            tools,
+            mcp_servers,
             skills: Vec::new(),
             multiagent: None,
             execution_identity: definition::execution_identity(params.execution_identity)?,
@@ -148,7 +146,6 @@ fn changed(
     catalog: &dyn Catalog,
 ) -> Result<Definition, ApiError> {
     let list = |patch: &Patch<Vec<Value>>| patch.value().cloned().unwrap_or_default();
-    definition::none_of("mcp_servers", &list(&params.mcp_servers), "an MCP server")?;
     definition::none_of("skills", &list(&params.skills), "a skill")?;
     definition::none_of(
         "multiagent",
@@ -168,17 +165,24 @@ fn changed(
         .clone()
         .apply(current.description.clone());
     let system = params.system.clone().apply(current.system.clone());
+    let tools = match &params.tools {
+        Patch::Keep => current.tools.clone(),
+        Patch::Clear => Vec::new(),
+        Patch::Set(entries) => definition::tools(entries)?,
+    };
+    let mcp_servers = match &params.mcp_servers {
+        Patch::Keep => current.mcp_servers.clone(),
+        Patch::Clear => Vec::new(),
+        Patch::Set(entries) => definition::servers(entries)?,
+    };
+    definition::agree(&tools, &mcp_servers)?;
     Ok(Definition {
         name,
         description: definition::optional_text("description", description, DESCRIPTION)?,
         system: definition::optional_text("system", system, SYSTEM)?,
         model,
-        tools: match &params.tools {
-            Patch::Keep => current.tools.clone(),
-            Patch::Clear => Vec::new(),
-            Patch::Set(entries) => definition::tools(entries)?,
-        },
-        mcp_servers: Vec::new(),
+        tools,
+        mcp_servers,
         skills: Vec::new(),
         multiagent: None,
         execution_identity: match &params.execution_identity {

@@ -253,7 +253,14 @@ async fn bad_agents_are_refused_and_nothing_is_written(app: &TestApp) {
                 "mcp_servers",
                 json!([{"type": "url", "name": "x", "url": "https://x"}]),
             ),
-            "mcp_servers: an MCP server is not supported",
+            "mcp_servers[0].name: no mcp_toolset names \"x\"",
+        ),
+        (
+            with(
+                "tools",
+                json!([{"type": "mcp_toolset", "mcp_server_name": "x"}]),
+            ),
+            "tools[0].mcp_server_name: \"x\" is not one of mcp_servers",
         ),
         (
             with("skills", json!([{"type": "custom", "skill_id": "x"}])),

@@ -60,11 +60,11 @@ async fn up_4_an_update_is_told_once_and_only_what_changed(app: &TestApp) {
         ),
         (
             json!({"agent": {"mcp_servers": [{}]}}),
-            "agent.mcp_servers: an MCP server is not supported",
+            "agent.mcp_servers[0].type: is required",
         ),
         (
-            json!({"agent": {"tools": [{"type": "mcp_toolset"}]}}),
-            "agent.tools[0]: mcp_toolset is not supported",
+            json!({"agent": {"tools": [{"type": "mcp_toolset", "mcp_server_name": "x"}]}}),
+            "agent.tools[0].mcp_server_name: \"x\" is not one of mcp_servers",
         ),
         (json!({"agent": null}), "agent: cannot be cleared"),
     ] {

@@ -188,9 +188,27 @@ async fn bad_sessions_are_refused_and_nothing_is_written(app: &TestApp) {
         ),
         (
             with("vault_ids", json!(["vlt_1"])),
+            404,
+            "not_found_error",
+            "vault not found",
+        ),
+        (
+            with("vault_ids", json!(["vlt_1", "vault_2"])),
             400,
             "invalid_request_error",
-            "vault_ids: a vault is not supported",
+            "vault_ids[1]: expected an id that starts with \"vlt_\"",
+        ),
+        (
+            with("vault_ids", json!(["vlt_1", "vlt_1"])),
+            400,
+            "invalid_request_error",
+            "vault_ids[1]: is listed twice",
+        ),
+        (
+            with("vault_ids", json!(vec!["vlt_1"; 51])),
+            400,
+            "invalid_request_error",
+            "vault_ids: has 51 entries; at most 50",
         ),
         (
             with("budget", json!({"type": "limit"})),

@@ -94,13 +94,16 @@ pub(crate) fn resolve(
                 definition.tools = definition::tools(&entries).map_err(inside)?
             }
         }
-        for (field, list, what) in [
-            ("mcp_servers", mcp_servers, "an MCP server"),
-            ("skills", skills, "a skill"),
-        ] {
-            let entries = list.value().map(Vec::as_slice).unwrap_or_default();
-            definition::none_of(field, entries, what).map_err(inside)?;
+        match mcp_servers {
+            Patch::Keep => {}
+            Patch::Clear => definition.mcp_servers.clear(),
+            Patch::Set(entries) => {
+                definition.mcp_servers = definition::servers(&entries).map_err(inside)?
+            }
         }
+        definition::agree(&definition.tools, &definition.mcp_servers).map_err(inside)?;
+        let entries = skills.value().map(Vec::as_slice).unwrap_or_default();
+        definition::none_of("skills", entries, "a skill").map_err(inside)?;
     }
     Ok(SessionAgent {
         id: agent.id,
@@ -112,7 +115,7 @@ pub(crate) fn resolve(
 
 #[cfg(test)]
 mod tests {
-    use manyhands_protocol::agent::{Definition, ExecutionIdentity};
+    use manyhands_protocol::agent::{Definition, ExecutionIdentity, McpServer};
     use manyhands_protocol::model::{Effort, EffortLevel, ModelConfig, Speed};
     use manyhands_protocol::{Metadata, Timestamp};
     use serde_json::{Value, json};
@@ -208,6 +211,20 @@ mod tests {
         check(with("tools", json!([])), |it| it.tools.clear());
         check(with("tools", json!(null)), |it| it.tools.clear());
         check(with("skills", json!([])), |_| {});
+        check(with("mcp_servers", json!(null)), |_| {});
+        let url = "https://docs.example.com/mcp";
+        let own = json!({"type": "agent_with_overrides", "id": "agent_1",
+            "tools": [{"type": "mcp_toolset", "mcp_server_name": "docs"}],
+            "mcp_servers": [{"type": "url", "name": "docs", "url": url}]});
+        check(own, |it| {
+            it.mcp_servers = vec![McpServer::Url {
+                name: "docs".to_owned(),
+                url: url.to_owned(),
+            }];
+            it.tools =
+                definition::tools(&[json!({"type": "mcp_toolset", "mcp_server_name": "docs"})])
+                    .expect("tools");
+        });
         // LC-10: the effort of the agent does not carry over.
         check(with("model", json!("m")), |it| {
             it.model.effort.level = EffortLevel::High
@@ -272,7 +289,18 @@ mod tests {
         );
         check(
             with(json!({"mcp_servers": [{}]})),
-            "agent.mcp_servers: an MCP server is not supported",
+            "agent.mcp_servers[0].type: is required",
+        );
+        let servers =
+            json!([{"type": "url", "name": "docs", "url": "https://docs.example.com/mcp"}]);
+        let toolset = json!([{"type": "mcp_toolset", "mcp_server_name": "docs"}]);
+        check(
+            with(json!({"mcp_servers": servers})),
+            "agent.mcp_servers[0].name: no mcp_toolset names \"docs\"",
+        );
+        check(
+            with(json!({"mcp_servers": null, "tools": toolset})),
+            "agent.tools[0].mcp_server_name: \"docs\" is not one of mcp_servers",
         );
         check(
             with(json!({"skills": [{}]})),

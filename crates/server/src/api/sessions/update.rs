@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use manyhands_protocol::agent::Tool;
+use manyhands_protocol::agent::{McpServer, SessionAgent, Tool};
 use manyhands_protocol::budget::Budget;
 use manyhands_protocol::event::EventBody;
 use manyhands_protocol::patch::Patch;
@@ -20,6 +20,7 @@ pub(crate) struct Update {
     title: Patch<String>,
     metadata: BTreeMap<String, Option<String>>,
     pub(super) tools: Option<Vec<Tool>>,
+    servers: Option<Vec<McpServer>>,
     budget: Patch<Budget>,
 }
 
@@ -41,12 +42,7 @@ pub(crate) fn parse(params: SessionUpdateParams) -> Result<Update, ApiError> {
         Patch::Keep => Default::default(),
         Patch::Set(agent) => agent,
     };
-    let servers = agent
-        .mcp_servers
-        .value()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    definition::none_of("agent.mcp_servers", servers, "an MCP server")?;
+    let inside = |error: ApiError| error.inside("agent");
     Ok(Update {
         title: params.title,
         metadata: match params.metadata {
@@ -56,9 +52,12 @@ pub(crate) fn parse(params: SessionUpdateParams) -> Result<Update, ApiError> {
         tools: match agent.tools {
             Patch::Keep => None,
             Patch::Clear => Some(Vec::new()),
-            Patch::Set(entries) => {
-                Some(definition::tools(&entries).map_err(|error| error.inside("agent"))?)
-            }
+            Patch::Set(entries) => Some(definition::tools(&entries).map_err(inside)?),
+        },
+        servers: match agent.mcp_servers {
+            Patch::Keep => None,
+            Patch::Clear => Some(Vec::new()),
+            Patch::Set(entries) => Some(definition::servers(&entries).map_err(inside)?),
         },
         budget: match params.budget {
             Patch::Keep => Patch::Keep,
@@ -76,7 +75,8 @@ pub(crate) fn decide(state: &SessionState, update: Update) -> Result<Change, Api
             "the session has ended and can no longer be changed",
         ));
     }
-    if update.tools.is_some() && record.status != SessionStatus::Idle {
+    let replaces = update.tools.is_some() || update.servers.is_some();
+    if replaces && record.status != SessionStatus::Idle {
         return Err(ApiError::field(
             "agent",
             format!(
@@ -89,14 +89,7 @@ pub(crate) fn decide(state: &SessionState, update: Update) -> Result<Change, Api
     let title = (title != record.title).then_some(title);
     let metadata = definition::merge_metadata(&record.metadata, update.metadata)?;
     let metadata = (metadata != record.metadata).then_some(metadata);
-    let agent = update
-        .tools
-        .filter(|tools| *tools != record.agent.definition.tools)
-        .map(|tools| {
-            let mut agent = record.agent.clone();
-            agent.definition.tools = tools;
-            agent
-        });
+    let agent = change_agent(&record.agent, update.tools, update.servers)?;
     let budget = change_budget(state, update.budget)?;
     if title.is_none() && metadata.is_none() && agent.is_none() && budget.is_none() {
         return Ok(Change::default());
@@ -124,6 +117,25 @@ pub(crate) fn decide(state: &SessionState, update: Update) -> Result<Change, Api
         budget,
         ..Change::default()
     })
+}
+
+/// The agent with other tools or servers, validated together (UP-3); `None` when nothing changes.
+fn change_agent(
+    current: &SessionAgent,
+    tools: Option<Vec<Tool>>,
+    servers: Option<Vec<McpServer>>,
+) -> Result<Option<SessionAgent>, ApiError> {
+    let mut agent = current.clone();
+    let definition = &mut agent.definition;
+    if let Some(tools) = tools {
+        definition.tools = tools;
+    }
+    if let Some(servers) = servers {
+        definition.mcp_servers = servers;
+    }
+    definition::agree(&definition.tools, &definition.mcp_servers)
+        .map_err(|error| error.inside("agent"))?;
+    Ok((agent != *current).then_some(agent))
 }
 
 /// The new cap (`Some(None)` removes it); `None` when nothing changes.

@@ -1,6 +1,7 @@
 use manyhands_protocol::model::EffortParam;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::tools::TOOLSET;
 use super::*;
 
 struct Two;
@@ -194,10 +195,6 @@ fn toolsets_with_what_is_not_built_are_refused_by_name() {
     check(
         json!({"type": TOOLSET, "configs": [{"name": "bash"}, {"name": "bash"}]}),
         "\"bash\" is listed twice",
-    );
-    check(
-        json!({"type": "mcp_toolset", "mcp_server_name": "x"}),
-        "tools[1]: mcp_toolset is not supported",
     );
     check(
         json!({"type": "computer"}),

@@ -128,6 +128,39 @@ fn up_4_only_what_changes_is_told() {
         (&agent["tools"], &agent["name"]),
         (&json!([tool]), &json!("coder"))
     );
+    let server = json!({"type": "url", "name": "docs", "url": "https://docs.example.com/mcp"});
+    let toolset = json!({"type": "mcp_toolset", "mcp_server_name": "docs"});
+    let both = json!({"agent": {"tools": [toolset], "mcp_servers": [server]}});
+    let agent = told(&idle, both)["agent"].clone();
+    assert_eq!(agent["mcp_servers"], json!([server]));
+    assert_eq!(agent["tools"][0]["mcp_server_name"], "docs");
+}
+
+/// runtime UP-3, AG-9
+#[test]
+fn up_3_tools_and_servers_are_validated_together() {
+    let server = json!({"type": "url", "name": "docs", "url": "https://docs.example.com/mcp"});
+    let toolset = json!({"type": "mcp_toolset", "mcp_server_name": "docs"});
+    let mut with = state(SessionStatus::Idle, None, 0);
+    let definition = &mut with.record.agent.definition;
+    definition.tools = definition::tools(std::slice::from_ref(&toolset)).expect("tools");
+    definition.mcp_servers = definition::servers(std::slice::from_ref(&server)).expect("servers");
+    let orphan = "agent.tools[0].mcp_server_name: \"docs\" is not one of mcp_servers";
+    let lonely = "agent.mcp_servers[0].name: no mcp_toolset names \"docs\"";
+    refused(&with, json!({"agent": {"mcp_servers": []}}), orphan, "");
+    refused(&with, json!({"agent": {"mcp_servers": null}}), orphan, "");
+    refused(&with, json!({"agent": {"tools": []}}), lonely, "");
+    let none = told(&with, json!({"agent": {"tools": [], "mcp_servers": null}}));
+    assert_eq!(none["agent"]["mcp_servers"], json!([]));
+    let same = json!({"agent": {"tools": [toolset], "mcp_servers": [server]}});
+    assert_eq!(told(&with, same), Value::Null);
+    let bare = state(SessionStatus::Idle, None, 0);
+    refused(
+        &bare,
+        json!({"agent": {"mcp_servers": [server]}}),
+        lonely,
+        "",
+    );
 }
 
 /// runtime UP-1, UP-2, UP-6, LC-13
