@@ -52,4 +52,6 @@ tags! {
     VaultCredential = "vault_credential";
     /// `"vault_credential_deleted"`.
     VaultCredentialDeleted = "vault_credential_deleted";
+    /// `"vault_credential_validation"`.
+    VaultCredentialValidation = "vault_credential_validation";
 }

@@ -275,3 +275,82 @@ pub struct CredentialDeleted {
     #[serde(rename = "type")]
     pub kind: tag::VaultCredentialDeleted,
 }
+
+/// What came of trying a credential out (api §16.5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialValidation {
+    /// Always `"vault_credential_validation"`.
+    #[serde(rename = "type")]
+    pub kind: tag::VaultCredentialValidation,
+    /// The credential.
+    pub credential_id: CredentialId,
+    /// Its vault.
+    pub vault_id: VaultId,
+    /// In one word.
+    pub status: ValidationStatus,
+    /// Whether it can be refreshed.
+    pub has_refresh_token: bool,
+    /// When it was tried.
+    pub validated_at: Timestamp,
+    /// The step at which the MCP server did not go along; null when it did.
+    pub mcp_probe: Option<McpProbe>,
+    /// The refresh; null when none was needed.
+    pub refresh: Option<RefreshReport>,
+}
+
+/// Whether a credential is good (runtime VA-17).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValidationStatus {
+    /// The MCP server takes it.
+    Valid,
+    /// It needs a new grant, or is not for this server.
+    Invalid,
+    /// That cannot be told now: worth another try later.
+    Unknown,
+}
+
+/// The step at which an MCP server did not go along.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct McpProbe {
+    /// `initialize` or `tools/list`.
+    pub method: String,
+    /// The server's answer, where there was one.
+    pub http_response: Option<HttpResponse>,
+}
+
+/// How a refresh went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshReport {
+    /// In one word.
+    pub status: RefreshStatus,
+    /// The token endpoint's answer, where it failed with one.
+    pub http_response: Option<HttpResponse>,
+}
+
+/// How a refresh went, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefreshStatus {
+    /// There are new tokens.
+    Succeeded,
+    /// The token endpoint answered with an error.
+    Failed,
+    /// The token endpoint could not be asked.
+    ConnectError,
+    /// There is nothing to refresh with.
+    NoRefreshToken,
+}
+
+/// An answer over HTTP as it is shown: without secrets, and perhaps not whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpResponse {
+    /// The status.
+    pub status_code: u16,
+    /// The `Content-Type`; empty where there was none.
+    pub content_type: String,
+    /// The body's beginning.
+    pub body: String,
+    /// Whether there was more.
+    pub body_truncated: bool,
+}

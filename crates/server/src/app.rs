@@ -14,6 +14,7 @@ use manyhands_protocol::time::SharedClock;
 use manyhands_protocol::{Timestamp, WorkspaceId};
 use manyhands_store::{Role, Store};
 use manyhands_vault::Vaults;
+use manyhands_vault::oauth::Refresher;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +35,10 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     /// The secrets in it.
     pub(crate) vaults: Vaults,
+    /// What refreshes OAuth tokens of theirs.
+    pub(crate) refresher: Refresher,
+    /// Limits towards MCP servers.
+    pub(crate) mcp: manyhands_mcp::Settings,
     /// The keys that were looked up.
     pub(crate) keys: KnownKeys,
     /// The models that agents can name.

@@ -103,6 +103,7 @@ pub(crate) fn table() -> Vec<Route> {
         row(GET,    "/v1/vaults/{vault_id}/credentials",            Beta, 0,     get(vaults::credentials::list_credentials)),
         row(DELETE, "/v1/vaults/{vault_id}/credentials/{credential_id}", Beta, 0, delete(vaults::credentials::delete_credential)),
         row(POST,   "/v1/vaults/{vault_id}/credentials/{credential_id}/archive", Beta, 0, post(vaults::credentials::archive_credential)),
+        row(POST,   "/v1/vaults/{vault_id}/credentials/{credential_id}/mcp_oauth_validate", Beta, 0, post(vaults::validate::validate_credential)),
 
         row(POST,   "/v1/files",                                    Key,  0,     post(files::upload_file)),
         row(GET,    "/v1/files",                                    Key,  0,     get(files::list_files)),

@@ -9,6 +9,7 @@ use manyhands_brain::models::Registry;
 use manyhands_hands::Provider;
 use manyhands_protocol::time::SharedClock;
 use manyhands_store::{Error, Role, Store};
+use manyhands_vault::oauth::{self, Refresher};
 use manyhands_vault::{Source, Vaults};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +66,8 @@ impl Service {
             operation: "making the guarded client",
             reason: format!("{error:#}"),
         })?;
+        let settings = oauth::Settings::default();
+        let refresher = Refresher::new(vaults.clone(), outbound.clone(), clock.clone(), settings);
         let (waking, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let brain = Brain::start(
             brain,
@@ -79,6 +82,8 @@ impl Service {
             keys: KnownKeys::new(false),
             store,
             vaults,
+            refresher,
+            mcp: Default::default(),
             models,
             activities: brain.activities(),
             blobs: Blobs::memory(),

@@ -82,12 +82,17 @@ pub enum Attempt {
         /// The answer, where it was an error's.
         response: Option<Captured>,
     },
-    /// It may go better later.
+    /// The authorization server answered, and gave nothing: it may go better later.
     Failed {
         /// What happened.
         why: String,
-        /// The answer, where it was an error's; `None` where there was none.
+        /// The answer, where it was an error's.
         response: Option<Captured>,
+    },
+    /// Nobody was asked, or nobody answered: it may go better later.
+    Unanswered {
+        /// What happened.
+        why: String,
     },
     /// The credential has no refresh token.
     NoRefreshToken,
@@ -125,6 +130,7 @@ impl fmt::Debug for Attempt {
                 .finish(),
             Self::Refused { why, .. } => f.debug_tuple("Refused").field(why).finish(),
             Self::Failed { why, .. } => f.debug_tuple("Failed").field(why).finish(),
+            Self::Unanswered { why } => f.debug_tuple("Unanswered").field(why).finish(),
             Self::NoRefreshToken => f.write_str("NoRefreshToken"),
             Self::Gone => f.write_str("Gone"),
         }
@@ -191,10 +197,12 @@ impl Refresher {
                 Ok(token)
             }
             Attempt::Refused { why, .. } => Err(invalid(&refused_text(&why))),
-            Attempt::Failed { why, .. } => Err(NoToken::Unavailable {
-                why: format!("could not be refreshed: {why}"),
-                credential,
-            }),
+            Attempt::Failed { why, .. } | Attempt::Unanswered { why } => {
+                Err(NoToken::Unavailable {
+                    why: format!("could not be refreshed: {why}"),
+                    credential,
+                })
+            }
             Attempt::NoRefreshToken if refused.is_some() => Err(invalid(
                 "was refused by the server, and has no refresh token",
             )),

@@ -2,6 +2,7 @@
 
 mod auth;
 pub(crate) mod credentials;
+pub(crate) mod validate;
 
 use std::time::Duration;
 

@@ -45,9 +45,8 @@ pub(super) fn start(inner: Arc<Inner>, record: CredentialRecord) -> Flight {
         landing.inner.refresh(record).await
     });
     let flight = async move {
-        task.await.unwrap_or_else(|_| Attempt::Failed {
+        task.await.unwrap_or_else(|_| Attempt::Unanswered {
             why: "the refresh broke off".to_owned(),
-            response: None,
         })
     };
     let flight: Pin<Box<dyn Future<Output = Attempt> + Send>> = Box::pin(flight);
@@ -121,10 +120,9 @@ impl Inner {
                 }
                 Ok(Claim::Held { remaining }) => {
                     if Instant::now() >= until {
-                        return Attempt::Failed {
-                            why: "another server refreshes it and does not come to an end"
-                                .to_owned(),
-                            response: None,
+                        let why = "another server refreshes it and does not come to an end";
+                        return Attempt::Unanswered {
+                            why: why.to_owned(),
                         };
                     }
                     sleep(pause.min(remaining.max(Duration::from_millis(1)))).await;
@@ -145,10 +143,7 @@ impl Inner {
             }
             Err(NotAsked(why)) => {
                 self.give_back(&id, claim).await;
-                return Attempt::Failed {
-                    why,
-                    response: None,
-                };
+                return Attempt::Unanswered { why };
             }
         };
         // The row comes before the secrets leave (security OPS-3).
@@ -165,17 +160,11 @@ impl Inner {
             Asked::Answered { answer, response } => (answer, response),
             Asked::Unsent(why) => {
                 self.give_back(&id, claim).await;
-                return Attempt::Failed {
-                    why,
-                    response: None,
-                };
+                return Attempt::Unanswered { why };
             }
             // The claim ends by its time: nobody sends the same refresh token right behind.
             Asked::Lost(why) => {
-                return Attempt::Failed {
-                    why,
-                    response: None,
-                };
+                return Attempt::Unanswered { why };
             }
         };
         match answer {
@@ -368,8 +357,7 @@ fn act(record: &CredentialRecord, outcome: Outcome) -> Act {
 
 fn failed(credential: &CredentialId, error: &Error) -> Attempt {
     tracing::warn!(%credential, %error, "a credential cannot be refreshed now");
-    Attempt::Failed {
+    Attempt::Unanswered {
         why: "the server cannot read or write the credential now".to_owned(),
-        response: None,
     }
 }

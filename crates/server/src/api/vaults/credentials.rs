@@ -212,7 +212,7 @@ pub(crate) async fn archive_credential(
     archived.map(Reply).ok_or_else(missing)
 }
 
-fn missing() -> ApiError {
+pub(super) fn missing() -> ApiError {
     ApiError::not_found("credential")
 }
 
