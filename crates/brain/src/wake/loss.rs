@@ -45,11 +45,11 @@ fn missing(whole: Whole, expired: bool, begun: &[Begun]) -> Option<String> {
     let since = first.at;
     Some(match (whole, expired) {
         (_, true) => "[The sandbox of this session was too old to go on with and has been removed with all files in it. \
-             This is a new one: only uploaded files are there again. Do not rely on paths from before.]"
+             This is a new one: only uploaded files and repositories are there again. Do not rely on paths from before.]"
             .to_owned(),
         (Whole::Nothing, false) => format!(
             "[The sandbox of this session was lost, with all files in it: those written since {since} are gone. This is a \
-             new one: only uploaded files are there again. Check what you need before you go on.]"
+             new one: only uploaded files and repositories are there again. Check what you need before you go on.]"
         ),
         _ => format!(
             "[The sandbox of this session was lost. Its files are back as they were before {since}; files written since then \

@@ -67,7 +67,8 @@ impl Wake {
     }
 
     /// The client is told once of each, and the model with its next result.
-    async fn tell_absent(&mut self, absent: Vec<Absent>) -> Result<(), Stop> {
+    async fn tell_absent(&mut self, mut absent: Vec<Absent>) -> Result<(), Stop> {
+        absent.retain(|absent| !self.transcript.absent.contains(&absent.to_string()));
         let mut entries = Vec::new();
         for absent in absent {
             let message = absent.to_string();
@@ -77,9 +78,6 @@ impl Wake {
             });
             tracing::warn!(session.id = %self.lease.session, message, "a repository is absent");
             metrics::counter!("manyhands_repositories_absent_total").increment(1);
-            if self.transcript.absent.contains(&message) {
-                continue;
-            }
             let error = SessionError {
                 repository_url: Some(absent.url),
                 ..SessionError::new(kind(absent.cause), message, RetryStatus::Retrying)

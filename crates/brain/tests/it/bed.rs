@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Registry, Timeouts};
-use manyhands_brain::{Brain, Config, Probe, Retries, Why, why};
+use manyhands_brain::{Brain, Cloned, Config, Probe, Retries, Why, why};
 use manyhands_hands::provider::fake::Fake;
 use manyhands_hands::{Call, Output, Provider};
 use manyhands_protocol::agent::{Definition, McpServer, SessionAgent, Tool, ToolDefault};
@@ -20,7 +20,8 @@ use manyhands_protocol::environment::{Environment, EnvironmentConfig, Networking
 use manyhands_protocol::event::EventBody;
 use manyhands_protocol::time::{Clock as _, SharedClock, SystemClock};
 use manyhands_protocol::{EventId, SessionId, ThreadId, WorkspaceId, tag};
-use manyhands_store::{Append, Change, Database, Lease, NewEntry, NewSession, Store};
+use manyhands_store::repositories::NewRepository;
+use manyhands_store::{Append, Change, Created, Database, Lease, NewEntry, NewSession, Store};
 use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::{ModelServer, Reply};
 use tokio_util::sync::CancellationToken;
@@ -115,6 +116,14 @@ impl Bed {
 
     /// A session that has not been sent anything; no brain yet.
     pub(crate) async fn asleep(replies: impl IntoIterator<Item = Reply>) -> Self {
+        Self::asleep_with(replies, Vec::new()).await
+    }
+
+    /// A session that has these repositories; no brain yet.
+    pub(crate) async fn asleep_with(
+        replies: impl IntoIterator<Item = Reply>,
+        repositories: Vec<NewRepository>,
+    ) -> Self {
         // Only the first of all tests can install it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
@@ -127,7 +136,7 @@ impl Bed {
             .await
             .unwrap();
         let (session, thread) = (SessionId::generate(), ThreadId::generate());
-        let new = NewSession {
+        let mut new = NewSession {
             workspace: workspace.clone(),
             id: session.clone(),
             thread_id: thread.clone(),
@@ -144,7 +153,17 @@ impl Bed {
             vault_ids: Vec::new(),
             change: Change::default(),
         };
-        assert!(store.create_session(new).await.unwrap());
+        if !repositories.is_empty() {
+            let cloned = repositories.iter().map(|repository| Cloned {
+                url: repository.url.clone(),
+                mount_path: repository.mount_path.clone(),
+            });
+            let cloned: Vec<Cloned> = cloned.collect();
+            let entry = manyhands_brain::repositories(&cloned);
+            new.change.append.entries.push(entry);
+        }
+        let created = store.create_session_with(new, Vec::new(), repositories);
+        assert_eq!(created.await, Ok(Created::Done));
         let model = ModelServer::with(replies).await;
         model.check_prefixes();
         Self {

@@ -22,6 +22,7 @@ mod packages;
 mod plain;
 mod prefixes;
 mod providers;
+mod repositories;
 mod rules_turn;
 mod system_messages;
 mod tools;
