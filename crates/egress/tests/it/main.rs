@@ -4,6 +4,7 @@ mod attempts;
 mod bed;
 mod campaign;
 mod client;
+mod credentials;
 mod doors;
 mod legitimate;
 mod origin;

@@ -176,6 +176,7 @@ async fn answer(
         answer
     };
     let (answer, goes_on): (Vec<u8>, bool) = match kind {
+        "mirror" => (crate::credentials::mirrored(rest, arrived), true),
         "bytes" => (plain(&bytes(size)), true),
         "chunked" => (chunked(&bytes(size), ""), true),
         "trailers" => (chunked(&bytes(size), "X-Sum: 42\r\n"), true),
