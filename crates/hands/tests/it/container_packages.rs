@@ -111,6 +111,26 @@ async fn en_7_packages_are_installed_once_in_an_image_of_containers() {
     assert_eq!(images(&host), 0);
 }
 
+/// runtime EN-3: where its files do not go with it, a container at rest is made anew for what its environment has become.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn en_3_a_container_at_rest_gets_the_packages_that_its_environment_has_by_then() {
+    let host = host_with(|_| {});
+    let plain = host.sandbox("sesn_a").await;
+    run(&plain, "echo kept > f; mkdir ~/d").await;
+    let wanted = recipe("sesn_a", &packages(&["greeter"], &[]));
+    let living = host.provider.provision(&wanted).await.unwrap();
+    assert_eq!(living.instance(), plain.instance(), "it lives");
+    host.provider.release("sesn_a").await.unwrap();
+    let made = tokio::time::timeout(PATIENCE, host.provider.provision(&wanted));
+    let made = made.await.expect("in time").unwrap();
+    let said = run(&made, "cat f; ls -d ~/d; command -v greeter || echo none").await;
+    let greeter = match rustix::process::geteuid().is_root() {
+        true => "/usr/bin/greeter",
+        false => "none",
+    };
+    assert_eq!(text(&said), format!("kept\n/home/agent/d\n{greeter}"));
+}
+
 /// runtime EN-9, security NET-1: a failure says whose it is and why, and leaves nothing; a build has a door of its own, with the
 /// policy of the environment; where there can be none, nothing is installed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -131,18 +131,25 @@ async fn en_19_a_lost_container_comes_back_from_its_checkpoint_or_not_at_all() {
     host.provider.release(SESSION).await.unwrap();
     let kept = keep(&host.provider, 1).await;
     host.remove(SESSION);
-    let again = start(&host.provider, 2, Some(&kept)).await;
-    assert_eq!(again.origin(), Some(Origin::Restored));
-    assert_eq!(sh(&again, 2, "cat f").await, "kept");
-    host.provider.release(SESSION).await.unwrap();
-
-    // Its disk, where it has one.
+    // Its disk, where it has one, outlives it.
     let disk = host
         .data
         .path()
         .join("containers")
         .join(SESSION)
         .join("disk");
+    let origin = match disk.exists() {
+        true => Origin::Kept { epoch: 1 },
+        false => Origin::Restored,
+    };
+    let again = start(&host.provider, 2, Some(&kept)).await;
+    assert_eq!(again.origin(), Some(origin));
+    assert_eq!(
+        sh(&again, 2, "cat f; ls /mnt/session/uploads").await,
+        "kept"
+    );
+    host.provider.release(SESSION).await.unwrap();
+
     if disk.exists() {
         std::fs::rename(&disk, disk.with_extension("elsewhere")).unwrap();
         let newer = Checkpoint {
@@ -176,6 +183,33 @@ async fn en_19_a_lost_container_comes_back_from_its_checkpoint_or_not_at_all() {
     let elsewhere = Containers::with(short);
     let old = start(&elsewhere.provider, 2, Some(&kept)).await;
     assert_eq!(old.origin(), Some(Origin::New { expired: true }));
+}
+
+/// security SBX-8: what a server that was killed in a start has left mounted goes with the next start, or the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sbx_8_a_disk_that_stayed_mounted_is_taken_away() {
+    let host = Containers::new();
+    let sandbox = start(&host.provider, 1, None).await;
+    sh(&sandbox, 1, "echo kept > f").await;
+    host.provider.release(SESSION).await.unwrap();
+    let folder = host.data.path().join("containers").join(SESSION);
+    let shown = folder.join("shown");
+    if !shown.exists() {
+        return;
+    }
+    let mount = || {
+        let nothing = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("none", &shown, "tmpfs", nothing, None).unwrap();
+    };
+    mount();
+    mount();
+    let again = start(&host.provider, 2, None).await;
+    assert_eq!(sh(&again, 2, "cat f").await, "kept");
+    mount();
+    host.provider.destroy(SESSION).await.unwrap();
+    assert!(!folder.exists());
+    let mounted = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounted.contains(&host.data.path().display().to_string()));
 }
 
 /// runtime EN-17: a call that comes while files are packed gets its sandbox, with all of them; what is kept makes room.

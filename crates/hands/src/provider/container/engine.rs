@@ -99,6 +99,18 @@ impl Engine {
         Ok(options.iter().any(maps))
     }
 
+    /// What a container carries under this label.
+    pub(super) async fn label(&self, name: &str, label: &str) -> Result<Option<String>, Error> {
+        match self.docker().await?.inspect_container(name, None).await {
+            Ok(found) => {
+                let labels = found.config.and_then(|config| config.labels);
+                Ok(labels.and_then(|mut labels| labels.remove(label)))
+            }
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(failed(&format!("look at {name}"), &error)),
+        }
+    }
+
     /// Where it keeps what it has, if that is a folder of this host.
     pub(super) async fn root(&self) -> Option<OwnedFd> {
         let about = self.docker().await.ok()?.info().await.ok()?;

@@ -53,9 +53,7 @@ impl Site {
         data: &str,
         mut body: ContainerCreateBody,
     ) -> Result<(), Error> {
-        let mut labels = labels(data, None);
-        labels.insert(SITE.to_owned(), self.name.clone());
-        body.labels = Some(labels);
+        body.labels = Some(labels(data, &[(SITE, &self.name)]));
         engine.create(&self.name, body).await
     }
 

@@ -40,6 +40,9 @@ pub(super) const DATA: &str = "manyhands.data";
 /// The label that says for which session.
 pub(super) const SESSION: &str = "manyhands.session";
 
+/// The label that says from which image.
+pub(super) const IMAGE: &str = "manyhands.image";
+
 /// The label that says for the making of which image.
 pub(super) const SITE: &str = "manyhands.site";
 
@@ -96,19 +99,20 @@ pub(super) fn container(wanted: &Wanted<'_>) -> ContainerCreateBody {
             test: Some(vec!["NONE".to_owned()]),
             ..HealthConfig::default()
         }),
-        labels: Some(labels(wanted.data, Some(wanted.session))),
+        labels: Some(labels(
+            wanted.data,
+            &[(SESSION, wanted.session), (IMAGE, &wanted.image.name)],
+        )),
         host_config: Some(host(wanted)),
         ..ContainerCreateBody::default()
     }
 }
 
 /// What a container of this data directory carries, so that it is found again and nothing else is taken for it.
-pub(super) fn labels(data: &str, session: Option<&str>) -> HashMap<String, String> {
-    let mut labels = HashMap::from([(DATA.to_owned(), data.to_owned())]);
-    if let Some(session) = session {
-        labels.insert(SESSION.to_owned(), session.to_owned());
-    }
-    labels
+pub(super) fn labels(data: &str, others: &[(&str, &str)]) -> HashMap<String, String> {
+    let all = [(DATA, data)].into_iter().chain(others.iter().copied());
+    all.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// A container in which packages are installed, by root and into the image that is made of it. It waits for programs that this

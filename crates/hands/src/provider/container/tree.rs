@@ -21,7 +21,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::contained::{Contained, Live};
 use super::exec::Streams;
 use super::host::Host;
-use super::spec::{SANDBOXD, USER};
+use super::spec::{IMAGE, SANDBOXD, USER};
 use super::{Container, shown};
 use crate::Error;
 use crate::archive::{self, Bounds, Totals};
@@ -82,9 +82,10 @@ impl Keeper for Host {
         Host::hold(self, session).await
     }
 
-    async fn has_tree(&self, session: &str, _folder: &OwnedFd) -> Result<bool, Error> {
+    async fn has_tree(&self, session: &str, folder: &OwnedFd) -> Result<bool, Error> {
         let name = self.name(session).await?;
-        Ok(self.engine.runs(&name).await?.is_some())
+        // A disk of its own outlives a container that somebody has removed.
+        Ok(writable::owner(folder).is_ok() || self.engine.runs(&name).await?.is_some())
     }
 
     async fn runs(&self, session: &str, _held: &Held) -> Result<bool, Error> {
@@ -120,7 +121,10 @@ impl Keeper for Host {
     ) -> Result<Arc<Live>, Error> {
         let session = &recipe.session;
         let name = self.name(session).await?;
-        if !matches!(begin, Begin::Kept) || self.engine.runs(&name).await?.is_none() {
+        if writable::owner(folder).is_ok() {
+            self.remove_outdated(recipe, &name).await?;
+        }
+        if self.engine.runs(&name).await?.is_none() {
             self.make(recipe, &name, folder).await?;
         }
         let live = self.up(recipe, &name, folder).await?;
@@ -136,6 +140,17 @@ impl Keeper for Host {
 }
 
 impl Host {
+    /// Removes a container at rest that is made from another image than the next one would be, where what is written does not
+    /// go with it: so it has the packages that its environment has by now, and the newest `sandboxd` (runtime EN-3).
+    async fn remove_outdated(&self, recipe: &Recipe, name: &str) -> Result<(), Error> {
+        let made_from = self.engine.label(name, IMAGE).await?;
+        let wanted = self.image_of(recipe).await?.map(|image| image.name);
+        if made_from.is_some() && made_from != wanted {
+            self.engine.remove(name).await?;
+        }
+        Ok(())
+    }
+
     /// Takes what a running container has written, of which nothing else runs.
     async fn pack_from(&self, name: &str, into: Pieces) -> io::Result<Totals> {
         let bounds = bounds(&Limits::default());

@@ -109,7 +109,7 @@ impl AsFd for Tree {
 }
 
 /// The user that the session's files belong to.
-pub(super) fn owner(session: &OwnedFd) -> io::Result<u32> {
+pub(in crate::provider) fn owner(session: &OwnedFd) -> io::Result<u32> {
     Ok(statat(session, NAME, AtFlags::SYMLINK_NOFOLLOW)?.st_uid)
 }
 
