@@ -362,3 +362,33 @@ tar -C root -cf image.tar .
         "from the script\nsmall\n/opt/repository/Packages"
     );
 }
+
+/// runtime EN-7, security SBX-8: what waits for a session has its environment's packages, and they stay for as long.
+#[tokio::test]
+async fn en_7_a_sandbox_that_waited_has_the_packages() {
+    let repository = Repository::new();
+    let host = repository.host_with(|config| config.warm = 1);
+    let wanted = packages(&[], &["greeter"]);
+    let recipe = |session| Recipe {
+        environment_id: Some("env_a".to_owned()),
+        ..recipe(session, &wanted)
+    };
+    let first = recipe("sesn_0");
+    let made = tokio::time::timeout(PATIENCE, host.provider.provision(&first)).await;
+    made.expect("it ends").unwrap();
+    host.provider.refilled().await;
+    let waits = crate::pool::waiting(&host);
+    assert_eq!(waits.len(), 1);
+    host.provider.destroy("sesn_0").await.unwrap();
+    host.provider.unfurnish(&[]).await.unwrap();
+    assert_eq!(layers(&host).len(), 1, "what waits has it");
+    let sandbox = host.provider.provision(&recipe("sesn_a")).await.unwrap();
+    assert!(!crate::pool::waiting(&host).contains(&waits[0]), "taken");
+    assert_eq!(text(&run(&sandbox, "py-greeter").await), "from the wheel");
+    host.provider.close().await;
+    host.provider.unfurnish(&[]).await.unwrap();
+    assert_eq!(layers(&host).len(), 1, "the session has it");
+    host.provider.destroy("sesn_a").await.unwrap();
+    host.provider.unfurnish(&[]).await.unwrap();
+    assert_eq!(layers(&host).len(), 0);
+}

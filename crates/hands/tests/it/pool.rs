@@ -249,6 +249,10 @@ async fn lease_1_a_sandbox_that_waited_obeys_nobody_before_its_owner() {
     let owner = of_environment(Recipe::new("sesn_a", 5));
     let sandbox = host.provider.provision(&owner).await.unwrap();
     assert_eq!(number(&host, "sesn_a"), waited);
+    // No checkpoint of an earlier owner counts as newer than what this one may write.
+    let tree = fs::read(host.folder("sesn_a").join("tree.json")).unwrap();
+    let tree: serde_json::Value = serde_json::from_slice(&tree).unwrap();
+    assert_eq!(tree["epoch"], 5, "{tree}");
     // Said to the sandbox before anything is asked of it: seen on a connection of its own.
     let mut stream = UnixStream::connect(host.folder("sesn_a").join("socket")).unwrap();
     let mut ask = |id, op| {
