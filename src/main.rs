@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use manyhands_server::Failure;
-use manyhands_server::commands::{backup, config, doctor, egress, keys, serve, verify};
+use manyhands_server::commands::{
+    audit, backup, config, doctor, egress, keys, serve, verify,
+};
 
 /// The open, self-hosted platform for managed agents.
 #[derive(Debug, Parser)]
@@ -30,6 +32,8 @@ enum Command {
     Config(config::Args),
     /// Make, list and revoke API keys.
     Keys(keys::Args),
+    /// See who did what with secrets and keys.
+    Audit(audit::Args),
     /// See what sandboxes were refused, and where they went.
     Egress(egress::Args),
     /// Look for damage in everything that is stored.
@@ -76,6 +80,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Config(args) => config::run(args),
+        Command::Audit(args) => audit::run(args).await,
         Command::Egress(args) => egress::run(args),
         Command::Keys(args) => keys::run(args).await,
     }?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod agents;
+pub(crate) mod approvals;
 pub(crate) mod attachments;
 pub(crate) mod auth;
 pub(crate) mod cursor;

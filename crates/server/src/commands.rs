@@ -1,5 +1,6 @@
 //! The server's commands, one file each. They print for people; errors carry a hint.
 
+pub mod audit;
 pub mod backup;
 pub mod config;
 pub mod doctor;

@@ -18,6 +18,7 @@ mod keys;
 mod listener;
 mod parts;
 mod routes;
+mod secrets;
 mod server;
 pub mod service;
 mod telemetry;
@@ -25,7 +26,7 @@ mod tidy;
 
 pub use config::{
     BlobPlace, Config, Container, Egress, Environments, Error as ConfigError, Files, Flags, Limits,
-    Sandbox, Search, Web,
+    MasterKey, Sandbox, Search, Web,
 };
 pub use failure::Failure;
 pub use server::{Overrides, Server};

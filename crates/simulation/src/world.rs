@@ -15,6 +15,7 @@ use manyhands_hands::provider::fake::Fake;
 use manyhands_protocol::id::ApiKeyId;
 use manyhands_protocol::time::Clock;
 use manyhands_server::service::key_hash;
+use manyhands_store::audit::Actor;
 use manyhands_store::key::ApiKey;
 use manyhands_store::replica::Exchange;
 use manyhands_store::{SharedMemory, Store};
@@ -77,7 +78,9 @@ impl World {
             created_at: clock.now(),
             revoked_at: None,
         };
-        let stored = observer.insert_key(&key, &key_hash(KEY)).await;
+        let stored = observer
+            .insert_key(Actor::Operator, &key, &key_hash(KEY))
+            .await;
         stored.map_err(|error| error.to_string())?;
         let scripts = Scripts::default();
         let places = if plan.one_place { 1 } else { plan.replicas };

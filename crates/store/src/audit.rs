@@ -4,12 +4,15 @@
 use manyhands_protocol::id::{ApiKeyId, AuditId};
 use manyhands_protocol::{CredentialId, SessionId, Timestamp, VaultId, WorkspaceId};
 
-use crate::db::{Row, Scope, Tx, values};
+use crate::db::{Beside, Reader, Row, Schema, Scope, Tx, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::listing::Query;
 use crate::reserve::Purpose;
-use crate::store::{Services, Store};
+use crate::store::{Database, Services, Store};
+
+/// Rows that are in memory at a time.
+const PAGE: u32 = 256;
 
 /// Who acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,6 +236,7 @@ macro_rules! audit_columns {
         "id, at, workspace, actor, action, object, vault_id, credential_id, session_id, host, outcome"
     };
 }
+pub(crate) use audit_columns;
 
 impl Store {
     /// Adds a row, durable when this returns: before whatever it tells of takes effect.
@@ -254,35 +258,71 @@ impl Store {
         filter: &AuditFilter,
         limit: u32,
     ) -> Result<Vec<AuditRecord>, Error> {
-        let mut query = Query::new(concat!(
-            "SELECT ",
-            audit_columns!(),
-            " FROM audit WHERE 1 = 1"
-        ));
-        for (condition, value) in [
-            ("session_id = ", &filter.session),
-            ("vault_id = ", &filter.vault),
-            ("credential_id = ", &filter.credential),
-        ] {
-            if let Some(value) = value {
-                query.and(condition, value.as_str());
-            }
-        }
-        if let Some(since) = filter.since {
-            query.and("at >= ", since);
-        }
-        if let Some((at, id)) = &filter.after {
-            query.push(" AND (at, id) > (");
-            query.bind(*at);
-            query.push(", ");
-            query.bind(id.as_str());
-            query.push(")");
-        }
-        query.push(" ORDER BY at, id LIMIT ");
-        query.bind(limit);
+        let query = page(filter, limit);
         let rows = self.inner.db.read(query.sql, query.values).await?;
         rows.iter().map(record_of).collect()
     }
+}
+
+/// Reads the rows of a store whose server may be running, oldest first, and tells each.
+///
+/// # Errors
+/// When the store cannot be read: it is absent, of another schema, or out of reach.
+pub async fn read(
+    database: &Database,
+    mut filter: AuditFilter,
+    tell: &mut (dyn FnMut(AuditRecord) + Send),
+) -> Result<(), Error> {
+    let mut reader = match database {
+        Database::Sqlite { directory } => {
+            Reader::sqlite(&directory.join("manyhands.db"), Beside::Writers).await?
+        }
+        Database::Postgres { url } => Reader::postgres(url).await?,
+        Database::Memory(shared) => Reader::memory(shared),
+    };
+    reader.require(Schema::Same).await?;
+    loop {
+        let query = page(&filter, PAGE);
+        let rows = reader.all(query.sql, query.values).await?;
+        for row in &rows {
+            let record = record_of(row)?;
+            filter.after = Some((record.at, record.id.clone()));
+            tell(record);
+        }
+        if rows.len() < PAGE as usize {
+            return reader.close().await;
+        }
+    }
+}
+
+fn page(filter: &AuditFilter, limit: u32) -> Query {
+    let mut query = Query::new(concat!(
+        "SELECT ",
+        audit_columns!(),
+        " FROM audit WHERE 1 = 1"
+    ));
+    for (condition, value) in [
+        ("session_id = ", &filter.session),
+        ("vault_id = ", &filter.vault),
+        ("credential_id = ", &filter.credential),
+    ] {
+        if let Some(value) = value {
+            query.and(condition, value.as_str());
+        }
+    }
+    if let Some(since) = filter.since {
+        query.and("at >= ", since);
+    }
+    if let Some((at, id)) = &filter.after {
+        query.push(" AND (at, id) > (");
+        query.bind(*at);
+        query.push(", ");
+        query.bind(id.as_str());
+        query.push(")");
+    }
+    query.push(" ORDER BY at, id LIMIT ");
+    query.bind(limit);
+    query
 }
 
 /// Adds a row in the transaction of what it tells of, before that.

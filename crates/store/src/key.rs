@@ -4,12 +4,13 @@ use manyhands_protocol::id::ApiKeyId;
 use manyhands_protocol::{Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{self, Act, Action, Actor};
 use crate::db::{Lock, Row, Scope, Tx, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::log::json;
 use crate::reserve::Purpose;
-use crate::store::Store;
+use crate::store::{Services, Store};
 
 /// SHA-256 of a key's text.
 pub type KeyHash = [u8; 32];
@@ -77,18 +78,27 @@ impl Store {
         WorkspaceId::parse(row.text(0)?).map_err(|error| damaged(error.to_string()))
     }
 
-    /// Adds a key.
-    pub async fn insert_key(&self, key: &ApiKey, hash: &KeyHash) -> Result<(), Error> {
+    /// Adds a key that this actor makes.
+    pub async fn insert_key(
+        &self,
+        actor: Actor,
+        key: &ApiKey,
+        hash: &KeyHash,
+    ) -> Result<(), Error> {
+        let services = self.inner.services.clone();
         let (key, hash) = (key.clone(), *hash);
         let scope = Scope::of(key.workspace.as_str());
         self.inner
             .db
-            .write(scope, move |tx| Box::pin(insert(tx, key, hash)))
+            .write(scope, move |tx| {
+                Box::pin(async move { insert(tx, &services, actor, key, hash).await })
+            })
             .await
     }
 
     /// Adds a key to a workspace that never had one; false when it has, also when several servers do this at once.
     pub async fn insert_first_key(&self, key: &ApiKey, hash: &KeyHash) -> Result<bool, Error> {
+        let services = self.inner.services.clone();
         let (key, hash) = (key.clone(), *hash);
         let scope = Scope::of(key.workspace.as_str());
         self.inner
@@ -102,7 +112,7 @@ impl Store {
                     if tx.one(sql, values![workspace]).await?.is_some() {
                         return Ok(false);
                     }
-                    insert(tx, key, hash).await?;
+                    insert(tx, &services, Actor::Server, key, hash).await?;
                     Ok(true)
                 })
             })
@@ -144,7 +154,13 @@ impl Store {
     }
 
     /// Revokes a key; false when there is no such key. Repeating it changes nothing.
-    pub async fn revoke_key(&self, workspace: &WorkspaceId, id: &ApiKeyId) -> Result<bool, Error> {
+    pub async fn revoke_key(
+        &self,
+        actor: Actor,
+        workspace: &WorkspaceId,
+        id: &ApiKeyId,
+    ) -> Result<bool, Error> {
+        let services = self.inner.services.clone();
         let (workspace, id) = (workspace.clone(), id.clone());
         let now = self.inner.services.clock.now();
         let scope = Scope::of(id.as_str()).with_purpose(Purpose::Ends);
@@ -152,22 +168,39 @@ impl Store {
             .db
             .write(scope, move |tx| {
                 Box::pin(async move {
-                    let revoked = tx
-                        .one(
-                            "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $3)
-                             WHERE id = $1 AND workspace = $2 RETURNING id",
-                            values![id.as_str(), workspace.as_str(), now],
-                        )
-                        .await?;
+                    let sql = "SELECT revoked_at FROM api_keys WHERE id = $1 AND workspace = $2";
+                    let values = values![id.as_str(), workspace.as_str()];
+                    let found = tx.locked(Lock::Update, sql, values).await?;
+                    let Some(row) = found.first() else {
+                        return Ok(false);
+                    };
+                    if row.optional_time(0)?.is_some() {
+                        return Ok(true);
+                    }
+                    let act = Act::new(&workspace, actor, Action::KeyRevoke).to(id.as_str());
+                    audit::append(tx, &services, &act).await?;
+                    tx.run(
+                        "UPDATE api_keys SET revoked_at = $2 WHERE id = $1",
+                        values![id.as_str(), now],
+                    )
+                    .await?;
                     failpoint!("store::key::revoked");
-                    Ok(revoked.is_some())
+                    Ok(true)
                 })
             })
             .await
     }
 }
 
-async fn insert(tx: &mut Tx, key: ApiKey, hash: KeyHash) -> Result<(), Error> {
+async fn insert(
+    tx: &mut Tx,
+    services: &Services,
+    actor: Actor,
+    key: ApiKey,
+    hash: KeyHash,
+) -> Result<(), Error> {
+    let act = Act::new(&key.workspace, actor, Action::KeyCreate).to(key.id.as_str());
+    audit::append(tx, services, &act).await?;
     let body = Body {
         name: key.name,
         hint: key.hint,

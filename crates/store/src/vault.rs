@@ -13,6 +13,7 @@ use manyhands_protocol::{CredentialId, VaultId, WorkspaceId};
 
 pub use credentials::{CREDENTIALS, CredentialRecord, Inserted, Refusal};
 pub(crate) use credentials::{credential_columns, credential_of};
+pub(crate) use keys::data_key_of;
 pub use keys::{DataKey, Rewrapped};
 pub(crate) use placeholders::remove_of_session;
 pub use placeholders::{PREFIX, Placeholder};

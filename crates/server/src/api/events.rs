@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::admission::{self, Echo, Incoming};
+use crate::api::approvals;
 use crate::api::attachments::attach;
 use crate::api::auth::Principal;
 use crate::api::cursor;
@@ -50,11 +51,13 @@ pub(crate) async fn send_events(
     let mut events = admission::read_events(&params.events)?;
     attach(&app, &principal.workspace, &mut events, "events").await?;
     let referenced: Vec<EventId> = events.iter().filter_map(Incoming::call).cloned().collect();
-    let models = app.clone();
+    let (models, caller) = (app.clone(), principal.clone());
     let decided = app
         .store
         .change(&principal.workspace, &session, &referenced, move |state| {
-            admission::admit(state, events, models.catalog())
+            let (mut change, echoes) = admission::admit(state, events, models.catalog())?;
+            change.acts = approvals::of(&caller, &state.record.id, &change.append);
+            Ok::<_, ApiError>((change, echoes))
         })
         .await?;
     failpoint!("server::events_stored");

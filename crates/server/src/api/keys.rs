@@ -4,6 +4,7 @@ use axum::Json as Reply;
 use axum::extract::State;
 use manyhands_protocol::Timestamp;
 use manyhands_protocol::id::ApiKeyId;
+use manyhands_store::audit::Actor;
 use manyhands_store::key::ApiKey;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
@@ -77,8 +78,9 @@ pub(crate) async fn create_key(
             tracing::error!(%error, "no key can be made");
             ApiError::internal()
         })?;
-    tracing::info!(target: "audit", by = %principal.key, key = %record.id, "creates an API key");
-    app.store.insert_key(&record, &hash).await?;
+    app.store
+        .insert_key(Actor::Key(principal.key), &record, &hash)
+        .await?;
     let key = Some(key.expose_secret().to_owned());
     Ok(Reply(ShownKey {
         key,
@@ -105,8 +107,8 @@ pub(crate) async fn revoke_key(
 ) -> Result<Reply<ShownKey>, ApiError> {
     let id = ApiKeyId::parse(ids.text("key_id"))
         .map_err(|problem| ApiError::field("key_id", problem.to_string()))?;
-    tracing::info!(target: "audit", by = %principal.key, key = %id, "revokes an API key");
-    let revoked = app.store.revoke_key(&principal.workspace, &id).await;
+    let actor = Actor::Key(principal.key.clone());
+    let revoked = app.store.revoke_key(actor, &principal.workspace, &id).await;
     app.keys.forget();
     if !revoked? {
         return Err(ApiError::not_found("key"));

@@ -59,7 +59,8 @@ pub async fn backup(args: BackupArgs) -> anyhow::Result<ExitCode> {
     };
     println!("{}: {}", args.file.display(), sentence(&counts));
     println!(
-        "sandboxes' files and the key file are not in it; keep it like a key, it holds all conversations"
+        "sandboxes' files, the API key's file and the master key are not in it; keep it like a key, it holds all \
+         conversations, and keep the master key elsewhere: without it the secrets in it do not open"
     );
     if counts.damaged == 0 {
         return Ok(ExitCode::SUCCESS);

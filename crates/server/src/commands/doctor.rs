@@ -5,9 +5,11 @@ mod models;
 use std::sync::Arc;
 
 use anyhow::bail;
+use manyhands_egress::secrets::NoSecrets;
 use manyhands_hands::provider::Holds;
 use manyhands_protocol::time::{SharedClock, SystemClock};
 use manyhands_store::{Database, Error, Replica, Role, Store};
+use manyhands_vault::{Source, master};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
@@ -172,6 +174,7 @@ async fn store(config: &Config) -> Vec<Check> {
         ),
     }];
     checks.push(key(config, &store).await);
+    checks.push(master_key(config, &store).await);
     store.close().await;
     checks
 }
@@ -219,9 +222,39 @@ async fn key(config: &Config, store: &Store) -> Check {
     }
 }
 
+/// Looks for the key that opens all secrets, and makes none.
+async fn master_key(config: &Config, store: &Store) -> Check {
+    let name = "master key";
+    let in_use = match store.master_key().await {
+        Ok(in_use) => in_use,
+        Err(error) => return fail(name, error.to_string(), "check the database"),
+    };
+    let source = match config.master_key.source() {
+        Source::File { path, make } => {
+            if make && in_use.is_none() && !path.exists() {
+                return note(
+                    name,
+                    format!("{} does not exist yet", path.display()),
+                    "`manyhands serve` makes it at its first start",
+                );
+            }
+            Source::File { path, make: false }
+        }
+        source => source,
+    };
+    match master::find(&source, in_use.as_deref()) {
+        Ok(found) => ok(name, format!("{} opens the vaults", found.fingerprint())),
+        Err(why) => fail(
+            name,
+            why,
+            "give the server the key in use (vault.master_key_file, or MANYHANDS_MASTER_KEY): without it the vaults are sealed",
+        ),
+    }
+}
+
 async fn sandbox(config: &Config) -> Vec<Check> {
     let clock: SharedClock = Arc::new(SystemClock);
-    let (gate, way_out) = match gate(config, &clock) {
+    let (gate, way_out) = match gate(config, &clock, Arc::new(NoSecrets)) {
         Ok(gate) => (
             Some(gate),
             ok("way out", "sandboxes have one, through the egress proxy"),

@@ -3,6 +3,7 @@
 //! A SQLite store belongs to one process, so the data directory's lock says which it is.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,16 @@ use anyhow::{Context, bail};
 use manyhands_protocol::error::ErrorBody;
 use manyhands_protocol::id::ApiKeyId;
 use manyhands_protocol::time::{SharedClock, SystemClock};
+use manyhands_store::audit::Actor;
 use manyhands_store::{Error, Replica, Role, Store};
+use manyhands_vault::master;
+use manyhands_vault::rotate::{self, NotRotated};
 use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 
 use crate::api::keys::{KeyCreateParams, ShownKey, ShownKeys};
-use crate::config::{Config, Flags};
+use crate::config::{Config, Flags, MasterKey};
 use crate::failure::Failure;
 use crate::keys;
 use crate::server::address_file;
@@ -43,6 +47,15 @@ pub enum Command {
     },
     /// List all keys, without the keys themselves.
     List {
+        /// Which server.
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Replace the master key, which seals all secrets, by a new one.
+    RotateMaster {
+        /// A file with the new key, where the present one comes from MANYHANDS_MASTER_KEY: 32 bytes in base64, mode 600.
+        #[arg(long, value_name = "FILE")]
+        new_key_file: Option<PathBuf>,
         /// Which server.
         #[command(flatten)]
         flags: Flags,
@@ -79,6 +92,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 );
             }
         }
+        Command::RotateMaster {
+            new_key_file,
+            flags,
+        } => rotate_master(new_key_file, Config::load(flags)?).await?,
         Command::Revoke { id, flags } => {
             let id = ApiKeyId::parse(&id)?;
             Keeper::open(flags).await?.revoke(&id).await?;
@@ -86,6 +103,83 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Replaces the master key (security CRED-1). A file's key is replaced in the file; the operator replaces one that the
+/// environment has, and holds both of them meanwhile.
+async fn rotate_master(new_key_file: Option<PathBuf>, config: Config) -> anyhow::Result<()> {
+    #[cfg(feature = "failpoints")]
+    let _armed = crate::failpoint::arm()?;
+    let opened = Store::open(manyhands_store::Config {
+        database: config.database.clone(),
+        clock: Arc::new(SystemClock),
+        replica: Replica {
+            role: Role::Api,
+            ..Replica::default()
+        },
+    });
+    let store = opened.await.map_err(|error| match error {
+        Error::InUse { .. } => Failure::new(
+            error.to_string(),
+            "stop the server first: with SQLite the master key is replaced while nothing runs",
+        )
+        .into(),
+        error => anyhow::Error::from(error),
+    })?;
+    let done = match (&config.master_key, new_key_file) {
+        (MasterKey::Made(path) | MasterKey::File(path), None) => {
+            rotate::rotate_file(&store, path).await.map_err(not_rotated)
+        }
+        (MasterKey::Made(path) | MasterKey::File(path), Some(_)) => Err(Failure::new(
+            format!("the master key is in {}, and a new one is made there", path.display()),
+            "leave --new-key-file out",
+        )
+        .into()),
+        (MasterKey::Environment(_), None) => Err(Failure::new(
+            "the master key comes from MANYHANDS_MASTER_KEY, and this command cannot change that",
+            "make a new key with `(umask 077; head -c 32 /dev/urandom | base64 > FILE)` and name it with --new-key-file",
+        )
+        .into()),
+        (MasterKey::Environment(_), Some(file)) => match master::MasterKey::read(&file) {
+            Ok(new) => rotate::rotate(&store, &config.master_key.source(), &new)
+                .await
+                .map_err(not_rotated),
+            Err(error) => Err(error.into()),
+        },
+    };
+    store.close().await;
+    let done = done?;
+    println!(
+        "the master key is now {}; data keys wrapped anew: {}",
+        done.fingerprint, done.keys
+    );
+    match config.master_key {
+        MasterKey::Environment(_) => {
+            println!(
+                "set MANYHANDS_MASTER_KEY to the new key; with the old one servers start sealed"
+            );
+        }
+        MasterKey::Made(_) | MasterKey::File(_) => {
+            println!(
+                "servers with another data directory need the new file, and start sealed without it"
+            );
+        }
+    }
+    println!("backups that were made before need the old key, of which no copy was kept here");
+    Ok(())
+}
+
+fn not_rotated(error: NotRotated) -> anyhow::Error {
+    let hint = match &error {
+        NotRotated::Never => "the first start of a server makes one",
+        NotRotated::Sealed(_) => "give this command the key that is in use",
+        NotRotated::New(_) | NotRotated::Same => {
+            "name a file with another key that only you can read"
+        }
+        NotRotated::Raced => "look at `manyhands audit` for who did",
+        NotRotated::Failed(_) => "nothing was changed; `manyhands verify` looks for damage",
+    };
+    Failure::new(format!("{:#}", anyhow::Error::new(error)), hint).into()
 }
 
 /// Who keeps the keys now.
@@ -132,7 +226,7 @@ impl Keeper {
             Self::Store(store, clock) => {
                 let workspace = store.default_workspace().await?;
                 let (key, record, hash) = keys::mint(&workspace, name, clock.now())?;
-                store.insert_key(&record, &hash).await?;
+                store.insert_key(Actor::Operator, &record, &hash).await?;
                 store.close().await;
                 Ok(ShownKey {
                     key: Some(key.expose_secret().to_owned()),
@@ -163,7 +257,7 @@ impl Keeper {
             }
             Self::Store(store, _) => {
                 let workspace = store.default_workspace().await?;
-                let known = store.revoke_key(&workspace, id).await?;
+                let known = store.revoke_key(Actor::Operator, &workspace, id).await?;
                 store.close().await;
                 if !known {
                     bail!("there is no key {id}");

@@ -30,6 +30,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     // Both are heard from here on: a stop during the start is not lost.
     let mut interrupt = signal(SignalKind::interrupt()).context("Ctrl-C cannot be heard")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be heard")?;
+    leave_no_cores();
     allow_many_files();
     let config = Config::load(args.flags)?;
     let (listen, data_dir, drain) = (config.listen, config.data_dir.clone(), config.drain);
@@ -79,6 +80,18 @@ fn announce(server: &Server, key_file: &str) -> io::Result<()> {
     }
     writeln!(out, "listening on http://{}", server.address())?;
     out.flush()
+}
+
+/// A core file would hold every secret that was in memory (security CRED-2). No core is written to a file smaller than a page,
+/// and none at all is handed to a program where the bound is exactly one byte.
+fn leave_no_cores() {
+    let bound = Rlimit {
+        current: Some(1),
+        maximum: Some(1),
+    };
+    if let Err(error) = setrlimit(Resource::Core, bound) {
+        tracing::warn!(%error, "a crash of this server may leave a core file with secrets in it");
+    }
 }
 
 /// Each stream is an open file: takes as many as the machine gives without asking.

@@ -8,7 +8,7 @@ use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Timeouts};
 use manyhands_hands::Output;
 use manyhands_hands::provider::fake::Fake;
 use manyhands_protocol::time::SharedClock;
-use manyhands_server::{BlobPlace, Config, Egress, Files, Limits, Overrides, Sandbox, Server, Web};
+use manyhands_server::{BlobPlace, Config, Egress, Files, Limits, MasterKey, Overrides, Sandbox, Server, Web};
 use manyhands_store::{Database, Role};
 use manyhands_testkit::clock::TestClock;
 use manyhands_testkit::events::{Event, EventStream};
@@ -88,7 +88,9 @@ pub(crate) fn config(dir: &TempDir, database: Database, model: &ModelServer) -> 
         files: Files::default(),
         environments: Default::default(),
         egress: Egress::default(),
+        mcp: Default::default(),
         web: Web::default(),
+        master_key: MasterKey::Made(dir.path().join("master-key")),
         limits: Limits {
             concurrent_sessions: 16,
             tool_rounds: 20,

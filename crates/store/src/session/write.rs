@@ -239,6 +239,9 @@ async fn create(
         .map_err(NotCreated::Mount)?;
     add_all(tx, &record.workspace, &record.id, repositories, now).await?;
     failpoint!("store::session::created");
+    for act in &session.change.acts {
+        audit::append(tx, &services, act).await?;
+    }
     let owner = Owner::default();
     apply(tx, &services, permit, owner, &record, session.change, now).await?;
     Ok(Created::Done)

@@ -132,12 +132,12 @@ impl Store {
     ) -> Result<Option<CredentialRecord>, Error> {
         let values = values![id.as_str(), vault.as_str(), workspace.as_str()];
         let row = self.inner.db.read_one(SELECT_ONE, values).await?;
-        row.as_ref().map(credential_of).transpose()
+        row.as_ref().map(|row| credential_of(row, 0)).transpose()
     }
 
     /// Changes a credential under its lock; as [`update_agent`](Self::update_agent). Its key and its vault stay as they are.
-    /// The generation goes up, and who refreshes it has lost that right. The row of the audit log is written when something
-    /// changes.
+    /// The generation goes up; who refreshes it has lost that right when its secrets change. The row of the audit log is
+    /// written when something changes.
     pub async fn update_credential<R: Send + 'static>(
         &self,
         act: Act,
@@ -163,7 +163,9 @@ impl Store {
                     };
                     audit::append(tx, &services, &act).await?;
                     new.generation = record.generation + 1;
-                    new.refreshing_until = None;
+                    // The name may change while new tokens are fetched; nobody else is to fetch them too.
+                    let settled = new.secrets != record.secrets || new.refused != record.refused;
+                    new.refreshing_until = record.refreshing_until.filter(|_| !settled);
                     let written = write(tx, new).await?;
                     failpoint!("store::credential::updated");
                     Ok(Some(Ok(written)))
@@ -254,7 +256,7 @@ impl Store {
         }
         query.page("c.created_at", "c.id", range);
         let rows = self.inner.db.read(query.sql, query.values).await?;
-        let records = rows.iter().map(credential_of);
+        let records = rows.iter().map(|row| credential_of(row, 0));
         records
             .map(|record| record.map(|record| record.credential))
             .collect()
@@ -296,7 +298,7 @@ impl Store {
         let rows = self.inner.db.read(query.sql, query.values).await?;
         let mut found = rows
             .iter()
-            .map(credential_of)
+            .map(|row| credential_of(row, 0))
             .collect::<Result<Vec<_>, Error>>()?;
         let place = |record: &CredentialRecord| {
             let vault = &record.credential.vault_id;
@@ -324,23 +326,24 @@ const SELECT_ONE: &str = concat!(
     " FROM credentials c WHERE c.id = $1 AND c.vault_id = $2 AND c.workspace = $3"
 );
 
-/// Reads a credential from its columns.
-pub(crate) fn credential_of(row: &Row) -> Result<CredentialRecord, Error> {
-    let id = row.text(1)?;
+/// Reads a credential from its columns, of which this is the first.
+pub(crate) fn credential_of(row: &Row, first: usize) -> Result<CredentialRecord, Error> {
+    let id = row.text(first + 1)?;
     let damaged = |reason: String| Error::Damaged {
         item: format!("credential {id}"),
         reason,
     };
-    let text = body::intact(row, id, 0, 2).map_err(damaged)?;
+    let text = body::intact(row, id, first, first + 2).map_err(damaged)?;
     let body: Body = serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
+    let workspace = WorkspaceId::parse(row.text(first + 3)?);
     Ok(CredentialRecord {
-        workspace: WorkspaceId::parse(row.text(3)?).map_err(|error| damaged(error.to_string()))?,
+        workspace: workspace.map_err(|error| damaged(error.to_string()))?,
         credential: body.credential,
-        key: row.text(4)?.to_owned(),
+        key: row.text(first + 4)?.to_owned(),
         secrets: body.secrets,
         refused: body.refused,
-        generation: row.int(5)?,
-        refreshing_until: row.optional_time(6)?,
+        generation: row.int(first + 5)?,
+        refreshing_until: row.optional_time(first + 6)?,
     })
 }
 
@@ -352,7 +355,7 @@ async fn lock(
 ) -> Result<Option<CredentialRecord>, Error> {
     let values = values![id.as_str(), vault.as_str(), workspace.as_str()];
     let rows = tx.locked(Lock::Update, SELECT_ONE, values).await?;
-    rows.first().map(credential_of).transpose()
+    rows.first().map(|row| credential_of(row, 0)).transpose()
 }
 
 /// The active credentials of a vault, locked.
@@ -368,7 +371,7 @@ pub(super) async fn lock_active(
     let rows = tx
         .locked(Lock::Update, sql, values![vault.as_str()])
         .await?;
-    rows.iter().map(credential_of).collect()
+    rows.iter().map(|row| credential_of(row, 0)).collect()
 }
 
 /// The ids of all credentials of a vault, locked.

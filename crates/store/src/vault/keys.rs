@@ -178,7 +178,8 @@ async fn master_in_use(tx: &mut Tx) -> Result<Option<String>, Error> {
     row.transpose()
 }
 
-fn data_key_of(row: &Row) -> Result<DataKey, Error> {
+/// Reads a key from its columns.
+pub(crate) fn data_key_of(row: &Row) -> Result<DataKey, Error> {
     let damaged = |reason: String| Error::Damaged {
         item: format!("data key {}", row.text(0).unwrap_or("?")),
         reason,

@@ -96,7 +96,22 @@ impl Store {
         );
         let values = values![placeholder, session.as_str()];
         let row = self.inner.db.read_one(sql, values).await?;
-        row.as_ref().map(credential_of).transpose()
+        row.as_ref().map(|row| credential_of(row, 0)).transpose()
+    }
+
+    /// The active credentials that have a placeholder in this session.
+    pub async fn credentials_in_use(
+        &self,
+        session: &SessionId,
+    ) -> Result<Vec<CredentialRecord>, Error> {
+        let sql = concat!(
+            "SELECT ",
+            credential_columns!(),
+            " FROM placeholders p JOIN credentials c ON c.id = p.credential_id
+              WHERE p.session_id = $1 AND c.archived_at IS NULL ORDER BY c.id"
+        );
+        let rows = self.inner.db.read(sql, values![session.as_str()]).await?;
+        rows.iter().map(|row| credential_of(row, 0)).collect()
     }
 
     async fn made(&self, session: &SessionId) -> Result<BTreeMap<CredentialId, String>, Error> {

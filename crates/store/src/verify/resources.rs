@@ -3,14 +3,17 @@
 use manyhands_protocol::agent::Agent;
 use manyhands_protocol::environment::Environment;
 use manyhands_protocol::repository::Resource;
+use manyhands_protocol::vault::Vault;
 use manyhands_protocol::{AgentId, WorkspaceId};
 
 use super::{PAGE, Verifier};
+use crate::audit::{self, audit_columns};
 use crate::body;
 use crate::db::{Row, Value, values};
 use crate::error::Error;
 use crate::files::FileRecord;
 use crate::key::{key_columns, key_of};
+use crate::vault::{credential_columns, credential_of, data_key_of};
 
 /// A kind of resource: how its rows are read and judged. The first columns of a row are its key.
 struct Kind {
@@ -24,7 +27,7 @@ struct Kind {
     judge: fn(&Row) -> Result<(), String>,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 11] = [
     Kind {
         name: "workspaces",
         sql: "SELECT id FROM workspaces WHERE id > $1 ORDER BY id LIMIT $2",
@@ -139,6 +142,66 @@ const KINDS: [Kind; 7] = [
                 _ => Err("its file is missing".to_owned()),
             }
         },
+    },
+    Kind {
+        name: "data keys",
+        sql: "SELECT id, workspace, wrapped FROM data_keys WHERE id > $1 ORDER BY id LIMIT $2",
+        start: text_start,
+        key: text_key,
+        item: |row| Ok(format!("data key {}", row.text(0)?)),
+        judge: |row| data_key_of(row).map(drop).map_err(|error| reason(&error)),
+    },
+    Kind {
+        name: "vaults",
+        sql: "SELECT id, body, checksum FROM vaults WHERE id > $1 ORDER BY id LIMIT $2",
+        start: text_start,
+        key: text_key,
+        item: |row| Ok(format!("vault {}", row.text(0)?)),
+        judge: |row| {
+            let vault: Vault = parse(row, text(row, 0)?, 1, 2)?;
+            if vault.id.as_str() == text(row, 0)? {
+                Ok(())
+            } else {
+                Err("its body is that of another vault".to_owned())
+            }
+        },
+    },
+    Kind {
+        name: "credentials",
+        sql: concat!(
+            "SELECT c.id, v.id, ",
+            credential_columns!(),
+            " FROM credentials c LEFT JOIN vaults v ON v.id = c.vault_id WHERE c.id > $1 ORDER BY c.id LIMIT $2"
+        ),
+        start: text_start,
+        key: text_key,
+        item: |row| Ok(format!("credential {}", row.text(0)?)),
+        judge: |row| {
+            let record = credential_of(row, 2).map_err(|error| reason(&error))?;
+            if record.credential.id.as_str() != text(row, 0)? {
+                return Err("its body is that of another credential".to_owned());
+            }
+            if row.optional_text(1).map_err(|error| reason(&error))? != Some(record.credential.vault_id.as_str()) {
+                return Err("its vault is missing".to_owned());
+            }
+            match record.credential.archived_at {
+                Some(_) if !record.secrets.is_empty() => Err("it is archived and has secrets".to_owned()),
+                None if record.secrets.is_empty() => Err("its secrets are missing".to_owned()),
+                _ => Ok(()),
+            }
+        },
+    },
+    Kind {
+        name: "rows of the audit log",
+        sql: concat!(
+            "SELECT ",
+            audit_columns!(),
+            " FROM audit WHERE id > $1 ORDER BY id LIMIT $2"
+        ),
+        start: text_start,
+        key: text_key,
+        item: |row| Ok(format!("row {} of the audit log", row.text(0)?)),
+        judge: |row| audit::record_of(row).map(drop).map_err(|error| reason(&error)),
     },
 ];
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use manyhands_protocol::SessionId;
 use manyhands_protocol::id::ApiKeyId;
 use manyhands_protocol::time::Clock as _;
+use manyhands_store::audit::Actor;
 use manyhands_store::backup::{self, Damaged, Told};
 use manyhands_store::key::ApiKey;
 use manyhands_store::verify::{self, Counts, Source};
@@ -69,7 +70,11 @@ async fn store_5_a_backup_amid_writes_has_all_that_was_acknowledged_before_it() 
         created_at: world.bed.clock.now(),
         revoked_at: None,
     };
-    world.store.insert_key(&key, &[7; 32]).await.unwrap();
+    world
+        .store
+        .insert_key(Actor::Operator, &key, &[7; 32])
+        .await
+        .unwrap();
     let (stop, stopped) = watch::channel(false);
     let (progress, mut written) = watch::channel(0);
     let progress = Arc::new(progress);

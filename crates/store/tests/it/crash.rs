@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use manyhands_protocol::page::Order;
 use manyhands_protocol::session::SessionFilter;
 use manyhands_protocol::{EventId, SessionId};
+use manyhands_store::audit::Actor;
 use manyhands_store::listing::Range;
 use manyhands_store::{Change, Database, Entry, NewEntry, Store};
 use manyhands_testkit::clock::TestClock;
@@ -198,8 +199,14 @@ async fn resources(world: &World) {
         created_at: world.agent.created_at,
         revoked_at: None,
     };
-    store.insert_key(&key, &[1; 32]).await.unwrap();
-    store.revoke_key(workspace, &key.id).await.unwrap();
+    store
+        .insert_key(Actor::Operator, &key, &[1; 32])
+        .await
+        .unwrap();
+    store
+        .revoke_key(Actor::Operator, workspace, &key.id)
+        .await
+        .unwrap();
 }
 
 /// A session's life, every acknowledged entry noted.

@@ -8,6 +8,7 @@ use manyhands_protocol::id::ApiKeyId;
 use manyhands_protocol::page::Order;
 use manyhands_protocol::time::Clock as _;
 use manyhands_protocol::{AgentId, EnvironmentId, WorkspaceId};
+use manyhands_store::audit::Actor;
 use manyhands_store::key::ApiKey;
 use manyhands_store::listing::{AgentFilter, Key, Range};
 
@@ -358,17 +359,33 @@ async fn keys_open_by_hash_until_revoked(bed: Bed) {
     };
     let (one, two) = (key(1), key(2));
     let store = &world.store;
-    store.insert_key(&one, &[1; 32]).await.unwrap();
-    store.insert_key(&two, &[2; 32]).await.unwrap();
+    store
+        .insert_key(Actor::Operator, &one, &[1; 32])
+        .await
+        .unwrap();
+    store
+        .insert_key(Actor::Operator, &two, &[2; 32])
+        .await
+        .unwrap();
     assert_eq!(store.key_by_hash(&[1; 32]).await, Ok(Some(one.clone())));
     assert_eq!(store.key_by_hash(&[3; 32]).await, Ok(None));
-    let same_hash = store.insert_key(&key(3), &[1; 32]).await;
+    let same_hash = store.insert_key(Actor::Operator, &key(3), &[1; 32]).await;
     assert!(same_hash.is_err(), "a hash opens one key");
 
     let at = world.bed.clock.now();
-    assert_eq!(store.revoke_key(&world.workspace, &one.id).await, Ok(true));
+    assert_eq!(
+        store
+            .revoke_key(Actor::Operator, &world.workspace, &one.id)
+            .await,
+        Ok(true)
+    );
     world.bed.clock.advance(Duration::from_secs(1));
-    assert_eq!(store.revoke_key(&world.workspace, &one.id).await, Ok(true));
+    assert_eq!(
+        store
+            .revoke_key(Actor::Operator, &world.workspace, &one.id)
+            .await,
+        Ok(true)
+    );
     assert_eq!(store.key_by_hash(&[1; 32]).await, Ok(None));
     let keys = store.list_keys(&world.workspace).await.unwrap();
     let revoked = ApiKey {
@@ -377,7 +394,10 @@ async fn keys_open_by_hash_until_revoked(bed: Bed) {
     };
     assert_eq!(keys, [revoked, two.clone()]);
     let foreign = WorkspaceId::generate();
-    assert_eq!(store.revoke_key(&foreign, &two.id).await, Ok(false));
+    assert_eq!(
+        store.revoke_key(Actor::Operator, &foreign, &two.id).await,
+        Ok(false)
+    );
     assert_eq!(store.list_keys(&foreign).await, Ok(vec![]));
 }
 

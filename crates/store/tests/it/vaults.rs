@@ -32,7 +32,7 @@ contract!(
     api_2_foreign_vaults_are_not_there,
     va_8_the_first_vault_wins,
     va_6_one_at_a_time_refreshes,
-    va_6_a_change_ends_a_claim,
+    va_6_new_secrets_end_a_claim,
     cred_3_placeholders_are_per_session_and_credential,
     cred_3_placeholders_are_made_once_also_at_once,
     cred_8_a_placeholder_stands_for_what_is_active_now,
@@ -200,8 +200,11 @@ async fn va_1_vaults_change_and_page(bed: Bed) {
     assert_eq!(refused, Ok(Some(Err("no"))));
 
     made.reverse();
-    let page = world.store.list_vaults(&world.workspace, false, &range(3));
-    assert_eq!(page.await.unwrap(), made[..3]);
+    let page = world
+        .store
+        .list_vaults(&world.workspace, false, &range(3))
+        .await;
+    assert_eq!(page.unwrap(), made[..3]);
     let rest = Range {
         after: Some(manyhands_store::listing::Key {
             created_at: made[2].created_at,
@@ -214,8 +217,11 @@ async fn va_1_vaults_change_and_page(bed: Bed) {
     let gone = act(&world, Action::VaultArchive);
     world.store.archive_vault(gone, &made[1].id).await.unwrap();
     for (all, count) in [(false, 4), (true, 5)] {
-        let page = world.store.list_vaults(&world.workspace, all, &range(10));
-        assert_eq!(page.await.unwrap().len(), count);
+        let page = world
+            .store
+            .list_vaults(&world.workspace, all, &range(10))
+            .await;
+        assert_eq!(page.unwrap().len(), count);
     }
 }
 
@@ -242,8 +248,9 @@ async fn va_1_a_vault_has_so_many_credentials_also_at_once(bed: Bed) {
     assert_eq!((done, full), (CREDENTIALS, CREDENTIALS));
     let stored = world
         .store
-        .list_credentials(&world.workspace, &vault, true, &range(100));
-    let stored = stored.await.unwrap();
+        .list_credentials(&world.workspace, &vault, true, &range(100))
+        .await;
+    let stored = stored.unwrap();
     assert_eq!(stored.len(), CREDENTIALS);
     // An archived one makes room.
     let made = act(&world, Action::CredentialArchive);
@@ -306,8 +313,9 @@ async fn va_16_archiving_a_credential_takes_its_secrets_and_frees_its_key(bed: B
     for (all, count) in [(false, 1), (true, 2)] {
         let page = world
             .store
-            .list_credentials(&world.workspace, &vault, all, &range(10));
-        assert_eq!(page.await.unwrap().len(), count);
+            .list_credentials(&world.workspace, &vault, all, &range(10))
+            .await;
+        assert_eq!(page.unwrap().len(), count);
     }
 }
 
@@ -397,10 +405,12 @@ async fn api_2_foreign_vaults_are_not_there(bed: Bed) {
         Ok::<_, ()>(Some(vault.clone()))
     });
     assert_eq!(changed.await, Ok(None));
-    let listed = store.list_credentials(&stranger, &own, true, &range(10));
-    assert_eq!(listed.await, Ok(Vec::new()));
-    let listed = store.list_vaults(&stranger, true, &range(10));
-    assert_eq!(listed.await, Ok(Vec::new()));
+    let listed = store
+        .list_credentials(&stranger, &own, true, &range(10))
+        .await;
+    assert_eq!(listed, Ok(Vec::new()));
+    let listed = store.list_vaults(&stranger, true, &range(10)).await;
+    assert_eq!(listed, Ok(Vec::new()));
     // Nor is a credential in another vault than its own.
     let other = vault(&world).await.id;
     assert_eq!(
@@ -496,20 +506,37 @@ async fn va_6_one_at_a_time_refreshes(bed: Bed) {
     assert!(matches!(won, Claim::Won { .. }));
 }
 
-async fn va_6_a_change_ends_a_claim(bed: Bed) {
+async fn va_6_new_secrets_end_a_claim(bed: Bed) {
     let world = World::new(bed).await;
     let vault = vault(&world).await.id;
     let record = inserted(&world, &vault, "TOKEN").await;
     let won = claim(&world, &world.store, &record, 60_000).await;
     assert!(matches!(won, Claim::Won { .. }));
+    // A new name does not: whoever fetches new tokens goes on.
     let changed = renamed(&world, &record, "new").await;
-    assert_eq!((changed.generation, changed.refreshing_until), (1, None));
+    assert_eq!(changed.generation, 1);
+    assert!(changed.refreshing_until.is_some());
     let stale = claim(&world, &world.store, &record, 60_000).await;
     assert_eq!(stale, Claim::Changed(Box::new(changed.clone())));
-    let won = claim(&world, &world.store, &changed, 60_000).await;
+    let held = claim(&world, &world.store, &changed, 60_000).await;
+    assert!(matches!(held, Claim::Held { .. }));
+    let made = act(&world, Action::CredentialRefresh);
+    let replaced = world
+        .store
+        .update_credential(made, &vault, &record.credential.id, |record| {
+            let mut record = record.clone();
+            record
+                .secrets
+                .insert("secret_value".to_owned(), "other".to_owned());
+            Ok::<_, ()>(Some(record))
+        })
+        .await;
+    let replaced = replaced.unwrap().unwrap().unwrap();
+    assert_eq!((replaced.generation, replaced.refreshing_until), (2, None));
+    let won = claim(&world, &world.store, &replaced, 60_000).await;
     assert!(matches!(won, Claim::Won { .. }));
     archived(&world, &record).await;
-    let gone = claim(&world, &world.store, &changed, 60_000).await;
+    let gone = claim(&world, &world.store, &replaced, 60_000).await;
     assert_eq!(gone, Claim::Gone);
 }
 
@@ -646,8 +673,8 @@ async fn cred_1_a_workspace_has_one_key_also_at_once(bed: Bed) {
         .map(|n| {
             let world = Arc::clone(&world);
             tokio::spawn(async move {
-                let adopted = world.store.adopt_master_key(&format!("master {n}"));
-                adopted.await.unwrap()
+                let adopted = world.store.adopt_master_key(&format!("master {n}")).await;
+                adopted.unwrap()
             })
         })
         .collect();
