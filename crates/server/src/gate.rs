@@ -12,6 +12,7 @@ use manyhands_egress::dial::Dialler;
 use manyhands_egress::host::Pattern;
 use manyhands_egress::policy::Operator;
 use manyhands_egress::proxy::{Proxy, Settings};
+use manyhands_egress::secrets::Secrets;
 use manyhands_hands::Gate;
 use manyhands_hands::provider::{Door, Network};
 use manyhands_protocol::time::SharedClock;
@@ -35,7 +36,11 @@ struct Guarded {
 ///
 /// # Errors
 /// What is in the way, and what to do about it.
-pub(crate) fn gate(config: &Config, clock: &SharedClock) -> anyhow::Result<Arc<dyn Gate>> {
+pub(crate) fn gate(
+    config: &Config,
+    clock: &SharedClock,
+    secrets: Arc<dyn Secrets>,
+) -> anyhow::Result<Arc<dyn Gate>> {
     manyhands_egress::install_crypto();
     manyhands_store::make_folder(&config.data_dir).with_context(|| {
         format!(
@@ -56,6 +61,8 @@ pub(crate) fn gate(config: &Config, clock: &SharedClock) -> anyhow::Result<Arc<d
             package_hosts: package_hosts(config),
             tunnel_hosts: egress.tunnel_hosts.clone(),
         },
+        secrets,
+        substitute_in_plain_http: egress.substitute_in_plain_http,
         ..Settings::new(config.data_dir.clone(), dialler, Arc::clone(clock))
     });
     let proxy = proxy.context("the egress proxy cannot be made")?;

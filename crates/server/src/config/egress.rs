@@ -20,6 +20,8 @@ pub struct Egress {
     pub ports: Vec<u16>,
     /// Hosts whose TLS is not inspected where it otherwise is (security NET-4).
     pub tunnel_hosts: Vec<Pattern>,
+    /// Whether the secrets of environment credentials are put into requests that are not encrypted (security CRED-4).
+    pub substitute_in_plain_http: bool,
     /// The hosts that `allow_package_managers` opens; absent: those of the host's own package managers.
     pub package_hosts: Option<Vec<Pattern>>,
     /// Certificates in PEM that are trusted beside the system's: an operator's own authority.
@@ -32,6 +34,7 @@ impl Default for Egress {
             allow_addresses: Vec::new(),
             ports: PORTS.to_vec(),
             tunnel_hosts: Vec::new(),
+            substitute_in_plain_http: false,
             package_hosts: None,
             ca_file: None,
         }
@@ -55,6 +58,7 @@ pub(super) struct EgressSection {
     allow_addresses: Vec<String>,
     ports: Vec<u16>,
     tunnel_hosts: Vec<String>,
+    substitute_in_plain_http: bool,
     package_hosts: Option<Vec<String>>,
     ca_file: Option<PathBuf>,
 }
@@ -73,6 +77,7 @@ impl EgressSection {
             allow_addresses: self.allow_addresses,
             ports,
             tunnel_hosts: patterns("egress.tunnel_hosts", &self.tunnel_hosts)?,
+            substitute_in_plain_http: self.substitute_in_plain_http,
             package_hosts: package_hosts.transpose()?,
             ca_file: self.ca_file,
         };
