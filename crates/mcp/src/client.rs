@@ -1,6 +1,7 @@
 //! One server on behalf of one caller.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(crate) struct Client {
     url: Url,
     settings: Settings,
     memory: Mutex<Memory>,
+    /// Who has it and has not closed it.
+    users: AtomicUsize,
     /// The open conversation. Held while one is opened, so that there is one.
     link: tokio::sync::Mutex<Option<Arc<Link>>>,
     /// The parameters that headers repeat, by tool.
@@ -48,6 +51,7 @@ impl Client {
             url,
             settings,
             memory: Mutex::new(memory),
+            users: AtomicUsize::new(0),
             link: tokio::sync::Mutex::default(),
             parameters: Mutex::default(),
         }
@@ -76,6 +80,16 @@ impl Client {
         let link = Arc::new(opened?);
         *open = Some(Arc::clone(&link));
         Ok(link)
+    }
+
+    /// One more uses it.
+    pub(crate) fn join(&self) {
+        self.users.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One uses it no more; whether nobody is left.
+    pub(crate) fn leave(&self) -> bool {
+        self.users.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     pub(crate) fn memory(&self) -> Memory {
@@ -270,7 +284,14 @@ impl Connection for Client {
     }
 
     async fn close(&self) {
-        let link = self.link.lock().await.take();
+        let link = {
+            let mut open = self.link.lock().await;
+            // Whoever has come meanwhile has joined before asking for the conversation.
+            if self.users.load(Ordering::Acquire) > 0 {
+                return;
+            }
+            open.take()
+        };
         if let Some(link) = link {
             link.close().await;
         }

@@ -1,17 +1,21 @@
 //! Who has which connection: one for a caller and a server, while somebody holds it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use manyhands_egress::outbound::Outbound;
+use serde_json::{Map, Value};
 use url::Url;
 
 use crate::client::Client;
 use crate::door::Keys;
 use crate::handshake::Memory;
 use crate::scrub::Scrub;
-use crate::{Authorization, Caller, Connection, Connector, Failure, Server, Settings};
+use crate::{Authorization, Caller, Connection, Connector, Failure};
+use crate::{Output, Server, Settings, Tool};
 
 /// Servers of which is remembered how they speak.
 const REMEMBERED: usize = 1_000;
@@ -91,12 +95,61 @@ impl Connector for Clients {
         let url = Url::parse(&server.url).map_err(|error| Failure::Connection {
             reason: format!("the server's URL cannot be read: {error}"),
         })?;
-        let client = self.client(caller, url.clone());
-        let opened = client.link().await;
-        self.remember(url, client.memory());
+        let handle = Handle::new(self.client(caller, url.clone()));
+        let opened = handle.client.link().await;
+        self.remember(url, handle.client.memory());
         match opened {
-            Ok(_) => Ok(client),
+            Ok(_) => Ok(Arc::new(handle)),
             Err(fault) => Err(fault.of_greeting()),
         }
+    }
+}
+
+/// A connection as one of its users has it: the conversation ends when the last of them closes it, so that who closes late
+/// takes it from nobody.
+struct Handle {
+    client: Arc<Client>,
+    is_open: AtomicBool,
+}
+
+impl Handle {
+    fn new(client: Arc<Client>) -> Self {
+        client.join();
+        let is_open = AtomicBool::new(true);
+        Self { client, is_open }
+    }
+
+    /// Whether nobody uses the connection any more; once.
+    fn leave(&self) -> bool {
+        self.is_open.swap(false, Ordering::AcqRel) && self.client.leave()
+    }
+}
+
+#[async_trait]
+impl Connection for Handle {
+    async fn tools(&self) -> Result<Vec<Tool>, Failure> {
+        self.client.tools().await
+    }
+
+    async fn call(
+        &self,
+        name: &str,
+        input: &Map<String, Value>,
+        within: Duration,
+    ) -> Result<Output, Failure> {
+        self.client.call(name, input, within).await
+    }
+
+    async fn close(&self) {
+        if self.leave() {
+            self.client.close().await;
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // The client ends what is left when it is dropped itself.
+        self.leave();
     }
 }

@@ -1,7 +1,10 @@
 //! Calls: what comes back, and what is never sent twice.
 
+use std::io::Write as _;
 use std::time::Duration;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use manyhands_mcp::{Failure, Settings};
 use manyhands_testkit::mcp::{Asked, Reply, greeting, polite};
 use serde_json::{Map, Value, json};
@@ -230,6 +233,11 @@ async fn a_dropped_call_is_given_up_at_the_server() {
 /// security INP-1
 #[tokio::test]
 async fn inp_1_an_answer_is_bounded() {
+    let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+    packer.write_all(&vec![b' '; 4 << 20]).expect("memory");
+    let packed = packer.finish().expect("memory");
+    assert!(packed.len() < 10_000);
+
     let settings = Settings {
         answer_bytes: 10_000,
         ..Settings::default()
@@ -237,10 +245,17 @@ async fn inp_1_an_answer_is_bounded() {
     let world = World::with(
         settings,
         Vault::default(),
-        but_calls(|asked| {
+        but_calls(move |asked| {
             let long = "x".repeat(10_000);
             match asked.tool() {
                 "one piece" => Reply::result(asked, &text(&long)),
+                "packed" => {
+                    let headers = [
+                        ("content-type", "application/json"),
+                        ("content-encoding", "gzip"),
+                    ];
+                    Reply::new(200, &headers, &packed)
+                }
                 "endless piece" => {
                     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n[";
                     Reply::raw(head).repeat("1,")
@@ -255,6 +270,7 @@ async fn inp_1_an_answer_is_bounded() {
     .await;
     for tool in [
         "one piece",
+        "packed",
         "endless piece",
         "one event",
         "endless event",

@@ -1,6 +1,5 @@
 //! How a conversation begins, who shares it, and how it ends.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use manyhands_mcp::{Connector as _, Failure, Settings};
@@ -183,18 +182,39 @@ async fn mc_1_a_server_that_shakes_hands_is_remembered() {
 /// security CRED-9: nothing is shared between two sessions.
 #[tokio::test]
 async fn one_caller_has_one_connection_and_another_has_another() {
-    let world = World::new(|asked| polite(asked, &json!([]), |_, _| text("done"))).await;
+    let mut sessions = 0;
+    let world = World::new(move |asked| {
+        let reply = polite(asked, &json!([]), |_, _| text("done"));
+        if asked.what() != "initialize" {
+            return reply;
+        }
+        sessions += 1;
+        reply.with("mcp-session-id", &format!("s{sessions}"))
+    })
+    .await;
     let (first, again) = tokio::join!(world.connect(), world.connect());
     let (first, again) = (first.expect("a connection"), again.expect("a connection"));
-    assert!(Arc::ptr_eq(&first, &again));
     assert_eq!(world.times("initialize"), 1);
-    let other = world
-        .clients
-        .connect(&caller(), &world.server)
-        .await
-        .expect("a connection");
-    assert!(!Arc::ptr_eq(&first, &other));
+    let other = world.clients.connect(&caller(), &world.server).await;
+    let other = other.expect("a connection");
     assert_eq!(world.times("initialize"), 2);
+
+    // Who closes takes the conversation from nobody else.
+    first.close().await;
+    first.close().await;
+    assert_eq!(world.times("DELETE"), 0);
+    assert_eq!(said(again.call("tool", &Map::new(), AMPLE).await), "done");
+    again.close().await;
+    assert_eq!(world.times("DELETE"), 1);
+    assert_eq!(said(other.call("tool", &Map::new(), AMPLE).await), "done");
+    assert_eq!(world.times("initialize"), 2);
+    drop(other);
+    let ended = world.peer.wait_for("DELETE", 2).await;
+    let sessions: Vec<_> = ended
+        .iter()
+        .map(|asked| asked.header("mcp-session-id"))
+        .collect();
+    assert_eq!(sessions, [Some("s1"), Some("s2")]);
 }
 
 /// runtime MC-7: what may pass is asked for again, twice.
