@@ -62,6 +62,9 @@ struct Flags {
     /// Sandboxes alive at once
     #[arg(long, default_value_t = 200)]
     alive: usize,
+    /// Requests through the egress proxy, one after the other
+    #[arg(long, default_value_t = 2000)]
+    proxied: usize,
     /// Sessions of each arm of the comparison of first tokens
     #[arg(long, default_value_t = 200)]
     provisions: usize,
@@ -118,6 +121,8 @@ enum Group {
     Bash,
     /// Sandboxes alone: starts, calls, many at once, checkpoints
     Sandboxes,
+    /// The egress proxy against a direct request
+    Proxy,
     /// The first token with a sandbox made first, and made when it is needed
     Lazy,
     /// Turns a second, and 300 sessions at once
@@ -197,6 +202,7 @@ async fn run(group: Group, flags: &Flags, setup: &Setup) -> Result<Vec<Row>> {
         }
         Group::Bash => rows::bash::run(setup, flags.warm, flags.cold).await,
         Group::Sandboxes => rows::sandboxes::run(setup, flags.starts, flags.alive).await,
+        Group::Proxy => rows::proxy::run(setup, flags.proxied, flags.seconds).await,
         Group::Lazy => rows::lazy::run(setup, flags.provisions, flags.layer).await,
         Group::Turns => {
             let (crowd, rounds) = (flags.crowd, flags.rounds);
