@@ -295,7 +295,8 @@ async fn store_5_an_older_backup_is_brought_up_to_date_and_a_newer_one_refused()
         "ALTER TABLE agent_versions DROP COLUMN checksum; ALTER TABLE environments DROP COLUMN checksum;
          ALTER TABLE session_profiles DROP COLUMN checksum;
          DROP TABLE files; DROP TABLE session_resources; DROP TABLE loose_blobs; DROP TABLE captures;
-         DROP TABLE checkpoints; DELETE FROM _sqlx_migrations WHERE version >= 5",
+         DROP TABLE checkpoints; DROP TABLE master_key; DROP TABLE data_keys; DROP TABLE vaults; DROP TABLE credentials;
+         DROP TABLE placeholders; DROP TABLE audit; DELETE FROM _sqlx_migrations WHERE version >= 5",
     )
     .await;
     let target = folder.path().join("restored");

@@ -12,12 +12,13 @@ use manyhands_protocol::vault::{
     Credential, CredentialAuth, CredentialNetworking, InjectionLocation, Vault,
 };
 use manyhands_protocol::{CredentialId, SessionId, VaultId, WorkspaceId};
-use manyhands_store::audit::{Act, Action, Actor, AuditFilter};
+use manyhands_store::audit::{self, Act, Action, Actor, AuditFilter, AuditRecord};
 use manyhands_store::listing::Range;
 use manyhands_store::vault::{
     CREDENTIALS, Claim, CredentialRecord, DataKey, Inserted, PREFIX, Placeholder, Refusal,
     Rewrapped,
 };
+use manyhands_store::verify::{Source, Told, verify};
 use manyhands_store::{Change, Error, NewSession, Store};
 
 use crate::bed::*;
@@ -43,6 +44,8 @@ contract!(
     ops_3_a_change_without_its_row_is_not_made,
     ops_3_rows_are_never_changed_or_removed,
     ops_3_the_audit_log_is_read_in_pages,
+    ops_3_the_audit_log_is_read_beside_its_server,
+    store_3_damaged_vaults_are_named,
 );
 
 fn act(world: &World, action: Action) -> Act {
@@ -906,6 +909,86 @@ async fn ops_3_the_audit_log_is_read_in_pages(bed: Bed) {
         (last.outcome.as_str(), last.object.as_deref()),
         ("refused", None)
     );
+}
+
+async fn ops_3_the_audit_log_is_read_beside_its_server(bed: Bed) {
+    let world = World::new(bed).await;
+    let vault_id = vault(&world).await.id;
+    for _ in 0..300 {
+        let used = act(&world, Action::CredentialUse).to_vault(&vault_id);
+        world.store.audit(used).await.unwrap();
+    }
+    let count = async |filter: AuditFilter| {
+        let mut ids = BTreeSet::new();
+        let mut told = 0;
+        let mut tell = |row: AuditRecord| {
+            told += 1;
+            ids.insert(row.id);
+        };
+        let read = audit::read(&world.bed.database, filter, &mut tell).await;
+        assert_eq!(read, Ok(()));
+        assert_eq!(ids.len(), told, "each once");
+        told
+    };
+    assert_eq!(count(AuditFilter::default()).await, 301);
+    let of_another = AuditFilter {
+        vault: Some(VaultId::generate().to_string()),
+        ..AuditFilter::default()
+    };
+    assert_eq!(count(of_another).await, 0);
+}
+
+/// security STORE-3
+async fn store_3_damaged_vaults_are_named(bed: Bed) {
+    let world = World::new(bed).await;
+    world.store.adopt_master_key("master").await.unwrap();
+    let key = data_key(&world.workspace, "wrapped");
+    let key = world.store.insert_data_key(key, "master").await;
+    let key = key.unwrap().expect("a key").id;
+    let vault_id = vault(&world).await.id;
+    let record = inserted(&world, &vault_id, "TOKEN").await;
+    let id = &record.credential.id;
+    let found = async || {
+        let source = Source::Database(world.bed.database.clone());
+        let mut damage = Vec::new();
+        let mut tell = |told| {
+            if let Told::Damage(found) = told {
+                damage.push(format!("{}: {}", found.item, found.reason));
+            }
+        };
+        verify(&source, &mut tell).await.unwrap();
+        damage
+    };
+    assert_eq!(found().await, Vec::<String>::new());
+    for (plant, repair, expected) in [
+        (
+            "UPDATE vaults SET body = REPLACE(body, 'keys', 'kesy')",
+            "UPDATE vaults SET body = REPLACE(body, 'kesy', 'keys')",
+            format!("vault {vault_id}: its checksum does not match"),
+        ),
+        (
+            "UPDATE credentials SET body = REPLACE(body, 'sealed', 'saeled')",
+            "UPDATE credentials SET body = REPLACE(body, 'saeled', 'sealed')",
+            format!("credential {id}: its checksum does not match"),
+        ),
+        (
+            "UPDATE vaults SET id = 'vlt_x' || id",
+            "UPDATE vaults SET id = SUBSTR(id, 6)",
+            format!(
+                "vault vlt_x{vault_id}: its checksum does not match\ncredential {id}: its vault is missing"
+            ),
+        ),
+        (
+            "UPDATE data_keys SET id = 'x' || id",
+            "UPDATE data_keys SET id = SUBSTR(id, 2)",
+            format!("data key x{key}: expected an id that starts with \"dkey_\""),
+        ),
+    ] {
+        world.bed.sql(plant).await;
+        assert_eq!(found().await.join("\n"), expected, "{plant}");
+        world.bed.sql(repair).await;
+        assert_eq!(found().await, Vec::<String>::new());
+    }
 }
 
 /// What the store keeps of a refused credential goes with the next change that says so.
