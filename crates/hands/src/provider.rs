@@ -9,6 +9,7 @@ pub mod fake;
 mod hold;
 mod link;
 mod live;
+mod lodge;
 mod measure;
 pub mod namespace;
 mod places;

@@ -7,7 +7,6 @@
 //! out needs a folder of this host. See `docs/design/container.md`.
 
 mod contained;
-mod door;
 mod engine;
 mod exec;
 mod files;
@@ -15,12 +14,12 @@ mod host;
 mod id;
 mod image;
 mod layers;
+mod lodge;
 mod parts;
 mod shown;
 mod site;
 mod spec;
 mod tree;
-mod watch;
 
 use std::io;
 use std::path::PathBuf;
@@ -31,7 +30,7 @@ use async_trait::async_trait;
 use manyhands_blobs::Blobs;
 use manyhands_protocol::environment::Packages;
 
-use super::checkpoint;
+use super::lodge::Lodge as _;
 use super::namespace::{blocking, chain, files::empty};
 use super::places::{is_name, owned};
 use super::{
@@ -225,24 +224,7 @@ impl Provider for Container {
                 self.host.hold_or_make(&recipe.session).await?
             }
         };
-        let before = checkpoint::owner(&held.0).unwrap_or(held.1.seen());
-        let found = self
-            .host
-            .own(&mut at, &recipe.session, &mut held, recipe.epoch)
-            .await?;
-        let newer = recipe
-            .checkpoint
-            .as_ref()
-            .is_some_and(|from| from.epoch > before);
-        let found = match found {
-            // Another host has gone on with the session since, and its files are newer than what this one sees.
-            Some(live) if newer => {
-                at.take();
-                self.host.end(&recipe.session, Some(live)).await?;
-                None
-            }
-            found => found,
-        };
+        let found = self.host.own_for(&mut at, recipe, &mut held).await?;
         let live = match found {
             Some(live) => {
                 // Whoever started it may have ended before its files were there.
@@ -273,39 +255,11 @@ impl Provider for Container {
     }
 
     async fn find(&self, session: &str, epoch: i64) -> Result<Option<Arc<dyn Sandbox>>, Error> {
-        let _wanted = self.host.packing.want(session);
-        let place = self.host.places.at(session)?;
-        let mut at = place.0.lock().await;
-        if let Some(live) = owned(&at, epoch) {
-            return Ok(Some(live));
-        }
-        let found = match self.host.hold(session).await? {
-            Some(mut held) => self.host.own(&mut at, session, &mut held, epoch).await?,
-            None => None,
-        };
-        drop(at);
-        if found.is_none() {
-            self.host.places.vacate(session, &place);
-        }
-        Ok(found.map(|live| live as Arc<dyn Sandbox>))
+        self.host.find(session, epoch).await
     }
 
     async fn release(&self, session: &str) -> Result<(), Error> {
-        let place = self.host.places.at(session)?;
-        let mut at = place.0.lock().await;
-        let live = at.take();
-        let ended = match self.host.hold(session).await {
-            Ok(Some(_held)) => {
-                let ended = self.host.end(session, live).await;
-                self.host.packing.changed();
-                ended
-            }
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        drop(at);
-        self.host.places.vacate(session, &place);
-        ended
+        self.host.release(session).await
     }
 
     async fn destroy(&self, session: &str) -> Result<(), Error> {

@@ -74,6 +74,10 @@ impl Body for Contained {
     }
 
     async fn end(&self) -> io::Result<()> {
+        if !self.is_up() {
+            // What runs by its name now is another's.
+            return Ok(());
+        }
         match tokio::time::timeout(END_LIMIT, self.engine.kill(&self.name)).await {
             Ok(killed) => killed.map_err(|error| io::Error::other(chain(&error))),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),

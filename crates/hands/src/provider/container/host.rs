@@ -13,13 +13,14 @@ use super::engine::Engine;
 use super::image::{self, Image};
 use super::parts::Parts;
 use super::spec::{self, Ceiling, DATA, SESSION, Shared, Wanted};
-use super::{Config, files as exchange, shown, watch};
+use super::{Config, files as exchange, shown};
 use crate::Error;
 use crate::packages::sources::Sources;
 use crate::provider::builds::Builds;
-use crate::provider::checkpoint::{self, Keeper as _, Packing};
+use crate::provider::checkpoint::{Keeper as _, Packing};
 use crate::provider::door;
 use crate::provider::hold::{Held, Hold};
+use crate::provider::lodge::Lodge as _;
 use crate::provider::namespace::disk::Disks;
 use crate::provider::namespace::{blocking, files, record};
 use crate::provider::places::Places;
@@ -139,86 +140,7 @@ impl Host {
         }
     }
 
-    /// Makes `epoch` the owner of the session's sandbox: the live one in its place, or the one that an earlier or another
-    /// server has started, if there is one (security LEASE-1).
-    pub(super) async fn own(
-        self: &Arc<Self>,
-        place: &mut Option<Arc<Live>>,
-        session: &str,
-        (folder, hold): &mut Held,
-        epoch: i64,
-    ) -> Result<Option<Arc<Live>>, Error> {
-        let seen = hold.seen();
-        let raised = hold
-            .raise(epoch)
-            .map_err(|error| Error::io(format!("become the owner of {session}"), error))?;
-        if !raised {
-            let seen = hold.seen();
-            return Err(Error::StaleEpoch { epoch, seen });
-        }
-        // Another host may have gone on since: the files hold what owners up to this one have written.
-        let before = checkpoint::owner(folder).unwrap_or(seen);
-        if let Some(live) = place.as_ref().filter(|live| live.is_up()) {
-            live.own(epoch);
-            if before < epoch {
-                live.change_owner(before);
-            }
-            self.let_out(live, folder);
-            return Ok(Some(Arc::clone(live)));
-        }
-        *place = None;
-        let Some(live) = self.reattach(session, folder, epoch).await? else {
-            return Ok(None);
-        };
-        // Said to the sandbox as well, before anything is asked of it.
-        match live.announce(epoch).await {
-            Ok(()) => {}
-            Err(Error::Lost { why, .. }) => {
-                tracing::debug!(session.id = session, why, "the sandbox has just ended");
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        }
-        if before < epoch {
-            live.change_owner(before);
-        }
-        self.let_out(&live, folder);
-        self.settle(place, &live);
-        Ok(Some(live))
-    }
-
-    /// Puts a sandbox into its place and watches over it.
-    pub(super) fn settle(self: &Arc<Self>, place: &mut Option<Arc<Live>>, live: &Arc<Live>) {
-        *place = Some(Arc::clone(live));
-        tokio::spawn(watch::watch(Arc::downgrade(self), Arc::clone(live)));
-    }
-
-    /// The running container of a session, whoever started it. One that runs and does not answer is ended.
-    async fn reattach(
-        &self,
-        session: &str,
-        folder: &OwnedFd,
-        epoch: i64,
-    ) -> Result<Option<Arc<Live>>, Error> {
-        let name = self.name(session).await?;
-        if self.engine.runs(&name).await? != Some(true) {
-            return Ok(None);
-        }
-        match self.attach(session, &name, folder, epoch).await? {
-            Ok(live) => Ok(Some(live)),
-            Err(why) => {
-                tracing::warn!(
-                    session.id = session,
-                    why,
-                    "ending a sandbox that cannot be used"
-                );
-                self.engine.kill(&name).await?;
-                Ok(None)
-            }
-        }
-    }
-
-    async fn attach(
+    pub(super) async fn attach(
         &self,
         session: &str,
         name: &str,
@@ -237,7 +159,7 @@ impl Host {
 
     /// Starts the session's container, made if there is none. The folder is held.
     pub(super) async fn start(
-        &self,
+        self: &Arc<Self>,
         recipe: &Recipe,
         folder: &OwnedFd,
     ) -> Result<Arc<Live>, Error> {
@@ -397,14 +319,6 @@ impl Host {
         };
         self.places.vacate(session, &place);
         captured
-    }
-
-    /// Ends a session's container, whoever started it. The folder is held.
-    pub(super) async fn end(&self, session: &str, live: Option<Arc<Live>>) -> Result<(), Error> {
-        if let Some(live) = live {
-            live.door().take();
-        }
-        self.engine.kill(&self.name(session).await?).await
     }
 
     /// Removes a session's container and folder, if there are any.

@@ -42,15 +42,15 @@ const STALL: Duration = Duration::from_secs(60);
 const WAITING: usize = 4;
 
 impl Kept for Container {
-    type Keeper = Host;
+    type Keeper = Arc<Host>;
 
-    fn keeper(&self) -> &Host {
+    fn keeper(&self) -> &Arc<Host> {
         &self.host
     }
 }
 
 #[async_trait]
-impl Keeper for Host {
+impl Keeper for Arc<Host> {
     type Body = Contained;
     type Begun = Arc<Live>;
 

@@ -24,7 +24,7 @@ use crate::archive::{self, Owner, Top, Totals};
 use crate::provider::checkpoint::{
     Begin, Keeper, Kept, Pieces, State, Writer, bounds, no_blobs, note, of_blob,
 };
-pub(super) use crate::provider::checkpoint::{Packing, owner, used};
+pub(super) use crate::provider::checkpoint::{Packing, used};
 use crate::provider::hold::Held;
 use crate::provider::places::Places;
 use crate::provider::{Checkpoint, Limits, Origin, Recipe};

@@ -9,20 +9,21 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use super::cgroup::Cgroups;
-use super::checkpoint::{self, Packing};
+use super::checkpoint::Packing;
 use super::disk::Disks;
 use super::layers::{Furniture, Layers};
 use super::live::{Live, Process};
 use super::parts::Parts;
 use super::pool::Pool;
 use super::users::Users;
-use super::watch::watch;
 use super::writable::{self, Tree};
 use super::{Config, files, fingerprint, is_root};
 use super::{launch, probe, record};
 use crate::Error;
 use crate::failpoint::failpoint;
+pub(super) use crate::provider::hold::Held;
 use crate::provider::hold::Hold;
+use crate::provider::lodge::Lodge as _;
 use crate::provider::places::Places;
 use crate::provider::{Network, Recipe};
 
@@ -40,9 +41,6 @@ pub(in crate::provider) struct Host {
     parts: OnceCell<Parts>,
     cgroups: OnceCell<Cgroups>,
 }
-
-/// A session's folder, and the lock on it.
-pub(super) type Held = (OwnedFd, Hold);
 
 impl Host {
     pub(super) fn new(config: Config) -> Self {
@@ -145,59 +143,6 @@ impl Host {
                 return Ok(held);
             }
         }
-    }
-
-    /// Makes `epoch` the owner of the session's sandbox: the live one in its place, or the one that an earlier or another
-    /// server has started, if there is one (security LEASE-1).
-    pub(super) async fn own(
-        self: &Arc<Self>,
-        place: &mut Option<Arc<Live>>,
-        session: &str,
-        (folder, hold): &mut Held,
-        epoch: i64,
-    ) -> Result<Option<Arc<Live>>, Error> {
-        let seen = hold.seen();
-        let raised = hold
-            .raise(epoch)
-            .map_err(|error| Error::io(format!("become the owner of {session}"), error))?;
-        if !raised {
-            let seen = hold.seen();
-            return Err(Error::StaleEpoch { epoch, seen });
-        }
-        // Another host may have gone on since: the files hold what owners up to this one have written.
-        let before = checkpoint::owner(folder).unwrap_or(seen);
-        if let Some(live) = place.as_ref().filter(|live| live.is_up()) {
-            live.own(epoch);
-            if before < epoch {
-                live.change_owner(before);
-            }
-            self.let_out(live, folder);
-            return Ok(Some(Arc::clone(live)));
-        }
-        *place = None;
-        let found = self.reattach(session, folder, epoch).await?;
-        let Some(live) = found else { return Ok(None) };
-        // Said to the sandbox as well, before anything is asked of it.
-        match live.announce(epoch).await {
-            Ok(()) => {}
-            Err(Error::Lost { why, .. }) => {
-                tracing::debug!(session.id = session, why, "the sandbox has just ended");
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        }
-        if before < epoch {
-            live.change_owner(before);
-        }
-        self.let_out(&live, folder);
-        self.settle(place, &live);
-        Ok(Some(live))
-    }
-
-    /// Puts a sandbox into its place and watches over it.
-    pub(super) fn settle(self: &Arc<Self>, place: &mut Option<Arc<Live>>, live: &Arc<Live>) {
-        *place = Some(Arc::clone(live));
-        tokio::spawn(watch(Arc::downgrade(self), Arc::clone(live)));
     }
 
     /// The sandbox of a session that another server, or this one before it lost the connection, has started.

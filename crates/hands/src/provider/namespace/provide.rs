@@ -9,9 +9,10 @@ use manyhands_protocol::environment::Packages;
 
 use super::cgroup::Cgroups;
 use super::live::Live;
-use super::{Namespace, blocking, chain, checkpoint, files, outputs, pool, uploads};
+use super::{Namespace, blocking, chain, files, outputs, pool, uploads};
 use crate::Error;
 use crate::packages::Manager;
+use crate::provider::lodge::Lodge as _;
 use crate::provider::places::{is_name, owned};
 use crate::provider::{
     Capture, Checkpoints, Helper, Holds, Limit, Missing, Origin, Probe, Provider, Recipe, Sandbox,
@@ -164,24 +165,7 @@ impl Provider for Namespace {
                 self.host.hold_or_make(&recipe.session).await?
             }
         };
-        let before = checkpoint::owner(&held.0).unwrap_or(held.1.seen());
-        let found = self
-            .host
-            .own(&mut place, &recipe.session, &mut held, recipe.epoch)
-            .await?;
-        let newer = recipe
-            .checkpoint
-            .as_ref()
-            .is_some_and(|from| from.epoch > before);
-        let found = match found {
-            // Another host has gone on with the session since, and its files are newer than what this one sees.
-            Some(live) if newer => {
-                place.take();
-                self.host.end(&recipe.session, &held, Some(live)).await?;
-                None
-            }
-            found => found,
-        };
+        let found = self.host.own_for(&mut place, recipe, &mut held).await?;
         let live = match found {
             Some(live) => live,
             None => {
@@ -213,39 +197,11 @@ impl Provider for Namespace {
     }
 
     async fn find(&self, session: &str, epoch: i64) -> Result<Option<Arc<dyn Sandbox>>, Error> {
-        let _wanted = self.host.packing.want(session);
-        let slot = self.host.places.at(session)?;
-        let mut place = slot.0.lock().await;
-        if let Some(live) = owned(&place, epoch) {
-            return Ok(Some(live));
-        }
-        let found = match self.host.hold(session).await? {
-            Some(mut held) => self.host.own(&mut place, session, &mut held, epoch).await?,
-            None => None,
-        };
-        drop(place);
-        if found.is_none() {
-            self.host.places.vacate(session, &slot);
-        }
-        Ok(found.map(|live| live as Arc<dyn Sandbox>))
+        self.host.find(session, epoch).await
     }
 
     async fn release(&self, session: &str) -> Result<(), Error> {
-        let slot = self.host.places.at(session)?;
-        let mut place = slot.0.lock().await;
-        let live = place.take();
-        let ended = match self.host.hold(session).await {
-            Ok(Some(held)) => {
-                let ended = self.host.end(session, &held, live).await;
-                self.host.packing.changed();
-                ended
-            }
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        drop(place);
-        self.host.places.vacate(session, &slot);
-        ended
+        self.host.release(session).await
     }
 
     async fn destroy(&self, session: &str) -> Result<(), Error> {

@@ -14,6 +14,7 @@ use super::{ANSWER, Member, fitting};
 use crate::Error;
 use crate::failpoint::failpoint;
 use crate::packages;
+use crate::provider::lodge::Lodge as _;
 use crate::provider::{Origin, Recipe};
 
 impl Host {
