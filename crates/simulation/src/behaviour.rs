@@ -87,6 +87,25 @@ pub enum Use {
     Asks,
     /// A tool that a judge is asked about.
     Judged(Verdict),
+    /// A tool of an MCP server.
+    Remote(Remote),
+}
+
+/// What a tool of an MCP server does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remote {
+    /// It sends something.
+    Sends,
+    /// It fails.
+    Fails,
+    /// It sends something and goes on until it is given up or the case lets go.
+    Hangs,
+    /// It sends something, and nobody hears of it.
+    BreaksOff,
+    /// It sends something, and asks first.
+    Posts,
+    /// It is not there.
+    Vanished,
 }
 
 /// What the judge says.
@@ -144,7 +163,18 @@ fn tool_use(rng: &mut StdRng) -> Use {
         Verdict::CannotTell,
         Verdict::Fails,
     ];
-    match rng.random_range(0..30) {
+    const REMOTES: [Remote; 8] = [
+        Remote::Sends,
+        Remote::Sends,
+        Remote::Posts,
+        Remote::Posts,
+        Remote::Fails,
+        Remote::Hangs,
+        Remote::BreaksOff,
+        Remote::Vanished,
+    ];
+    match rng.random_range(0..36) {
+        30.. => Use::Remote(*REMOTES.choose(rng).expect("some")),
         0..5 => Use::Runs,
         5 => Use::Fails,
         6 => Use::SaysNothing,

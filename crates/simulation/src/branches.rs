@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 /// So many seeds take all of them.
 pub const ENOUGH: u64 = 2_000;
 
-const ALWAYS: [&str; 110] = [
+const ALWAYS: [&str; 117] = [
     "a use of the database failed",
     "a use of the database failed and was kept",
     "answer: Answered",
@@ -24,7 +24,10 @@ const ALWAYS: [&str; 110] = [
     "call: edit, ask",
     "call: edit, deny",
     "call: grep, deny",
+    "call: gone, deny",
+    "call: post, ask",
     "call: read, allow",
+    "call: send, allow",
     "call: teleport, deny",
     "call: write, allow",
     "call: write, ask",
@@ -38,6 +41,7 @@ const ALWAYS: [&str; 110] = [
     "end: Archived",
     "end: Deleted",
     "error: billing_error, exhausted",
+    "error: mcp_connection_failed_error, retrying",
     "error: model_overloaded_error, retrying",
     "error: model_rate_limited_error, retrying",
     "error: model_request_failed_error, exhausted",
@@ -62,6 +66,9 @@ const ALWAYS: [&str; 110] = [
     "idle: requires_action",
     "idle: retries_exhausted",
     "interrupt: without a trace",
+    "letter: sent",
+    "letter: unknown, and sent: false",
+    "letter: unknown, and sent: true",
     "message: at once",
     "message: late",
     "message: lost",

@@ -17,6 +17,7 @@ use crate::check::life::Accepted;
 use crate::frames::{Call, calls};
 use crate::model::{SYSTEM, Script, lock};
 use crate::plan::{Step, Story};
+use crate::servers::servers;
 use crate::speech::{Speaker, Until, budget, tools};
 use crate::witness::Witness;
 use crate::world::{Answer, World, text_of};
@@ -66,9 +67,13 @@ impl Life {
         let (session, script, speaker) = loop {
             let script = Script::new(story.replies.clone());
             world.scripts.put(voice, Arc::clone(&script));
-            let agent = json!({
-                "name": "helper", "model": "m", "system": format!("{SYSTEM}{voice}"), "tools": tools(false),
+            let mut agent = json!({
+                "name": "helper", "model": "m", "system": format!("{SYSTEM}{voice}"),
+                "tools": tools(false, story.letters),
             });
+            if story.letters {
+                agent["mcp_servers"] = servers(voice);
+            }
             let agent = world.insist("/v1/agents", &agent).await;
             let (speaker, initial) = Speaker::new(voice, story.initial);
             let mut session = json!({
@@ -131,7 +136,7 @@ impl Life {
                 self.update(self.speaker.title(), &[]).await?;
             }
             Step::ChangeTools => {
-                let tools = json!({"agent": {"tools": tools(!self.retooled)}});
+                let tools = json!({"agent": {"tools": tools(!self.retooled, self.story.letters)}});
                 self.retooled |= self.update(tools, &["idle"]).await?;
             }
             Step::SetBudget(cents) => {

@@ -86,10 +86,14 @@ pub fn calls(frames: &[Frame]) -> Vec<Call> {
         let data = &frame.data;
         let kind = match &*frame.name {
             "agent.custom_tool_use" => Asks::Result,
-            "agent.tool_use" if data["evaluated_permission"] == "ask" => Asks::Confirmation,
-            "agent.tool_use" => Asks::Nothing,
+            "agent.tool_use" | "agent.mcp_tool_use" => {
+                match data["evaluated_permission"] == "ask" {
+                    true => Asks::Confirmation,
+                    false => Asks::Nothing,
+                }
+            }
             _ => {
-                let names = ["tool_use_id", "custom_tool_use_id"];
+                let names = ["tool_use_id", "custom_tool_use_id", "mcp_tool_use_id"];
                 let answers = names.iter().find_map(|name| data[*name].as_str());
                 if let Some(call) = calls.iter_mut().find(|call| Some(&*call.id) == answers) {
                     call.answered = true;

@@ -19,6 +19,7 @@ mod network;
 mod outside;
 mod plan;
 mod run;
+mod servers;
 pub mod speech;
 mod trace;
 mod witness;

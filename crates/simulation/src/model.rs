@@ -2,8 +2,8 @@
 
 mod speech;
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +28,10 @@ pub struct Script {
     pub requests: Mutex<Vec<Bytes>>,
     /// How often each call was started.
     pub starts: Mutex<HashMap<String, usize>>,
+    /// How often each letter was sent by the MCP server, by the id that its call gave it.
+    pub letters: Mutex<BTreeMap<String, usize>>,
+    /// How often the MCP server was asked for its tools.
+    pub lists: AtomicUsize,
     /// Told when silent models and hanging commands are to go on.
     let_go: Notify,
     /// From now on the model says something short and commands end at once.
@@ -47,6 +51,8 @@ impl Script {
             replies: Mutex::new(replies.into()),
             requests: Mutex::default(),
             starts: Mutex::default(),
+            letters: Mutex::default(),
+            lists: AtomicUsize::new(0),
             let_go: Notify::new(),
             calm: AtomicBool::new(false),
             stuck: watch::Sender::new(0),
@@ -86,6 +92,11 @@ impl Script {
         }
         let _stuck = Counted::new(&self.stuck);
         let_go.await;
+    }
+
+    /// Whether nothing of what follows is scripted.
+    pub fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::SeqCst)
     }
 
     fn next(&self) -> Option<Reply> {

@@ -128,7 +128,7 @@ impl Sandbox for Guarded {
 
 /// Frames of a dead instance do not come. One that stands still is not stopped here: between looking whether it may and
 /// sending a frame lies no wait.
-async fn alive(fate: &Fate) {
+pub(crate) async fn alive(fate: &Fate) {
     if fate.is_dead() {
         std::future::pending::<()>().await;
     }

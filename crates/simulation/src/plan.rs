@@ -36,6 +36,8 @@ pub(crate) struct Story {
     pub(crate) initial: usize,
     /// Its budget, in cents.
     pub(crate) budget: Option<u64>,
+    /// Whether its agent has an MCP server.
+    pub(crate) letters: bool,
     /// The model's answers, one per request; after the last it says something short.
     pub(crate) replies: Vec<Reply>,
     /// What its client does, in order.
@@ -193,12 +195,13 @@ impl fmt::Display for Plan {
             let Story {
                 initial,
                 budget,
+                letters,
                 replies,
                 steps,
             } = story;
             writeln!(
                 formatter,
-                "  session {number}: {initial} initial messages, budget {budget:?}"
+                "  session {number}: {initial} initial messages, budget {budget:?}, letters {letters}"
             )?;
             for reply in replies {
                 writeln!(formatter, "    the model: {reply:?}")?;

@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
 use crate::frames::{Asks, Call};
+use crate::servers::toolset;
 
 pub use request::{Request, take};
 
@@ -195,8 +196,8 @@ pub fn budget(cents: u64) -> Value {
     json!({"type": "limit", "max_list_cost": {"amount": cents.to_string(), "currency": "USD"}})
 }
 
-/// The tools of the agents; or others, for a change.
-pub fn tools(other: bool) -> Value {
+/// The tools of the agents, or others, for a change; and those of its MCP server, where it has one.
+pub fn tools(other: bool, letters: bool) -> Value {
     let client = json!({
         "type": "custom", "name": "ask_client", "description": if other { "Asks again." } else { "Asks." },
         "input_schema": {"type": "object", "properties": {"question": {"type": "string"}}},
@@ -216,7 +217,12 @@ pub fn tools(other: bool) -> Value {
         {"name": "write", "permission_policy": write},
         {"name": "edit", "permission_policy": {"type": "auto"}},
     ]);
-    json!([{"type": "agent_toolset_20260401", "configs": configs}, client])
+    let mut tools = vec![
+        json!({"type": "agent_toolset_20260401", "configs": configs}),
+        client,
+    ];
+    tools.extend(letters.then(toolset));
+    tools.into()
 }
 
 /// Whether nothing is queued in a list of events, and the last word on the session's status is that it is idle.

@@ -87,10 +87,11 @@ impl Witness {
         }
         let body: Value = serde_json::from_str(&entry.body).map_err(|error| error.to_string())?;
         let result_of = match &*entry.type_name {
-            "agent.tool_result" => {
+            "agent.tool_result" | "agent.mcp_tool_result" => {
                 let text = body["content"][0]["text"].as_str().unwrap_or_default();
                 self.unknown += u64::from(text.contains("took effect is unknown"));
-                body["tool_use_id"].as_str()
+                let names = ["tool_use_id", "mcp_tool_use_id"];
+                names.iter().find_map(|name| body[*name].as_str())
             }
             "user.custom_tool_result" => body["custom_tool_use_id"].as_str(),
             "span.model_request_start" => {

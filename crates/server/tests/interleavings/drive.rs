@@ -53,7 +53,7 @@ impl Life {
         let script = Script::new(case.replies.clone());
         world.scripts.put(number, Arc::clone(&script));
         let agent = json!({
-            "name": "helper", "model": "m", "system": format!("{SYSTEM}{number}"), "tools": tools(false),
+            "name": "helper", "model": "m", "system": format!("{SYSTEM}{number}"), "tools": tools(false, false),
         });
         let agent = world.post("/v1/agents", &agent).await.ok();
         let (speaker, initial) = Speaker::new(number, case.initial);
@@ -89,7 +89,7 @@ impl Life {
                 self.update(self.speaker.title(), &[]).await?;
             }
             Step::ChangeTools => {
-                let tools = json!({"agent": {"tools": tools(!self.retooled)}});
+                let tools = json!({"agent": {"tools": tools(!self.retooled, false)}});
                 self.retooled |= self.update(tools, &["idle"]).await?;
             }
             Step::SetBudget(cents) => {

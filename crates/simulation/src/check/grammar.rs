@@ -168,7 +168,7 @@ impl<'a> Machine<'a> {
                 must(content > 0, "without content (SQ-26)")
             }
             "agent.thinking" => must(in_span, "outside of a request (SQ-4)"),
-            "agent.tool_use" | "agent.custom_tool_use" => {
+            "agent.tool_use" | "agent.mcp_tool_use" | "agent.custom_tool_use" => {
                 must(in_span, "outside of a request (SQ-4)")?;
                 let permission = body["evaluated_permission"].as_str();
                 let custom = row.kind() == "agent.custom_tool_use";
@@ -190,7 +190,7 @@ impl<'a> Machine<'a> {
                 self.calls.insert(row.id(), call);
                 Ok(())
             }
-            "agent.tool_result" => {
+            "agent.tool_result" | "agent.mcp_tool_result" => {
                 must(!in_span, "inside of a request (SQ-5)")?;
                 let interrupted = body["content"][0]["text"]
                     == "Tool execution was interrupted before completion. Please retry.";
@@ -200,7 +200,11 @@ impl<'a> Machine<'a> {
                 if interrupted {
                     (self.count)("result: interrupted".to_owned());
                 }
-                self.call(&body["tool_use_id"], |call| {
+                let of = match row.kind() {
+                    "agent.mcp_tool_result" => &body["mcp_tool_use_id"],
+                    _ => &body["tool_use_id"],
+                };
+                self.call(of, |call| {
                     call.results += 1;
                     must(call.results == 1, "the call has its result (I3)")?;
                     must(!call.custom || interrupted, "of the client's tool (SQ-10)")?;

@@ -1,11 +1,11 @@
 //! What a client knows of its session's life, beside the log: what was taken, what was started, who may write.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use manyhands_store::{Append, AppendError, Lease, SessionRecord, Store};
 use serde_json::Value;
 
-use super::{Evidence, Problem};
+use super::{Evidence, Problem, Row};
 use crate::frames::Frame;
 
 /// An event that a server took.
@@ -95,6 +95,43 @@ pub fn check_starts(
             return Err(format!("{call} was started {starts} times (I4)"));
         }
         count(format!("call started {starts} times"));
+    }
+    Ok(())
+}
+
+/// Invariant I4, security TOOL-2: no letter is sent twice, and one that is said to have been sent was. `rows` is the log.
+pub fn check_letters(
+    letters: &BTreeMap<String, usize>,
+    rows: &[Row],
+    count: &(dyn Fn(String) + Sync),
+) -> Result<(), Problem> {
+    for (letter, times) in letters {
+        if *times > 1 {
+            return Err(format!("letter {letter} was sent {times} times (I4)"));
+        }
+        count("letter: sent".to_owned());
+    }
+    let uses = rows.iter().filter(|row| row.kind() == "agent.mcp_tool_use");
+    let uses: HashMap<&str, &str> = uses
+        .filter_map(|row| {
+            let (_, letter) = row.body["input"]["letter"].as_str()?.split_once(' ')?;
+            Some((row.id(), letter))
+        })
+        .collect();
+    for row in rows
+        .iter()
+        .filter(|row| row.kind() == "agent.mcp_tool_result")
+    {
+        let call = row.body["mcp_tool_use_id"].as_str().unwrap_or_default();
+        let letter = uses.get(call).ok_or("a result of no call")?;
+        let sent = letters.contains_key(*letter);
+        let text = row.body["content"][0]["text"].as_str().unwrap_or_default();
+        if row.body["is_error"] == false && !sent {
+            return Err(format!("letter {letter} is said to be sent and is not"));
+        }
+        if text.contains("took effect is unknown") {
+            count(format!("letter: unknown, and sent: {sent}"));
+        }
     }
     Ok(())
 }

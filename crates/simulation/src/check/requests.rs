@@ -71,7 +71,9 @@ pub fn check_shown(evidence: &Evidence<'_>) -> Result<(), Problem> {
 /// is no part of the conversation: whoever takes over may have heard more by then.
 pub fn check_prefixes(evidence: &Evidence<'_>) -> Result<(), Problem> {
     let rows = evidence.rows;
-    let differ = |row: &Row| matches!(row.kind(), "withheld" | "compaction");
+    // A server that fails has no tools in its turn.
+    let failed = |row: &Row| row.kind() == "mcp_tools" && row.entry.body.contains("failed");
+    let differ = |row: &Row| matches!(row.kind(), "withheld" | "compaction") || failed(row);
     if evidence.retooled || rows.iter().any(differ) {
         (evidence.count)("requests: may differ".to_owned());
         return Ok(());

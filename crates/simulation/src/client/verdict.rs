@@ -33,6 +33,7 @@ impl Life {
         let rows = check::rows(self.witness.look_back(&self.world.observer).await?)?;
         let record = self.record().await?;
         let requests = lock(&self.script.requests).clone();
+        let letters = lock(&self.script.letters).clone();
         let count = |branch| self.world.count(branch);
         let evidence = Evidence {
             rows: &rows,
@@ -43,6 +44,7 @@ impl Life {
             retooled: self.retooled,
             count: &count,
         };
+        check::life::check_letters(&letters, &rows, &count)?;
         check::check_positions(&rows)?;
         check::check_epochs(&rows)?;
         check::stream::check_stream(&rows, &frames)?;

@@ -4,7 +4,7 @@ use manyhands_brain::models::{Block, BlockKind, Delta, Response, Sink, Stop, Usa
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::behaviour::{Use, Verdict};
+use crate::behaviour::{Remote, Use, Verdict};
 
 /// A message in the making.
 pub(super) struct Speech<'a> {
@@ -54,8 +54,8 @@ impl<'a> Speech<'a> {
         let index = self.blocks.len();
         let kind = BlockKind::ToolUse;
         self.sink.delta(Delta::Start { index, kind });
-        let (name, input) = spell(call, case);
         let id = format!("toolu_{}_{place}", self.number);
+        let (name, input) = spell(call, case, &id);
         let block = json!({"type": "tool_use", "id": id, "name": name, "input": input});
         self.blocks.push(Block {
             raw: raw(&block),
@@ -100,8 +100,8 @@ fn raw(value: &Value) -> Box<RawValue> {
     RawValue::from_string(value.to_string()).expect("JSON")
 }
 
-/// A use of a tool as the model writes it.
-fn spell(call: Use, case: u64) -> (&'static str, Value) {
+/// A use of a tool as the model writes it, with an id that no other has in the session.
+fn spell(call: Use, case: u64, id: &str) -> (&'static str, Value) {
     let command = |what: &str| json!({"command": format!("{what} {case}")});
     let path = |what: &str| json!({"file_path": format!("{what} {case}")});
     match call {
@@ -127,8 +127,21 @@ fn spell(call: Use, case: u64) -> (&'static str, Value) {
                 json!({"file_path": path, "old_string": "x", "new_string": "y"}),
             )
         }
+        Use::Remote(remote) => spell_remote(remote, id),
         Use::Custom => ("ask_client", json!({"question": "Well?"})),
     }
+}
+
+fn spell_remote(remote: Remote, id: &str) -> (&'static str, Value) {
+    let (name, what) = match remote {
+        Remote::Sends => ("mcp__out__send", "send"),
+        Remote::Fails => ("mcp__out__send", "fail"),
+        Remote::Hangs => ("mcp__out__send", "hang"),
+        Remote::BreaksOff => ("mcp__out__send", "break"),
+        Remote::Posts => ("mcp__out__post", "send"),
+        Remote::Vanished => ("mcp__out__gone", "send"),
+    };
+    (name, json!({"letter": format!("{what} {id}")}))
 }
 
 fn spell_verdict(verdict: Verdict) -> &'static str {

@@ -50,6 +50,7 @@ fn story(rng: &mut StdRng, sessions: usize) -> Story {
         false => 0,
     };
     let budget = rng.random_ratio(1, 4).then(|| rng.random_range(1..6));
+    let letters = rng.random();
     let mut steps = Vec::new();
     if initial == 0 {
         steps.push(Step::Send(vec![Input::Message]));
@@ -74,6 +75,7 @@ fn story(rng: &mut StdRng, sessions: usize) -> Story {
     Story {
         initial,
         budget,
+        letters,
         replies,
         steps,
     }

@@ -86,7 +86,10 @@ pub fn take(
             ));
         }
         // A call that an interrupt answered is echoed as that answer.
-        None if echo["type"] == "agent.tool_result" => {
+        None if ["agent.tool_result", "agent.mcp_tool_result"]
+            .map(Value::from)
+            .contains(&echo["type"]) =>
+        {
             count("send: answered by the server".to_owned());
         }
         // The one that was not answered had come through.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use manyhands_brain::models::{ModelSpec, ProviderSpec, Registry};
-use manyhands_brain::{Config, Retries};
+use manyhands_brain::{Config, Mcp, Retries};
 use manyhands_server::service::{Ingredients, Service};
 use manyhands_store::replica::{Replica, Role, Uptime};
 use manyhands_store::{Database, SharedMemory, Store};
@@ -21,6 +21,7 @@ use crate::hands::Umpire;
 use crate::model::{lock, prices};
 use crate::network::Network;
 use crate::outside::{Asked, Reached};
+use crate::servers::Letters;
 
 /// How long a server is away after it fell, at most, in milliseconds.
 const AWAY: u64 = 8_000;
@@ -158,7 +159,7 @@ impl World {
         let store = store.await.map_err(|error| error.to_string())?;
         let spec = ModelSpec {
             prices: Some(prices()),
-            context_window: self.plan.narrow.then_some(1700),
+            context_window: self.plan.narrow.then_some(1760),
             max_output: Some(100),
             ..ModelSpec::new("m", ProviderSpec::Scripted { script: None })
         };
@@ -175,6 +176,10 @@ impl World {
             hands: Arc::new(sandboxes.clone()),
             fate: fate.clone(),
         };
+        let letters = Letters {
+            scripts: self.scripts.clone(),
+            fate: fate.clone(),
+        };
         let (tool_rounds, calls_per_response) = if self.plan.narrow { (3, 3) } else { (500, 128) };
         let brain = Config {
             tool_rounds,
@@ -188,6 +193,7 @@ impl World {
             jitter: crate::jitter,
             transcript_cache: if self.plan.cached { 8 << 20 } else { 0 },
             judge: Some(Arc::new(Umpire)),
+            mcp: Some(Mcp::new(Arc::new(letters), Default::default())),
             ..Config::default()
         };
         let service = Service::start(Ingredients {
