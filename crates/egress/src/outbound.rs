@@ -10,6 +10,7 @@ use std::time::Duration;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
+use rustls::pki_types::CertificateDer;
 
 use crate::dial::{Dialler, Error as DialError};
 use crate::host::Host;
@@ -135,10 +136,27 @@ impl Outbound {
     /// # Errors
     /// When the machine's trust store cannot be read.
     pub fn new(dialler: Dialler, ports: &[u16]) -> Result<Self, crate::Error> {
+        Self::trusting(dialler, ports, &[])
+    }
+
+    /// The same for an operator whose own hosts show certificates of these authorities, beside those that the machine trusts.
+    ///
+    /// # Errors
+    /// When the machine's trust store cannot be read, or one of these is no certificate.
+    pub fn trusting(
+        dialler: Dialler,
+        ports: &[u16],
+        authorities: &[CertificateDer<'static>],
+    ) -> Result<Self, crate::Error> {
         crate::install_crypto();
+        let authorities = authorities.iter();
+        let authorities: Vec<_> = authorities
+            .map(|authority| reqwest::Certificate::from_der(authority))
+            .collect::<Result<_, _>>()?;
         let guarded = Arc::new(Guarded(dialler));
         let builder = || {
             reqwest::Client::builder()
+                .tls_certs_merge(authorities.iter().cloned())
                 .dns_resolver(Arc::clone(&guarded))
                 .redirect(reqwest::redirect::Policy::none())
                 .no_proxy()

@@ -8,6 +8,7 @@
 
 mod api;
 mod app;
+mod authorities;
 mod background;
 pub mod commands;
 mod config;

@@ -132,7 +132,8 @@ fn containers(
 /// The guarded client of the server itself (security NET-9).
 pub(crate) fn outbound(egress: &Egress) -> anyhow::Result<Outbound> {
     let dialler = manyhands_egress::dial::Dialler::system(egress.allowed()?)?;
-    Ok(Outbound::new(dialler, &egress.ports)?)
+    let authorities = crate::authorities::of(egress)?;
+    Ok(Outbound::trusting(dialler, &egress.ports, &authorities)?)
 }
 
 /// The web tools of the configuration.
