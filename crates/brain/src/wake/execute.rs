@@ -43,9 +43,14 @@ impl Wake {
             let call = self.transcript.calls.get(id);
             call.is_some_and(|call| call.started.is_some() && call.hand() == Hand::Sandbox)
         };
-        if self.sandbox.is_none() && calls.iter().any(intended) {
+        let in_sandbox = calls.iter().any(intended);
+        if self.sandbox.is_none() && in_sandbox {
             metrics::counter!("manyhands_recoveries_total", "of" => "tool_call").increment(1);
             self.sandbox = self.find_sandbox().await?;
+        }
+        // One that is provisioned has them already.
+        if self.sandbox.is_some() && in_sandbox {
+            self.lay_files().await?;
         }
         let mut sorted = self.sort(&calls);
         if !sorted.unknown.is_empty() {

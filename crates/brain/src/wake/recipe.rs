@@ -2,8 +2,9 @@
 //! made later (runtime EN-3).
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use manyhands_hands::Recipe;
+use manyhands_hands::{Advice, Provider, Recipe};
 use manyhands_hands::provider::{Checkpoint, Network, Told, Upload, Variables};
 use manyhands_protocol::agent::{Definition, McpServer, Tool};
 use manyhands_protocol::environment::{EnvironmentConfig, Networking};
@@ -16,6 +17,9 @@ use url::Url;
 use super::{Stop, Wake};
 use crate::config::Provisioning;
 use crate::tools;
+
+/// How long files may take to be laid into a living sandbox before its calls run without them.
+const LAY: Duration = Duration::from_secs(10);
 
 impl Wake {
     /// The recipe of this session's sandbox, now.
@@ -34,6 +38,25 @@ impl Wake {
             Some(EnvironmentConfig::Cloud { networking, .. }) => networking,
             Some(EnvironmentConfig::SelfHosted {}) | None => Network::default().networking,
         })
+    }
+
+    /// Brings what the living sandbox reads in line with the session's files, which may have been added or removed at a server
+    /// that it is not at (runtime FI-4). It need not be the newest for a call to run.
+    pub(super) async fn lay_files(&self) -> Result<(), Stop> {
+        let session = self.lease.session.as_str();
+        let files = uploads(self.shared.store.mounted_files(&self.record.id).await?);
+        match tokio::time::timeout(LAY, self.hands.lay(session, &files)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if error.advice() == Advice::Stop => Err(Stop::Lost),
+            Ok(Err(error)) => {
+                tracing::warn!(session.id = session, %error, "a sandbox shows a change of its files later");
+                Ok(())
+            }
+            Err(_) => {
+                tracing::warn!(session.id = session, "a sandbox takes long to show a change of its files");
+                Ok(())
+            }
+        }
     }
 
     /// Begins to make the sandbox of a session that has had no answer yet, as the settings say: beside its first request or
@@ -118,7 +141,7 @@ async fn recipe(
     Ok(recipe)
 }
 
-/// The hosts of an agent's MCP servers, which are open where the environment says so (runtime EN-11).
+/// The hosts of an agent's MCP servers, which are open where the environment says so (runtime EN-10).
 fn mcp_hosts(agent: &Definition) -> Vec<String> {
     let hosts = agent.mcp_servers.iter().filter_map(|server| {
         let McpServer::Url { url, .. } = server;

@@ -10,6 +10,7 @@ mod custom;
 mod deaths;
 mod failures;
 mod faults;
+mod files;
 mod interrupts;
 mod judging;
 mod loss;
