@@ -8,7 +8,9 @@ use manyhands_brain::models::{ModelSpec, Price, Prices, ProviderSpec, Timeouts};
 use manyhands_hands::Output;
 use manyhands_hands::provider::fake::Fake;
 use manyhands_protocol::time::SharedClock;
-use manyhands_server::{BlobPlace, Config, Egress, Files, Limits, MasterKey, Overrides, Sandbox, Server, Web};
+use manyhands_server::{
+    BlobPlace, Config, Egress, Files, Limits, MasterKey, Overrides, Sandbox, Server, Web,
+};
 use manyhands_store::{Database, Role};
 use manyhands_testkit::clock::TestClock;
 use manyhands_testkit::events::{Event, EventStream};

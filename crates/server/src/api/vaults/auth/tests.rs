@@ -332,7 +332,7 @@ fn va_4_what_a_credential_cannot_be_is_refused_by_name() {
     );
     check(
         with(variable(), "/networking", json!({"type": "canary"})),
-        "networking: expected",
+        "networking.type: expected",
     );
     check(
         with(variable(), "/networking", json!({"type": "limited"})),
