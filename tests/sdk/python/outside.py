@@ -37,6 +37,7 @@ NAMES = (
     "site.example.com",
     "git.example.com",
     "code.example.com",
+    "echo.example.com",
     "pip.example.org",
     "npm.example.org",
     "cargo.example.org",
@@ -73,6 +74,12 @@ class Outside:
         """What runs a program inside of it."""
         return ["nsenter", "--net", "--mount", f"--target={self.process.pid}", "--"]
 
+    def run(self, *command: str, environment: dict[str, str] | None = None) -> str:
+        """What a program prints that is run inside of it."""
+        told = {"capture_output": True, "text": True, "env": {**os.environ, **(environment or {})}}
+        done = subprocess.run([*self.prefix, *command], check=False, **told)
+        return done.stdout + done.stderr
+
     @property
     def api(self) -> str:
         """A socket that leads to a server inside of it."""
@@ -92,6 +99,11 @@ class Outside:
         """The names that were asked for."""
         path = self.folder / "asked"
         return path.read_text().splitlines() if path.exists() else []
+
+    def echoed(self) -> str:
+        """All that `echo.example.com` was sent, heads and bodies."""
+        path = self.folder / "echoed"
+        return path.read_text(errors="replace") if path.exists() else ""
 
     @property
     def code(self) -> Code:
@@ -317,6 +329,7 @@ class Shelf:
     """What there is to fetch: one small package of each kind, named hello-hands, and a repository."""
 
     def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
         self.files: dict[tuple[str, str], bytes] = {("site.example.com", "/"): b"hello from outside\n"}
         self.wheel()
         self.npm()
@@ -400,6 +413,8 @@ class Site(http.server.BaseHTTPRequestHandler):
             self.git()
         elif host == "code.example.com":
             self.visited()
+        elif host == "echo.example.com":
+            self.echo()
         elif path == "/redirect":
             self.answer(302, b"", ("Location", "https://forbidden.example.net/"))
         else:
@@ -414,8 +429,47 @@ class Site(http.server.BaseHTTPRequestHandler):
             self.git()
         elif self.headers["host"] == "code.example.com":
             self.visited()
+        elif self.headers["host"] == "echo.example.com":
+            self.echo()
         else:
             self.answer(200, self.body())
+
+    def echo(self) -> None:
+        """A host that gives away all that it is told: in each form, to whoever asks; and an MCP server that does."""
+        body = self.body() if self.command == "POST" else b""
+        told = f"{self.command} {self.path}\n{self.headers}\n".encode() + body
+        with (self.shelf.folder / "echoed").open("ab") as file:
+            file.write(told + b"\n")
+        said = self.headers["authorization"] or "nobody"
+        path = self.path.partition("?")[0]
+        if self.path == "/mcp?oauth" and said != f"Bearer {(self.shelf.folder / 'fresh').read_text()}":
+            return self.answer(401, f"not {said}".encode())
+        if path == "/mcp":
+            return self.mcp(json.loads(body or b"{}"), said)
+        if path == "/token":
+            fresh = (self.shelf.folder / "fresh").read_text()
+            tokens = {"access_token": fresh, "token_type": "Bearer", "expires_in": 3600}
+            return self.answer(200, json.dumps(tokens).encode(), ("Content-Type", "application/json"))
+        if path == "/gzip":
+            return self.answer(200, gzip.compress(told), ("Content-Encoding", "gzip"))
+        if path == "/base64":
+            return self.answer(200, base64.b64encode(told))
+        self.answer(500 if path == "/error" else 200, told, ("X-Told", said))
+
+    def mcp(self, message: dict, said: str) -> None:
+        if "id" not in message:
+            return self.answer(202 if self.command == "POST" else 405, b"")
+        results = {
+            "initialize": lambda: {
+                "protocolVersion": message["params"]["protocolVersion"],
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": "echo", "version": "1"},
+            },
+            "tools/list": lambda: {"tools": [{"name": "echo", "description": said, "inputSchema": {"type": "object"}}]},
+            "tools/call": lambda: {"content": [{"type": "text", "text": f"you are {said}"}]},
+        }
+        answer = {"jsonrpc": "2.0", "id": message["id"], "result": results[message["method"]]()}
+        self.answer(200, json.dumps(answer).encode(), ("Content-Type", "application/json"))
 
     def body(self) -> bytes:
         if self.headers.get("transfer-encoding", "").lower() != "chunked":

@@ -41,7 +41,7 @@ to = "{}"
 class House:
     """A server inside of that internet, and its model."""
 
-    def __init__(self, folder: pathlib.Path, more: str = "") -> None:
+    def __init__(self, folder: pathlib.Path, more: str = "", environment: dict[str, str] | None = None) -> None:
         self.outside = Outside(folder)
         stub = program("MANYHANDS_MODEL_STUB", "manyhands-model-stub")
         told = [stub, "--listen", "127.0.0.1:0", "--mode", "told", "--check"]
@@ -49,8 +49,8 @@ class House:
         config = folder / "manyhands.toml"
         shown = "".join(SHOWN.format(place, to) for to, place in toolchains().items())
         config.write_text(CONFIG.format(model=MODEL, stub=self.stub.url, roots=self.outside.roots) + shown + more)
-        environment = {"MANYHANDS_CONFIG": str(config), "STORY_MODEL_KEY": "stub"}
-        self.server = Server(environment, prefix=self.outside.prefix, port=API_PORT)
+        self.environment = {"MANYHANDS_CONFIG": str(config), "STORY_MODEL_KEY": "stub"} | (environment or {})
+        self.server = Server(self.environment, prefix=self.outside.prefix, port=API_PORT)
         self.client = anthropic.Anthropic(
             base_url=self.server.url,
             api_key=self.server.key,
