@@ -1,6 +1,7 @@
 //! Sessions (api §7).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -151,7 +152,7 @@ pub struct SessionCreateParams {
     pub metadata: Option<Metadata>,
     /// Files, repositories, memory stores.
     #[serde(default)]
-    pub resources: Option<Vec<Value>>,
+    pub resources: Option<Entries>,
     /// Vaults.
     #[serde(default)]
     pub vault_ids: Option<Vec<String>>,
@@ -161,6 +162,17 @@ pub struct SessionCreateParams {
     /// A cost cap.
     #[serde(default)]
     pub budget: Option<Value>,
+}
+
+/// Entries of a request that are read later and may hold secrets: they are not printed (security CRED-2).
+#[derive(Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Entries(pub Vec<Value>);
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} entries", self.0.len())
+    }
 }
 
 /// Which agent a session runs (runtime LC-8).

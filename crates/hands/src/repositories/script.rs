@@ -12,11 +12,12 @@ const DETAIL: usize = 300;
 /// Everything happens beside the place and is moved there when it is whole, so that a sandbox that dies, or is kept and restored,
 /// has all of a checkout or nothing of it.
 ///
-/// Of configuration only the sandbox's own counts, and that of the repository which git makes here: no template, no hook, no
+/// Of what a host says, however long it is, the end is kept. Of configuration only the sandbox's own counts, and that of the repository which git makes here: no template, no hook, no
 /// helper that could know credentials, no other protocol than https, no submodules, no large files that are elsewhere.
 const SCRIPT: &str = r#"(
 end() { printf '\nMARK %s\n' "$1"; [ "$1" = there ]; exit; }
-fail() { rm -rf -- "$next"; printf '%s' "$2" | tail -c 4000; end "$1"; }
+fail() { rm -rf -- "$next"; printf '%s' "$2"; end "$1"; }
+set -o pipefail
 export LC_ALL=C GIT_TERMINAL_PROMPT=0 GIT_CONFIG_GLOBAL=/dev/null GIT_LFS_SKIP_SMUDGE=1
 unset GIT_ASKPASS SSH_ASKPASS GIT_DIR GIT_WORK_TREE
 next=${to%/*}/.cloning-$id
@@ -25,7 +26,7 @@ command -v git >/dev/null || fail clone 'there is no git in this sandbox'
 said=$(mkdir -p -- "${to%/*}" 2>&1 && rm -rf -- "$next" 2>&1) || fail clone "$said"
 if [ -e "$to" ] || [ -L "$to" ]; then rmdir -- "$to" 2>/dev/null || fail clone "$to is there already, and no repository"; fi
 tool() { timeout -k 10 SECONDS git -c credential.helper= -c core.hooksPath=/dev/null -c protocol.allow=never \
-  -c protocol.https.allow=always -c http.lowSpeedLimit=1 -c http.lowSpeedTime=120 "$@" 2>&1; }
+  -c protocol.https.allow=always -c http.lowSpeedLimit=1 -c http.lowSpeedTime=120 "$@" 2>&1 | tail -c 4000; }
 said=$(tool clone --quiet --no-checkout --template= --no-recurse-submodules -- "$url" "$next") || fail clone "$said"
 cd -- "$next" || fail clone
 case $kind in

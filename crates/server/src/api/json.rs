@@ -38,7 +38,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         let cap = request.extensions().get::<BodyCap>().map_or(0, |cap| cap.0);
         check_headers(request.headers())?;
         let bytes = read(request, cap).await?;
-        parse(&bytes).map(Self)
+        let parsed = parse(&bytes);
+        // A session's resources may hold tokens.
+        wipe(bytes);
+        parsed.map(Self)
     }
 }
 
@@ -53,10 +56,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for SecretJson<T> {
         check_headers(request.headers())?;
         let bytes = read(request, cap).await?;
         let parsed = parse_quietly(&bytes);
-        if let Ok(mut bytes) = bytes.try_into_mut() {
-            bytes.as_mut().zeroize();
-        }
+        wipe(bytes);
         parsed.map(Self)
+    }
+}
+
+/// Leaves nothing of a body in memory, as far as it is nobody else's.
+fn wipe(bytes: Bytes) {
+    if let Ok(mut bytes) = bytes.try_into_mut() {
+        bytes.as_mut().zeroize();
     }
 }
 

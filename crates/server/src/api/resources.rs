@@ -99,7 +99,10 @@ pub(crate) fn entry(repositories: &[NewRepository]) -> Option<NewEntry> {
 }
 
 /// Reads what a session that is to be created is to have.
-pub(crate) fn wanted(entries: &[Value], environment: &Environment) -> Result<Wanted, ApiError> {
+pub(crate) fn wanted(
+    mut entries: Vec<Value>,
+    environment: &Environment,
+) -> Result<Wanted, ApiError> {
     if entries.is_empty() {
         return Ok(Wanted::default());
     }
@@ -110,7 +113,7 @@ pub(crate) fn wanted(entries: &[Value], environment: &Environment) -> Result<Wan
         )));
     }
     let mut wanted = Wanted::default();
-    for (index, entry) in entries.iter().enumerate() {
+    for (index, entry) in entries.iter_mut().enumerate() {
         let at = format!("resources[{index}]");
         match json::tag(entry, &at)? {
             "github_repository" => {
@@ -286,12 +289,11 @@ pub(crate) async fn update_resource(
     State(app): State<App>,
     principal: Principal,
     ids: Ids,
-    SecretJson(body): SecretJson<Value>,
+    SecretJson(mut body): SecretJson<Value>,
 ) -> Result<Reply<Resource>, ApiError> {
-    const TOKEN: &str = "authorization_token";
     let no_repository = || {
         let problem = "only github_repository resources have a token to be rotated";
-        ApiError::field(TOKEN, problem)
+        ApiError::field(repository::TOKEN, problem)
     };
     let (workspace, id) = (&principal.workspace, ids.resource()?);
     let session = require_session(&app, &principal, &ids).await?.id;
@@ -300,9 +302,9 @@ pub(crate) async fn update_resource(
         Some(Resource::File(_)) => return Err(no_repository()),
         Some(Resource::Repository(_)) => {}
     }
-    let token = match body.get(TOKEN) {
-        None => return Err(ApiError::field(TOKEN, "is required")),
-        Some(given) => repository::token(given, TOKEN)?,
+    let token = match body.get_mut(repository::TOKEN).map(Value::take) {
+        None => return Err(ApiError::field(repository::TOKEN, "is required")),
+        Some(given) => repository::token(given, repository::TOKEN)?,
     };
     let sealed = repository::seal(&app, workspace, &session, &id, &token).await?;
     let actor = Actor::Key(principal.key.clone());

@@ -111,7 +111,7 @@ pub(crate) async fn create_session(
     if environment.archived_at.is_some() {
         return Err(archived_environment());
     }
-    let mut wanted = resources::wanted(&params.resources.unwrap_or_default(), &environment)?;
+    let mut wanted = resources::wanted(params.resources.unwrap_or_default().0, &environment)?;
     let overrides = match params.agent {
         AgentParam::Id(_) => None,
         AgentParam::Object(object) => Some(*object),
@@ -143,9 +143,7 @@ pub(crate) async fn create_session(
     let id = session.id.clone();
     let has_resources = !wanted.is_empty();
     let files = wanted.files();
-    let repositories = wanted
-        .repositories(&app, &principal.workspace, &id)
-        .await?;
+    let repositories = wanted.repositories(&app, &principal.workspace, &id).await?;
     if let Some(entry) = resources::entry(&repositories) {
         session.change.append.entries.insert(0, entry);
     }

@@ -15,8 +15,10 @@ use crate::api::json;
 use crate::app::App;
 use crate::secrets::token_place;
 
+/// The member that holds a token.
+pub(super) const TOKEN: &str = "authorization_token";
 /// The longest token, in bytes.
-const TOKEN: usize = 8192;
+const LONGEST: usize = 8192;
 /// The longest name of a branch, in bytes.
 const BRANCH: usize = 255;
 
@@ -39,14 +41,15 @@ struct Params {
     mount_path: Option<String>,
 }
 
-/// One entry; `at` names it in errors.
-pub(super) fn read(entry: &Value, at: &str) -> Result<Wanted, ApiError> {
+/// One entry, whose token is taken out of it; `at` names it in errors.
+pub(super) fn read(entry: &mut Value, at: &str) -> Result<Wanted, ApiError> {
     let within = |name: &str| format!("{at}.{name}");
-    let token = match &entry["authorization_token"] {
+    let given = entry.get_mut(TOKEN).map(Value::take);
+    let token = match given.unwrap_or_default() {
         Value::Null => None,
-        given => Some(token(given, &within("authorization_token"))?),
+        given => Some(token(given, &within(TOKEN))?),
     };
-    let params: Params = json::entry(&tokenless(entry), at)?;
+    let params: Params = json::entry(entry, at)?;
     let repository = Repository::parse(&params.url)
         .map_err(|problem| ApiError::field(within("url"), problem.to_string()))?;
     let mount_path = match params.mount_path {
@@ -68,23 +71,16 @@ pub(super) fn read(entry: &Value, at: &str) -> Result<Wanted, ApiError> {
     })
 }
 
-/// The entry as it may be shown in an error.
-fn tokenless(entry: &Value) -> Value {
-    let mut entry = entry.clone();
-    if let Some(members) = entry.as_object_mut() {
-        members.remove("authorization_token");
-    }
-    entry
-}
-
 /// A token; `at` names it in errors.
-pub(super) fn token(given: &Value, at: &str) -> Result<SecretString, ApiError> {
-    let problem = match given.as_str() {
-        None => "expected a string",
-        Some("") => "is empty",
-        Some(text) if text.len() > TOKEN => "is too long",
-        Some(text) if text.chars().any(char::is_control) => "has a control character",
-        Some(text) => return Ok(text.into()),
+pub(super) fn token(given: Value, at: &str) -> Result<SecretString, ApiError> {
+    let problem = match given {
+        Value::String(text) => match text.as_str() {
+            "" => "is empty",
+            text if text.len() > LONGEST => "is too long",
+            text if text.chars().any(char::is_control) => "has a control character",
+            _ => return Ok(text.into()),
+        },
+        _ => "expected a string",
     };
     Err(ApiError::field(at, problem))
 }
@@ -188,7 +184,7 @@ mod tests {
     fn gh_3_a_repository_has_a_place_and_perhaps_a_checkout() {
         #[track_caller]
         fn check(more: Value, path: &str, checkout: Option<Checkout>, token: Option<&str>) {
-            let wanted = read(&entry(more), "resources[0]").expect("a repository");
+            let wanted = read(&mut entry(more), "resources[0]").expect("a repository");
             assert_eq!(wanted.mount_path, path);
             assert_eq!(wanted.checkout, checkout);
             assert_eq!(wanted.token.as_ref().map(|it| it.expose_secret()), token);
@@ -220,7 +216,7 @@ mod tests {
             let mut entry = entry(json!({"authorization_token": "c4nary"}));
             let members = entry.as_object_mut().expect("an object");
             members.extend(more.as_object().expect("an object").clone());
-            let error = read(&entry, "resources[3]").expect_err(field);
+            let error = read(&mut entry, "resources[3]").expect_err(field);
             let message = error.message();
             assert!(
                 message.starts_with(&format!("resources[3].{field}: ")),
@@ -261,7 +257,7 @@ mod tests {
         }
         check(
             json!({"checkout": {"type": "tag", "name": "v1"}}),
-            "checkout",
+            "checkout.type",
         );
         check(json!({"authorization_token": ""}), "authorization_token");
         check(
@@ -284,8 +280,11 @@ mod tests {
         #[track_caller]
         fn check(paths: &[&str], refused: Option<&str>) {
             let wanted = paths.iter().enumerate().map(|(index, path)| {
-                let entry = entry(json!({"mount_path": path}));
-                (index * 2, read(&entry, "resources").expect("a repository"))
+                let mut entry = entry(json!({"mount_path": path}));
+                (
+                    index * 2,
+                    read(&mut entry, "resources").expect("a repository"),
+                )
             });
             let wanted: Vec<_> = wanted.collect();
             let error = together(&wanted).err();
