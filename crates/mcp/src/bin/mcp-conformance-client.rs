@@ -24,7 +24,9 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 /// One scenario asks a human something, who is not here; the others need less.
-const CALL: Duration = Duration::from_secs(5);
+const CALL: Duration = Duration::from_secs(12);
+/// Dozens of clients may run at once.
+const CONNECT: Duration = Duration::from_secs(60);
 
 type Error = Box<dyn std::error::Error>;
 
@@ -51,7 +53,12 @@ async fn run() -> Result<(), Error> {
         Timeouts::default(),
     );
     let outbound = Outbound::new(dialler, &[port])?;
-    let clients = Clients::new(outbound, Arc::new(NoCredentials), Settings::default());
+    let settings = Settings {
+        connect: CONNECT,
+        list: CONNECT,
+        ..Settings::default()
+    };
+    let clients = Clients::new(outbound, Arc::new(NoCredentials), settings);
     let caller = Caller {
         workspace: WorkspaceId::generate(),
         session: SessionId::generate(),

@@ -174,7 +174,7 @@ async fn tool_2_a_forgotten_conversation_is_opened_anew() {
 #[tokio::test]
 async fn mc_12_a_call_has_its_time_and_is_given_up_at_the_server() {
     let settings = Settings {
-        call: Duration::from_millis(300),
+        call: Duration::from_millis(1_500),
         ..Settings::default()
     };
     let world = World::with(

@@ -52,6 +52,7 @@ async fn check(run: &str, choice: &[&str]) {
             "--command",
             env!("CARGO_BIN_EXE_mcp-conformance-client"),
         ])
+        .args(["--timeout", "120000"])
         .args(choice)
         .arg("-o")
         .arg(folder.path());

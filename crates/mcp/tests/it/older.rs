@@ -148,7 +148,7 @@ async fn cred_7_the_place_that_a_stream_names_is_within_the_origin() {
 #[tokio::test]
 async fn inp_1_a_stream_that_only_talks_is_left() {
     let settings = Settings {
-        connect: Duration::from_millis(1_500),
+        connect: Duration::from_secs(4),
         answer_bytes: 10_000,
         ..Settings::default()
     };
