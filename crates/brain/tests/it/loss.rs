@@ -55,6 +55,7 @@ async fn en_19_a_model_is_told_that_its_files_are_gone() {
     assert!(told.contains("was lost, with all files in it"), "{told}");
 }
 
+/// runtime EN-18, LC-17: the sandbox's state is gone after its time, and the session goes on with its history.
 #[tokio::test]
 async fn en_18_a_model_is_told_that_its_sandbox_was_too_old() {
     let told = second_result(async |bed| {

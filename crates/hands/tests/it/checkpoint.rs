@@ -72,7 +72,7 @@ pub(crate) async fn keep(provider: &impl Checkpoints, epoch: i64) -> Checkpoint 
     }
 }
 
-/// runtime EN-17, security SBX-7, LEASE-1: another host goes on with the files, then the first one again with what the
+/// runtime EN-17, LC-18, security SBX-7, LEASE-1: another host goes on with the files, then the first one again with what the
 /// second one has made of them.
 #[tokio::test]
 async fn en_17_another_host_goes_on_with_the_files() {
