@@ -4,14 +4,16 @@
 mod keeper;
 mod packing;
 mod state;
+mod stream;
 
 use async_trait::async_trait;
 use manyhands_protocol::Timestamp;
 
 use crate::Error;
-pub(super) use keeper::{Begin, Keeper, Kept, Pieces, Writer, bounds, no_blobs, of_blob};
+pub(super) use keeper::{Begin, Keeper, Kept};
 pub(super) use packing::Packing;
 pub(super) use state::{State, note, owner, used};
+pub(super) use stream::{Pieces, Writer, bounds, no_blobs, of_blob};
 
 /// What a session's sandbox had written when it came to rest.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use manyhands_hands::provider::Origin;
 use manyhands_hands::{FAILPOINTS, Output, Provider, Recipe};
 
 use crate::host::{Host, program, run, until_gone};
@@ -62,6 +63,24 @@ async fn log_3_a_start_that_was_cut_short_anywhere_is_picked_up() {
             "{point}"
         );
     }
+}
+
+/// runtime EN-19: files that were lost are not taken for kept because a server ended when it had made new ones.
+#[tokio::test]
+async fn en_19_a_tree_that_was_just_made_is_not_taken_for_the_one_before() {
+    let host = Host::new();
+    run(&host.sandbox("sesn_a").await, "echo kept > f").await;
+    host.provider.release("sesn_a").await.unwrap();
+    for name in ["disk", "writable"] {
+        let path = host.folder("sesn_a").join(name);
+        if path.exists() {
+            std::fs::rename(&path, host.data.path().join(name)).unwrap();
+        }
+    }
+    stop_at(&host, "hands::after_tree", None);
+    let sandbox = host.provider.provision(&Recipe::new("sesn_a", 2)).await;
+    let origin = sandbox.unwrap().origin();
+    assert_eq!(origin, Some(Origin::Kept { epoch: 0 }), "nobody's");
 }
 
 #[tokio::test]
