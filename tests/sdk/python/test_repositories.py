@@ -13,6 +13,7 @@ import anthropic
 import pytest
 import test_networking
 from canary import Canaries
+from programs import program
 from stories import BUILT_IN, MODEL, bash, call, every, replies, say, text
 from test_networking import House
 
@@ -40,6 +41,14 @@ def kept(house: House, canaries: Canaries) -> list[str]:
     files = [path for path in house.server.data_dir.iterdir() if path.is_file()]
     assert any(path.suffix == ".db" for path in files)
     return [leak for path in [*files, house.server.log] for leak in canaries.found(path.name, path.read_bytes())]
+
+
+def audited(house: House, session: str) -> list[dict]:
+    """What `manyhands audit` tells of a session."""
+    command = [program("MANYHANDS_BIN", "manyhands"), "audit", "--session", session, "--json"]
+    command += ["--data-dir", str(house.server.data_dir)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [json.loads(line) for line in told.splitlines()]
 
 
 def repository(name: str, **more) -> dict:
@@ -107,24 +116,28 @@ def test_scenario_20_push_without_a_token_inside(house: House, canaries: Canarie
     found = canaries.found("events", "\n".join([*said, *inside, shown])) + kept(house, canaries)
     assert found == []
     assert session.errors() == []
+    uses = audited(house, session.id)
+    assert {(use["action"], use["object"], use["host"]) for use in uses} == {("repository.use", resource.id, "code.example.com")}
 
 
-def test_gh_5_other_repositories_get_no_token_where_everything_is_reachable(house: House, canaries: Canaries) -> None:
-    """GH-5, CRED-9: an open environment reaches the owner's other repositories, as anybody does."""
-    code, token = house.outside.code, canaries.plant("token of an open environment's repository")
-    code.add("open/mine", [token], {"README": "mine\n"})
-    code.add("open/theirs", [token], {"README": "theirs\n"})
-    code.add("open/public", None, {"README": "everybody's\n"})
-    session = Session(house, repository("open/mine", authorization_token=token), type="unrestricted")
+@pytest.mark.parametrize("owner", ["open", "listed"])
+def test_gh_5_other_repositories_get_no_token_where_their_host_is_reachable(house: House, canaries: Canaries, owner: str) -> None:
+    """GH-5, CRED-9: who reaches the host reaches the owner's other repositories as anybody does."""
+    code, token = house.outside.code, canaries.plant(f"token of {owner}")
+    code.add(f"{owner}/mine", [token], {"README": "mine\n"})
+    code.add(f"{owner}/theirs", [token], {"README": "theirs\n"})
+    code.add(f"{owner}/public", None, {"README": "everybody's\n"})
+    networking = {"open": {"type": "unrestricted"}, "listed": LIMITED | {"allowed_hosts": ["*.example.com"]}}[owner]
+    session = Session(house, repository(f"{owner}/mine", authorization_token=token), **networking)
     mine, theirs, public = session.run(
         "cat /workspace/mine/README",
-        f"git clone -q {HOST}/open/theirs 2>&1",
-        f"git clone -q {HOST}/open/public && cat public/README",
+        f"git clone -q {HOST}/{owner}/theirs 2>&1",
+        f"git clone -q {HOST}/{owner}/public && cat public/README",
     )
     assert (mine.strip(), public.strip()) == ("mine", "everybody's")
     assert "could not read Username" in theirs
-    assert set(code.visits("open/mine")) == {token}
-    assert set(code.visits("open/theirs")) == set(code.visits("open/public")) == {"-"}
+    assert set(code.visits(f"{owner}/mine")) == {token}
+    assert set(code.visits(f"{owner}/theirs")) == set(code.visits(f"{owner}/public")) == {"-"}
 
 
 def test_gh_3_what_is_checked_out_and_where(house: House) -> None:
