@@ -42,13 +42,14 @@ def told_stub(log: pathlib.Path, *flags: str) -> Program:
 class House:
     """A server with its models on one kind of database, shared by the stories of a run; each has its own sessions."""
 
-    def __init__(self, database_url: str | None) -> None:
+    def __init__(self, database_url: str | None, more: str = "") -> None:
+        """`more` is put behind its configuration."""
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="manyhands-stories-"))
         self.stub = told_stub(self.folder / "stub.log")
         self.small_stub = told_stub(self.folder / "small.log", "--window", str(SMALL_WINDOW))
         config = self.folder / "manyhands.toml"
         models = [(MODEL, self.stub, ABLE), (SMALL_MODEL, self.small_stub, ABLE), (PLAIN_MODEL, self.stub, "")]
-        config.write_text("".join(CONFIG.format(model=model, url=stub.url) + more for model, stub, more in models))
+        config.write_text("".join(CONFIG.format(model=model, url=stub.url) + able for model, stub, able in models) + more)
         environment = {"MANYHANDS_CONFIG": str(config), "STORY_MODEL_KEY": "stub"}
         if database_url:
             environment["MANYHANDS_DATABASE_URL"] = database_url
@@ -164,11 +165,15 @@ def toolset(**policies: str) -> dict:
 class Story:
     """One session, its stream, and all that was on it."""
 
-    def __init__(self, house: House, *tools: dict, model: str = MODEL, **more) -> None:
+    def __init__(
+        self, house: House, *tools: dict, model: str = MODEL, agent=None, networking: dict | None = None, **more
+    ) -> None:
+        """A session of this agent, or of one with these tools."""
         self.house = house
         self.client = house.client()
-        self.agent = self.client.beta.agents.create(name="Story", model=model, tools=list(tools) or [BUILT_IN])
-        self.environment = self.client.beta.environments.create(name=f"story of {self.agent.id}")
+        self.agent = agent or self.client.beta.agents.create(name="Story", model=model, tools=list(tools) or [BUILT_IN])
+        config = {"type": "cloud", "networking": networking or {"type": "unrestricted"}}
+        self.environment = self.client.beta.environments.create(name=f"story of {self.agent.id}", config=config)
         self.session = self.client.beta.sessions.create(
             agent=self.agent.id, environment_id=self.environment.id, **more
         )
