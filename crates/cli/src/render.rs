@@ -6,6 +6,7 @@ use manyhands_protocol::content::ContentBlock;
 use manyhands_protocol::event::{Event, EventBody, Preview, PreviewDelta, PreviewKind, StopReason};
 use manyhands_protocol::session::Usage;
 use manyhands_protocol::{EventId, Timestamp};
+use serde_json::{Map, Value};
 
 use crate::client::Item;
 
@@ -125,14 +126,13 @@ impl Renderer {
             }
             EventBody::AgentMessage { content } => self.message(&event.id, content),
             EventBody::AgentToolUse { name, input, .. }
-            | EventBody::AgentCustomToolUse { name, input, .. }
-            | EventBody::AgentMcpToolUse { name, input, .. } => {
-                self.calls
-                    .insert(event.id.clone(), (name.clone(), event.processed_at));
-                let ended = self.end_preview();
-                let input = safe(&summary(name, input));
-                format!("{ended}{}{input}\n", self.style.tool(name))
-            }
+            | EventBody::AgentCustomToolUse { name, input, .. } => self.call(event, name, input),
+            EventBody::AgentMcpToolUse {
+                mcp_server_name,
+                name,
+                input,
+                ..
+            } => self.call(event, &format!("{mcp_server_name}/{name}"), input),
             EventBody::AgentToolResult {
                 tool_use_id,
                 content,
@@ -224,6 +224,14 @@ impl Renderer {
                 )
             }
         }
+    }
+
+    fn call(&mut self, event: &Event, name: &str, input: &Map<String, Value>) -> String {
+        let begun = (name.to_owned(), event.processed_at);
+        self.calls.insert(event.id.clone(), begun);
+        let ended = self.end_preview();
+        let input = safe(&summary(name, input));
+        format!("{ended}{}{input}\n", self.style.tool(name))
     }
 
     fn result(

@@ -97,6 +97,25 @@ fn deltas_of_another_event_are_not_mixed_in() {
     );
 }
 
+/// runtime MC-4: a server's tool cannot pass for a built-in one of its name.
+#[test]
+fn mc_4_a_call_of_an_mcp_tool_names_its_server() {
+    let call = json!({
+        "type": "agent.mcp_tool_use", "mcp_server_name": "docs", "name": "bash", "input": {"command": "ls"},
+    });
+    let result = json!({
+        "type": "agent.mcp_tool_result", "mcp_tool_use_id": FIRST, "is_error": false,
+        "content": [{"type": "text", "text": "found"}],
+    });
+    check(
+        &[
+            event(FIRST, "01.000", call),
+            event(SECOND, "01.042", result),
+        ],
+        "  docs/bash {\"command\":\"ls\"}\n           │ found\n           └ docs/bash 42 ms\n",
+    );
+}
+
 #[test]
 fn a_tool_call_is_one_line_and_its_result_is_indented_and_timed() {
     let call = json!({"type": "agent.tool_use", "name": "bash", "input": {"command": "seq 14"}});

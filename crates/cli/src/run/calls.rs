@@ -38,21 +38,27 @@ impl Call {
                 input,
                 evaluated_permission: Some(EvaluatedPermission::Ask),
                 ..
-            }
-            | EventBody::AgentMcpToolUse {
+            } => (name.clone(), input, Owed::Confirmation),
+            EventBody::AgentMcpToolUse {
+                mcp_server_name,
                 name,
                 input,
                 evaluated_permission: Some(EvaluatedPermission::Ask),
                 ..
-            } => (name, input, Owed::Confirmation),
-            EventBody::AgentCustomToolUse { name, input, .. } => (name, input, Owed::Result),
+            } => {
+                let name = format!("{mcp_server_name}/{name}");
+                (name, input, Owed::Confirmation)
+            }
+            EventBody::AgentCustomToolUse { name, input, .. } => {
+                (name.clone(), input, Owed::Result)
+            }
             _ => return None,
         };
         Some(Self {
             id: event.id.clone(),
             owed,
-            name: safe(name),
-            input: safe(&summary(name, input)),
+            input: safe(&summary(&name, input)),
+            name: safe(&name),
         })
     }
 
@@ -155,6 +161,16 @@ mod tests {
         calls.see(&event("sevt_2", custom));
         calls.see(&event("sevt_3", bash("allow")));
         calls
+    }
+
+    /// runtime MC-4: whoever confirms a call sees whose tool it is.
+    #[test]
+    fn mc_4_a_call_that_asks_names_its_server() {
+        let asks = json!({"type": "agent.mcp_tool_use", "mcp_server_name": "docs", "name": "bash",
+            "input": {"command": "ls"}, "evaluated_permission": "ask"});
+        let call = Call::in_event(&event("sevt_1", asks)).unwrap();
+        assert_eq!(call.shown(), "docs/bash: {\"command\":\"ls\"}");
+        assert_eq!(call.owed, Owed::Confirmation);
     }
 
     #[test]
