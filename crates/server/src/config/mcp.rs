@@ -68,7 +68,8 @@ mod tests {
     #[test]
     fn mc_12_time_and_size_are_the_operators() {
         assert_eq!(mcp("").expect("the usual"), Settings::default());
-        let own = mcp("connect_seconds = 3\nlist_seconds = 4\ncall_seconds = 600\nanswer_bytes = 2048");
+        let own =
+            mcp("connect_seconds = 3\nlist_seconds = 4\ncall_seconds = 600\nanswer_bytes = 2048");
         let own = own.expect("its own");
         assert_eq!(own.connect, Duration::from_secs(3));
         assert_eq!(own.list, Duration::from_secs(4));
