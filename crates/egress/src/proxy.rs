@@ -12,6 +12,7 @@ mod hello;
 mod io;
 mod join;
 mod request;
+mod rewound;
 mod secrets;
 mod tunnel;
 mod upstream;

@@ -96,6 +96,11 @@ impl Stream {
         }
     }
 
+    /// How many bytes are searched in a moment: the fewer, the longer the secrets are.
+    pub(crate) fn stride(&self) -> usize {
+        ((1 << 20) / self.forms.words().max(1)).clamp(256, 64 << 10)
+    }
+
     /// Takes more of the body and gives what can be passed on.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut ready = Vec::with_capacity(self.held.len() + bytes.len());

@@ -1,16 +1,15 @@
 //! A client's connection: read with limits on bytes and time, written whole.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::BodyExt as _;
 use hyper::body::Frame;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::proxy::Timeouts;
@@ -311,7 +310,10 @@ impl Writer {
         while let Some(frame) = timeout(self.timeouts.answer, body.frame()).await? {
             match (frame.map_err(io::Error::other)?.into_data(), &mut searched) {
                 (Ok(data), None) => self.piece(&data, chunked).await?,
-                (Ok(data), Some(searched)) => self.piece(&searched.push(&data), chunked).await?,
+                (Ok(data), Some(searched)) => {
+                    let clean = search(searched, &data).await;
+                    self.piece(&clean, chunked).await?;
+                }
                 (Err(frame), None) => trailers.extend(frame.into_trailers().unwrap_or_default()),
                 (Err(_), Some(_)) => {}
             }
@@ -344,42 +346,14 @@ impl Writer {
     }
 }
 
-/// A stream some bytes of which were read already.
-pub(crate) struct Rewound {
-    pub(crate) read: Bytes,
-    pub(crate) rest: Stream,
-}
-
-impl AsyncRead for Rewound {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
-            return Pin::new(&mut self.rest).poll_read(cx, into);
+/// What of a body can be passed on, without secrets. A long secret takes its time, and others have their turn meanwhile.
+async fn search(searched: &mut scrub::Stream, data: &[u8]) -> Vec<u8> {
+    let mut clean = Vec::with_capacity(data.len());
+    for (number, part) in data.chunks(searched.stride()).enumerate() {
+        if number > 0 {
+            yield_now().await;
         }
-        let count = self.read.len().min(into.remaining());
-        into.put_slice(&self.read.split_to(count));
-        Poll::Ready(Ok(()))
+        clean.extend(searched.push(part));
     }
-}
-
-impl AsyncWrite for Rewound {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        from: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.rest).poll_write(cx, from)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.rest).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ended = ready!(Pin::new(&mut self.rest).poll_shutdown(cx));
-        Poll::Ready(ended)
-    }
+    clean
 }

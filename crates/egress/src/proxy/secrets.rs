@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, header};
+use secrecy::ExposeSecret as _;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -21,6 +22,8 @@ use crate::substitute::{self, Released, headers};
 pub(crate) const LONGEST: usize = 1 << 20;
 /// How long one becomes at most, with its secrets, in bytes.
 const GROWN: usize = 4 << 20;
+/// The longest secret that is put into requests, in bytes: a longer one could not be searched for in their answers.
+const SECRET: usize = 16 << 10;
 /// How many bodies of a session are held at once; the next waits.
 const BODIES: usize = 8;
 /// How long it is remembered what is attached to a session. Each release is decided by itself, and at once.
@@ -256,6 +259,14 @@ async fn release(
             .map_err(unavailable)?;
         metrics::counter!("manyhands_egress_placeholders_total", "released" => if secret.is_some() { "yes" } else { "no" }).increment(1);
         if let Some(secret) = secret {
+            if secret.expose_secret().len() > SECRET {
+                let text =
+                    "the secret of a credential is longer than 16 KiB, and no request can carry it";
+                return Err(Failed::Unreachable(
+                    StatusCode::BAD_GATEWAY,
+                    text.to_owned(),
+                ));
+            }
             released.insert(placeholder.clone(), secret);
         }
     }

@@ -96,6 +96,11 @@ impl Forms {
         forms
     }
 
+    /// How many words the places take.
+    pub(super) fn words(&self) -> usize {
+        self.first.len()
+    }
+
     /// Nothing has been seen.
     pub(super) fn nothing(&self) -> Bits {
         vec![0; self.first.len()]

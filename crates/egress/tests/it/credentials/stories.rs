@@ -257,20 +257,19 @@ async fn cred_5_a_body_that_is_waited_for_is_looked_through() {
 #[tokio::test]
 async fn cred_5_a_secret_with_a_line_break_stands_in_no_header() {
     let vaulted = Vaulted::new().await;
-    vaulted
-        .holder
-        .hold(Held::new("s", IT, "a\r\nX-Evil: secret"));
     let door = vaulted.tight("s");
-    let mut steps = inside("good.example", "good.example:443");
-    steps.push(get(
-        "good.example",
-        "/bytes/1",
-        &format!("X-Api-Key: {IT}\r\n"),
-    ));
-    let read = text(&play(&vaulted, &door, "s", &steps).await);
-    assert!(
-        read.contains("HTTP/1.1 502 ") && !read.contains("Evil"),
-        "{read}"
-    );
+    vaulted.holder.hold(Held::new("s", IT, ""));
+    // Nor one that is too long to be looked for in the answer.
+    for secret in ["a\r\nX-Evil: secret", &"Evil".repeat(5000)] {
+        vaulted.holder.rotate("s", secret);
+        let mut steps = inside("good.example", "good.example:443");
+        let header = format!("X-Api-Key: {IT}\r\n");
+        steps.push(get("good.example", "/bytes/1", &header));
+        let read = text(&play(&vaulted, &door, "s", &steps).await);
+        assert!(
+            read.contains("HTTP/1.1 502 ") && !read.contains("Evil"),
+            "{read}"
+        );
+    }
     assert!(vaulted.bed.world.arrived().is_empty());
 }
