@@ -134,10 +134,12 @@ async fn recipe(
         sandbox_created_at: newest.sandbox_created_at,
     });
     recipe.uploads = uploads(store.mounted_files(&record.id).await?);
-    // Under their names the sandbox has what stands for the secrets (runtime VA-9).
-    let placeholders = store.placeholders(&record.workspace, &record.id).await?;
-    let variable = |it: Placeholder| (it.secret_name, it.placeholder);
-    recipe.variables = Variables(placeholders.into_iter().map(variable).collect());
+    if !record.vault_ids.is_empty() {
+        // Under their names the sandbox has what stands for the secrets (runtime VA-9).
+        let placeholders = store.placeholders(&record.workspace, &record.id).await?;
+        let variable = |it: Placeholder| (it.secret_name, it.placeholder);
+        recipe.variables = Variables(placeholders.into_iter().map(variable).collect());
+    }
     Ok(recipe)
 }
 
