@@ -8,7 +8,9 @@ use manyhands_protocol::environment::Environment;
 use manyhands_protocol::repository::Checkout;
 use manyhands_protocol::time::SystemClock;
 use manyhands_protocol::vault::{Credential as Shown, InjectionLocation, Vault};
-use manyhands_protocol::{CredentialId, ResourceId, ThreadId, VaultId, WorkspaceId};
+use manyhands_protocol::{
+    AgentId, CredentialId, EnvironmentId, ResourceId, ThreadId, VaultId, WorkspaceId,
+};
 use manyhands_store::audit::AuditFilter;
 use manyhands_store::repositories::NewRepository;
 use manyhands_store::vault::Inserted;
@@ -109,7 +111,7 @@ impl World {
 
     async fn session(&self, repositories: Vec<NewRepository>) -> SessionId {
         let agent: Agent = serde_json::from_value(json!({
-            "id": manyhands_protocol::AgentId::generate(), "type": "agent", "version": 1,
+            "id": AgentId::generate(), "type": "agent", "version": 1,
             "name": "helper", "description": null, "system": null,
             "model": {"id": "scripted", "effort": {"type": "high"}, "speed": "standard"}, "tools": [], "mcp_servers": [],
             "skills": [], "multiagent": null, "metadata": {}, "archived_at": null,
@@ -117,24 +119,27 @@ impl World {
             "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"
         }))
         .expect("an agent");
-        let environment: Environment = serde_json::from_value(json!({
-            "id": manyhands_protocol::EnvironmentId::generate(), "type": "environment",
-            "name": "plain", "description": null, "metadata": {}, "archived_at": null,
-            "config": {"type": "cloud", "networking": {"type": "unrestricted"}, "packages": {}},
-            "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"
-        }))
-        .expect("an environment");
+        let environment = Environment {
+            id: EnvironmentId::generate(),
+            kind: Default::default(),
+            name: format!("environment of {}", agent.id),
+            description: None,
+            config: Default::default(),
+            metadata: Default::default(),
+            scope: Default::default(),
+            created_at: agent.created_at,
+            updated_at: agent.updated_at,
+            archived_at: None,
+        };
         let store = self.holder.store();
         store
             .insert_agent(&self.workspace, &agent)
             .await
             .expect("inserted");
-        // A second session's environment has the same name as the first one's, which is not taken twice.
-        drop(
-            store
-                .insert_environment(&self.workspace, &environment)
-                .await,
-        );
+        store
+            .insert_environment(&self.workspace, &environment)
+            .await
+            .expect("inserted");
         let id = SessionId::generate();
         let session = NewSession {
             workspace: self.workspace.clone(),
