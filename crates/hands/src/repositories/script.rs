@@ -133,8 +133,8 @@ fn broke_off(said: &str) -> bool {
 
 /// Why git could not clone. Its words are those of `LC_ALL=C`; what a host says stands behind `remote:` and does not count.
 fn cause(said: &str) -> Cause {
-    let own = said.lines().filter(|line| !line.starts_with("remote:"));
-    let last = own.filter(|line| !line.trim().is_empty()).next_back();
+    let mut own = said.lines().filter(|line| !line.starts_with("remote:"));
+    let last = own.rfind(|line| !line.trim().is_empty());
     let last = last.unwrap_or_default();
     let says = |words: &[&str]| words.iter().any(|words| last.contains(words));
     if says(&[
