@@ -7,17 +7,18 @@ mod credentials;
 mod keys;
 mod placeholders;
 mod refresh;
+mod rows;
 
 use manyhands_protocol::vault::Vault;
 use manyhands_protocol::{CredentialId, VaultId, WorkspaceId};
 
 pub use credentials::{CREDENTIALS, CredentialRecord, Inserted, Refusal};
-pub(crate) use credentials::{credential_columns, credential_of};
 pub(crate) use keys::data_key_of;
 pub use keys::{DataKey, Rewrapped};
 pub(crate) use placeholders::remove_of_session;
 pub use placeholders::{PREFIX, Placeholder};
 pub use refresh::Claim;
+pub(crate) use rows::{credential_columns, credential_of};
 
 use crate::audit::{self, Act, Action};
 use crate::body;
@@ -117,10 +118,10 @@ impl Store {
                     }
                     audit::append(tx, &services, &act).await?;
                     let now = services.clock.now();
-                    for record in credentials::lock_active(tx, &id).await? {
+                    for record in rows::lock_active(tx, &id).await? {
                         let act = cascaded(&act, Action::CredentialArchive, &record.credential.id);
                         audit::append(tx, &services, &act).await?;
-                        credentials::archive(tx, record, now).await?;
+                        rows::archive(tx, record, now).await?;
                     }
                     let archived = Vault {
                         archived_at: Some(now),
@@ -152,10 +153,10 @@ impl Store {
                         return Ok(false);
                     }
                     audit::append(tx, &services, &act).await?;
-                    for credential in credentials::lock_ids(tx, &id).await? {
+                    for credential in rows::lock_ids(tx, &id).await? {
                         let act = cascaded(&act, Action::CredentialDelete, &credential);
                         audit::append(tx, &services, &act).await?;
-                        credentials::delete(tx, &credential).await?;
+                        rows::delete(tx, &credential).await?;
                     }
                     let sql = "DELETE FROM vaults WHERE id = $1";
                     tx.run(sql, values![id.as_str()]).await?;

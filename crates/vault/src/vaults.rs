@@ -1,20 +1,24 @@
 //! The vaults, open: what is asked for a secret.
 
+mod keys;
+mod sealer;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use manyhands_protocol::id::DataKeyId;
-use manyhands_protocol::vault::{Credential, CredentialAuth};
+use manyhands_protocol::vault::CredentialAuth;
 use manyhands_protocol::{Timestamp, VaultId, WorkspaceId};
 use manyhands_store::Store;
 use manyhands_store::audit::Act;
-use manyhands_store::vault::{CredentialRecord, DataKey, Refusal};
+use manyhands_store::vault::{CredentialRecord, Refusal};
 use secrecy::SecretString;
 
+pub use self::sealer::Sealer;
+use self::sealer::place_of;
 use crate::error::Error;
-use crate::master::{self, KeyError, KeySource, Source};
-use crate::seal::{self, KeyBytes, NotSealed, Place};
+use crate::master::{KeySource, Source};
+use crate::seal::{self, KeyBytes, Place};
 use crate::server_url::ServerUrl;
 
 /// A secret field of a credential.
@@ -298,151 +302,6 @@ impl Vaults {
             Some(Err(now)) if now.credential.archived_at.is_some() => Replaced::Gone,
             Some(Err(now)) => Replaced::Changed(now),
         })
-    }
-
-    /// The master key, looked for again while there is none.
-    async fn source(&self) -> Result<Arc<dyn KeySource>, Error> {
-        let state = lock(&self.inner.state).clone();
-        match state {
-            State::Open(source) => Ok(source),
-            State::Sealed(_) => self.look().await,
-        }
-    }
-
-    /// Looks for the master key that is in use.
-    async fn look(&self) -> Result<Arc<dyn KeySource>, Error> {
-        let store = &self.inner.store;
-        let in_use = store.master_key().await?;
-        let found = master::find(&self.inner.source, in_use.as_deref());
-        let found = match (found, in_use) {
-            (Ok(found), None) => {
-                let adopted = store.adopt_master_key(found.fingerprint()).await?;
-                match adopted == found.fingerprint() {
-                    true => Ok(found),
-                    false => Err(format!(
-                        "another server has begun to use the master key {adopted}; give it to this one as well"
-                    )),
-                }
-            }
-            (found, _) => found,
-        };
-        let state = match &found {
-            Ok(found) => State::Open(Arc::clone(found)),
-            Err(why) => State::Sealed(why.clone()),
-        };
-        *lock(&self.inner.state) = state;
-        found.map_err(|why| Error::Sealed { why })
-    }
-
-    /// A workspace's key, if it has one.
-    async fn data_key(&self, workspace: &WorkspaceId) -> Result<Option<Arc<OpenKey>>, Error> {
-        if let Some(key) = lock(&self.inner.keys).get(workspace) {
-            return Ok(Some(Arc::clone(key)));
-        }
-        let source = self.source().await?;
-        let Some(key) = self.inner.store.data_key(workspace).await? else {
-            return Ok(None);
-        };
-        self.unwrap(&source, key).await.map(Some)
-    }
-
-    async fn make_data_key(&self, workspace: &WorkspaceId) -> Result<Arc<OpenKey>, Error> {
-        let mut bytes = KeyBytes::default();
-        SystemRandom::new()
-            .fill(bytes.as_mut_slice())
-            .map_err(|_| NotSealed::NoRandomness)?;
-        let id = DataKeyId::generate();
-        let mut source = self.source().await?;
-        // Once more with the key of a rotation that another process has done meanwhile.
-        for _ in 0..2 {
-            let wrapped = source.wrap(&seal::key_place(workspace, &id), &bytes).await;
-            let key = DataKey {
-                id: id.clone(),
-                workspace: workspace.clone(),
-                wrapped: wrapped.map_err(unavailable)?,
-            };
-            let stored = self.inner.store.insert_data_key(key, source.fingerprint());
-            match stored.await? {
-                Some(key) => return self.unwrap(&source, key).await,
-                None => source = self.look().await?,
-            }
-        }
-        Err(Error::Sealed {
-            why: "the master key is being replaced".to_owned(),
-        })
-    }
-
-    async fn unwrap(
-        &self,
-        source: &Arc<dyn KeySource>,
-        key: DataKey,
-    ) -> Result<Arc<OpenKey>, Error> {
-        let bound_to = seal::key_place(&key.workspace, &key.id);
-        let bytes = match source.unwrap(&bound_to, &key.wrapped).await {
-            // Another process may have replaced the master key since this one looked.
-            Err(KeyError::Refused) => {
-                let source = self.look().await?;
-                let again = self.inner.store.data_key(&key.workspace).await?;
-                let wrapped = again.map_or(key.wrapped, |again| again.wrapped);
-                source.unwrap(&bound_to, &wrapped).await
-            }
-            unwrapped => unwrapped,
-        };
-        let bytes = bytes.map_err(|error| match error {
-            KeyError::Refused => Error::damaged(
-                format!("data key {}", key.id),
-                "it was wrapped by another master key, moved or changed",
-            ),
-            error => unavailable(error),
-        })?;
-        let open = Arc::new(OpenKey { id: key.id, bytes });
-        lock(&self.inner.keys).insert(key.workspace, Arc::clone(&open));
-        Ok(open)
-    }
-}
-
-/// Seals secrets of one workspace.
-#[derive(Clone)]
-pub struct Sealer {
-    key: Arc<OpenKey>,
-}
-
-impl Sealer {
-    /// Seals a secret for a place in this workspace.
-    ///
-    /// # Errors
-    /// [`Error::NotSealed`].
-    pub fn seal(&self, place: &Place<'_>, secret: &SecretString) -> Result<String, Error> {
-        Ok(seal::seal(&self.key.bytes, &self.key.id, place, secret)?)
-    }
-
-    /// Seals a secret for a field of a credential.
-    ///
-    /// # Errors
-    /// As [`seal`](Self::seal).
-    pub fn seal_field(
-        &self,
-        workspace: &WorkspaceId,
-        credential: &Credential,
-        field: Field,
-        secret: &SecretString,
-    ) -> Result<String, Error> {
-        self.seal(&place_of(workspace, credential, field), secret)
-    }
-}
-
-fn place_of<'a>(workspace: &'a WorkspaceId, credential: &'a Credential, field: Field) -> Place<'a> {
-    Place {
-        workspace,
-        holder: credential.vault_id.as_str(),
-        object: credential.id.as_str(),
-        field: field.as_str(),
-    }
-}
-
-fn unavailable(error: KeyError) -> Error {
-    Error::Unavailable {
-        reason: error.to_string(),
     }
 }
 

@@ -3,6 +3,8 @@
 //! A document that two readers could understand differently (the same member twice, bytes after the end) is refused.
 //! Members nobody knows are left alone and named in the log at debug. Nesting is capped by serde_json at 128.
 
+mod quiet;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
@@ -17,6 +19,7 @@ use serde::de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use zeroize::Zeroize as _;
 
+pub(crate) use self::quiet::parse_quietly;
 use crate::api::error::ApiError;
 
 /// The largest body of this request, set by its route (runtime HT-14).
@@ -161,66 +164,6 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         }
     }
     typed(&mut serde_json::Deserializer::from_slice(bytes), "")
-}
-
-/// Reads a document that has to be an object and may hold secrets: a refusal says where and what is expected, and nothing of
-/// what is there.
-pub(crate) fn parse_quietly<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(ApiError::invalid(
-            "a JSON object is required as the request body",
-        ));
-    }
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let root = Unambiguous::deserialize(&mut reader).and_then(|root| reader.end().map(|()| root));
-    match root {
-        Ok(Unambiguous::Object) => {}
-        Ok(Unambiguous::Other) => {
-            return Err(ApiError::invalid("the request body is not a JSON object"));
-        }
-        Err(error) => {
-            let what = match error.is_data() {
-                true => "has a member twice",
-                false => "is not valid JSON",
-            };
-            return Err(ApiError::invalid(format!(
-                "the request body {what}, at line {} column {}",
-                error.line(),
-                error.column()
-            )));
-        }
-    }
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        // The members of the request's types are known; the keys of metadata are the client's own.
-        let path = error.path().to_string();
-        let path = match path.split_once("metadata.") {
-            Some((front, _)) => format!("{front}metadata"),
-            None => path,
-        };
-        let problem = quiet(&error.inner().to_string());
-        match path.as_str() {
-            "." => ApiError::invalid(problem),
-            path => ApiError::field(path, problem),
-        }
-    })
-}
-
-/// What serde says is expected, without what it has found.
-fn quiet(text: &str) -> String {
-    let place = text.rfind(" at line ").unwrap_or(text.len());
-    let text = &text[..place];
-    if text.starts_with("missing field `") {
-        return text.to_owned();
-    }
-    let known = ["invalid type: ", "invalid value: ", "unknown variant `"];
-    let expected = text
-        .rsplit_once(", expected ")
-        .filter(|_| known.iter().any(|known| text.starts_with(known)));
-    match expected {
-        Some((_, expected)) => format!("expected {expected}"),
-        None => "is not as documented".to_owned(),
-    }
 }
 
 /// Reads one entry of a list that was kept raw; `at` names it in errors, such as `events[0]`.

@@ -1,3 +1,5 @@
+use manyhands_vault::seal::LONGEST;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use super::*;
