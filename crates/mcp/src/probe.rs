@@ -72,7 +72,7 @@ pub async fn probe(
         answer: witness.last(),
     };
     if let Err(fault) = client.link().await {
-        return Err(stumble("initialize", fault.of_asking()));
+        return Err(stumble("initialize", fault.of_greeting()));
     }
     let listed = client
         .tools()

@@ -2,6 +2,7 @@
 
 pub(crate) mod snapshot;
 pub(crate) mod update;
+mod vaults;
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use manyhands_protocol::session::{
     AgentParam, CacheCreation, Session, SessionCreateParams, SessionDeleted, SessionFilter,
     SessionStatus, SessionUpdateParams, Stats, Usage,
 };
-use manyhands_protocol::{AgentId, EnvironmentId, SessionId, ThreadId, Timestamp, VaultId};
+use manyhands_protocol::{AgentId, EnvironmentId, SessionId, ThreadId, Timestamp};
 use manyhands_store::{Append, Change, Created, NewEntry, NewSession, SessionRecord, SessionState};
 
 use crate::api::admission;
@@ -29,8 +30,6 @@ use crate::app::App;
 use crate::failpoint::failpoint;
 
 const TITLE: usize = 2048;
-/// Vaults of a session: as many as of a deployment (api §29).
-const VAULTS: usize = 50;
 /// How long a request waits for a sandbox to be gone; the sweep at the next start takes what is left.
 const DESTROY: Duration = Duration::from_secs(10);
 
@@ -90,7 +89,7 @@ pub(crate) async fn create_session(
     principal: Principal,
     Json(params): Json<SessionCreateParams>,
 ) -> Result<Reply<Session>, ApiError> {
-    let vault_ids = vault_ids(params.vault_ids.unwrap_or_default())?;
+    let vault_ids = vaults::read(params.vault_ids.unwrap_or_default())?;
     let budget = params.budget.as_ref().map(update::budget).transpose()?;
     let title = title(params.title)?;
     let metadata = definition::metadata(params.metadata.unwrap_or_default())?;
@@ -155,7 +154,7 @@ pub(crate) async fn create_session(
         Created::Done => {}
         Created::Gone => return Err(gone_meanwhile()),
         Created::NoVault(_) => return Err(ApiError::not_found("vault")),
-        Created::ArchivedVault(index) => return Err(archived_vault(index)),
+        Created::ArchivedVault(index) => return Err(vaults::archived(index)),
         Created::Refused(refusal) => return Err(wanted.refused(refusal)),
     }
     failpoint!("server::session_stored");
@@ -185,11 +184,6 @@ fn archived_environment() -> ApiError {
     error.with_code("environment_archived")
 }
 
-fn archived_vault(index: usize) -> ApiError {
-    let problem = "the vault is archived and cannot be given to new sessions";
-    ApiError::field(format!("vault_ids[{index}]"), problem).with_code("vault_archived")
-}
-
 fn unpriced(model: &str) -> ApiError {
     let problem = format!("{model} has no list price, so its cost cannot be capped");
     ApiError::field("budget", problem).with_code("model_not_budgetable")
@@ -206,25 +200,6 @@ fn title(given: Option<String>) -> Result<Option<String>, ApiError> {
         definition::text("title", title, 0, TITLE)?;
     }
     Ok(given)
-}
-
-/// The vaults of a session, in the order in which credentials are looked for (runtime VA-8).
-fn vault_ids(given: Vec<String>) -> Result<Vec<VaultId>, ApiError> {
-    if given.len() > VAULTS {
-        let problem = format!("has {} entries; at most {VAULTS} are allowed", given.len());
-        return Err(ApiError::field("vault_ids", problem));
-    }
-    let mut vaults = Vec::with_capacity(given.len());
-    for (index, text) in given.iter().enumerate() {
-        let at = || format!("vault_ids[{index}]");
-        let vault =
-            VaultId::parse(text).map_err(|problem| ApiError::field(at(), problem.to_string()))?;
-        if vaults.contains(&vault) {
-            return Err(ApiError::field(at(), "is listed twice"));
-        }
-        vaults.push(vault);
-    }
-    Ok(vaults)
 }
 
 /// `GET /v1/sessions/{session_id}`

@@ -8,7 +8,7 @@ use manyhands_store::vault::{Claim, CredentialRecord};
 use manyhands_testkit::gate::Gate;
 use manyhands_testkit::oauth::Misdeed;
 use manyhands_testkit::site::{Site, page};
-use manyhands_vault::oauth::{Attempt, NoToken};
+use manyhands_vault::oauth::{Attempt, NoToken, Settings};
 use manyhands_vault::{Field, Source};
 
 use crate::bed::{Bed, SECRET, Server, master};
@@ -214,6 +214,12 @@ async fn va_6_a_refresh_whose_answer_is_lost_is_tried_again_after_its_time() {
         .await;
     assert!(matches!(held, Ok(Claim::Held { .. })), "{held:?}");
     assert_eq!(bed.server.asked(), 1);
+    // From here on it has ample time.
+    bed.settings = Settings {
+        plain_http: true,
+        ..Settings::default()
+    };
+    let server = bed.again(&server, master()).await;
     bed.clock.advance(claim);
     let token = server.access_token(&record).await.expect("a token");
     assert!(bed.server.admits(&token));
