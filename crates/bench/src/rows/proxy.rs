@@ -133,7 +133,7 @@ impl Bed {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let host = listener.local_addr()?;
         tokio::spawn(serve(listener, acceptor));
-        let allowed = Allowed::parse(&["127.0.0.1/32"]).context("the address of this machine")?;
+        let allowed = Allowed::parse(["127.0.0.1/32"]).context("the address of this machine")?;
         let dialler = Dialler::new(Arc::new(Here), Arc::new(Tcp), allowed, Timeouts::default());
         let settings = Settings {
             roots: vec![root.clone()],
