@@ -154,6 +154,13 @@ impl Provider for Waiting {
 #[tokio::test]
 async fn sbx_8_a_sandbox_that_waited_is_one_sessions_own_and_goes_with_it() {
     let host = warmed(2, |_| {}).await;
+    let notes = host.provider.probe().await.notes;
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.contains("wait") && note.contains(": 2.")),
+        "{notes:?}"
+    );
     let waited: Vec<u64> = waiting(&host)
         .iter()
         .map(|name| number(&host, name))

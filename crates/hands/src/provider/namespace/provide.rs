@@ -64,7 +64,7 @@ impl Provider for Namespace {
         }
         if self.host.pool.is_on() {
             notes.push(format!(
-                "{} started sandboxes wait for the sessions of each environment that is in use.",
+                "Started sandboxes wait for the sessions of each environment that is in use: {}.",
                 self.host.config.warm
             ));
         }
