@@ -315,6 +315,19 @@ impl Bed {
         assert!(changed.is_some());
     }
 
+    /// The types of the calls that wait for the client, as admission sees them.
+    pub(crate) async fn waiting(&self) -> Vec<String> {
+        let changed = self
+            .store
+            .change(&self.workspace, &self.session, &[], |state| {
+                let types = state.calls.iter().map(|call| call.type_name.clone());
+                Ok::<_, ()>((Change::default(), types.collect()))
+            })
+            .await
+            .unwrap();
+        changed.expect("the session").expect("not refused").1
+    }
+
     /// Takes the session's lease, in no brain's name.
     pub(crate) async fn claim(&self) -> Lease {
         let lease = self.store.claim(&self.workspace, &self.session).await;

@@ -146,6 +146,7 @@ async fn mc_2_tools_of_servers_run_only_once_the_client_agrees() {
         json!({"type": "requires_action", "event_ids": calls})
     );
     assert!(servers.calls().is_empty(), "nothing runs before the answer");
+    assert_eq!(bed.waiting().await, ["agent.mcp_tool_use"; 2], "SE-15");
     let answers = [
         confirmation(&calls[0], Confirmation::Allow, None),
         confirmation(&calls[1], Confirmation::Deny, Some("Not to them.")),

@@ -223,7 +223,64 @@ fn admits(networking: &Networking, url: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use manyhands_mcp::scripted::Scripted;
+    use manyhands_mcp::{Output, Settings};
+    use manyhands_protocol::content::ContentBlock;
+    use manyhands_protocol::time::{SharedClock, SystemClock};
+    use manyhands_protocol::{SessionId, WorkspaceId};
+    use manyhands_store::replica::{Replica, Uptime};
+    use manyhands_store::{Config, Database, SharedMemory, Store};
+
     use super::*;
+
+    /// security LEASE-1, TOOL-2: whoever took the session over has said by then what is known of its calls.
+    #[tokio::test]
+    async fn lease_1_a_server_that_was_away_for_long_makes_no_call() {
+        let clock: SharedClock = Arc::new(SystemClock);
+        let seconds = Arc::new(AtomicU64::new(1000));
+        let own = Arc::clone(&seconds);
+        let store = Store::open(Config {
+            database: Database::Memory(SharedMemory::new(Arc::clone(&clock)).unwrap()),
+            clock,
+            replica: Replica {
+                uptime: Uptime::new(move || Duration::from_secs(own.load(Ordering::Relaxed))),
+                ..Replica::default()
+            },
+        });
+        let url = "https://mail.example.com/mcp";
+        let peer = Scripted::new();
+        peer.serve(url, Vec::new(), |_, _| {
+            Ok(Output {
+                content: vec![ContentBlock::text("sent")],
+                is_error: false,
+            })
+        });
+        let caller = Caller {
+            workspace: WorkspaceId::generate(),
+            session: SessionId::generate(),
+            vaults: Vec::new(),
+        };
+        let client = Mcp::new(Arc::new(peer.clone()), Settings::default());
+        let fence = Fence::new(store.await.unwrap());
+        let servers = Servers::new(Some(client), caller, fence);
+        let call = McpCall {
+            id: EventId::generate(),
+            name: "mcp__mail__send".to_owned(),
+            target: Target {
+                server: "mail".to_owned(),
+                tool: "send".to_owned(),
+            },
+            url: Some(url.to_owned()),
+            input: Map::new(),
+            networking: Networking::Unrestricted {},
+        };
+        assert!(matches!(servers.call(&call).await.0, Verdict::Given(_)));
+        seconds.fetch_add(11, Ordering::Relaxed);
+        assert!(matches!(servers.call(&call).await.0, Verdict::Stale));
+        assert_eq!(peer.calls().len(), 1);
+    }
 
     /// runtime MC-10, security NET-1
     #[test]
