@@ -152,7 +152,7 @@ async fn va_8_the_first_vault_wins(bed: Bed) {
         id(&second)
     );
     assert_eq!(find(&[a.clone(), b.clone()], "env ALONE").await, id(&alone));
-    assert_eq!(find(&[a.clone()], "env ALONE").await, None);
+    assert_eq!(find(std::slice::from_ref(&a), "env ALONE").await, None);
     assert_eq!(find(&[], "env TOKEN").await, None);
     let session = session_with(&world, &[&one, &two]).await;
     let names = |seen: &[Placeholder]| -> Vec<(String, VaultId)> {
