@@ -63,29 +63,22 @@ fn mc_1_servers_have_a_name_and_a_url_and_no_secrets() {
         "mcp_servers[1].name: \"a\" is used twice",
     );
     check(url(""), "mcp_servers[1].url: must not be empty");
-    check(url("b.example.com"), "mcp_servers[1].url: is not a URL");
-    check(
-        url("ftp://b.example.com"),
-        "mcp_servers[1].url: expected http or https",
-    );
-    check(
-        url("https://me:key@b.example.com"),
-        "mcp_servers[1].url: must not hold a user or a password",
-    );
-    check(
-        url("https://key@b.example.com"),
-        "mcp_servers[1].url: must not hold a user or a password",
-    );
+    let scheme = "mcp_servers[1].url: the URL must begin with https:// or http://";
+    check(url("b.example.com"), scheme);
+    check(url("ftp://b.example.com"), scheme);
+    let user = "mcp_servers[1].url: the URL must have no user and no password";
+    check(url("https://me:key@b.example.com"), user);
+    check(url("https://key@b.example.com"), user);
     check(
         url("https://b.example.com/#x"),
-        "mcp_servers[1].url: must not have a fragment",
+        "mcp_servers[1].url: the URL must have no fragment",
+    );
+    check(
+        url("https://b.example.com/a/../b"),
+        "mcp_servers[1].url: the URL's path must have no . or .. segments",
     );
     check(
         url("https://2130706433/mcp"),
-        "mcp_servers[1].url: the host is an address",
-    );
-    check(
-        url("https://[::1]/mcp"),
         "mcp_servers[1].url: the host is an address",
     );
     check(
