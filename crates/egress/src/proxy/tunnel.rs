@@ -14,8 +14,8 @@ use crate::policy::{Allowed, Decision, Reason, Tls};
 use crate::proxy::connection::{Connection, serve_inside};
 use crate::proxy::hello::{self, Hello};
 use crate::proxy::io::Stream;
-use crate::proxy::rewound::Rewound;
 use crate::proxy::request::{Place, Refused, Scheme};
+use crate::proxy::rewound::Rewound;
 use crate::proxy::upstream::{self, Failed};
 use crate::proxy::{Inside, answer, join};
 
