@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use manyhands_hands::{Advice, Provider, Recipe};
 use manyhands_hands::provider::{Checkpoint, Network, Told, Upload, Variables};
+use manyhands_hands::{Advice, Provider, Recipe};
 use manyhands_protocol::agent::{Definition, McpServer, Tool};
 use manyhands_protocol::environment::{EnvironmentConfig, Networking};
 use manyhands_protocol::file::UPLOADS;
@@ -53,7 +53,10 @@ impl Wake {
                 Ok(())
             }
             Err(_) => {
-                tracing::warn!(session.id = session, "a sandbox takes long to show a change of its files");
+                tracing::warn!(
+                    session.id = session,
+                    "a sandbox takes long to show a change of its files"
+                );
                 Ok(())
             }
         }

@@ -13,7 +13,7 @@ use crate::bed::Bed;
 #[tokio::test]
 async fn fi_4_what_was_added_elsewhere_is_there_for_the_next_call() {
     let call = |id: &str| Reply::tool_use(id, "bash", json!({"command": "ls"}));
-    let mut bed = Bed::new([
+    let bed = Bed::new([
         call("toolu_1"),
         Reply::text("Done."),
         call("toolu_2"),
