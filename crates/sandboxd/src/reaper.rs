@@ -5,9 +5,14 @@ use std::io;
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus};
+
+/// How long a start that finds no room for one more process waits for those that end: a call that was killed leaves them to us,
+/// dying (security TOOL-1: the next call works).
+const ROOM: Duration = Duration::from_secs(2);
 
 /// Called once, with the status the process ended with; `None` if it cannot be known.
 type OnExit = Box<dyn FnOnce(Option<WaitStatus>) + Send>;
@@ -22,6 +27,7 @@ pub struct Reaper {
 struct Shared {
     children: Mutex<HashMap<Pid, OnExit>>,
     started: Condvar,
+    ended: Condvar,
 }
 
 impl Reaper {
@@ -40,10 +46,10 @@ impl Reaper {
         Ok(reaper)
     }
 
-    /// Starts a child.
+    /// Starts a child. Where there is no room for it, what ends meanwhile makes some.
     ///
     /// # Errors
-    /// As of [`Command::spawn`].
+    /// As of [`Command::spawn`]; [`io::ErrorKind::WouldBlock`] when there was no room for two seconds.
     pub fn spawn(
         &self,
         command: &mut Command,
@@ -51,7 +57,19 @@ impl Reaper {
     ) -> io::Result<Pid> {
         // The lock is held over the start, so that a child that ends at once is known when it is waited for.
         let mut children = self.shared.lock();
-        let child = command.spawn()?;
+        let begun = Instant::now();
+        let child = loop {
+            match command.spawn() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let Some(left) = ROOM.checked_sub(begun.elapsed()) else {
+                        return Err(error);
+                    };
+                    let waited = self.shared.ended.wait_timeout(children, left);
+                    children = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                started => break started?,
+            }
+        };
         let pid = Pid::from_child(&child);
         children.insert(pid, Box::new(on_exit));
         self.shared.started.notify_one();
@@ -68,7 +86,9 @@ impl Shared {
         loop {
             match rustix::process::wait(WaitOptions::empty()) {
                 Ok(Some((pid, status))) => {
-                    if let Some(on_exit) = self.lock().remove(&pid) {
+                    let on_exit = self.lock().remove(&pid);
+                    self.ended.notify_all();
+                    if let Some(on_exit) = on_exit {
                         on_exit(Some(status));
                     }
                 }
