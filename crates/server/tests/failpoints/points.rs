@@ -67,6 +67,8 @@ const fn at(name: &'static str, deed: Deed, nth: &'static [u32], on: On) -> Poin
 
 /// All of them. `main.rs` holds the list against the source.
 pub(crate) const POINTS: &[Point] = &[
+    // Before all others of its lane: a workspace gets its data key once.
+    at("store::vault::key_inserted", Resources, &[1], On::Sqlite),
     at("brain::begun", Turn, &[1], On::Sqlite),
     at("brain::span_start", Turn, &[1, 2], On::Sqlite),
     at("brain::span_started", Turn, &[1, 2], On::Sqlite),
@@ -118,6 +120,8 @@ pub(crate) const POINTS: &[Point] = &[
     at("server::first_key_written", FirstStart, &[1], On::Sqlite),
     at("server::first_key_stored", FirstStart, &[1], On::Sqlite),
     at("server::address_written", FirstStart, &[1], On::Sqlite),
+    at("vault::master::written", FirstStart, &[1], On::Sqlite),
+    at("store::vault::adopted", FirstStart, &[1], On::Both),
     at("store::migrate::before", FirstStart, &[1], On::Both),
     at("store::migrate::after", FirstStart, &[1], On::Both),
     at("store::agent::bumped", Resources, &[1], On::Sqlite),
@@ -130,6 +134,16 @@ pub(crate) const POINTS: &[Point] = &[
     at("store::checkpoint::finished", Turn, &[1], On::Both),
     at("store::capture::wanted", Turn, &[1], On::Both),
     at("store::capture::finished", Turn, &[1], On::Both),
+    at("store::vault::inserted", Resources, &[1], On::Sqlite),
+    at("store::vault::updated", Resources, &[1], On::Sqlite),
+    at("store::vault::archived", Resources, &[1], On::Both),
+    at("store::vault::deleted", Resources, &[1], On::Both),
+    at("store::credential::inserted", Resources, &[1], On::Both),
+    at("store::credential::updated", Resources, &[1], On::Sqlite),
+    at("store::credential::archived", Resources, &[1], On::Sqlite),
+    at("store::credential::deleted", Resources, &[1], On::Sqlite),
+    at("store::placeholders::made", Resources, &[1], On::Both),
+    at("store::audit::appended", Resources, &[1, 3], On::Sqlite),
     at("store::key::inserted", Resources, &[1], On::Sqlite),
     at("store::key::revoked", Resources, &[1], On::Sqlite),
     at("store::session::created", Turn, &[1], On::Both),
@@ -193,4 +207,15 @@ pub(crate) const POINTS: &[Point] = &[
     at("store::backup::copied", Backup, &[1], On::Sqlite),
     at("store::backup::before_rename", Backup, &[1], On::Sqlite),
     at("store::backup::after_rename", Backup, &[1], On::Sqlite),
+];
+
+/// Points that a test of another room dies at, and that test.
+pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
+    ("brain::list", "brain, mcp_crashes"),
+    ("brain::listed", "brain, mcp_crashes"),
+    ("store::vault::replaced", "vault, rotation"),
+    ("store::vault::rewrapped", "vault, rotation"),
+    ("vault::master::finished", "vault, rotation"),
+    ("vault::rotate::aside", "vault, rotation"),
+    ("vault::rotate::committed", "vault, rotation"),
 ];

@@ -58,12 +58,14 @@ pub(crate) struct Story {
     /// Whether the server was ended for it.
     stopped: bool,
     pub(crate) resources: crate::resources::Resources,
+    vaults: crate::vaults::Vaults,
 }
 
 impl Story {
     pub(crate) fn new(name: String, deed: Deed) -> Self {
         Self {
             resources: crate::resources::Resources::new(&name),
+            vaults: crate::vaults::Vaults::new(&name),
             name,
             deed,
             session: None,
@@ -85,6 +87,7 @@ impl Story {
         }
         let session = self.session(place).await?;
         let Some(session) = session else {
+            self.vaults.after(place).await?;
             self.over = true;
             return Ok(End::Over);
         };
@@ -115,6 +118,7 @@ impl Story {
         } else {
             self.check(place, &session).await?;
         }
+        self.vaults.after(place).await?;
         self.over = true;
         Ok(End::Over)
     }
@@ -141,9 +145,12 @@ impl Story {
         let id = match mine.next() {
             Some(session) => session["id"].clone(),
             None => {
-                let body = json!({
+                let mut body = json!({
                     "agent": place.agent, "environment_id": place.environment, "title": self.name,
                 });
+                if self.deed == Deed::Resources {
+                    body["vault_ids"] = json!([self.vaults.before(place).await?]);
+                }
                 expect(200, post(place, "/v1/sessions", &body).await?)["id"].clone()
             }
         };

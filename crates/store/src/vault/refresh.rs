@@ -7,7 +7,6 @@ use manyhands_protocol::{CredentialId, Timestamp, WorkspaceId};
 use super::{CredentialRecord, credential_columns, credential_of};
 use crate::db::{Scope, values};
 use crate::error::Error;
-use crate::failpoint::failpoint;
 use crate::reserve::Purpose;
 use crate::store::Store;
 
@@ -64,7 +63,6 @@ impl Store {
                             values![id.as_str(), workspace.as_str(), generation, micros],
                         )
                         .await?;
-                    failpoint!("store::credential::claimed");
                     if let Some(row) = won {
                         return Ok(Claim::Won { until: row.time(0)? });
                     }

@@ -24,7 +24,6 @@ use super::captured::Captured;
 use super::request::{Asking, ClientSecret, request};
 use super::{Attempt, Inner};
 use crate::error::Error;
-use crate::failpoint::failpoint;
 use crate::vaults::{Field, Replaced, Tokens};
 
 /// A refresh that is under way; all who wait for it get the same.
@@ -153,9 +152,7 @@ impl Inner {
             self.give_back(&id, claim).await;
             return failed(&id, &error.into());
         }
-        failpoint!("vault::oauth::claimed");
         let asked = self.ask(&asking).await;
-        failpoint!("vault::oauth::answered");
         let (answer, response) = match asked {
             Asked::Answered { answer, response } => (answer, response),
             Asked::Unsent(why) => {
