@@ -4,9 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use manyhands_server::Failure;
-use manyhands_server::commands::{
-    audit, backup, config, doctor, egress, keys, serve, verify,
-};
+use manyhands_server::commands::{audit, backup, config, doctor, egress, keys, serve, verify};
 
 /// The open, self-hosted platform for managed agents.
 #[derive(Debug, Parser)]

@@ -195,7 +195,7 @@ def session_of(planted: Planted) -> str:
 
 
 def test_no_planted_secret_is_found_anywhere(planted: Planted, canaries: Canaries) -> None:
-    """I7, CRED-2, CRED-6: events, answers, logs at trace, metrics, errors, the database, backups, checkpoints, blobs, sandboxes."""
+    """I7, SC-1, SC-2, CRED-2, CRED-6: events, answers, logs at trace, metrics, errors, the database, backups, checkpoints, sandboxes."""
     house, client = planted.house, planted.client
     session = session_of(planted)
     # No secret: it is what a sandbox wrote, and shows that what it wrote was looked into.
