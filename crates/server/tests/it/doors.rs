@@ -207,7 +207,7 @@ async fn bodies_that_cannot_be_read_are_refused(app: &TestApp) {
 async fn unknown_paths_and_methods_have_an_envelope(app: &TestApp) {
     app.client.get("/").await.error(404, "not_found_error");
     app.client
-        .get("/v1/vaults")
+        .get("/v1/dreams")
         .await
         .error(404, "not_found_error");
     let put = app
