@@ -40,7 +40,19 @@ pub(crate) fn run(
         Door::bind(door::ADDRESS, socket)?.serve()?;
     }
     let said = io::stdout().as_fd().try_clone_to_owned()?;
-    let status = Command::new(program).args(words).stderr(said).status()?;
+    let status = Command::new(&program)
+        .args(words)
+        .stderr(said)
+        .status()
+        .map_err(|error| {
+            let program = program.display();
+            match error.kind() {
+                io::ErrorKind::NotFound => {
+                    io::Error::other(format!("{program} is not installed in this system"))
+                }
+                _ => io::Error::other(format!("{program} cannot be started: {error}")),
+            }
+        })?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
