@@ -142,8 +142,12 @@ async fn read(request: Request, cap: usize) -> Result<Bytes, ApiError> {
     }
 }
 
-/// Reads a document that has to be an object.
-pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+/// Refuses what is no object, and what two readers could understand differently (security INP-2); `wrong` says of a document that
+/// cannot be read what it does.
+fn require_object(
+    bytes: &[u8],
+    wrong: impl FnOnce(&serde_json::Error) -> String,
+) -> Result<(), ApiError> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(ApiError::invalid(
             "a JSON object is required as the request body",
@@ -152,17 +156,20 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let root = Unambiguous::deserialize(&mut reader).and_then(|root| reader.end().map(|()| root));
     match root {
-        Ok(Unambiguous::Object) => {}
-        Ok(Unambiguous::Other) => {
-            return Err(ApiError::invalid("the request body is not a JSON object"));
-        }
-        Err(error) => {
-            return Err(ApiError::invalid(format!(
-                "the request body is not valid JSON: {}",
-                brief(&error)
-            )));
-        }
+        Ok(Unambiguous::Object) => Ok(()),
+        Ok(Unambiguous::Other) => Err(ApiError::invalid("the request body is not a JSON object")),
+        Err(error) => Err(ApiError::invalid(format!(
+            "the request body {}",
+            wrong(&error)
+        ))),
     }
+}
+
+/// Reads a document that has to be an object.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    require_object(bytes, |error| {
+        format!("is not valid JSON: {}", brief(error))
+    })?;
     typed(&mut serde_json::Deserializer::from_slice(bytes), "")
 }
 

@@ -1,38 +1,20 @@
 //! Reading what may hold secrets: no refusal quotes a part of it (security CRED-2).
 
-use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 
-use super::Unambiguous;
+use super::require_object;
 use crate::api::error::ApiError;
 
 /// Reads a document that has to be an object and may hold secrets: a refusal says where and what is expected, and nothing of
 /// what is there.
 pub(crate) fn parse_quietly<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(ApiError::invalid(
-            "a JSON object is required as the request body",
-        ));
-    }
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let root = Unambiguous::deserialize(&mut reader).and_then(|root| reader.end().map(|()| root));
-    match root {
-        Ok(Unambiguous::Object) => {}
-        Ok(Unambiguous::Other) => {
-            return Err(ApiError::invalid("the request body is not a JSON object"));
-        }
-        Err(error) => {
-            let what = match error.is_data() {
-                true => "has a member twice",
-                false => "is not valid JSON",
-            };
-            return Err(ApiError::invalid(format!(
-                "the request body {what}, at line {} column {}",
-                error.line(),
-                error.column()
-            )));
-        }
-    }
+    require_object(bytes, |error| {
+        let what = match error.is_data() {
+            true => "has a member twice",
+            false => "is not valid JSON",
+        };
+        format!("{what}, at line {} column {}", error.line(), error.column())
+    })?;
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         // The members of the request's types are known; the keys of metadata are the client's own.

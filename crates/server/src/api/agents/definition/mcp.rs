@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use manyhands_protocol::agent::{
     McpServer, McpServerParams, McpToolConfig, McpToolsetParams, PermissionPolicy, Tool,
-    ToolDefault, ToolDefaultParam,
 };
 use manyhands_vault::ServerUrl;
 use serde_json::Value;
 
 use super::text;
+use super::tools::default_of;
 use crate::api::error::ApiError;
 use crate::api::json;
 
@@ -59,14 +59,7 @@ pub(super) fn toolset(params: McpToolsetParams, at: &str) -> Result<Tool, ApiErr
         1,
         NAME,
     )?;
-    let ToolDefaultParam {
-        enabled,
-        permission_policy,
-    } = params.default_config.unwrap_or_default();
-    let default_config = ToolDefault {
-        enabled: enabled.unwrap_or(true),
-        permission_policy: permission_policy.unwrap_or(PermissionPolicy::AlwaysAsk {}),
-    };
+    let default_config = default_of(params.default_config, PermissionPolicy::AlwaysAsk {});
     let mut seen = HashSet::new();
     let mut configs = Vec::new();
     for (index, config) in params.configs.unwrap_or_default().into_iter().enumerate() {

@@ -91,19 +91,24 @@ fn customs(entries: &[Value]) -> HashSet<String> {
         .collect()
 }
 
+/// What holds for the tools of a set that say nothing themselves: enabled, and the set's own policy, unless it says otherwise.
+pub(super) fn default_of(sent: Option<ToolDefaultParam>, policy: PermissionPolicy) -> ToolDefault {
+    let ToolDefaultParam {
+        enabled,
+        permission_policy,
+    } = sent.unwrap_or_default();
+    ToolDefault {
+        enabled: enabled.unwrap_or(true),
+        permission_policy: permission_policy.unwrap_or(policy),
+    }
+}
+
 fn built_in(
     params: AgentToolsetParams,
     customs: &HashSet<String>,
     at: &str,
 ) -> Result<Tool, ApiError> {
-    let ToolDefaultParam {
-        enabled,
-        permission_policy,
-    } = params.default_config.unwrap_or_default();
-    let default_config = ToolDefault {
-        enabled: enabled.unwrap_or(true),
-        permission_policy: permission_policy.unwrap_or(PermissionPolicy::AlwaysAllow {}),
-    };
+    let default_config = default_of(params.default_config, PermissionPolicy::AlwaysAllow {});
     let mut configs = Vec::new();
     let mut seen = HashSet::new();
     for (index, config) in params.configs.unwrap_or_default().into_iter().enumerate() {
