@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -11,7 +12,7 @@ use crate::web::{UrlSources, UserLocation, WebSettings};
 use crate::{AgentId, Metadata, Timestamp, tag};
 
 /// An agent, or one version of it, as shown in responses (api §3.3).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Agent {
     /// Its id.
     pub id: AgentId,
@@ -34,7 +35,7 @@ pub struct Agent {
 }
 
 /// The part of an agent that sessions snapshot: what it is and does.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Definition {
     /// Its name.
     pub name: String,
@@ -57,7 +58,7 @@ pub struct Definition {
 }
 
 /// The snapshot of an agent inside a session (api §7.5, runtime AG-13).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionAgent {
     /// The base agent.
     pub id: AgentId,
@@ -72,7 +73,7 @@ pub struct SessionAgent {
 }
 
 /// One entry of an agent's tools.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Tool {
     /// The built-in tools (runtime §15).
@@ -104,7 +105,7 @@ pub enum Tool {
 }
 
 /// Settings of one built-in tool.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolConfig {
     /// The tool.
     pub name: String,
@@ -121,7 +122,7 @@ pub struct ToolConfig {
 }
 
 /// Settings of one tool of an MCP server.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct McpToolConfig {
     /// The tool.
     pub name: String,
@@ -132,7 +133,7 @@ pub struct McpToolConfig {
 }
 
 /// Settings of all tools of a toolset that have none of their own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolDefault {
     /// Whether the model may call them.
     pub enabled: bool,
@@ -141,7 +142,7 @@ pub struct ToolDefault {
 }
 
 /// Who must agree before a tool runs (runtime TC-1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum PermissionPolicy {
     /// Nobody.
@@ -153,7 +154,7 @@ pub enum PermissionPolicy {
 }
 
 /// An MCP server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum McpServer {
     /// Behind a URL.
@@ -166,7 +167,7 @@ pub enum McpServer {
 }
 
 /// A skill and its version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SkillRef {
     /// `anthropic` or `custom`.
     #[serde(rename = "type")]
@@ -178,7 +179,7 @@ pub struct SkillRef {
 }
 
 /// On whose behalf an agent acts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ExecutionIdentity {
     /// The workspace's service account.
@@ -193,7 +194,7 @@ pub enum ExecutionIdentity {
 
 /// Body of an agent create (api §3.1). Lists of tools and the like stay raw JSON here: they are
 /// validated entry by entry, so that an error can name the entry.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct AgentCreateParams {
     /// Required, 1 to 256 characters.
     pub name: String,
@@ -226,7 +227,7 @@ pub struct AgentCreateParams {
 }
 
 /// Body of an agent update (api §3.2).
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AgentUpdateParams {
     /// Must be the current version when sent (runtime AG-2).
@@ -254,7 +255,7 @@ pub struct AgentUpdateParams {
 }
 
 /// A built-in toolset in a request.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AgentToolsetParams {
     /// Settings of single tools.
@@ -264,7 +265,7 @@ pub struct AgentToolsetParams {
 }
 
 /// Settings of one built-in tool in a request.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct ToolConfigParam {
     /// The tool.
     pub name: String,
@@ -295,7 +296,7 @@ pub struct ToolConfigParam {
 }
 
 /// Settings of all other tools in a request.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ToolDefaultParam {
     /// Absent or null: true.
@@ -305,7 +306,7 @@ pub struct ToolDefaultParam {
 }
 
 /// An MCP server in a request.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct McpServerParams {
     /// 1 to 255 characters, unique in the agent.
     pub name: String,
@@ -314,7 +315,7 @@ pub struct McpServerParams {
 }
 
 /// The tools of an MCP server in a request.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct McpToolsetParams {
     /// One of the agent's servers.
     pub mcp_server_name: String,
@@ -327,7 +328,7 @@ pub struct McpToolsetParams {
 }
 
 /// Settings of one tool of an MCP server in a request.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct McpToolConfigParam {
     /// The tool, as the server calls it: 1 to 128 characters.
     pub name: String,
@@ -340,7 +341,7 @@ pub struct McpToolConfigParam {
 }
 
 /// A custom tool in a request.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct CustomToolParams {
     /// 1 to 128 of letters, digits, `_`, `-`.
     pub name: String,

@@ -1,5 +1,8 @@
 //! Money, cost caps and exact costs (runtime §11, §33). Only what is shown is rounded.
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
@@ -15,10 +18,22 @@ pub struct Money {
 
 const CURRENCY: &str = "USD";
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 struct MoneyText {
+    /// Whole cents.
     amount: String,
+    /// `USD`.
     currency: String,
+}
+
+impl JsonSchema for Money {
+    fn schema_name() -> Cow<'static, str> {
+        "Money".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        MoneyText::json_schema(generator)
+    }
 }
 
 impl Serialize for Money {
@@ -45,7 +60,7 @@ impl<'de> Deserialize<'de> for Money {
 }
 
 /// A session's cost cap (api §15): `{"type": "limit", "max_list_cost": {…}}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Budget {
     /// `limit`.
     #[serde(rename = "type")]

@@ -1,9 +1,10 @@
 //! Content blocks of messages and tool results (api §10.1).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One block of content.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ContentBlock {
     /// Plain text.
@@ -51,7 +52,7 @@ impl ContentBlock {
 }
 
 /// Where the bytes of an image or a document are.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Source {
     /// In the block.
@@ -81,7 +82,7 @@ pub enum Source {
 }
 
 /// A text block inside a search result.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SearchResultText {
     /// Plain text.
@@ -92,7 +93,7 @@ pub enum SearchResultText {
 }
 
 /// Whether a search result may be cited.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Citations {
     /// Whether citations are on.
     pub enabled: bool,

@@ -1,12 +1,13 @@
 //! Environments: the template of a session's sandbox (api §5).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::patch::Patch;
 use crate::{EnvironmentId, Metadata, Timestamp, tag};
 
 /// An environment, as shown in responses.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Environment {
     /// Its id.
     pub id: EnvironmentId,
@@ -32,7 +33,7 @@ pub struct Environment {
 }
 
 /// Who can see an environment. API organisations know only one value (runtime EN-6).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// The organisation.
@@ -43,7 +44,7 @@ pub enum Scope {
 }
 
 /// The sandbox an environment describes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum EnvironmentConfig {
     /// A sandbox made by this server.
@@ -67,7 +68,7 @@ impl Default for EnvironmentConfig {
 }
 
 /// What a sandbox may reach.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Networking {
     /// Everything but the safety block-list.
@@ -87,7 +88,7 @@ pub enum Networking {
 }
 
 /// What is installed in a sandbox, by package manager, in native version syntax.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Packages {
     /// Always `"packages"`.
     #[serde(rename = "type", default)]
@@ -113,7 +114,7 @@ pub struct Packages {
 }
 
 /// Body of an environment create.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct EnvironmentCreateParams {
     /// Required, 1 to 256 characters.
     pub name: String,
@@ -132,7 +133,7 @@ pub struct EnvironmentCreateParams {
 }
 
 /// Body of an environment update: omitted fields keep their value (api §5.2).
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EnvironmentUpdateParams {
     /// Null keeps.
@@ -148,7 +149,7 @@ pub struct EnvironmentUpdateParams {
 }
 
 /// A config in a request.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum EnvironmentConfigParam {
     /// A sandbox made by this server.
@@ -165,7 +166,7 @@ pub enum EnvironmentConfigParam {
 }
 
 /// Networking in a request.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum NetworkingParam {
     /// Everything but the safety block-list.
@@ -185,7 +186,7 @@ pub enum NetworkingParam {
 }
 
 /// Packages in a request: an absent or null list keeps on update.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PackagesParam {
     /// Debian packages.
@@ -203,7 +204,7 @@ pub struct PackagesParam {
 }
 
 /// The answer to a delete.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EnvironmentDeleted {
     /// The environment that is gone.
     pub id: EnvironmentId,

@@ -1,11 +1,12 @@
 //! The error body and its closed list of types (api §26, runtime HT-11, HT-12).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::tag;
 
 /// The `error.type` values this server sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorType {
     /// 400.
@@ -33,7 +34,7 @@ pub enum ErrorType {
 }
 
 /// Machine-readable detail of an error.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorDetails {
     /// A code of api §26.2.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +42,7 @@ pub struct ErrorDetails {
 }
 
 /// The inner object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorObject {
     /// The class of the error.
     #[serde(rename = "type")]
@@ -54,7 +55,7 @@ pub struct ErrorObject {
 }
 
 /// `{"type":"error","error":{…},"request_id":…}`; in an SSE `error` frame the request id is absent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorBody {
     /// Always `"error"`.
     #[serde(rename = "type")]

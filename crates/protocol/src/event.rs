@@ -1,6 +1,7 @@
 //! The vocabulary of the log and of the stream (api §10): 41 persisted types, `session.deleted`, and the two
 //! stream-only previews. Log entry and wire form are one type.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -11,7 +12,7 @@ use crate::session::Usage;
 use crate::{EventId, Metadata, ThreadId, Timestamp};
 
 /// An event as clients see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// The same in list, stream and send response.
     pub id: EventId,
@@ -23,7 +24,7 @@ pub struct Event {
 }
 
 /// What happened: the type and its own members.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type")]
 pub enum EventBody {
     /// A message of the user.
@@ -242,6 +243,7 @@ pub enum EventBody {
             skip_serializing_if = "Option::is_none",
             with = "double_option"
         )]
+        #[schemars(with = "Option<Budget>")]
         budget: Option<Option<Budget>>,
         /// The whole bag after the change.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -252,6 +254,7 @@ pub enum EventBody {
             skip_serializing_if = "Option::is_none",
             with = "double_option"
         )]
+        #[schemars(with = "Option<String>")]
         title: Option<Option<String>>,
     },
     /// What the session used in all, before every rest (runtime SQ-17).
@@ -459,7 +462,7 @@ pub const PERSISTED_TYPES: [&str; 41] = [
 ];
 
 /// Run it or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Confirmation {
     /// Run it.
@@ -469,7 +472,7 @@ pub enum Confirmation {
 }
 
 /// Whether a call may run (runtime TC-3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EvaluatedPermission {
     /// It runs.
@@ -481,7 +484,7 @@ pub enum EvaluatedPermission {
 }
 
 /// How a call's permission was decided (runtime TC-4).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Evaluation {
     /// The policy allows all calls.
@@ -496,7 +499,7 @@ pub enum Evaluation {
 }
 
 /// What a judge found (runtime TC-4). Reason codes are an open set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Judgement {
     /// It runs.
@@ -514,7 +517,7 @@ pub enum Judgement {
 }
 
 /// Why a session or a thread rests (runtime SQ-24).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum StopReason {
     /// The turn is over.
@@ -533,7 +536,7 @@ pub enum StopReason {
 }
 
 /// More about a refusal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum StopDetails {
     /// The model refused.
@@ -546,7 +549,7 @@ pub enum StopDetails {
 }
 
 /// What failed inside a session (api §10.5).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionError {
     /// The class.
     #[serde(rename = "type")]
@@ -589,7 +592,7 @@ impl SessionError {
 }
 
 /// The classes of session errors (runtime ER-3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionErrorType {
     /// None of the others.
@@ -625,7 +628,7 @@ pub enum SessionErrorType {
 }
 
 /// What happens after an error (runtime ER-2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum RetryStatus {
     /// The server tries again by itself.
@@ -637,7 +640,7 @@ pub enum RetryStatus {
 }
 
 /// What one model request used (runtime US-5).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelUsage {
     /// Input tokens that were neither read from nor written to a cache.
     pub input_tokens: u64,
@@ -653,7 +656,7 @@ pub struct ModelUsage {
 }
 
 /// A phase of a workflow run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkflowPhase {
     /// The phase.
     pub id: String,
@@ -664,7 +667,7 @@ pub struct WorkflowPhase {
 }
 
 /// Stream-only previews (api §10.8): never stored, never listed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Preview {
     /// An event is being made.
@@ -682,7 +685,7 @@ pub enum Preview {
 }
 
 /// The event a preview announces.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PreviewedEvent {
     /// `agent.message` or `agent.thinking`.
     #[serde(rename = "type")]
@@ -692,7 +695,7 @@ pub struct PreviewedEvent {
 }
 
 /// The types that are previewed; also the legal values of `event_deltas[]` (runtime ST-8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum PreviewKind {
     /// Start and deltas.
     #[serde(rename = "agent.message")]
@@ -703,7 +706,7 @@ pub enum PreviewKind {
 }
 
 /// A fragment of an announced event.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum PreviewDelta {
     /// Text that belongs to the end of `content[index].text`.

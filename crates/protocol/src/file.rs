@@ -1,5 +1,6 @@
 //! Files, and the file resources of sessions (api §8, §18).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{FileId, ResourceId, SessionId, Timestamp, tag};
@@ -11,7 +12,7 @@ pub const LARGEST: u64 = 500 << 20;
 pub const UPLOADS: &str = "/mnt/session/uploads";
 
 /// A file's metadata, as shown in responses. Old and new clients read the same members (api §28).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct File {
     /// Its id.
     pub id: FileId,
@@ -35,7 +36,7 @@ pub struct File {
 }
 
 /// What a file belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FileScope {
     /// A session.
@@ -46,7 +47,7 @@ pub enum FileScope {
 }
 
 /// A page of files in both forms: cursors, and ids for old clients (api §28).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FilePage {
     /// The files, newest first.
     pub data: Vec<File>,
@@ -61,7 +62,7 @@ pub struct FilePage {
 }
 
 /// The answer to a delete.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileDeleted {
     /// The file that is gone.
     pub id: FileId,
@@ -71,7 +72,7 @@ pub struct FileDeleted {
 }
 
 /// A file that a session's sandbox reads (runtime FI-1).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileResource {
     /// Its id.
     pub id: ResourceId,
@@ -89,7 +90,7 @@ pub struct FileResource {
 }
 
 /// A file resource to be added.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub struct FileResourceParams {
     /// The file, which stays as it is.
     pub file_id: String,
@@ -99,7 +100,7 @@ pub struct FileResourceParams {
 }
 
 /// The answer to a resource's delete.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ResourceDeleted {
     /// The resource that is gone.
     pub id: ResourceId,

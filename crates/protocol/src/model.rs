@@ -1,12 +1,13 @@
 //! Models: how an agent names one (api §4.5), and the models list (api §22).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::shorthand::text_or_object;
+use crate::shorthand::{text_or_object, text_or_object_schema};
 use crate::{Timestamp, tag};
 
 /// How hard the model should think.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EffortLevel {
     /// Least.
@@ -22,7 +23,7 @@ pub enum EffortLevel {
 }
 
 /// The response form of an effort: `{"type": level}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Effort {
     /// The level.
     #[serde(rename = "type")]
@@ -37,6 +38,8 @@ pub enum EffortParam {
     /// `{"type": "high"}`.
     Object(Effort),
 }
+
+text_or_object_schema!(EffortParam, EffortLevel, Effort);
 
 impl<'de> Deserialize<'de> for EffortParam {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -56,7 +59,7 @@ impl EffortParam {
 }
 
 /// The speed of a model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Speed {
     /// The usual one.
@@ -67,7 +70,7 @@ pub enum Speed {
 }
 
 /// The resolved model of an agent, as shown in every response.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelConfig {
     /// The model's id.
     pub id: String,
@@ -90,7 +93,7 @@ pub enum ModelParam {
 }
 
 /// The object form of a model in a request.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub struct ModelObjectParam {
     /// The model's id.
     pub id: String,
@@ -104,6 +107,8 @@ pub struct ModelObjectParam {
     #[serde(default)]
     pub inference_geo: Option<String>,
 }
+
+text_or_object_schema!(ModelParam, String, ModelObjectParam);
 
 impl<'de> Deserialize<'de> for ModelParam {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -128,14 +133,14 @@ impl ModelParam {
 }
 
 /// Whether a capability is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Supported {
     /// Whether it is.
     pub supported: bool,
 }
 
 /// Where a model is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Lifecycle {
     /// In use.
@@ -147,7 +152,7 @@ pub enum Lifecycle {
 }
 
 /// A model that this server can reach (api §22).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Model {
     /// The id that agents name.
     pub id: String,

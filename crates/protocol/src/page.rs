@@ -1,9 +1,11 @@
 //! Pages of lists: opaque cursors, the three styles of api §1.5 (runtime LI-1).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A page of most lists: `data` and the cursor of the next page, null on the last one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
 pub struct Page<T> {
     /// The items, in list order.
     pub data: Vec<T>,
@@ -12,7 +14,8 @@ pub struct Page<T> {
 }
 
 /// A page of the sessions list, which can also walk back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
 pub struct BidirectionalPage<T> {
     /// The items, in list order.
     pub data: Vec<T>,
@@ -23,7 +26,8 @@ pub struct BidirectionalPage<T> {
 }
 
 /// A page that is walked by ids (models).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
 pub struct IdPage<T> {
     /// The items, in list order.
     pub data: Vec<T>,
@@ -36,7 +40,7 @@ pub struct IdPage<T> {
 }
 
 /// The direction of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
     /// Oldest first.

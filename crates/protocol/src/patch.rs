@@ -1,5 +1,8 @@
 //! Three-state request fields: absent keeps, null clears, a value replaces (runtime HT-16).
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 
 /// What a request says about one optional field.
@@ -35,6 +38,21 @@ impl<T> Patch<T> {
             Self::Clear => None,
             Self::Set(value) => Some(value),
         }
+    }
+}
+
+/// A value or null.
+impl<T: JsonSchema> JsonSchema for Patch<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Patch_for_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Option::<T>::json_schema(generator)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Repositories of sessions (api §8, runtime GH-1 to GH-6).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::file::FileResource;
@@ -9,7 +10,7 @@ use crate::{ResourceId, Timestamp, tag};
 pub const WORKSPACE: &str = "/workspace";
 
 /// A repository that is cloned into a session's sandbox. Its token is never shown (runtime GH-2).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RepositoryResource {
     /// Its id.
     pub id: ResourceId,
@@ -29,7 +30,7 @@ pub struct RepositoryResource {
 }
 
 /// What is checked out (runtime GH-3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Checkout {
     /// A branch, at what the host has.
@@ -45,7 +46,7 @@ pub enum Checkout {
 }
 
 /// What a session has beside its sandbox, as responses show it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Resource {
     /// A file that the sandbox reads.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -10,11 +11,11 @@ use crate::agent::SessionAgent;
 use crate::budget::{Budget, Money};
 use crate::model::ModelParam;
 use crate::patch::Patch;
-use crate::shorthand::text_or_object;
+use crate::shorthand::{text_or_object, text_or_object_schema};
 use crate::{AgentId, EnvironmentId, Metadata, SessionId, Timestamp, VaultId, tag};
 
 /// Where a session is in its life (runtime LC-1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SessionStatus {
     /// Nothing to do, or waiting for the client.
@@ -52,7 +53,7 @@ impl SessionStatus {
 }
 
 /// A session, as shown in responses (api §7.5).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Session {
     /// Its id.
     pub id: SessionId,
@@ -92,7 +93,7 @@ pub struct Session {
 }
 
 /// How long a session was at work (runtime US-2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Stats {
     /// Seconds of running threads, summed over threads.
     pub active_seconds: f64,
@@ -101,7 +102,7 @@ pub struct Stats {
 }
 
 /// What a session used in all (runtime US-1): cumulative, never decreasing.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Usage {
     /// Input tokens that were neither read from nor written to a cache.
     pub input_tokens: u64,
@@ -120,7 +121,7 @@ pub struct Usage {
 }
 
 /// Input tokens written to a cache, by time to live.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CacheCreation {
     /// One hour.
     pub ephemeral_1h_input_tokens: u64,
@@ -129,7 +130,7 @@ pub struct CacheCreation {
 }
 
 /// Uses of server-side tools.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerToolUse {
     /// Web searches.
     pub web_search_requests: u64,
@@ -138,7 +139,7 @@ pub struct ServerToolUse {
 }
 
 /// Body of a session create (api §7.1).
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct SessionCreateParams {
     /// Which agent, and how it differs in this session.
     pub agent: AgentParam,
@@ -165,7 +166,7 @@ pub struct SessionCreateParams {
 }
 
 /// Entries of a request that are read later and may hold secrets: they are not printed (security CRED-2).
-#[derive(Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Entries(pub Vec<Value>);
 
@@ -184,6 +185,8 @@ pub enum AgentParam {
     Object(Box<AgentObjectParam>),
 }
 
+text_or_object_schema!(AgentParam, String, AgentObjectParam);
+
 impl<'de> Deserialize<'de> for AgentParam {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expecting = "an agent id or an object with \"type\" and \"id\"";
@@ -194,7 +197,7 @@ impl<'de> Deserialize<'de> for AgentParam {
 
 /// The object forms of a session's agent: a reference, or a reference with overrides (runtime LC-9:
 /// absent inherits, a value replaces in full, null or empty clears).
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct AgentObjectParam {
     /// `agent` or `agent_with_overrides`.
     #[serde(rename = "type")]
@@ -222,7 +225,7 @@ pub struct AgentObjectParam {
 }
 
 /// Body of a session update (api §7.3).
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SessionUpdateParams {
     /// Null clears.
@@ -238,7 +241,7 @@ pub struct SessionUpdateParams {
 }
 
 /// The part of a session's agent that can change.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SessionAgentUpdateParams {
     /// Replaces in full.
@@ -248,7 +251,7 @@ pub struct SessionAgentUpdateParams {
 }
 
 /// The answer to a delete.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionDeleted {
     /// The session that is gone.
     pub id: SessionId,

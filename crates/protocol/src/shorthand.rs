@@ -45,6 +45,27 @@ where
     })
 }
 
+/// A schema that takes what [`text_or_object`] takes, and says that answers have the object.
+macro_rules! text_or_object_schema {
+    ($name:ident, $text:ty, $object:ty) => {
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                if generator.contract().is_serialize() {
+                    return <$object>::json_schema(generator);
+                }
+                let text = generator.subschema_for::<$text>();
+                let object = generator.subschema_for::<$object>();
+                schemars::json_schema!({"anyOf": [text, object]})
+            }
+        }
+    };
+}
+pub(crate) use text_or_object_schema;
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

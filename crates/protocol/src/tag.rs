@@ -10,6 +10,20 @@ macro_rules! tags {
             #[serde(rename = $text)]
             Value,
         }
+
+        impl schemars::JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                concat!("tag::", stringify!($name)).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({"type": "string", "const": $text})
+            }
+        }
     )*};
 }
 

@@ -1,6 +1,7 @@
 //! Vaults and the credentials in them (api §16). What goes out has no member for a secret; what comes in keeps its secrets in
 //! [`SecretString`], which is neither printed nor serialised (security CRED-2).
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +9,7 @@ use crate::patch::Patch;
 use crate::{CredentialId, Metadata, Timestamp, VaultId, tag};
 
 /// A vault, as shown in responses.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Vault {
     /// Its id.
     pub id: VaultId,
@@ -28,7 +29,7 @@ pub struct Vault {
 }
 
 /// Body of a vault create.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct VaultCreateParams {
     /// Required, 1 to 255 characters.
     pub display_name: String,
@@ -38,7 +39,7 @@ pub struct VaultCreateParams {
 }
 
 /// Body of a vault update: omitted fields keep their value.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct VaultUpdateParams {
     /// Null keeps.
@@ -48,7 +49,7 @@ pub struct VaultUpdateParams {
 }
 
 /// The answer to a delete of a vault.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VaultDeleted {
     /// The vault that is gone.
     pub id: VaultId,
@@ -58,7 +59,7 @@ pub struct VaultDeleted {
 }
 
 /// A credential, as shown in responses: without its secrets (runtime VA-3).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Credential {
     /// Its id.
     pub id: CredentialId,
@@ -82,7 +83,7 @@ pub struct Credential {
 }
 
 /// What a credential is for, by its kind (runtime VA-2).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum CredentialAuth {
     /// An OAuth access token for an MCP server, perhaps with what refreshes it.
@@ -124,7 +125,7 @@ impl CredentialAuth {
 }
 
 /// How an access token is refreshed, without the secrets of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OauthRefresh {
     /// The client's id at the token endpoint.
     pub client_id: String,
@@ -141,7 +142,7 @@ pub struct OauthRefresh {
 }
 
 /// How the client proves who it is at a token endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum TokenEndpointAuth {
     /// It does not.
@@ -153,7 +154,7 @@ pub enum TokenEndpointAuth {
 }
 
 /// Which hosts a secret may be carried to (runtime VA-10). The environment must admit them as well.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum CredentialNetworking {
     /// Every host that the environment admits.
@@ -166,7 +167,7 @@ pub enum CredentialNetworking {
 }
 
 /// Where in a request a secret may stand (runtime VA-11). One of the two at least.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InjectionLocation {
     /// In the body.
     pub body: bool,
@@ -175,7 +176,7 @@ pub struct InjectionLocation {
 }
 
 /// Body of a credential create.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct CredentialCreateParams {
     /// Required.
     pub auth: CredentialAuthParams,
@@ -188,7 +189,7 @@ pub struct CredentialCreateParams {
 }
 
 /// Body of a credential update: omitted fields keep their value.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CredentialUpdateParams {
     /// Null keeps. The type is the stored one.
@@ -201,7 +202,7 @@ pub struct CredentialUpdateParams {
 
 /// The `auth` of a request: the members of all kinds in one, so that each wrong one is told by its path and nothing of the
 /// request is kept aside while the kind is found out. Which member belongs to which kind is checked by whoever reads it.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CredentialAuthParams {
     /// The kind. Required.
@@ -210,16 +211,19 @@ pub struct CredentialAuthParams {
     /// `mcp_oauth`, `static_bearer`.
     pub mcp_server_url: Patch<String>,
     /// `mcp_oauth`.
+    #[schemars(with = "Patch<String>")]
     pub access_token: Patch<SecretString>,
     /// `mcp_oauth`: RFC 3339.
     pub expires_at: Patch<Timestamp>,
     /// `mcp_oauth`.
     pub refresh: Patch<OauthRefreshParams>,
     /// `static_bearer`.
+    #[schemars(with = "Patch<String>")]
     pub token: Patch<SecretString>,
     /// `environment_variable`.
     pub secret_name: Patch<String>,
     /// `environment_variable`.
+    #[schemars(with = "Patch<String>")]
     pub secret_value: Patch<SecretString>,
     /// `environment_variable`.
     pub networking: Patch<CredentialNetworking>,
@@ -228,12 +232,13 @@ pub struct CredentialAuthParams {
 }
 
 /// The `refresh` of a request.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct OauthRefreshParams {
     /// Required in a create, not in an update.
     pub client_id: Patch<String>,
     /// Required in a create.
+    #[schemars(with = "Patch<String>")]
     pub refresh_token: Patch<SecretString>,
     /// Required in a create, not in an update.
     pub token_endpoint: Patch<String>,
@@ -246,18 +251,19 @@ pub struct OauthRefreshParams {
 }
 
 /// The `token_endpoint_auth` of a request.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TokenEndpointAuthParams {
     /// `none`, `client_secret_basic` or `client_secret_post`. Required.
     #[serde(rename = "type")]
     pub kind: Option<String>,
     /// Of the latter two.
+    #[schemars(with = "Patch<String>")]
     pub client_secret: Patch<SecretString>,
 }
 
 /// The `injection_location` of a request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct InjectionLocationParams {
     /// In the body.
@@ -267,7 +273,7 @@ pub struct InjectionLocationParams {
 }
 
 /// The answer to a delete of a credential.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CredentialDeleted {
     /// The credential that is gone.
     pub id: CredentialId,
@@ -277,7 +283,7 @@ pub struct CredentialDeleted {
 }
 
 /// What came of trying a credential out (api §16.5).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CredentialValidation {
     /// Always `"vault_credential_validation"`.
     #[serde(rename = "type")]
@@ -299,7 +305,7 @@ pub struct CredentialValidation {
 }
 
 /// Whether a credential is good (runtime VA-17).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ValidationStatus {
     /// The MCP server takes it.
@@ -311,7 +317,7 @@ pub enum ValidationStatus {
 }
 
 /// The step at which an MCP server did not go along.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct McpProbe {
     /// `initialize` or `tools/list`.
     pub method: String,
@@ -320,7 +326,7 @@ pub struct McpProbe {
 }
 
 /// How a refresh went.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RefreshReport {
     /// In one word.
     pub status: RefreshStatus,
@@ -329,7 +335,7 @@ pub struct RefreshReport {
 }
 
 /// How a refresh went, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RefreshStatus {
     /// There are new tokens.
@@ -343,7 +349,7 @@ pub enum RefreshStatus {
 }
 
 /// An answer over HTTP as it is shown: without secrets, and perhaps not whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HttpResponse {
     /// The status.
     pub status_code: u16,

@@ -1,12 +1,13 @@
 //! Settings of the web tools (api §4.1, runtime WB-2).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::shorthand::text_or_object;
+use crate::shorthand::{text_or_object, text_or_object_schema};
 use crate::tag;
 
 /// What bounds a web tool. A tool that is none has none of these.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct WebSettings {
     /// Only these domains and those below them (runtime WB-4). Lower case.
@@ -34,7 +35,7 @@ impl WebSettings {
 }
 
 /// Roughly where a user is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserLocation {
     /// How exact it is.
     #[serde(rename = "type")]
@@ -54,7 +55,7 @@ pub struct UserLocation {
 }
 
 /// How exact a location is: one value is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LocationKind {
     /// Roughly.
@@ -63,7 +64,7 @@ pub enum LocationKind {
 }
 
 /// Where the URLs that `web_fetch` takes may come from (runtime WB-7). An absent key allows all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct UrlSources {
     /// Results of custom tools.
@@ -118,7 +119,7 @@ pub enum UserInput {
 }
 
 /// A tool by its name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolReference {
     /// Always `"tool_reference"`.
     #[serde(rename = "type")]
@@ -127,14 +128,14 @@ pub struct ToolReference {
     pub name: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Shorthand {
     All,
     None,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum ToolFilterObject {
     All {},
@@ -143,12 +144,15 @@ enum ToolFilterObject {
     Except { tools: Vec<ToolReference> },
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum UserInputObject {
     All {},
     None {},
 }
+
+text_or_object_schema!(ToolFilter, Shorthand, ToolFilterObject);
+text_or_object_schema!(UserInput, Shorthand, UserInputObject);
 
 impl<'de> Deserialize<'de> for ToolFilter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
