@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::entry::{McpServerEntry, ToolEntry};
 use crate::model::{ModelConfig, ModelParam};
 use crate::patch::Patch;
 use crate::web::{UrlSources, UserLocation, WebSettings};
@@ -208,9 +209,11 @@ pub struct AgentCreateParams {
     pub system: Option<String>,
     /// Tool entries.
     #[serde(default)]
+    #[schemars(with = "Option<Vec<ToolEntry>>")]
     pub tools: Option<Vec<Value>>,
     /// MCP servers.
     #[serde(default)]
+    #[schemars(with = "Option<Vec<McpServerEntry>>")]
     pub mcp_servers: Option<Vec<Value>>,
     /// Skill references.
     #[serde(default)]
@@ -241,8 +244,10 @@ pub struct AgentUpdateParams {
     /// Null or `""` clears.
     pub system: Patch<String>,
     /// Null or `[]` clears; replaces in full.
+    #[schemars(with = "Patch<Vec<ToolEntry>>")]
     pub tools: Patch<Vec<Value>>,
     /// Null or `[]` clears; replaces in full.
+    #[schemars(with = "Patch<Vec<McpServerEntry>>")]
     pub mcp_servers: Patch<Vec<Value>>,
     /// Null or `[]` clears; replaces in full.
     pub skills: Patch<Vec<Value>>,

@@ -10,6 +10,7 @@
 pub mod agent;
 pub mod budget;
 pub mod content;
+pub mod entry;
 pub mod environment;
 pub mod error;
 pub mod event;

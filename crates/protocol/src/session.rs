@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::agent::SessionAgent;
 use crate::budget::{Budget, Money};
+use crate::entry::{EventEntry, McpServerEntry, ResourceEntry, ToolEntry};
 use crate::model::ModelParam;
 use crate::patch::Patch;
 use crate::shorthand::{text_or_object, text_or_object_schema};
@@ -153,15 +154,18 @@ pub struct SessionCreateParams {
     pub metadata: Option<Metadata>,
     /// Files, repositories, memory stores.
     #[serde(default)]
+    #[schemars(with = "Option<Vec<ResourceEntry>>")]
     pub resources: Option<Entries>,
     /// Vaults.
     #[serde(default)]
     pub vault_ids: Option<Vec<String>>,
     /// Up to 50 events that start the work at once.
     #[serde(default)]
+    #[schemars(with = "Option<Vec<EventEntry>>")]
     pub initial_events: Option<Vec<Value>>,
     /// A cost cap.
     #[serde(default)]
+    #[schemars(with = "Option<Budget>")]
     pub budget: Option<Value>,
 }
 
@@ -215,9 +219,11 @@ pub struct AgentObjectParam {
     pub system: Patch<String>,
     /// Tool entries.
     #[serde(default)]
+    #[schemars(with = "Patch<Vec<ToolEntry>>")]
     pub tools: Patch<Vec<Value>>,
     /// MCP servers.
     #[serde(default)]
+    #[schemars(with = "Patch<Vec<McpServerEntry>>")]
     pub mcp_servers: Patch<Vec<Value>>,
     /// Skill references.
     #[serde(default)]
@@ -235,8 +241,10 @@ pub struct SessionUpdateParams {
     /// New tools or MCP servers; only while idle.
     pub agent: Patch<SessionAgentUpdateParams>,
     /// A new cap, or null for none.
+    #[schemars(with = "Patch<Budget>")]
     pub budget: Patch<Value>,
     /// Always refused (runtime LC-13).
+    #[schemars(with = "Patch<Vec<VaultId>>")]
     pub vault_ids: Patch<Value>,
 }
 
@@ -245,8 +253,10 @@ pub struct SessionUpdateParams {
 #[serde(default)]
 pub struct SessionAgentUpdateParams {
     /// Replaces in full.
+    #[schemars(with = "Patch<Vec<ToolEntry>>")]
     pub tools: Patch<Vec<Value>>,
     /// Replaces in full.
+    #[schemars(with = "Patch<Vec<McpServerEntry>>")]
     pub mcp_servers: Patch<Vec<Value>>,
 }
 
