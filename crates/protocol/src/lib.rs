@@ -23,6 +23,7 @@ pub mod repository;
 pub mod session;
 mod shorthand;
 pub mod tag;
+pub mod thread;
 pub mod time;
 pub mod vault;
 pub mod web;

@@ -36,6 +36,8 @@ tags! {
     EnvironmentDeleted = "environment_deleted";
     /// `"session"`.
     Session = "session";
+    /// `"session_thread"`.
+    SessionThread = "session_thread";
     /// `"session_deleted"`.
     SessionDeleted = "session_deleted";
     /// `"model"`.

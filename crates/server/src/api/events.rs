@@ -3,11 +3,13 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, HeaderValue};
+use manyhands_protocol::entry::EventEntry;
 use manyhands_protocol::event::{Event, PERSISTED_TYPES};
 use manyhands_protocol::page::Order;
 use manyhands_protocol::{EventId, Timestamp};
 use manyhands_store::Entry;
 use manyhands_store::listing::{EventKey, EventRange};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -29,9 +31,17 @@ const PAGE: u32 = 1000;
 const LIST: &str = "events";
 
 /// Body of a send.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct SendParams {
+    #[schemars(with = "Vec<EventEntry>")]
     events: Vec<Value>,
+}
+
+/// What the answer to a send holds, for its schema: it is written from entries as they are stored.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct SentEvents {
+    data: Vec<Event>,
 }
 
 /// `POST /v1/sessions/{session_id}/events`: stored, not yet processed, when it answers (runtime SE-2).

@@ -6,7 +6,9 @@ use axum::extract::State;
 use manyhands_brain::{HistoryError, Summary, Why};
 use manyhands_protocol::SessionId;
 use manyhands_store::SessionRecord;
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::api::auth::Principal;
 use crate::api::error::ApiError;
@@ -14,18 +16,20 @@ use crate::api::query::Ids;
 use crate::app::App;
 
 /// What a session waits for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ShownWhy {
     session_id: SessionId,
     #[serde(rename = "type")]
     kind: &'static str,
     #[serde(flatten)]
+    #[schemars(with = "Map<String, Value>")]
     why: Why,
 }
 
 /// The summaries of a session, oldest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ShownSummaries {
+    #[schemars(with = "Vec<Map<String, Value>>")]
     data: Vec<Summary>,
 }
 

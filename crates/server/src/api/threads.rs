@@ -4,10 +4,10 @@ use axum::Json as Reply;
 use axum::extract::State;
 use manyhands_protocol::page::Page;
 use manyhands_protocol::session::{Session, SessionStatus};
+use manyhands_protocol::thread::SessionThread;
 use manyhands_protocol::{SessionId, ThreadId, Timestamp};
 use manyhands_store::SessionRecord;
 use manyhands_store::listing::EventRange;
-use serde_json::{Value, json};
 
 use crate::api::auth::Principal;
 use crate::api::error::ApiError;
@@ -26,7 +26,7 @@ struct Progress {
 
 /// The primary thread as shown in responses. Its usage is its own: tokens at their prices, without the session's
 /// running time (runtime US-3).
-fn primary(record: SessionRecord, progress: Progress, now: Timestamp) -> Value {
+fn primary(record: SessionRecord, progress: Progress, now: Timestamp) -> SessionThread {
     let thread = record.thread_id.clone();
     let list_cost = record.usage.consumption(0, now).list_cost();
     let Session {
@@ -42,24 +42,20 @@ fn primary(record: SessionRecord, progress: Progress, now: Timestamp) -> Value {
     } = shown(record, now);
     usage.list_cost = list_cost;
     usage.active_seconds = stats.active_seconds;
-    let mut agent = json!(agent);
-    if let Some(agent) = agent.as_object_mut() {
-        agent.remove("multiagent");
+    SessionThread {
+        id: thread,
+        kind: Default::default(),
+        session_id: id,
+        agent: agent.into(),
+        status,
+        parent_thread_id: None,
+        workflow_run_id: None,
+        stats: progress.moved.then_some(stats),
+        usage: progress.rested.then_some(usage),
+        created_at,
+        updated_at,
+        archived_at,
     }
-    json!({
-        "id": thread,
-        "type": "session_thread",
-        "session_id": id,
-        "agent": agent,
-        "status": status,
-        "parent_thread_id": null,
-        "workflow_run_id": null,
-        "stats": progress.moved.then_some(stats),
-        "usage": progress.rested.then_some(usage),
-        "created_at": created_at,
-        "updated_at": updated_at,
-        "archived_at": archived_at,
-    })
 }
 
 async fn load(app: &App, principal: &Principal, ids: &Ids) -> Result<SessionRecord, ApiError> {
@@ -83,7 +79,7 @@ async fn load_thread(
     }
 }
 
-async fn show(app: &App, record: SessionRecord) -> Result<Value, ApiError> {
+async fn show(app: &App, record: SessionRecord) -> Result<SessionThread, ApiError> {
     let moved = [
         "session.thread_status_running",
         "session.thread_status_terminated",
@@ -109,7 +105,7 @@ pub(crate) async fn list_threads(
     principal: Principal,
     ids: Ids,
     query: Query,
-) -> Result<Reply<Page<Value>>, ApiError> {
+) -> Result<Reply<Page<SessionThread>>, ApiError> {
     query.only(&["limit", "page", "statuses"], &[])?;
     query.limit(1000, 1000)?;
     if query.text("page")?.is_some() {
@@ -141,7 +137,7 @@ pub(crate) async fn retrieve_thread(
     State(app): State<App>,
     principal: Principal,
     ids: Ids,
-) -> Result<Reply<Value>, ApiError> {
+) -> Result<Reply<SessionThread>, ApiError> {
     let record = load_thread(&app, &principal, &ids).await?;
     Ok(Reply(show(&app, record).await?))
 }
@@ -152,7 +148,7 @@ pub(crate) async fn archive_thread(
     State(app): State<App>,
     principal: Principal,
     ids: Ids,
-) -> Result<Reply<Value>, ApiError> {
+) -> Result<Reply<SessionThread>, ApiError> {
     load_thread(&app, &principal, &ids).await?;
     Err(ApiError::invalid(
         "the primary thread cannot be archived; archive the session instead",
