@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use manyhands_server::Failure;
-use manyhands_server::commands::{audit, backup, config, doctor, egress, keys, serve, verify};
+use manyhands_server::commands::{
+    audit, backup, config, doctor, egress, environment_keys, keys, serve, verify, workspaces,
+};
 
 /// The open, self-hosted platform for managed agents.
 #[derive(Debug, Parser)]
@@ -30,6 +32,10 @@ enum Command {
     Config(config::Args),
     /// Make, list and revoke API keys.
     Keys(keys::Args),
+    /// Make, list and revoke the keys of environments, for workers.
+    EnvironmentKeys(environment_keys::Args),
+    /// Make, list and rename workspaces.
+    Workspaces(workspaces::Args),
     /// See who did what with secrets and keys.
     Audit(audit::Args),
     /// See what sandboxes were refused, and where they went.
@@ -81,6 +87,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Audit(args) => audit::run(args).await,
         Command::Egress(args) => egress::run(args),
         Command::Keys(args) => keys::run(args).await,
+        Command::EnvironmentKeys(args) => environment_keys::run(args).await,
+        Command::Workspaces(args) => workspaces::run(args).await,
     }?;
     Ok(ExitCode::SUCCESS)
 }

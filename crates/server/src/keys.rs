@@ -11,14 +11,14 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use manyhands_protocol::id::ApiKeyId;
 use manyhands_protocol::{Timestamp, WorkspaceId};
 use manyhands_store::Store;
-use manyhands_store::key::{ApiKey, KeyHash};
+use manyhands_store::key::{ApiKey, KeyHash, KeyRole, Opens};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::api::auth::{KEY_PREFIX, hash};
+use crate::api::auth::{ENVIRONMENT_KEY_PREFIX, KEY_PREFIX, hash};
 use crate::failpoint::failpoint;
 
-/// How many characters of a key may be shown, to recognise it by.
-const HINT: usize = KEY_PREFIX.len() + 4;
+/// How many characters of a key may be shown behind its prefix, to recognise it by.
+const HINT: usize = 4;
 
 /// The machine gives no random bytes.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,7 @@ pub(crate) struct NoRandomness;
 /// A new key with 256 random bits, its record, and its hash for the store.
 pub(crate) fn mint(
     workspace: &WorkspaceId,
+    opens: Opens,
     name: String,
     now: Timestamp,
 ) -> Result<(SecretString, ApiKey, KeyHash), NoRandomness> {
@@ -35,12 +36,17 @@ pub(crate) fn mint(
     SystemRandom::new()
         .fill(&mut bytes)
         .map_err(|_| NoRandomness)?;
-    let key = format!("{KEY_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes));
+    let prefix = match opens {
+        Opens::Workspace(_) => KEY_PREFIX,
+        Opens::Environment(_) => ENVIRONMENT_KEY_PREFIX,
+    };
+    let key = format!("{prefix}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes));
     let record = ApiKey {
         id: ApiKeyId::generate(),
         workspace: workspace.clone(),
+        opens,
         name,
-        hint: key.chars().take(HINT).collect(),
+        hint: key.chars().take(prefix.len() + HINT).collect(),
         created_at: now,
         revoked_at: None,
     };
@@ -71,7 +77,12 @@ pub(crate) async fn ensure_first(
     if !store.list_keys(workspace).await?.is_empty() {
         return Ok(None);
     }
-    let (key, record, hash) = mint(workspace, "first key".to_owned(), now)?;
+    let (key, record, hash) = mint(
+        workspace,
+        Opens::Workspace(KeyRole::Admin),
+        "first key".to_owned(),
+        now,
+    )?;
     let path = path(data_dir);
     write_private(&path, key.expose_secret()).map_err(|error| {
         anyhow::anyhow!(
@@ -133,12 +144,13 @@ mod tests {
         let workspace = WorkspaceId::generate();
         let mut seen = std::collections::HashSet::new();
         for _ in 0..100 {
+            let opens = Opens::Workspace(KeyRole::ReadOnly);
             let (key, record, stored) =
-                mint(&workspace, "k".to_owned(), Timestamp::from_micros(0)).expect("a key");
+                mint(&workspace, opens, "k".to_owned(), Timestamp::from_micros(0)).expect("a key");
             let text = key.expose_secret();
             assert_eq!(text.len(), KEY_PREFIX.len() + 43);
             assert_eq!(stored, hash(text));
-            assert!(text.starts_with(&record.hint) && record.hint.len() == HINT);
+            assert!(text.starts_with(&record.hint) && record.hint.len() == KEY_PREFIX.len() + HINT);
             assert!(!format!("{key:?} {record:?}").contains(text));
             assert!(seen.insert(text.to_owned()));
         }

@@ -1,39 +1,55 @@
 //! Every route, its principal and its handler, in the order of the API reference (api §2, security API-1).
 
-use std::time::Instant;
+mod door;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get, post};
-use http::header::{HeaderName, HeaderValue};
-use http::request::Parts;
-use http::{Method, StatusCode};
-use manyhands_protocol::id::RequestId;
+use http::Method;
 use manyhands_store::Role;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::api::auth::{self, Principal};
 use crate::api::error::ApiError;
-use crate::api::json::BodyCap;
 use crate::api::{
-    agents, environments, events, files, health, inspection, keys, models, resources, sessions,
-    stream, threads, vaults,
+    agents, environments, events, files, health, inspection, keys, later, models, resources, sessions,
+    stream, threads, user_profiles, vaults, workspaces,
 };
 use crate::app::App;
 
-/// Who may call a route. There is no default: a route without an answer does not compile.
+use self::door::{Door, enter, finish, panicked};
+
+/// What a request brings along so that a route is there for it. There is no default: a route without an answer does not compile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Anybody who reaches the port.
+    /// Nothing: anybody who reaches the port.
     Open,
-    /// An API key.
+    /// A key.
     Key,
-    /// An API key, and the beta header (runtime HT-1).
+    /// A key, and the beta header (runtime HT-1).
     Beta,
+    /// A key, and the beta header of memory stores or the older one, not both (runtime HT-2, api §1.3).
+    Memory,
+    /// A key, and this beta header (runtime HT-3, HT-4).
+    Named(&'static str),
+    /// No key, but a secret in the path that was given out before.
+    Link,
 }
-use Access::{Beta, Key, Open};
+use Access::{Beta, Key, Link, Memory, Named, Open};
+
+/// The least of a key's roles that a route takes (security API-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Not even a key.
+    Nothing,
+    /// `read_only`: it changes nothing.
+    Reader,
+    /// `developer`: it changes something.
+    Developer,
+    /// `admin`: it is about keys.
+    Admin,
+    /// `admin` in the first workspace: it is about workspaces.
+    Operator,
+}
 
 /// Bodies of session create and events send (runtime HT-14).
 const LARGE: usize = 32 << 20;
@@ -45,8 +61,62 @@ pub(crate) struct Route {
     pub(crate) method: Method,
     pub(crate) path: &'static str,
     pub(crate) access: Access,
+    /// The least role that may call it.
+    pub(crate) needs: Needs,
+    /// Whether the key of an environment may call it too, for what belongs to that environment.
+    pub(crate) workers: bool,
     cap: usize,
     handler: MethodRouter<App>,
+}
+
+impl Route {
+    /// A GET is a reader's and all else a developer's, unless the row says otherwise.
+    fn new(
+        method: Method,
+        path: &'static str,
+        access: Access,
+        cap: usize,
+        handler: MethodRouter<App>,
+    ) -> Self {
+        let needs = match (access, &method) {
+            (Open | Link, _) => Needs::Nothing,
+            (_, &Method::GET) => Needs::Reader,
+            _ => Needs::Developer,
+        };
+        Self {
+            method,
+            path,
+            access,
+            needs,
+            workers: false,
+            cap,
+            handler,
+        }
+    }
+
+    /// For admins alone.
+    fn admins(self) -> Self {
+        Self {
+            needs: Needs::Admin,
+            ..self
+        }
+    }
+
+    /// For the operator alone.
+    fn operator(self) -> Self {
+        Self {
+            needs: Needs::Operator,
+            ..self
+        }
+    }
+
+    /// Also for the key of an environment (api §1.1).
+    fn workers(self) -> Self {
+        Self {
+            workers: true,
+            ..self
+        }
+    }
 }
 
 /// The table.
@@ -55,7 +125,7 @@ pub(crate) fn table() -> Vec<Route> {
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
     const DELETE: Method = Method::DELETE;
-    let row = |method, path, access, cap, handler| Route { method, path, access, cap, handler };
+    let row = Route::new;
     vec![
         row(POST,   "/v1/agents",                                   Beta, SMALL, post(agents::create_agent)),
         row(GET,    "/v1/agents/{agent_id}",                        Beta, 0,     get(agents::retrieve_agent)),
@@ -71,15 +141,24 @@ pub(crate) fn table() -> Vec<Route> {
         row(DELETE, "/v1/environments/{environment_id}",            Beta, 0,     delete(environments::delete_environment)),
         row(POST,   "/v1/environments/{environment_id}/archive",    Beta, 0,     post(environments::archive_environment)),
 
+        row(GET,    "/v1/environments/{environment_id}/work/poll", Beta, 0,     get(later::work)).workers(),
+        row(GET,    "/v1/environments/{environment_id}/work",    Beta, 0,     get(later::work)).workers(),
+        row(GET,    "/v1/environments/{environment_id}/work/stats", Beta, 0,     get(later::work)).workers(),
+        row(GET,    "/v1/environments/{environment_id}/work/{work_id}", Beta, 0,     get(later::work)),
+        row(POST,   "/v1/environments/{environment_id}/work/{work_id}", Beta, 0,     post(later::work)),
+        row(POST,   "/v1/environments/{environment_id}/work/{work_id}/ack", Beta, 0,     post(later::work)).workers(),
+        row(POST,   "/v1/environments/{environment_id}/work/{work_id}/heartbeat", Beta, 0,     post(later::work)).workers(),
+        row(POST,   "/v1/environments/{environment_id}/work/{work_id}/stop", Beta, 0,     post(later::work)).workers(),
+
         row(POST,   "/v1/sessions",                                 Beta, LARGE, post(sessions::create_session)),
-        row(GET,    "/v1/sessions/{session_id}",                    Beta, 0,     get(sessions::retrieve_session)),
+        row(GET,    "/v1/sessions/{session_id}",                    Beta, 0,     get(sessions::retrieve_session)).workers(),
         row(POST,   "/v1/sessions/{session_id}",                    Beta, SMALL, post(sessions::update_session)),
         row(GET,    "/v1/sessions",                                 Beta, 0,     get(sessions::list_sessions)),
         row(DELETE, "/v1/sessions/{session_id}",                    Beta, 0,     delete(sessions::delete_session)),
         row(POST,   "/v1/sessions/{session_id}/archive",            Beta, 0,     post(sessions::archive_session)),
-        row(POST,   "/v1/sessions/{session_id}/events",             Beta, LARGE, post(events::send_events)),
-        row(GET,    "/v1/sessions/{session_id}/events",             Beta, 0,     get(events::list_events)),
-        row(GET,    "/v1/sessions/{session_id}/events/stream",      Beta, 0,     get(stream::stream_events)),
+        row(POST,   "/v1/sessions/{session_id}/events",             Beta, LARGE, post(events::send_events)).workers(),
+        row(GET,    "/v1/sessions/{session_id}/events",             Beta, 0,     get(events::list_events)).workers(),
+        row(GET,    "/v1/sessions/{session_id}/events/stream",      Beta, 0,     get(stream::stream_events)).workers(),
         row(POST,   "/v1/sessions/{session_id}/resources",          Beta, SMALL, post(resources::add_resource)),
         row(GET,    "/v1/sessions/{session_id}/resources",          Beta, 0,     get(resources::list_resources)),
         row(GET,    "/v1/sessions/{session_id}/resources/{resource_id}", Beta, 0, get(resources::retrieve_resource)),
@@ -111,12 +190,60 @@ pub(crate) fn table() -> Vec<Route> {
         row(GET,    "/v1/files/{file_id}/content",                  Key,  0,     get(files::download_file)),
         row(DELETE, "/v1/files/{file_id}",                          Key,  0,     delete(files::delete_file)),
 
+        row(POST,   "/v1/deployments",                           Beta, 0,     post(later::deployments)),
+        row(GET,    "/v1/deployments/{deployment_id}",           Beta, 0,     get(later::deployments)),
+        row(POST,   "/v1/deployments/{deployment_id}",           Beta, 0,     post(later::deployments)),
+        row(GET,    "/v1/deployments",                           Beta, 0,     get(later::deployments)),
+        row(POST,   "/v1/deployments/{deployment_id}/archive",   Beta, 0,     post(later::deployments)),
+        row(POST,   "/v1/deployments/{deployment_id}/pause",     Beta, 0,     post(later::deployments)),
+        row(POST,   "/v1/deployments/{deployment_id}/unpause",   Beta, 0,     post(later::deployments)),
+        row(POST,   "/v1/deployments/{deployment_id}/run",       Beta, 0,     post(later::deployments)),
+        row(GET,    "/v1/deployment_runs/{deployment_run_id}",   Beta, 0,     get(later::deployments)),
+        row(GET,    "/v1/deployment_runs",                       Beta, 0,     get(later::deployments)),
+
+        row(POST,   "/v1/dreams",                                Named(later::DREAMS), 0,     post(later::dreams)),
+        row(GET,    "/v1/dreams/{dream_id}",                     Named(later::DREAMS), 0,     get(later::dreams)),
+        row(GET,    "/v1/dreams",                                Named(later::DREAMS), 0,     get(later::dreams)),
+        row(POST,   "/v1/dreams/{dream_id}/cancel",              Named(later::DREAMS), 0,     post(later::dreams)),
+        row(POST,   "/v1/dreams/{dream_id}/archive",             Named(later::DREAMS), 0,     post(later::dreams)),
+
         row(GET,    "/v1/models/{model_id}",                        Key,  0,     get(models::retrieve_model)),
         row(GET,    "/v1/models",                                   Key,  0,     get(models::list_models)),
 
-        row(POST,   "/v1/manyhands/keys",                           Key,  SMALL, post(keys::create_key)),
-        row(GET,    "/v1/manyhands/keys",                           Key,  0,     get(keys::list_keys)),
-        row(DELETE, "/v1/manyhands/keys/{key_id}",                  Key,  0,     delete(keys::revoke_key)),
+        row(POST,   "/v1/tunnels",                               Named(later::TUNNELS), 0,     post(later::tunnels)),
+        row(GET,    "/v1/tunnels/{tunnel_id}",                   Named(later::TUNNELS), 0,     get(later::tunnels)),
+        row(GET,    "/v1/tunnels",                               Named(later::TUNNELS), 0,     get(later::tunnels)),
+        row(POST,   "/v1/tunnels/{tunnel_id}/archive",           Named(later::TUNNELS), 0,     post(later::tunnels)),
+        row(POST,   "/v1/tunnels/{tunnel_id}/reveal_token",      Named(later::TUNNELS), 0,     post(later::tunnels)),
+        row(POST,   "/v1/tunnels/{tunnel_id}/rotate_token",      Named(later::TUNNELS), 0,     post(later::tunnels)),
+        row(POST,   "/v1/tunnels/{tunnel_id}/certificates",      Named(later::TUNNELS), 0,     post(later::tunnels)),
+        row(GET,    "/v1/tunnels/{tunnel_id}/certificates/{certificate_id}", Named(later::TUNNELS), 0,     get(later::tunnels)),
+        row(GET,    "/v1/tunnels/{tunnel_id}/certificates",      Named(later::TUNNELS), 0,     get(later::tunnels)),
+        row(POST,   "/v1/tunnels/{tunnel_id}/certificates/{certificate_id}/archive", Named(later::TUNNELS), 0,     post(later::tunnels)),
+
+        row(POST,   "/v1/user_profiles",                         Key,  SMALL, post(user_profiles::create_user_profile)),
+        row(GET,    "/v1/user_profiles/{user_profile_id}",       Key,  0,     get(user_profiles::retrieve_user_profile)),
+        row(POST,   "/v1/user_profiles/{user_profile_id}",       Key,  SMALL, post(user_profiles::update_user_profile)),
+        row(GET,    "/v1/user_profiles",                         Key,  0,     get(user_profiles::list_user_profiles)),
+        row(DELETE, "/v1/user_profiles/{user_profile_id}",       Key,  0,     delete(user_profiles::delete_user_profile)),
+        row(POST,   "/v1/user_profiles/{user_profile_id}/enrollment_url", Key,  0,     post(user_profiles::links::create_enrollment_url)),
+        row(POST,   "/v1/user_profiles/{user_profile_id}/action_urls", Key,  SMALL, post(user_profiles::links::create_action_url)),
+        row(GET,    "/enroll/{link}",                            Link, 0,     get(user_profiles::links::open_link)),
+
+        row(POST,   "/v1/organizations/webhooks",                Named(later::WEBHOOKS), 0,     post(later::webhooks)),
+        row(GET,    "/v1/organizations/webhooks/{webhook_endpoint_id}", Named(later::WEBHOOKS), 0,     get(later::webhooks)),
+        row(POST,   "/v1/organizations/webhooks/{webhook_endpoint_id}", Named(later::WEBHOOKS), 0,     post(later::webhooks)),
+        row(GET,    "/v1/organizations/webhooks",                Named(later::WEBHOOKS), 0,     get(later::webhooks)),
+        row(DELETE, "/v1/organizations/webhooks/{webhook_endpoint_id}", Named(later::WEBHOOKS), 0,     delete(later::webhooks)),
+        row(POST,   "/v1/organizations/webhooks/{webhook_endpoint_id}/regenerate_signing_secret", Named(later::WEBHOOKS), 0,     post(later::webhooks)),
+
+        row(POST,   "/v1/manyhands/keys",                           Key,  SMALL, post(keys::create_key)).admins(),
+        row(GET,    "/v1/manyhands/keys",                           Key,  0,     get(keys::list_keys)).admins(),
+        row(DELETE, "/v1/manyhands/keys/{key_id}",                  Key,  0,     delete(keys::revoke_key)).admins(),
+
+        row(POST,   "/v1/manyhands/workspaces",                     Key,  SMALL, post(workspaces::create_workspace)).operator(),
+        row(GET,    "/v1/manyhands/workspaces",                     Key,  0,     get(workspaces::list_workspaces)).operator(),
+        row(POST,   "/v1/manyhands/workspaces/{workspace_id}",      Key,  SMALL, post(workspaces::rename_workspace)).operator(),
 
         row(GET,    "/v1/manyhands/sessions/{session_id}/why",      Key,  0,     get(inspection::explain_session)),
         row(GET,    "/v1/manyhands/sessions/{session_id}/compactions", Key, 0,   get(inspection::list_compactions)),
@@ -130,26 +257,14 @@ pub(crate) fn table() -> Vec<Route> {
 /// The whole service, or the part of it that the server's role has.
 pub(crate) fn router(app: App) -> Router {
     let mut router = Router::new();
-    for Route {
-        path,
-        access,
-        cap,
-        handler,
-        method,
-    } in table()
-    {
+    for route in table() {
         // A brain's port is for its operator alone.
-        if app.role == Role::Brain && access != Open {
+        if app.role == Role::Brain && route.access != Open {
             continue;
         }
-        let door = Door {
-            app: app.clone(),
-            access,
-            cap,
-            path,
-            method,
-        };
-        router = router.route(path, handler.route_layer(from_fn_with_state(door, enter)));
+        let door = Door::new(app.clone(), &route);
+        let handler = route.handler.route_layer(from_fn_with_state(door, enter));
+        router = router.route(route.path, handler);
     }
     router
         .fallback(|| async {
@@ -159,137 +274,6 @@ pub(crate) fn router(app: App) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(finish))
         .with_state(app)
-}
-
-/// What stands before a route's handler.
-#[derive(Clone)]
-struct Door {
-    app: App,
-    access: Access,
-    cap: usize,
-    path: &'static str,
-    method: Method,
-}
-
-/// Lets a request in to its handler, or refuses it, and counts it.
-async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Response {
-    let begun = Instant::now();
-    let response = match admit(&door, &mut request).await {
-        Ok(principal) => {
-            let mut response = next.run(request).await;
-            if let Some(principal) = principal {
-                let workspace = principal.workspace;
-                response.extensions_mut().insert(Scope {
-                    organization: door.app.organization.clone(),
-                    workspace: HeaderValue::from_str(workspace.as_str()).ok(),
-                });
-            }
-            response
-        }
-        Err(error) => error.into_response(),
-    };
-    let labels = [
-        ("method", method_label(&door.method)),
-        ("path", door.path),
-        ("status", status_label(response.status())),
-    ];
-    metrics::counter!("manyhands_http_requests_total", &labels).increment(1);
-    metrics::histogram!("manyhands_http_request_seconds", &labels)
-        .record(begun.elapsed().as_secs_f64());
-    response
-}
-
-async fn admit(door: &Door, request: &mut Request) -> Result<Option<Principal>, ApiError> {
-    request.extensions_mut().insert(BodyCap(door.cap));
-    if door.access == Open {
-        return Ok(None);
-    }
-    let principal = auth::authenticate(&door.app.store, &door.app.keys, request.headers()).await?;
-    if door.access == Beta {
-        auth::require_beta(request.headers())?;
-    }
-    request.extensions_mut().insert(principal.clone());
-    Ok(Some(principal))
-}
-
-fn method_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::DELETE => "DELETE",
-        _ => "POST",
-    }
-}
-
-fn status_label(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        200 => "200",
-        400 => "400",
-        401 => "401",
-        404 => "404",
-        409 => "409",
-        413 => "413",
-        503 => "503",
-        _ if status.is_success() => "2xx",
-        _ if status.is_client_error() => "4xx",
-        _ => "5xx",
-    }
-}
-
-/// Which workspace an answer speaks of (runtime HT-10).
-#[derive(Clone)]
-struct Scope {
-    organization: HeaderValue,
-    workspace: Option<HeaderValue>,
-}
-
-/// The outermost layer: gives each request its id, and errors their body (runtime HT-11).
-async fn finish(request: Request, next: Next) -> Response {
-    let id = RequestId::generate();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = next.run(request).await;
-    let scope = response.extensions_mut().remove::<Scope>();
-    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
-        response = error.respond(&id);
-    }
-    let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
-        headers.insert(HeaderName::from_static("request-id"), value);
-    }
-    if let Some(Scope {
-        organization,
-        workspace,
-    }) = scope
-    {
-        headers.insert(
-            HeaderName::from_static("anthropic-organization-id"),
-            organization,
-        );
-        if let Some(workspace) = workspace {
-            headers.insert(HeaderName::from_static("anthropic-workspace-id"), workspace);
-        }
-    }
-    tracing::debug!(request.id = %id, %method, path, status = response.status().as_u16(), "answered");
-    response
-}
-
-/// A panic ends one request (security OPS-2). Its place is in the log, its text may hold what the request held.
-fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response {
-    metrics::counter!("manyhands_panics_total").increment(1);
-    tracing::error!("a request handler panicked");
-    ApiError::internal().into_response()
-}
-
-/// Set by the route's door; a handler that asks for it behind an open door refuses everybody.
-impl<S: Send + Sync> FromRequestParts<S> for Principal {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        parts
-            .extensions
-            .get::<Self>()
-            .cloned()
-            .ok_or_else(|| ApiError::unauthenticated("an API key is required"))
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use manyhands_protocol::id::ApiKeyId;
 use manyhands_protocol::time::Clock;
 use manyhands_server::service::key_hash;
 use manyhands_store::audit::Actor;
-use manyhands_store::key::ApiKey;
+use manyhands_store::key::{ApiKey, KeyRole, Opens};
 use manyhands_store::replica::Exchange;
 use manyhands_store::{SharedMemory, Store};
 use rand::rngs::StdRng;
@@ -73,6 +73,7 @@ impl World {
         let key = ApiKey {
             id: ApiKeyId::generate(),
             workspace: workspace.map_err(|error| error.to_string())?,
+            opens: Opens::Workspace(KeyRole::Admin),
             name: "simulation".to_owned(),
             hint: KEY.chars().take(8).collect(),
             created_at: clock.now(),

@@ -88,6 +88,10 @@ actions! {
     KeyCreate = "key.create";
     /// An API key is revoked.
     KeyRevoke = "key.revoke";
+    /// A workspace is made.
+    WorkspaceCreate = "workspace.create";
+    /// A workspace gets another name.
+    WorkspaceRename = "workspace.rename";
     /// The master key is replaced.
     MasterKeyRotate = "master_key.rotate";
     /// A client allows or denies a tool call.

@@ -1,7 +1,7 @@
-//! API keys: stored hashed, looked up by hash.
+//! API keys, and keys of environments: stored hashed, looked up by hash (security API-3).
 
 use manyhands_protocol::id::ApiKeyId;
-use manyhands_protocol::{Timestamp, WorkspaceId};
+use manyhands_protocol::{EnvironmentId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::{self, Act, Action, Actor};
@@ -15,13 +15,57 @@ use crate::store::{Services, Store};
 /// SHA-256 of a key's text.
 pub type KeyHash = [u8; 32];
 
+/// What the holder of a key may do in its workspace. Who may more comes later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyRole {
+    /// What changes nothing.
+    ReadOnly,
+    /// Everything but keys.
+    Developer,
+    /// Everything.
+    Admin,
+}
+
+impl KeyRole {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::ReadOnly, Self::Developer, Self::Admin];
+
+    /// The word for it: `admin`, `developer` or `read_only`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "read_only",
+            Self::Developer => "developer",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The role of this word.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+}
+
+/// What a key opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opens {
+    /// A workspace, for what this role may do.
+    Workspace(KeyRole),
+    /// One environment of it, for those who work for it (api §1.1).
+    Environment(EnvironmentId),
+}
+
+/// How the key of an environment is noted down where a role's name would be.
+const ENVIRONMENT: &str = "environment";
+
 /// A key's record; the key itself is not in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
     /// Its id.
     pub id: ApiKeyId,
-    /// The workspace it opens.
+    /// The workspace it is of.
     pub workspace: WorkspaceId,
+    /// What of the workspace it opens.
+    pub opens: Opens,
     /// What people call it.
     pub name: String,
     /// The first characters of the key, to recognise it by.
@@ -35,7 +79,7 @@ pub struct ApiKey {
 /// The columns of a key, as [`key_of`] takes them.
 macro_rules! key_columns {
     () => {
-        "id, workspace, body, created_at, revoked_at"
+        "id, workspace, body, created_at, revoked_at, role, environment_id"
     };
 }
 pub(crate) use key_columns;
@@ -48,50 +92,40 @@ struct Body {
 }
 
 impl Store {
-    /// The workspace of single-workspace installations, created when there is none.
-    pub async fn default_workspace(&self) -> Result<WorkspaceId, Error> {
-        const SELECT: &str = "SELECT id FROM workspaces WHERE slot = 'default'";
-        let now = self.inner.services.clock.now();
-        let mut found = self.inner.db.read_one(SELECT, Vec::new()).await?;
-        if found.is_none() {
-            found = self
-                .inner
-                .db
-                .write(Scope::of("default workspace"), move |tx| {
-                    Box::pin(async move {
-                        tx.run(
-                            "INSERT INTO workspaces (id, slot, created_at) VALUES ($1, 'default', $2)
-                             ON CONFLICT (slot) DO NOTHING",
-                            values![WorkspaceId::generate().as_str(), now],
-                        )
-                        .await?;
-                        tx.one(SELECT, Vec::new()).await
-                    })
-                })
-                .await?;
-        }
-        let damaged = |reason: String| Error::Damaged {
-            item: "the default workspace".to_owned(),
-            reason,
-        };
-        let row = found.ok_or_else(|| damaged("it is not there".to_owned()))?;
-        WorkspaceId::parse(row.text(0)?).map_err(|error| damaged(error.to_string()))
-    }
-
-    /// Adds a key that this actor makes.
+    /// Adds a key that this actor makes; false, and nothing is written, when what it opens is not there.
     pub async fn insert_key(
         &self,
         actor: Actor,
         key: &ApiKey,
         hash: &KeyHash,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let services = self.inner.services.clone();
         let (key, hash) = (key.clone(), *hash);
         let scope = Scope::of(key.workspace.as_str());
         self.inner
             .db
             .write(scope, move |tx| {
-                Box::pin(async move { insert(tx, &services, actor, key, hash).await })
+                Box::pin(async move {
+                    let workspace = key.workspace.as_str();
+                    let found = match &key.opens {
+                        Opens::Workspace(_) => {
+                            let sql = "SELECT id FROM workspaces WHERE id = $1";
+                            tx.one(sql, values![workspace]).await?
+                        }
+                        Opens::Environment(id) => {
+                            let sql = "SELECT id FROM environments
+                                 WHERE id = $1 AND workspace = $2 AND archived_at IS NULL";
+                            let values = values![id.as_str(), workspace];
+                            let rows = tx.locked(Lock::Share, sql, values).await?;
+                            rows.into_iter().next()
+                        }
+                    };
+                    if found.is_none() {
+                        return Ok(false);
+                    }
+                    insert(tx, &services, actor, key, hash).await?;
+                    Ok(true)
+                })
             })
             .await
     }
@@ -205,9 +239,13 @@ async fn insert(
         name: key.name,
         hint: key.hint,
     };
+    let (role, environment) = match &key.opens {
+        Opens::Workspace(role) => (role.as_str(), None),
+        Opens::Environment(environment) => (ENVIRONMENT, Some(environment.as_str())),
+    };
     tx.run(
-        "INSERT INTO api_keys (id, workspace, hash, body, created_at, revoked_at)
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO api_keys (id, workspace, hash, body, created_at, revoked_at, role, environment_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         values![
             key.id.as_str(),
             key.workspace.as_str(),
@@ -215,6 +253,8 @@ async fn insert(
             json(&body)?,
             key.created_at,
             key.revoked_at,
+            role,
+            environment,
         ],
     )
     .await?;
@@ -230,7 +270,17 @@ pub(crate) fn key_of(row: &Row) -> Result<ApiKey, Error> {
     };
     let body: Body =
         serde_json::from_str(row.text(2)?).map_err(|error| damaged(error.to_string()))?;
+    let opens = match (row.text(5)?, row.optional_text(6)?) {
+        (ENVIRONMENT, Some(id)) => Opens::Environment(
+            EnvironmentId::parse(id).map_err(|error| damaged(error.to_string()))?,
+        ),
+        (role, None) => Opens::Workspace(
+            KeyRole::parse(role).ok_or_else(|| damaged(format!("it has no role {role:?}")))?,
+        ),
+        _ => return Err(damaged("what it opens is unclear".to_owned())),
+    };
     Ok(ApiKey {
+        opens,
         id: ApiKeyId::parse(row.text(0)?).map_err(|error| damaged(error.to_string()))?,
         workspace: WorkspaceId::parse(row.text(1)?).map_err(|error| damaged(error.to_string()))?,
         name: body.name,

@@ -32,8 +32,10 @@ mod store;
 mod strays;
 pub mod tail;
 mod together;
+pub mod user_profiles;
 pub mod vault;
 pub mod verify;
+pub mod workspace;
 
 pub use db::{Conduct, Outcome, SharedMemory, Use};
 pub use entry::{Entry, EntryKind, NewEntry};

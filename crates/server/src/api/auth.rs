@@ -1,5 +1,8 @@
 //! Who is asking: credentials are classified by their value, whichever header they came in (runtime HT-9).
 
+pub(crate) mod betas;
+pub(crate) mod permits;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,18 +10,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use manyhands_protocol::WorkspaceId;
 use manyhands_protocol::id::ApiKeyId;
+use manyhands_protocol::{EnvironmentId, WorkspaceId};
 use manyhands_store::Store;
-use manyhands_store::key::KeyHash;
+use manyhands_store::key::{ApiKey, KeyHash, KeyRole, Opens};
 
 use crate::api::error::ApiError;
 
 /// What every API key of this server starts with.
 pub(crate) const KEY_PREFIX: &str = "mh_key_";
-
-/// The beta value that opens the managed-agents routes (runtime HT-1).
-const BETA: &str = "managed-agents-2026-04-01";
+/// What every key of an environment starts with.
+pub(crate) const ENVIRONMENT_KEY_PREFIX: &str = "mh_env_";
 
 /// Who is asking, and in which workspace everything is looked up (security API-2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,46 @@ pub(crate) struct Principal {
     pub(crate) workspace: WorkspaceId,
     /// The key's record, for the audit log.
     pub(crate) key: ApiKeyId,
+    /// What it may do.
+    pub(crate) role: KeyRole,
+    /// The only environment whose things it reaches; `None` for the whole workspace.
+    pub(crate) environment: Option<EnvironmentId>,
+}
+
+impl Principal {
+    fn of(key: ApiKey) -> Self {
+        // Within its environment a worker does what a developer may.
+        let (role, environment) = match key.opens {
+            Opens::Workspace(role) => (role, None),
+            Opens::Environment(environment) => (KeyRole::Developer, Some(environment)),
+        };
+        Self {
+            workspace: key.workspace,
+            key: key.id,
+            role,
+            environment,
+        }
+    }
+
+    /// Who two keys of one request are: nobody when they are of different workspaces or environments, else whoever may do what
+    /// both of them may (security API-3).
+    fn meet(self, other: Self) -> Option<Self> {
+        if self.workspace != other.workspace {
+            return None;
+        }
+        let environment = match (&self.environment, &other.environment) {
+            (Some(one), Some(two)) if one != two => return None,
+            (one, two) => one.clone().or_else(|| two.clone()),
+        };
+        let narrower =
+            (&other.environment.is_none(), other.role) < (&self.environment.is_none(), self.role);
+        Some(Self {
+            workspace: self.workspace,
+            role: self.role.min(other.role),
+            environment,
+            key: if narrower { other.key } else { self.key },
+        })
+    }
 }
 
 /// The stored form of a key: keys are compared by their SHA-256 only, which says nothing about the key to a clock.
@@ -63,10 +105,7 @@ impl KnownKeys {
         }
         let seen = self.revocations.load(Ordering::SeqCst);
         let key = store.key_by_hash(hash).await?;
-        let principal = key.map(|key| Principal {
-            workspace: key.workspace,
-            key: key.id,
-        });
+        let principal = key.map(Principal::of);
         if let Some(principal) = principal.as_ref().filter(|_| self.enabled) {
             let mut known = self.lock();
             if self.revocations.load(Ordering::SeqCst) == seen {
@@ -97,7 +136,10 @@ pub(crate) async fn authenticate(
     let credentials = credentials(headers)?;
     let mut found: Option<Principal> = None;
     for credential in &credentials {
-        if !credential.starts_with(KEY_PREFIX) {
+        let is_ours = [KEY_PREFIX, ENVIRONMENT_KEY_PREFIX]
+            .iter()
+            .any(|prefix| credential.starts_with(prefix));
+        if !is_ours {
             return Err(ApiError::unauthenticated(
                 "the credential is not an API key of this server",
             ));
@@ -105,15 +147,14 @@ pub(crate) async fn authenticate(
         let principal = keys.find(store, &hash(credential)).await?;
         let principal = principal
             .ok_or_else(|| ApiError::unauthenticated("the API key is unknown or revoked"))?;
-        match &found {
-            Some(other) if other.workspace != principal.workspace => {
-                return Err(ApiError::unauthenticated(
-                    "the request carries keys of different workspaces",
-                ));
-            }
-            Some(_) => {}
-            None => found = Some(principal),
-        }
+        found = match found {
+            None => Some(principal),
+            Some(other) => Some(other.meet(principal).ok_or_else(|| {
+                ApiError::unauthenticated(
+                    "the request carries keys of different workspaces or environments",
+                )
+            })?),
+        };
     }
     let principal = found.ok_or_else(|| {
         ApiError::unauthenticated(
@@ -154,21 +195,6 @@ fn credentials(headers: &HeaderMap) -> Result<Vec<&str>, ApiError> {
     Ok(all)
 }
 
-/// Without the beta value the routes behave as if they did not exist (runtime HT-1). Other values are tolerated.
-pub(crate) fn require_beta(headers: &HeaderMap) -> Result<(), ApiError> {
-    let values = headers.get_all("anthropic-beta");
-    let sent = values
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|line| line.split(','));
-    if sent.into_iter().any(|value| value.trim() == BETA) {
-        return Ok(());
-    }
-    Err(ApiError::no_route(format!(
-        "not found; this path needs the header \"anthropic-beta: {BETA}\""
-    )))
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderName;
@@ -184,19 +210,44 @@ mod tests {
         map
     }
 
+    fn principal(workspace: &WorkspaceId, opens: Opens) -> Principal {
+        Principal::of(ApiKey {
+            id: ApiKeyId::generate(),
+            workspace: workspace.clone(),
+            opens,
+            name: String::new(),
+            hint: String::new(),
+            created_at: manyhands_protocol::Timestamp::from_micros(0),
+            revoked_at: None,
+        })
+    }
+
+    /// security API-3
     #[test]
-    fn ht_1_the_beta_header_may_be_a_list_or_several_lines() {
+    fn api_3_of_two_keys_the_narrower_one_counts_in_either_order() {
+        let (here, there) = (WorkspaceId::generate(), WorkspaceId::generate());
+        let (one, two) = (EnvironmentId::generate(), EnvironmentId::generate());
+        let role = |workspace, role| principal(workspace, Opens::Workspace(role));
+        let worker =
+            |environment: &EnvironmentId| principal(&here, Opens::Environment(environment.clone()));
         #[track_caller]
-        fn check(lines: &[&str], open: bool) {
-            let lines: Vec<(&str, &str)> =
-                lines.iter().map(|line| ("anthropic-beta", *line)).collect();
-            assert_eq!(require_beta(&headers(&lines)).is_ok(), open, "{lines:?}");
+        fn check(one: &Principal, two: &Principal, expected: Option<&Principal>) {
+            for (first, second) in [(one, two), (two, one)] {
+                let met = first.clone().meet(second.clone());
+                assert_eq!(met.as_ref(), expected);
+            }
         }
-        check(&[], false);
-        check(&["managed-agents-2026-04-01"], true);
-        check(&["something-else,managed-agents-2026-04-01"], true);
-        check(&["something-else", " managed-agents-2026-04-01 , x"], true);
-        check(&["managed-agents-2026-04-011", "managed-agents"], false);
+        let (admin, reader) = (role(&here, KeyRole::Admin), role(&here, KeyRole::ReadOnly));
+        check(&admin, &reader, Some(&reader));
+        let bound = worker(&one);
+        check(&admin, &bound, Some(&bound));
+        let quiet = Principal {
+            role: KeyRole::ReadOnly,
+            ..bound.clone()
+        };
+        check(&reader, &bound, Some(&quiet));
+        check(&admin, &role(&there, KeyRole::ReadOnly), None);
+        check(&worker(&one), &worker(&two), None);
     }
 
     #[test]

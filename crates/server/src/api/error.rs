@@ -21,6 +21,8 @@ pub(crate) enum Class {
     InvalidRequest,
     /// Nobody known is asking.
     Authentication,
+    /// Whoever is asking may not do this.
+    Permission,
     /// There is no such thing for this caller.
     NotFound,
     /// The path is there, the method is not.
@@ -29,8 +31,12 @@ pub(crate) enum Class {
     Conflict,
     /// The body is over its cap.
     TooLarge,
+    /// There were too many requests in too little time.
+    RateLimit,
     /// This server failed.
     Internal,
+    /// This version of the server does not have what the path is for.
+    NotImplemented,
     /// This server cannot do it now and may soon.
     Unavailable,
     /// This server takes no new work now.
@@ -43,6 +49,7 @@ impl Class {
         match self {
             Self::InvalidRequest => (StatusCode::BAD_REQUEST, ErrorType::InvalidRequestError),
             Self::Authentication => (StatusCode::UNAUTHORIZED, ErrorType::AuthenticationError),
+            Self::Permission => (StatusCode::FORBIDDEN, ErrorType::PermissionError),
             Self::NotFound => (StatusCode::NOT_FOUND, ErrorType::NotFoundError),
             Self::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -50,7 +57,9 @@ impl Class {
             ),
             Self::Conflict => (StatusCode::CONFLICT, ErrorType::ConflictError),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, ErrorType::RequestTooLarge),
+            Self::RateLimit => (StatusCode::TOO_MANY_REQUESTS, ErrorType::RateLimitError),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, ErrorType::ApiError),
+            Self::NotImplemented => (StatusCode::NOT_IMPLEMENTED, ErrorType::ApiError),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, ErrorType::ApiError),
             Self::Overloaded => (
                 StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
@@ -107,6 +116,11 @@ impl ApiError {
         Self::new(Class::Authentication, message)
     }
 
+    /// 403.
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(Class::Permission, message)
+    }
+
     /// 404. The same for foreign and for missing things (security API-2): `what` is a kind, never more.
     pub(crate) fn not_found(what: &str) -> Self {
         Self::new(Class::NotFound, format!("{what} not found"))
@@ -142,9 +156,28 @@ impl ApiError {
         )
     }
 
+    /// 429.
+    pub(crate) fn rate_limited(message: impl Into<String>, retry_after: Duration) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(Class::RateLimit, message)
+        }
+    }
+
     /// 500: a bug, or damage. The details are in the log and not in the answer.
     pub(crate) fn internal() -> Self {
         Self::new(Class::Internal, "the server failed; its log says more")
+    }
+
+    /// 501: a documented path whose resource this version does not have (api §2).
+    pub(crate) fn not_implemented(what: &str) -> Self {
+        Self {
+            should_retry: Some(false),
+            ..Self::new(
+                Class::NotImplemented,
+                format!("not implemented: this version of the server does not have {what}"),
+            )
+        }
     }
 
     /// 500: damage of one stored item.
@@ -194,8 +227,12 @@ impl ApiError {
         Self { message, ..self }
     }
 
+    /// Its status code.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.class.wire().0
+    }
+
     /// The text for people.
-    #[cfg(test)]
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
@@ -325,6 +362,13 @@ mod tests {
             "authentication_error",
             &[],
         );
+        check(ApiError::forbidden("x"), 403, "permission_error", &[]);
+        check(
+            ApiError::rate_limited("x", second),
+            429,
+            "rate_limit_error",
+            &[("retry-after", "1")],
+        );
         check(ApiError::not_found("agent"), 404, "not_found_error", &[]);
         check(ApiError::no_route("x"), 404, "not_found_error", &[]);
         check(
@@ -341,6 +385,12 @@ mod tests {
         );
         check(ApiError::too_large(1 << 20), 413, "request_too_large", &[]);
         check(ApiError::internal(), 500, "api_error", &[]);
+        check(
+            ApiError::not_implemented("x"),
+            501,
+            "api_error",
+            &[("x-should-retry", "false")],
+        );
         check(
             ApiError::unavailable("x", second),
             503,

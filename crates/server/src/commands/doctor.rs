@@ -13,7 +13,7 @@ use manyhands_vault::{Source, master};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
-use super::keys::Remote;
+use super::keeper::Remote;
 use crate::config::{Config, Flags};
 use crate::gate::gate;
 use crate::{keys, parts};

@@ -12,7 +12,7 @@ use manyhands_protocol::id::ApiKeyId;
 use manyhands_protocol::time::Clock as _;
 use manyhands_store::audit::Actor;
 use manyhands_store::backup::{self, Damaged, Told};
-use manyhands_store::key::ApiKey;
+use manyhands_store::key::{ApiKey, KeyRole, Opens};
 use manyhands_store::verify::{self, Counts, Source};
 use manyhands_store::{Database, Entry, Error};
 use manyhands_testkit::clock::TestClock;
@@ -65,6 +65,7 @@ async fn store_5_a_backup_amid_writes_has_all_that_was_acknowledged_before_it() 
     let key = ApiKey {
         id: ApiKeyId::generate(),
         workspace: world.workspace.clone(),
+        opens: Opens::Workspace(KeyRole::Admin),
         name: "ci".to_owned(),
         hint: "mh_abc".to_owned(),
         created_at: world.bed.clock.now(),
@@ -296,7 +297,7 @@ async fn store_5_an_older_backup_is_brought_up_to_date_and_a_newer_one_refused()
          ALTER TABLE session_profiles DROP COLUMN checksum;
          DROP TABLE files; DROP TABLE session_resources; DROP TABLE loose_blobs; DROP TABLE captures;
          DROP TABLE checkpoints; DROP TABLE master_key; DROP TABLE data_keys; DROP TABLE vaults; DROP TABLE credentials;
-         DROP TABLE placeholders; DROP TABLE audit; DELETE FROM _sqlx_migrations WHERE version >= 5",
+         DROP TABLE placeholders; DROP TABLE audit; DROP TABLE kept_clones; DELETE FROM _sqlx_migrations WHERE version >= 5",
     )
     .await;
     let target = folder.path().join("restored");

@@ -194,6 +194,7 @@ async fn resources(world: &World) {
     let key = manyhands_store::key::ApiKey {
         id: manyhands_protocol::id::ApiKeyId::generate(),
         workspace: workspace.clone(),
+        opens: manyhands_store::key::Opens::Workspace(manyhands_store::key::KeyRole::Admin),
         name: "key".to_owned(),
         hint: "hint".to_owned(),
         created_at: world.agent.created_at,

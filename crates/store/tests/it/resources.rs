@@ -9,7 +9,7 @@ use manyhands_protocol::page::Order;
 use manyhands_protocol::time::Clock as _;
 use manyhands_protocol::{AgentId, EnvironmentId, WorkspaceId};
 use manyhands_store::audit::Actor;
-use manyhands_store::key::ApiKey;
+use manyhands_store::key::{ApiKey, KeyRole, Opens};
 use manyhands_store::listing::{AgentFilter, Key, Range};
 
 use crate::bed::*;
@@ -352,6 +352,7 @@ async fn keys_open_by_hash_until_revoked(bed: Bed) {
     let key = |n: u8| ApiKey {
         id: ApiKeyId::generate(),
         workspace: world.workspace.clone(),
+        opens: Opens::Workspace(KeyRole::Admin),
         name: format!("key {n} \0"),
         hint: "mh_12".to_owned(),
         created_at: world.bed.clock.now(),

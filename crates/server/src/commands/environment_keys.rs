@@ -1,0 +1,100 @@
+//! `manyhands environment-keys`: keys that open one environment, for those who work for it (api §1.1).
+
+use super::keeper::Keeper;
+use super::keys::{line, made, revoke};
+use crate::api::keys::KeyCreateParams;
+use crate::config::Flags;
+
+/// What `manyhands environment-keys` is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done with keys of environments.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Make a key and print it, once.
+    Create {
+        /// The environment it opens, env_….
+        environment: String,
+        /// What to call it.
+        #[arg(default_value = "unnamed")]
+        name: String,
+        /// The environment's workspace, wrkspc_… [default: the first one].
+        #[arg(long, value_name = "ID")]
+        workspace: Option<String>,
+        /// Which server.
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// List the keys of all environments of a workspace, or of one, without the keys themselves.
+    List {
+        /// Only of this environment, env_….
+        environment: Option<String>,
+        /// Whose [default: the first workspace's].
+        #[arg(long, value_name = "ID")]
+        workspace: Option<String>,
+        /// Which server.
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Revoke a key by its id: from the next request on.
+    Revoke {
+        /// Its id, apikey_…, as `list` shows it.
+        id: String,
+        /// Whose it is [default: the first workspace's].
+        #[arg(long, value_name = "ID")]
+        workspace: Option<String>,
+        /// Which server.
+        #[command(flatten)]
+        flags: Flags,
+    },
+}
+
+/// Does it and prints what came of it.
+///
+/// # Errors
+/// When there is no such environment or key, or neither the server nor the store can be reached.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    match args.command {
+        Command::Create {
+            environment,
+            name,
+            workspace,
+            flags,
+        } => {
+            let params = KeyCreateParams {
+                name,
+                environment_id: Some(environment),
+                workspace_id: workspace,
+                role: None,
+            };
+            made(&Keeper::open(flags).await?.create_key(params).await?);
+        }
+        Command::List {
+            environment,
+            workspace,
+            flags,
+        } => {
+            let keys = Keeper::open(flags).await?;
+            for key in keys.list_keys(workspace.as_deref()).await? {
+                let wanted = match &environment {
+                    Some(_) => key.environment_id == environment,
+                    None => key.environment_id.is_some(),
+                };
+                if wanted {
+                    println!("{}", line(&key));
+                }
+            }
+        }
+        Command::Revoke {
+            id,
+            workspace,
+            flags,
+        } => revoke(&id, workspace.as_deref(), flags).await?,
+    }
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! `manyhands workspaces`: whose things are whose on this server.
+
+use manyhands_protocol::WorkspaceId;
+
+use super::keeper::Keeper;
+use crate::config::Flags;
+
+/// What `manyhands workspaces` is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done with workspaces.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Make a workspace and print its id. It has no keys yet: `manyhands keys create --workspace ID` makes one.
+    Create {
+        /// What to call it.
+        name: String,
+        /// Which server.
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// List all workspaces, oldest first.
+    List {
+        /// Which server.
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Give a workspace another name.
+    Rename {
+        /// Its id, wrkspc_…, as `list` shows it.
+        id: String,
+        /// What to call it from now on.
+        name: String,
+        /// Which server.
+        #[command(flatten)]
+        flags: Flags,
+    },
+}
+
+/// Does it and prints what came of it.
+///
+/// # Errors
+/// When there is no such workspace, or neither the server nor the store can be reached.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    match args.command {
+        Command::Create { name, flags } => {
+            let made = Keeper::open(flags).await?.create_workspace(name).await?;
+            println!("{}", made.id);
+        }
+        Command::List { flags } => {
+            for workspace in Keeper::open(flags).await?.list_workspaces().await? {
+                let (id, at, name) = (workspace.id, workspace.created_at, workspace.name);
+                println!("{id}  {at}  {name}");
+            }
+        }
+        Command::Rename { id, name, flags } => {
+            let id = WorkspaceId::parse(&id)?;
+            let keeper = Keeper::open(flags).await?;
+            keeper.rename_workspace(&id, name).await?;
+            println!("renamed {id}");
+        }
+    }
+    Ok(())
+}
