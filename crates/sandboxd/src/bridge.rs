@@ -67,14 +67,7 @@ pub fn connect(
     lobby: &Path,
     limit: Duration,
 ) -> io::Result<()> {
-    let mut stream = reach(&SocketAddr::from_abstract_name(NAME)?, lobby, limit)?;
-    let peer = socket_peercred(&stream)?;
-    if !peer.pid.is_init() {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "something else than process 1 listens",
-        ));
-    }
+    let mut stream = meet(NAME, lobby, limit)?;
     let mut onward = stream.try_clone()?;
     thread::Builder::new()
         .name("onward".to_owned())
@@ -95,6 +88,18 @@ pub fn connect(
             Err(error) => return Err(error),
         }
     }
+}
+
+/// A connection to process 1 at this abstract name; see [`connect`].
+pub(crate) fn meet(name: &[u8], lobby: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let stream = reach(&SocketAddr::from_abstract_name(name)?, lobby, limit)?;
+    if !socket_peercred(&stream)?.pid.is_init() {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "something else than process 1 listens",
+        ));
+    }
+    Ok(stream)
 }
 
 fn reach(address: &SocketAddr, lobby: &Path, limit: Duration) -> io::Result<UnixStream> {

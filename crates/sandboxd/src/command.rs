@@ -7,10 +7,12 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use manyhands_sandboxd::bridge::{self, Keeper};
+use manyhands_sandboxd::door::porch::Porch;
 use manyhands_sandboxd::door::{self, Door};
 use manyhands_sandboxd::filter;
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, wait};
+use rustix::process::{DumpableBehavior, Pid, WaitOptions, set_dumpable_behavior, wait};
 
 /// Runs `[--filter FILE]... [--door SOCKET] -- PROGRAM ARGUMENT...` to its end and ends as it did: under these filters and with
 /// the way out of a sandbox. What it says of its failures is said with the rest.
@@ -57,11 +59,18 @@ pub(crate) fn run(
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// Waits for so many seconds as process 1, whose part it is to wait for those that have nobody else.
+/// Waits for so many seconds as process 1, whose part it is to wait for those that have nobody else. With the number of a user
+/// after them it has the port of the way out as well, for carriers of that user's.
 pub(crate) fn hold(
     mut words: impl Iterator<Item = String>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let seconds = words.next().ok_or("a number of seconds is missing")?;
+    if let Some(user) = words.next() {
+        // A step is root, but must not write our memory.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        Porch::bind(door::ADDRESS, Keeper(user.parse()?))?.serve()?;
+        bridge::announce(Path::new(bridge::LOBBY))?;
+    }
     let clock = Command::new("/proc/self/exe")
         .args(["rest", &seconds])
         .spawn()?;

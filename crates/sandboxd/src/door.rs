@@ -2,6 +2,10 @@
 //!
 //! Clients speak to a proxy at [`ADDRESS`]; each of their connections becomes one to the socket, byte for byte, and nothing
 //! of it is understood here. Where nobody answers at the socket, connections end at once. One thread serves them all.
+//! Where no socket of the server's can be seen inside, a [`porch`] has the port and [`carrier`]s have the connections.
+
+pub mod carrier;
+pub mod porch;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};

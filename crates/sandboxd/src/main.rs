@@ -10,14 +10,18 @@ use std::time::Duration;
 
 use manyhands_sandboxd::archive::Bounds;
 use manyhands_sandboxd::bridge::{self, Keeper};
+use manyhands_sandboxd::door::carrier::carry;
+use manyhands_sandboxd::door::porch::Porch;
 use manyhands_sandboxd::door::{self, Door};
 use manyhands_sandboxd::exchange;
 use manyhands_sandboxd::filter;
-use manyhands_sandboxd::parcel::{self, Folders};
+use manyhands_sandboxd::memory::{self, Folders};
+use manyhands_sandboxd::parcel;
 use manyhands_sandboxd::reaper::Reaper;
 use manyhands_sandboxd::serve::{Parts, serve};
 use manyhands_sandboxd::shell::{self, Limits};
 use manyhands_sandboxd::tools::Place;
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
 mod command;
 mod inherited;
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
             bridge::connect(input, output, Path::new(bridge::LOBBY), START_LIMIT)
                 .map_err(Into::into)
         }
+        Some("carry") => carry_clients(),
         Some("run") => match command::run(std::env::args_os().skip(2)) {
             Ok(code) => return code,
             Err(error) => Err(error),
@@ -41,6 +46,7 @@ fn main() -> ExitCode {
         Some("rest") => command::rest(std::env::args().skip(2)),
         Some("lay") => files(|root| exchange::lay(root, std::io::stdin(), std::io::stdout())),
         Some("show") => files(|root| exchange::show(root, std::io::stdin(), std::io::stdout())),
+        Some("memory") => memories(),
         Some("pack") => tree(|folders, bounds| parcel::pack(folders, bounds, std::io::stdout())),
         Some("unpack") => tree(|folders, bounds| {
             parcel::unpack(folders, bounds, std::io::stdin(), std::io::stdout())
@@ -56,6 +62,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// Carries clients of the way out over the standard streams.
+fn carry_clients() -> Result<(), Box<dyn std::error::Error>> {
+    let input = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let output = std::io::stdout().as_fd().try_clone_to_owned()?;
+    let lobby = Path::new(bridge::LOBBY);
+    Ok(carry(input.into(), output.into(), lobby, START_LIMIT)?)
+}
+
 /// Works on the files of the folder that is named after the mode.
 fn files(
     work: impl FnOnce(&Path) -> std::io::Result<()>,
@@ -66,11 +80,26 @@ fn files(
     Ok(work(Path::new(&root))?)
 }
 
+/// Answers for the folders of memory stores: the words after the mode are the folder above them and where files are kept that
+/// no store has taken. It may be looked at, since it watches folders by its own handles; it has nothing to hide, and what it
+/// says is data.
+fn memories() -> Result<(), Box<dyn std::error::Error>> {
+    let mut words = std::env::args_os().skip(2);
+    let mut open = || -> Result<OwnedFd, Box<dyn std::error::Error>> {
+        let path = words.next().ok_or("a folder is missing")?;
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(openat(CWD, Path::new(&path), flags, Mode::empty())?)
+    };
+    let folders = Folders::new(open()?, open()?, None);
+    let (input, output) = (std::io::stdin(), std::io::stdout());
+    Ok(memory::watch::serve(&folders, input, output)?)
+}
+
 /// Works on all that a sandbox writes: the words after the mode are the most bytes, the most entries, and the folders. No tool
 /// runs meanwhile, so nobody is kept from our memory: what belongs to a process that may not be looked at is also closed to
 /// itself, and some files are reached by that way.
 fn tree(
-    work: impl FnOnce(&Folders, Bounds) -> std::io::Result<()>,
+    work: impl FnOnce(&parcel::Folders, Bounds) -> std::io::Result<()>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(2);
     let mut number = || words.next().ok_or("a bound is missing");
@@ -78,7 +107,7 @@ fn tree(
         bytes: number()?.parse()?,
         entries: number()?.parse()?,
     };
-    Ok(work(&Folders::parse(words)?, bounds)?)
+    Ok(work(&parcel::Folders::parse(words)?, bounds)?)
 }
 
 /// How long a process 1 that was just started may take to listen.
@@ -94,6 +123,8 @@ struct Arguments {
     filters: Vec<PathBuf>,
     /// The socket that the way out leads to, if there is one.
     door: Option<PathBuf>,
+    /// Whose carriers the way out leads to, if there is no such socket.
+    carriers: Option<Keeper>,
 }
 
 /// Where servers connect.
@@ -113,6 +144,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         limits,
         filters,
         door,
+        carriers,
     } = arguments()?;
     // Before there are threads, so that they hold for all of us.
     for path in filters {
@@ -126,6 +158,9 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let shell = shell::Handle::start(place.clone(), limits, reaper)?;
     if let Some(socket) = door {
         Door::bind(door::ADDRESS, socket)?.serve()?;
+    }
+    if let Some(keeper) = carriers {
+        Porch::bind(door::ADDRESS, keeper)?.serve()?;
     }
     let (listener, keeper) = match listening {
         // Listening here, not in the server, makes us the peer that the server sees when it connects.
@@ -169,7 +204,7 @@ fn detach() -> std::io::Result<()> {
 fn arguments() -> Result<Arguments, String> {
     let (mut listener, mut ready, mut instance, mut root, mut spill, mut door) =
         (None, None, None, None, None, None);
-    let (mut keeper, mut filters) = (None, Vec::new());
+    let (mut keeper, mut carriers, mut filters) = (None, None, Vec::new());
     let (mut idle_limit, mut limits) = (Duration::from_secs(600), Limits::default());
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
@@ -181,13 +216,15 @@ fn arguments() -> Result<Arguments, String> {
                 .parse::<u64>()
                 .map_err(|_| format!("{name} needs a number, not {value}"))
         };
+        let user = || {
+            let number = u32::try_from(number()?).ok().map(Keeper);
+            number.ok_or_else(|| format!("{name} is no user's number"))
+        };
         match name.as_str() {
             "--listen-fd" => listener = Some(inherited::take(number()?)?),
             "--ready-fd" => ready = Some(inherited::take(number()?)?),
-            "--keeper" => {
-                let user = u32::try_from(number()?).map_err(|_| "--keeper is no user's number")?;
-                keeper = Some(Keeper(user));
-            }
+            "--keeper" => keeper = Some(user()?),
+            "--carriers" => carriers = Some(user()?),
             "--filter" => filters.push(PathBuf::from(value)),
             "--instance" => instance = Some(value),
             "--root" => root = Some(PathBuf::from(value)),
@@ -223,6 +260,7 @@ fn arguments() -> Result<Arguments, String> {
         limits,
         filters,
         door,
+        carriers,
     })
 }
 
