@@ -133,12 +133,22 @@ ids! {
     VaultId "vlt_";
     /// A credential in a vault.
     CredentialId "vcrd_";
+    /// A memory store.
+    MemoryStoreId "memstore_";
+    /// A memory in a store.
+    MemoryId "mem_";
+    /// One change of a memory.
+    MemoryVersionId "memver_";
     /// An API key's record (not the secret).
     ApiKeyId "apikey_";
     /// One HTTP request.
     RequestId "req_";
     /// The key that seals a workspace's secrets (not the key itself).
     DataKeyId "dkey_";
+    /// A user profile.
+    UserProfileId "uprof_";
+    /// A version of a skill.
+    SkillVersionId "skver_";
     /// A row of the audit log.
     AuditId "audit_";
 }

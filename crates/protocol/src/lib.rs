@@ -16,22 +16,26 @@ pub mod error;
 pub mod event;
 pub mod file;
 pub mod id;
+pub mod memory;
 pub mod model;
 pub mod page;
 pub mod patch;
 pub mod repository;
 pub mod session;
 mod shorthand;
+pub mod skill;
 pub mod tag;
 pub mod thread;
 pub mod time;
+pub mod user_profile;
 pub mod vault;
 pub mod web;
 
 pub use id::{
-    AgentId, CredentialId, EnvironmentId, EventId, FileId, ResourceId, SessionId, ThreadId,
-    VaultId, WorkspaceId,
+    AgentId, CredentialId, EnvironmentId, EventId, FileId, MemoryId, MemoryStoreId,
+    MemoryVersionId, ResourceId, SessionId, SkillVersionId, ThreadId, VaultId, WorkspaceId,
 };
+pub use skill::SkillId;
 pub use time::Timestamp;
 
 /// Metadata of a resource: at most 16 pairs, keys up to 64 and values up to 512 characters (api §29).

@@ -70,4 +70,32 @@ tags! {
     VaultCredentialDeleted = "vault_credential_deleted";
     /// `"vault_credential_validation"`.
     VaultCredentialValidation = "vault_credential_validation";
+    /// `"memory_store"`.
+    MemoryStore = "memory_store";
+    /// `"memory_store_deleted"`.
+    MemoryStoreDeleted = "memory_store_deleted";
+    /// `"memory"`.
+    Memory = "memory";
+    /// `"memory_prefix"`.
+    MemoryPrefix = "memory_prefix";
+    /// `"memory_deleted"`.
+    MemoryDeleted = "memory_deleted";
+    /// `"memory_version"`.
+    MemoryVersion = "memory_version";
+    /// `"user_profile"`.
+    UserProfile = "user_profile";
+    /// `"user_profile_deleted"`.
+    UserProfileDeleted = "user_profile_deleted";
+    /// `"enrollment_url"`.
+    EnrollmentUrl = "enrollment_url";
+    /// `"user_profile_action_url"`.
+    ActionUrl = "user_profile_action_url";
+    /// `"skill"`.
+    Skill = "skill";
+    /// `"skill_deleted"`.
+    SkillDeleted = "skill_deleted";
+    /// `"skill_version"`.
+    SkillVersion = "skill_version";
+    /// `"skill_version_deleted"`.
+    SkillVersionDeleted = "skill_version_deleted";
 }
