@@ -23,11 +23,13 @@ pub mod key;
 pub mod lease;
 pub mod listing;
 mod log;
+pub mod memory;
 mod remains;
 pub mod replica;
 pub mod repositories;
 mod reserve;
 pub mod session;
+pub mod skills;
 mod store;
 mod strays;
 pub mod tail;
@@ -45,8 +47,8 @@ pub use folder::make_folder;
 pub use lease::{Lease, Nudge};
 pub use replica::{Place, Replica, Role};
 pub use session::{
-    Append, Change, Created, NewSession, OpenCall, SessionRecord, SessionState, UsageTotals,
-    running_millis,
+    Append, Belongings, Change, Created, NewSession, OpenCall, SessionRecord, SessionState,
+    UsageTotals, running_millis,
 };
 pub use store::{Config, Database, Store};
 pub use tail::{Subscription, TailItem};

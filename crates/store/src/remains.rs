@@ -1,4 +1,5 @@
-//! The logs of deleted sessions, removed in pieces, so that no other session waits for the deletion of a long one.
+//! The logs of deleted sessions, and what is left of deleted memory stores, removed in pieces, so that nobody waits for the
+//! deletion of a long one.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -6,6 +7,7 @@ use std::time::Duration;
 use crate::db::{Scope, Tx, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
+use crate::memory;
 use crate::reserve::Purpose;
 use crate::store::Inner;
 
@@ -32,13 +34,16 @@ pub(crate) async fn purge_while_open(inner: Weak<Inner>) {
     loop {
         let Some(open) = inner.upgrade() else { return };
         let wake = open.services.purge.clone();
-        let purged = purge_piece(&open).await;
+        let purged = match purge_piece(&open).await {
+            Ok(false) => memory::purge_piece(&open).await,
+            purged => purged,
+        };
         drop(open);
         match purged {
             Ok(true) => {}
             Ok(false) => wake.notified().await,
             Err(error) => {
-                tracing::warn!(%error, "the log of a deleted session cannot be removed yet");
+                tracing::warn!(%error, "what a deletion has left cannot be removed yet");
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -21,7 +21,7 @@ use crate::entry::NewEntry;
 pub(crate) use read::{record_columns, record_of, record_tables};
 pub use running::running_millis;
 pub(crate) use running::{active_until, longest_stretch, transition};
-pub use write::Created;
+pub use write::{Belongings, Created};
 pub(crate) use write::{publish_later, write_drafts};
 
 /// Tokens a session used in all; cumulative (runtime US-1).

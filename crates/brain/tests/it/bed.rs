@@ -161,7 +161,8 @@ impl Bed {
             let entry = manyhands_brain::repositories(&cloned);
             new.change.append.entries.push(entry);
         }
-        let created = store.create_session_with(new, Vec::new(), repositories);
+        let belongings = manyhands_store::Belongings { repositories, ..Default::default() };
+        let created = store.create_session_with(new, belongings);
         assert_eq!(created.await, Ok(Created::Done));
         let model = ModelServer::with(replies).await;
         model.check_prefixes();

@@ -1,7 +1,8 @@
 //! What a session has beside its sandbox: files that it reads (api §8, runtime FI-1 to FI-4), and repositories that are cloned into
 //! it (runtime GH-1 to GH-6).
 
-mod path;
+mod memory_store;
+pub(crate) mod path;
 mod repository;
 
 use std::time::Duration;
@@ -17,8 +18,9 @@ use manyhands_protocol::{FileId, ResourceId, SessionId, WorkspaceId};
 use manyhands_store::audit::{Act, Action, Actor};
 use manyhands_store::files::{FILES, Mount, MountRefusal, Unmounted};
 use manyhands_store::listing::Range;
+use manyhands_store::memory::{Attach, AttachRefusal};
 use manyhands_store::repositories::{NewRepository, Rotated};
-use manyhands_store::{NewEntry, SessionRecord};
+use manyhands_store::{Belongings, NewEntry, SessionRecord};
 use serde_json::Value;
 
 use crate::api::auth::Principal;
@@ -36,22 +38,33 @@ const LAY: Duration = Duration::from_secs(10);
 pub(crate) struct Wanted {
     files: Vec<(usize, Mount)>,
     repositories: Vec<(usize, repository::Wanted)>,
+    memory_stores: Vec<(usize, Attach)>,
 }
 
 impl Wanted {
     /// Whether there is nothing.
     pub(crate) fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.repositories.is_empty()
+        self.files.is_empty() && self.repositories.is_empty() && self.memory_stores.is_empty()
     }
 
-    /// The files, as the store takes them.
-    pub(crate) fn files(&self) -> Vec<Mount> {
-        let files = self.files.iter();
-        files.map(|(_, mount)| mount.clone()).collect()
+    /// All of it for this session, as the store takes it.
+    pub(crate) async fn belongings(
+        &mut self,
+        app: &App,
+        workspace: &WorkspaceId,
+        session: &SessionId,
+    ) -> Result<Belongings, ApiError> {
+        let files = self.files.iter().map(|(_, mount)| mount.clone());
+        let stores = self.memory_stores.iter().map(|(_, attach)| attach.clone());
+        Ok(Belongings {
+            files: files.collect(),
+            memory_stores: stores.collect(),
+            repositories: self.repositories(app, workspace, session).await?,
+        })
     }
 
     /// The repositories of this session, with sealed tokens.
-    pub(crate) async fn repositories(
+    async fn repositories(
         &mut self,
         app: &App,
         workspace: &WorkspaceId,
@@ -73,6 +86,19 @@ impl Wanted {
             });
         }
         Ok(new)
+    }
+
+    /// Why the memory stores are not attached.
+    pub(crate) fn not_attached(&self, refusal: AttachRefusal) -> ApiError {
+        let place = |index: usize| {
+            self.memory_stores
+                .get(index)
+                .map_or(index, |(place, _)| *place)
+        };
+        match refusal {
+            AttachRefusal::NoStore(_) => ApiError::not_found("memory store"),
+            AttachRefusal::Archived(index) => memory_store::archived(place(index)),
+        }
     }
 
     /// Why the files are not mounted.
@@ -106,12 +132,6 @@ pub(crate) fn wanted(
     if entries.is_empty() {
         return Ok(Wanted::default());
     }
-    if let EnvironmentConfig::SelfHosted {} = environment.config {
-        let id = &environment.id;
-        return Err(ApiError::invalid(format!(
-            "Environment {id} is a self-hosted environment. `resources` are not supported with self-hosted environments."
-        )));
-    }
     let mut wanted = Wanted::default();
     for (index, entry) in entries.iter_mut().enumerate() {
         let at = format!("resources[{index}]");
@@ -120,9 +140,21 @@ pub(crate) fn wanted(
                 let repository = repository::read(entry, &at)?;
                 wanted.repositories.push((index, repository));
             }
+            "memory_store" => {
+                let attach = memory_store::read(entry, &at)?;
+                wanted.memory_stores.push((index, attach));
+            }
             _ => wanted.files.push((index, mount(entry, &at)?)),
         }
     }
+    let is_more = !wanted.files.is_empty() || !wanted.repositories.is_empty();
+    if is_more && let EnvironmentConfig::SelfHosted {} = environment.config {
+        let id = &environment.id;
+        return Err(ApiError::invalid(format!(
+            "Environment {id} is a self-hosted environment. Of `resources` it supports memory stores alone."
+        )));
+    }
+    memory_store::together(&wanted.memory_stores)?;
     if wanted.files.len() > FILES {
         return Err(refused("resources", MountRefusal::TooMany));
     }
@@ -144,14 +176,10 @@ fn mount(entry: &Value, at: &str) -> Result<Mount, ApiError> {
     };
     match kind {
         "file" => {}
-        // Of an entry of a list it was told before.
-        "github_repository" => {
-            let problem = "repositories are given when the session is created";
+        // Of an entry of a list they were told before.
+        "github_repository" | "memory_store" => {
+            let problem = "repositories and memory stores are given when the session is created";
             return Err(ApiError::field(within("type"), problem));
-        }
-        kind @ "memory_store" => {
-            let what = format!("a resource of the type {kind}");
-            return Err(ApiError::not_built(within("type"), what));
         }
         _ => {
             let problem = "expected file, github_repository or memory_store";
@@ -230,7 +258,6 @@ pub(crate) async fn list_resources(
     ids: Ids,
     query: Query,
 ) -> Result<Reply<Page<Resource>>, ApiError> {
-    query.only(&["limit", "page"], &[])?;
     let paging = Paging::read("resources", &query, Order::Asc, (1000, 1000))?;
     let session = require_session(&app, &principal, &ids).await?;
     let found = app.store.list_resources(&session.id, &paging.range()).await;

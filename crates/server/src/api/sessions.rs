@@ -141,21 +141,18 @@ pub(crate) async fn create_session(
     };
     let id = session.id.clone();
     let has_resources = !wanted.is_empty();
-    let files = wanted.files();
-    let repositories = wanted.repositories(&app, &principal.workspace, &id).await?;
-    if let Some(entry) = resources::entry(&repositories) {
+    let belongings = wanted.belongings(&app, &principal.workspace, &id).await?;
+    if let Some(entry) = resources::entry(&belongings.repositories) {
         session.change.append.entries.insert(0, entry);
     }
-    let created = app
-        .store
-        .create_session_with(session, files, repositories)
-        .await?;
+    let created = app.store.create_session_with(session, belongings).await?;
     match created {
         Created::Done => {}
         Created::Gone => return Err(gone_meanwhile()),
         Created::NoVault(_) => return Err(ApiError::not_found("vault")),
         Created::ArchivedVault(index) => return Err(vaults::archived(index)),
         Created::Refused(refusal) => return Err(wanted.refused(refusal)),
+        Created::NotAttached(refusal) => return Err(wanted.not_attached(refusal)),
     }
     failpoint!("server::session_stored");
     let record = app.store.session(&principal.workspace, &id).await?;
@@ -256,20 +253,6 @@ pub(crate) async fn list_sessions(
     principal: Principal,
     query: Query,
 ) -> Result<Reply<BidirectionalPage<Session>>, ApiError> {
-    let known = [
-        "agent_id",
-        "agent_version",
-        "statuses",
-        "created_at[gt]",
-        "created_at[gte]",
-        "created_at[lt]",
-        "created_at[lte]",
-        "include_archived",
-        "order",
-        "limit",
-        "page",
-    ];
-    query.only(&known, &["deployment_id", "memory_store_id"])?;
     let filter = filter(&query)?;
     let paging = Paging::read("sessions", &query, query.order(Order::Desc)?, (20, 100))?;
     if paging

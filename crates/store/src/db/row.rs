@@ -168,6 +168,11 @@ impl Row {
         get!(self, Option<i64>, as_i64_or_null, column)
     }
 
+    /// Bytes that are not null.
+    pub(crate) fn bytes(&self, column: usize) -> Result<&[u8], Error> {
+        get!(self, &[u8], as_blob, column)
+    }
+
     /// An instant that is not null.
     pub(crate) fn time(&self, column: usize) -> Result<Timestamp, Error> {
         Ok(Timestamp::from_micros(self.int(column)?))

@@ -20,9 +20,11 @@ use crate::failpoint::failpoint;
 use crate::files::{Mount, MountRefusal, mount_all, remove_of_session};
 use crate::lease::{Lease, Nudge};
 use crate::log::{self, Draft, Stamp, json};
+use crate::memory::{Attach, AttachRefusal, attach_all, detach_all};
 use crate::remains;
 use crate::repositories::{NewRepository, add_all};
 use crate::reserve::Purpose;
+use crate::skills;
 use crate::store::{Services, Store};
 use crate::vault;
 
@@ -31,18 +33,16 @@ impl Store {
     /// still be there and not archived: false when one is not, and nothing is written.
     pub async fn create_session(&self, session: NewSession) -> Result<bool, Error> {
         let created = self
-            .create_session_with(session, Vec::new(), Vec::new())
+            .create_session_with(session, Belongings::default())
             .await?;
         Ok(created == Created::Done)
     }
 
-    /// As [`create_session`](Self::create_session), with files that its sandbox reads and
-    /// repositories that are cloned into it: all in one transaction.
+    /// As [`create_session`](Self::create_session), with what it has from its beginning: all in one transaction.
     pub async fn create_session_with(
         &self,
         session: NewSession,
-        mounts: Vec<Mount>,
-        repositories: Vec<NewRepository>,
+        belongings: Belongings,
     ) -> Result<Created, Error> {
         let services = self.inner.services.clone();
         let permit = self.nudge_permit();
@@ -51,12 +51,14 @@ impl Store {
             .inner
             .db
             .write(scope, move |tx| {
-                Box::pin(create(tx, services, permit, session, mounts, repositories))
+                Box::pin(create(tx, services, permit, session, belongings))
             })
             .await;
         match created {
             Ok(created) => Ok(created),
             Err(NotCreated::Mount(refusal)) => Ok(Created::Refused(refusal)),
+            Err(NotCreated::Skill(place)) => Ok(Created::NoSkill(place)),
+            Err(NotCreated::Attach(refusal)) => Ok(Created::NotAttached(refusal)),
             Err(NotCreated::Store(error)) => Err(error),
         }
     }
@@ -109,6 +111,17 @@ impl Store {
     }
 }
 
+/// What a session has from its beginning, beside its log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Belongings {
+    /// Files that its sandbox reads.
+    pub files: Vec<Mount>,
+    /// Repositories that are cloned into it.
+    pub repositories: Vec<NewRepository>,
+    /// Memory stores (runtime ME-12).
+    pub memory_stores: Vec<Attach>,
+}
+
 /// What became of a session that was to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Created {
@@ -122,11 +135,17 @@ pub enum Created {
     ArchivedVault(usize),
     /// One of its files cannot be mounted.
     Refused(MountRefusal),
+    /// There is no such version of the skill at this place of the agent's list (any more).
+    NoSkill(usize),
+    /// One of its memory stores cannot be attached.
+    NotAttached(AttachRefusal),
 }
 
 /// Why a session is not created: its writes are undone.
 enum NotCreated {
     Mount(MountRefusal),
+    Skill(usize),
+    Attach(AttachRefusal),
     Store(Error),
 }
 
@@ -141,8 +160,7 @@ async fn create(
     services: Services,
     permit: Option<OwnedPermit<Nudge>>,
     session: NewSession,
-    mounts: Vec<Mount>,
-    repositories: Vec<NewRepository>,
+    belongings: Belongings,
 ) -> Result<Created, NotCreated> {
     for (sql, id) in [
         (
@@ -234,10 +252,21 @@ async fn create(
         ],
     )
     .await?;
-    mount_all(tx, &record.workspace, &record.id, mounts, now)
+    let Belongings {
+        files,
+        repositories,
+        memory_stores,
+    } = belongings;
+    mount_all(tx, &record.workspace, &record.id, files, now)
         .await?
         .map_err(NotCreated::Mount)?;
     add_all(tx, &record.workspace, &record.id, repositories, now).await?;
+    attach_all(tx, &record.workspace, &record.id, memory_stores)
+        .await?
+        .map_err(NotCreated::Attach)?;
+    skills::hold(tx, &record.workspace, &record.id, &record.agent.definition.skills)
+        .await?
+        .map_err(NotCreated::Skill)?;
     failpoint!("store::session::created");
     for act in &session.change.acts {
         audit::append(tx, &services, act).await?;
@@ -455,6 +484,8 @@ async fn delete(
     }
     remove_of_session(tx, &record.id).await?;
     vault::remove_of_session(tx, &record.id).await?;
+    skills::remove_of_session(tx, &record.id).await?;
+    detach_all(tx, &record.id).await?;
     failpoint!("store::session::deleted");
     let event = json(&Event {
         id: EventId::generate(),

@@ -10,7 +10,7 @@ use manyhands_protocol::time::Clock as _;
 use manyhands_protocol::{FileId, ResourceId, SessionId, Timestamp, WorkspaceId};
 use manyhands_store::files::{Captured, FILES, FileDeletion, Mount, MountRefusal, Unmounted};
 use manyhands_store::listing::{Key, Range};
-use manyhands_store::{Append, Change, Created, Database, FileRecord, Origin};
+use manyhands_store::{Append, Belongings, Change, Created, Database, FileRecord, Origin};
 
 use crate::bed::*;
 
@@ -294,14 +294,26 @@ async fn fi_3_a_session_has_at_most_500_files(bed: Bed) {
     let session = world.new_session(Change::default());
     let refused = world
         .store
-        .create_session_with(session, many(FILES + 1), Vec::new())
+        .create_session_with(
+            session,
+            Belongings {
+                files: many(FILES + 1),
+                ..Default::default()
+            },
+        )
         .await;
     assert_eq!(refused, Ok(Created::Refused(MountRefusal::TooMany)));
     let session = world.new_session(Change::default());
     let id = session.id.clone();
     let created = world
         .store
-        .create_session_with(session, many(FILES), Vec::new())
+        .create_session_with(
+            session,
+            Belongings {
+                files: many(FILES),
+                ..Default::default()
+            },
+        )
         .await;
     assert_eq!(created, Ok(Created::Done));
     let one_more = Mount {
@@ -379,7 +391,13 @@ async fn ht_15_a_session_with_a_bad_file_is_not_created(bed: Bed) {
         let id = session.id.clone();
         let created = world
             .store
-            .create_session_with(session, mounts, Vec::new())
+            .create_session_with(
+                session,
+                Belongings {
+                    files: mounts,
+                    ..Default::default()
+                },
+            )
             .await;
         assert_eq!(created, Ok(Created::Refused(refusal)));
         assert_eq!(world.store.session(&world.workspace, &id).await, Ok(None));

@@ -9,7 +9,7 @@ use manyhands_store::files::Unmounted;
 use manyhands_store::listing::Range;
 use manyhands_store::repositories::{NewRepository, Rotated};
 use manyhands_store::verify::{Source, Told, verify};
-use manyhands_store::{Change, Created};
+use manyhands_store::{Belongings, Change, Created};
 
 use crate::bed::*;
 
@@ -41,7 +41,13 @@ impl World {
         let id = session.id.clone();
         let created = self
             .store
-            .create_session_with(session, Vec::new(), repositories)
+            .create_session_with(
+                session,
+                Belongings {
+                    repositories,
+                    ..Default::default()
+                },
+            )
             .await;
         assert_eq!(created, Ok(Created::Done));
         id

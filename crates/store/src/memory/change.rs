@@ -1,0 +1,395 @@
+//! Changes of memories, each with its version (runtime ME-5, ME-6, ME-8).
+
+use manyhands_protocol::memory::{
+    Access, Actor, CONTENT, MEMORIES, Memory, MemoryPath, MemoryVersion, Operation,
+};
+use manyhands_protocol::{MemoryId, MemoryStoreId, MemoryVersionId, Timestamp, WorkspaceId};
+
+use super::attached::access_of;
+use super::rows::{add_version, memory_columns, put_memory};
+use super::stores::lock_store;
+use super::{memory_of, sha256};
+use crate::db::{Row, Scope, Tx, values};
+use crate::error::Error;
+use crate::failpoint::failpoint;
+use crate::reserve::Purpose;
+use crate::store::Store;
+
+/// So many versions of a memory that is there are kept however old they get (runtime ME-9).
+const RECENT: u32 = 10;
+
+/// A memory that is to be changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The one with this id.
+    Id(MemoryId),
+    /// The one that is here now.
+    Path(MemoryPath),
+}
+
+/// A change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// A new memory; never in the place of another.
+    Create {
+        /// Where.
+        path: MemoryPath,
+        /// At most [`CONTENT`] bytes.
+        content: String,
+    },
+    /// Another text, or another path, or both. Where nothing would be different nothing is done, whatever is expected.
+    Update {
+        /// Of which.
+        memory: Which,
+        /// At most [`CONTENT`] bytes; `None` keeps it.
+        content: Option<String>,
+        /// `None` keeps it.
+        path: Option<MemoryPath>,
+        /// The hash that its text must have now.
+        expected: Option<String>,
+    },
+    /// The end.
+    Delete {
+        /// Of which.
+        memory: Which,
+        /// The hash that its text must have now.
+        expected: Option<String>,
+    },
+}
+
+impl Mutation {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Create { content, .. } => content.len(),
+            Self::Update { content, .. } => content.as_ref().map_or(0, String::len),
+            Self::Delete { .. } => 0,
+        }
+    }
+
+    fn purpose(&self) -> Purpose {
+        match self {
+            Self::Create { .. } | Self::Update { .. } => Purpose::Begins,
+            Self::Delete { .. } => Purpose::Ends,
+        }
+    }
+}
+
+/// What became of a change. Unless it is done, nothing was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Done: the memory as it is now, or was until now, without its text. `memory_version_id` is the new version.
+    Done(Memory),
+    /// The memory is so already; there is no new version.
+    Same(Memory),
+    /// There is no such store, or the session that asks does not have it.
+    NoStore,
+    /// There is no such memory in the store.
+    NoMemory,
+    /// The store is archived: memories are neither made nor changed (runtime ME-11).
+    Archived,
+    /// The session that asks may only read the store.
+    ReadOnly,
+    /// This memory is at the path, above it or below it (runtime ME-5).
+    Occupied {
+        /// Which.
+        memory: MemoryId,
+        /// Where.
+        path: MemoryPath,
+    },
+    /// The memory's text is not the expected one (runtime ME-6). As it is, without the text.
+    Unexpected(Memory),
+    /// The store has [`MEMORIES`] (runtime ME-4).
+    Full,
+}
+
+impl Store {
+    /// Changes a memory, and writes the version that says so, for this actor. A session must have the store, and may write to
+    /// it only if it has it so.
+    pub async fn change_memory(
+        &self,
+        workspace: &WorkspaceId,
+        store: &MemoryStoreId,
+        actor: Actor,
+        mutation: Mutation,
+    ) -> Result<Changed, Error> {
+        if mutation.bytes() > CONTENT {
+            return Err(Error::Invalid {
+                operation: "changing a memory",
+                reason: format!("its content has more than {CONTENT} bytes"),
+            });
+        }
+        let (workspace, store) = (workspace.clone(), store.clone());
+        let clock = self.inner.services.clock.clone();
+        let scope = Scope::of(store.as_str())
+            .with_bytes(mutation.bytes())
+            .with_purpose(mutation.purpose());
+        self.inner
+            .db
+            .write(scope, move |tx| {
+                Box::pin(async move {
+                    let Some(locked) = lock_store(tx, &workspace, &store).await? else {
+                        return Ok(Changed::NoStore);
+                    };
+                    if let Actor::SessionActor { session_id } = &actor {
+                        match access_of(tx, session_id, &store).await? {
+                            None => return Ok(Changed::NoStore),
+                            Some(Access::ReadOnly) => return Ok(Changed::ReadOnly),
+                            Some(Access::ReadWrite) => {}
+                        }
+                    }
+                    if locked.store.archived_at.is_some()
+                        && !matches!(mutation, Mutation::Delete { .. })
+                    {
+                        return Ok(Changed::Archived);
+                    }
+                    let now = clock.now();
+                    let write = Write {
+                        store,
+                        actor,
+                        at: now.max(Timestamp::from_micros(locked.written_at.as_micros() + 1)),
+                    };
+                    match mutation {
+                        Mutation::Create { path, content } => write.create(tx, path, content).await,
+                        Mutation::Update {
+                            memory,
+                            content,
+                            path,
+                            expected,
+                        } => {
+                            let Some(memory) = write.find(tx, memory).await? else {
+                                return Ok(Changed::NoMemory);
+                            };
+                            write.update(tx, memory, content, path, expected).await
+                        }
+                        Mutation::Delete { memory, expected } => {
+                            let Some(memory) = write.find(tx, memory).await? else {
+                                return Ok(Changed::NoMemory);
+                            };
+                            write.delete(tx, memory, expected).await
+                        }
+                    }
+                })
+            })
+            .await
+    }
+}
+
+/// A change of a store whose lock the transaction has.
+struct Write {
+    store: MemoryStoreId,
+    actor: Actor,
+    at: Timestamp,
+}
+
+impl Write {
+    async fn find(&self, tx: &mut Tx, which: Which) -> Result<Option<Memory>, Error> {
+        let (sql, value) = match &which {
+            Which::Id(id) => (SELECT_BY_ID, id.as_str()),
+            Which::Path(path) => (SELECT_BY_PATH, path.as_str()),
+        };
+        let row = tx.one(sql, values![self.store.as_str(), value]).await?;
+        row.as_ref().map(memory_of).transpose()
+    }
+
+    async fn create(
+        self,
+        tx: &mut Tx,
+        path: MemoryPath,
+        content: String,
+    ) -> Result<Changed, Error> {
+        if let Some(occupied) = self.occupied(tx, &path, None).await? {
+            return Ok(occupied);
+        }
+        let sql = "SELECT COUNT(*) FROM memories WHERE store_id = $1";
+        let count = tx.one(sql, values![self.store.as_str()]).await?;
+        if count.map_or(Ok(0), |row| row.int(0))? >= i64::from(MEMORIES) {
+            return Ok(Changed::Full);
+        }
+        let memory = Memory {
+            id: MemoryId::generate(),
+            kind: Default::default(),
+            memory_store_id: self.store.clone(),
+            memory_version_id: MemoryVersionId::generate(),
+            path,
+            content: None,
+            content_sha256: sha256(content.as_bytes()),
+            content_size_bytes: content.len() as u64,
+            created_at: self.at,
+            updated_at: self.at,
+        };
+        self.keep(tx, memory, Operation::Created, content.as_bytes())
+            .await
+    }
+
+    async fn update(
+        self,
+        tx: &mut Tx,
+        memory: Memory,
+        content: Option<String>,
+        path: Option<MemoryPath>,
+        expected: Option<String>,
+    ) -> Result<Changed, Error> {
+        let hash = content.as_ref().map(|content| sha256(content.as_bytes()));
+        let hash = hash.unwrap_or_else(|| memory.content_sha256.clone());
+        let path = path.unwrap_or_else(|| memory.path.clone());
+        if hash == memory.content_sha256 && path == memory.path {
+            return Ok(Changed::Same(memory));
+        }
+        if expected.is_some_and(|expected| expected != memory.content_sha256) {
+            return Ok(Changed::Unexpected(memory));
+        }
+        if path != memory.path
+            && let Some(occupied) = self.occupied(tx, &path, Some(&memory.id)).await?
+        {
+            return Ok(occupied);
+        }
+        let content = match content {
+            Some(content) => content.into_bytes(),
+            None => self.content_of(tx, &memory).await?,
+        };
+        let memory = Memory {
+            memory_version_id: MemoryVersionId::generate(),
+            path,
+            content_sha256: hash,
+            content_size_bytes: content.len() as u64,
+            updated_at: self.at,
+            ..memory
+        };
+        self.keep(tx, memory, Operation::Modified, &content).await
+    }
+
+    async fn delete(
+        self,
+        tx: &mut Tx,
+        memory: Memory,
+        expected: Option<String>,
+    ) -> Result<Changed, Error> {
+        if expected.is_some_and(|expected| expected != memory.content_sha256) {
+            return Ok(Changed::Unexpected(memory));
+        }
+        let memory = Memory {
+            memory_version_id: MemoryVersionId::generate(),
+            updated_at: self.at,
+            ..memory
+        };
+        for sql in [
+            "DELETE FROM memories WHERE id = $1",
+            "UPDATE memory_versions SET kept = 0 WHERE memory_id = $1 AND kept = 1",
+        ] {
+            tx.run(sql, values![memory.id.as_str()]).await?;
+        }
+        let version = self.version(&memory, Operation::Deleted);
+        add_version(tx, &version, &[], false).await?;
+        self.wrote(tx).await?;
+        failpoint!("store::memory::deleted");
+        Ok(Changed::Done(memory))
+    }
+
+    /// Writes a memory as it is from now on, and the version that made it so.
+    async fn keep(
+        &self,
+        tx: &mut Tx,
+        memory: Memory,
+        operation: Operation,
+        content: &[u8],
+    ) -> Result<Changed, Error> {
+        put_memory(tx, &memory).await?;
+        add_version(tx, &self.version(&memory, operation), content, true).await?;
+        tx.run(
+            "UPDATE memory_versions SET kept = 0 WHERE id = (SELECT id FROM memory_versions
+             WHERE memory_id = $1 AND kept = 1 ORDER BY created_at DESC LIMIT 1 OFFSET $2)",
+            values![memory.id.as_str(), RECENT],
+        )
+        .await?;
+        self.wrote(tx).await?;
+        failpoint!("store::memory::written");
+        Ok(Changed::Done(memory))
+    }
+
+    fn version(&self, memory: &Memory, operation: Operation) -> MemoryVersion {
+        let is_there = operation != Operation::Deleted;
+        MemoryVersion {
+            id: memory.memory_version_id.clone(),
+            kind: Default::default(),
+            memory_id: memory.id.clone(),
+            memory_store_id: self.store.clone(),
+            operation,
+            path: Some(memory.path.clone()),
+            content: None,
+            content_sha256: is_there.then(|| memory.content_sha256.clone()),
+            content_size_bytes: is_there.then_some(memory.content_size_bytes),
+            created_by: Some(self.actor.clone()),
+            created_at: self.at,
+            redacted_at: None,
+            redacted_by: None,
+        }
+    }
+
+    async fn wrote(&self, tx: &mut Tx) -> Result<(), Error> {
+        let sql = "UPDATE memory_stores SET written_at = $2 WHERE id = $1";
+        tx.run(sql, values![self.store.as_str(), self.at]).await
+    }
+
+    async fn content_of(&self, tx: &mut Tx, memory: &Memory) -> Result<Vec<u8>, Error> {
+        let version = memory.memory_version_id.as_str();
+        let sql = "SELECT content FROM memory_versions WHERE id = $1";
+        let row = tx.one(sql, values![version]).await?;
+        let row = row.ok_or_else(|| Error::Damaged {
+            item: format!("memory {}", memory.id),
+            reason: "its version is missing".to_owned(),
+        })?;
+        let content = super::whole(version, row.bytes(0)?, &memory.content_sha256)?;
+        Ok(content.into_bytes())
+    }
+
+    /// Whether another memory than `but` is at a path, above it or below it (api §17.2).
+    async fn occupied(
+        &self,
+        tx: &mut Tx,
+        path: &MemoryPath,
+        but: Option<&MemoryId>,
+    ) -> Result<Option<Changed>, Error> {
+        let but = but.map_or("", MemoryId::as_str);
+        for place in path.ancestors().chain([path.as_str()]) {
+            let sql =
+                "SELECT id, path FROM memories WHERE store_id = $1 AND path = $2 AND id <> $3";
+            let row = tx
+                .one(sql, values![self.store.as_str(), place, but])
+                .await?;
+            if let Some(row) = row {
+                return occupied_by(&row).map(Some);
+            }
+        }
+        let (from, to) = (format!("{path}/"), format!("{path}0"));
+        let row = tx
+            .one(
+                "SELECT id, path FROM memories WHERE store_id = $1 AND path > $2 AND path < $3 AND id <> $4
+                 ORDER BY path LIMIT 1",
+                values![self.store.as_str(), from, to, but],
+            )
+            .await?;
+        row.as_ref().map(occupied_by).transpose()
+    }
+}
+
+const SELECT_BY_ID: &str = concat!(
+    "SELECT ",
+    memory_columns!(),
+    " FROM memories m WHERE m.store_id = $1 AND m.id = $2"
+);
+const SELECT_BY_PATH: &str = concat!(
+    "SELECT ",
+    memory_columns!(),
+    " FROM memories m WHERE m.store_id = $1 AND m.path = $2"
+);
+
+fn occupied_by(row: &Row) -> Result<Changed, Error> {
+    let damaged = |reason: String| Error::Damaged {
+        item: "a memory".to_owned(),
+        reason,
+    };
+    Ok(Changed::Occupied {
+        memory: MemoryId::parse(row.text(0)?).map_err(|error| damaged(error.to_string()))?,
+        path: MemoryPath::parse(row.text(1)?).map_err(|error| damaged(error.to_string()))?,
+    })
+}
