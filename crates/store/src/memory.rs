@@ -11,7 +11,7 @@ mod stores;
 mod upkeep;
 mod versions;
 
-pub use attached::{Attach, AttachRefusal};
+pub use attached::{Attach, AttachRefusal, MEMORY_STORES};
 pub(crate) use attached::{attach_all, detach_all};
 pub use change::{Changed, Mutation, Which};
 pub use read::{Depth, MemoryRange};

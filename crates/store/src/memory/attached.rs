@@ -6,6 +6,7 @@ use manyhands_protocol::{MemoryStoreId, SessionId, WorkspaceId};
 use super::{memory_store_of, resource_of};
 use crate::body;
 use crate::db::{Lock, Tx, values};
+use crate::entry::NewEntry;
 use crate::error::Error;
 use crate::listing::Query;
 use crate::log::json;
@@ -21,6 +22,10 @@ pub struct Attach {
     /// How it is to use it.
     pub instructions: Option<String>,
 }
+
+/// The type of the private entry with which the log of a session begins that has memory stores. Its body is a list of
+/// [`MemoryStoreResource`]s, in their order.
+pub const MEMORY_STORES: &str = "memory_stores";
 
 /// Why a store is not attached. Nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,13 +84,14 @@ pub(super) async fn access_of(
     Ok(resource.map(|resource| resource.access))
 }
 
-/// Gives stores to a session that the transaction makes: all of them or none. What they are called is noted down as it is now.
+/// Gives stores to a session that the transaction makes: all of them or none. What they are called is noted down as it is now,
+/// and is what the session's log begins with, if there are any.
 pub(crate) async fn attach_all(
     tx: &mut Tx,
     workspace: &WorkspaceId,
     session: &SessionId,
     wanted: Vec<Attach>,
-) -> Result<Result<(), AttachRefusal>, Error> {
+) -> Result<Result<Option<NewEntry>, AttachRefusal>, Error> {
     let mut stores = Vec::with_capacity(wanted.len());
     for (index, attach) in wanted.iter().enumerate() {
         let sql = "SELECT body, id, checksum FROM memory_stores WHERE id = $1 AND workspace = $2";
@@ -101,6 +107,7 @@ pub(crate) async fn attach_all(
     }
     let paths = mount_paths(stores.iter().map(|store| store.name.as_str()));
     let wanted = wanted.into_iter().zip(stores).zip(paths);
+    let mut attached = Vec::new();
     for (place, ((attach, store), mount_path)) in (0_i64..).zip(wanted) {
         let resource = MemoryStoreResource {
             kind: Default::default(),
@@ -125,8 +132,13 @@ pub(crate) async fn attach_all(
             ],
         )
         .await?;
+        attached.push(resource);
     }
-    Ok(Ok(()))
+    let entry = NewEntry::Private {
+        type_name: MEMORY_STORES,
+        body: json(&attached)?,
+    };
+    Ok(Ok((!attached.is_empty()).then_some(entry)))
 }
 
 /// Takes all stores from a session that goes; they stay, and so does what it wrote.

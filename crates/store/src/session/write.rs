@@ -261,18 +261,20 @@ async fn create(
         .await?
         .map_err(NotCreated::Mount)?;
     add_all(tx, &record.workspace, &record.id, repositories, now).await?;
-    attach_all(tx, &record.workspace, &record.id, memory_stores)
+    let attached = attach_all(tx, &record.workspace, &record.id, memory_stores)
         .await?
         .map_err(NotCreated::Attach)?;
+    let mut change = session.change;
+    change.append.entries.splice(0..0, attached);
     skills::hold(tx, &record.workspace, &record.id, &record.agent.definition.skills)
         .await?
         .map_err(NotCreated::Skill)?;
     failpoint!("store::session::created");
-    for act in &session.change.acts {
+    for act in &change.acts {
         audit::append(tx, &services, act).await?;
     }
     let owner = Owner::default();
-    apply(tx, &services, permit, owner, &record, session.change, now).await?;
+    apply(tx, &services, permit, owner, &record, change, now).await?;
     Ok(Created::Done)
 }
 
