@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::agents::definition::Catalog;
 use crate::api::auth::KnownKeys;
+use crate::api::rates::Rates;
 use crate::config::Files;
 
 /// For how long what a probe found is believed.
@@ -49,6 +50,8 @@ pub(crate) struct Parts {
     pub(crate) blobs: Blobs,
     /// What fetches images and documents that clients name by URL (security NET-9).
     pub(crate) outbound: Outbound,
+    /// How many requests a workspace may make; `None` without bounds.
+    pub(crate) rates: Option<Rates>,
     /// Bounds of files.
     pub(crate) files: Files,
     /// Where sandboxes come from; `None` where no session is woken.

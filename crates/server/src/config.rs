@@ -7,6 +7,7 @@ mod environments;
 mod file;
 mod limits;
 mod mcp;
+mod repositories;
 pub(crate) mod show;
 mod vault;
 mod web;
@@ -25,7 +26,8 @@ pub use blobs::{BlobPlace, Files};
 pub use container::Container;
 pub use egress::Egress;
 pub use environments::Environments;
-pub use limits::Limits;
+pub use limits::{Limits, Rates};
+pub use repositories::Repositories;
 pub use vault::MasterKey;
 pub use web::{Search, Web};
 
@@ -96,6 +98,8 @@ pub struct Config {
     pub blobs: BlobPlace,
     /// Bounds of files.
     pub files: Files,
+    /// What is kept of repositories between sessions.
+    pub repositories: Repositories,
     /// How much at once, and how long a turn may go on.
     pub limits: Limits,
     /// The id of the model that judges calls under the policy `auto`; without one the client is asked (runtime TC-8).
@@ -249,10 +253,19 @@ impl Config {
             master_key,
             blobs,
             files: file.files.effective(),
+            repositories: file.repositories.effective()?,
             limits: file.limits.effective()?,
             judge: file.permissions.judge,
         })
     }
+}
+
+/// Whether this text is a configuration, with no flags and an environment in which every variable is set.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzzing(text: &str) -> Result<(), Error> {
+    let file = file::parse(Path::new(FILE), text)?;
+    let environment = |_: &str| Ok("value".to_owned());
+    Config::merge(Flags::default(), file, &environment).map(drop)
 }
 
 /// A role by its name.

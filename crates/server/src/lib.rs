@@ -14,9 +14,12 @@ pub mod commands;
 mod config;
 mod failpoint;
 mod failure;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod gate;
 mod keys;
 mod listener;
+mod openapi;
 mod parts;
 mod routes;
 mod secrets;
@@ -27,7 +30,7 @@ mod tidy;
 
 pub use config::{
     BlobPlace, Config, Container, Egress, Environments, Error as ConfigError, Files, Flags, Limits,
-    MasterKey, Sandbox, Search, Web,
+    MasterKey, Rates, Sandbox, Search, Web,
 };
 pub use failure::Failure;
 pub use server::{Overrides, Server};

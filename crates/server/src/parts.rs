@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use manyhands_blobs::Blobs;
 use manyhands_brain::models::Registry;
-use manyhands_brain::{Judge, ModelJudge};
+use manyhands_brain::{Clones, Judge, ModelJudge};
 use manyhands_egress::Timeouts;
 use manyhands_egress::outbound::Outbound;
 use manyhands_hands::provider::container::{self, Container};
@@ -16,9 +16,11 @@ use manyhands_protocol::time::SharedClock;
 use manyhands_store::{Place, Replica, Store};
 use manyhands_vault::oauth::{self, Refresher};
 use manyhands_vault::{McpTokens, Uses, Vaults};
+use tokio::sync::Semaphore;
 
 use crate::config::{self, BlobPlace, Config, Egress, show};
 use crate::failure::Failure;
+use crate::secrets::{Asker, Holder};
 
 /// Opens the store, with a hint for each way it may not open.
 pub(crate) async fn open_store(config: &Config, clock: &SharedClock) -> anyhow::Result<Store> {
@@ -45,7 +47,10 @@ pub(crate) async fn open_store(config: &Config, clock: &SharedClock) -> anyhow::
                     show::database(&config.database)
                 )
             }
-            Error::Setup { .. } | Error::Damaged { .. } | Error::Invalid { .. } => {
+            Error::Setup { .. }
+            | Error::Damaged { .. }
+            | Error::Invalid { .. }
+            | Error::OverQuota { .. } => {
                 format!(
                     "the database is {}; see the message for what to change",
                     show::database(&config.database)
@@ -150,6 +155,26 @@ pub(crate) fn web(config: &Config, outbound: Outbound) -> anyhow::Result<Web> {
         Search::Tavily { base_url, key } => Arc::new(search::Tavily::new(client, base_url, key)),
     });
     Ok(Web::new(outbound, search))
+}
+
+/// What is kept of repositories, where the configuration does not switch that off.
+pub(crate) fn clones(
+    settings: &config::Repositories,
+    vaults: &Vaults,
+    outbound: Outbound,
+) -> Option<Clones> {
+    /// Below, showing what was kept takes longer than the host does.
+    const LEAST: u64 = 1 << 20;
+    /// Each is a copy of a whole repository.
+    const BESIDE: usize = 2;
+    let secrets = Holder::new(vaults.clone(), Uses::new(vaults.store().clone()));
+    (settings.cache >= LEAST).then(|| Clones {
+        hosts: Arc::new(Asker::new(Arc::new(secrets), outbound)),
+        most: settings.cache,
+        least: LEAST,
+        age: settings.age,
+        permits: Arc::new(Semaphore::new(BESIDE)),
+    })
 }
 
 /// What refreshes OAuth tokens.

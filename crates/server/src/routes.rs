@@ -4,17 +4,21 @@ mod door;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::MethodRouter;
 use http::Method;
+use manyhands_protocol::event::Event;
+use manyhands_protocol::page::Page;
 use manyhands_store::Role;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::api::error::ApiError;
 use crate::api::{
-    agents, environments, events, files, health, inspection, keys, later, models, resources, sessions,
+    agents, environments, events, files, health, inspection, keys, later, memory_stores, models, resources, sessions,
     stream, threads, user_profiles, vaults, workspaces,
 };
+use crate::api::rates::Kind;
 use crate::app::App;
+use crate::openapi::{self, operation::{Content, Handled, Operation, delete, get, post}, parameter as query};
 
 use self::door::{Door, enter, finish, panicked};
 
@@ -65,8 +69,12 @@ pub(crate) struct Route {
     pub(crate) needs: Needs,
     /// Whether the key of an environment may call it too, for what belongs to that environment.
     pub(crate) workers: bool,
+    /// Whether a POST of it may carry an `Idempotency-Key`: not where the answer holds a secret, since answers are kept.
+    pub(crate) repeatable: bool,
     cap: usize,
     handler: MethodRouter<App>,
+    /// What the OpenAPI document says of it.
+    pub(crate) operation: Operation,
 }
 
 impl Route {
@@ -76,7 +84,7 @@ impl Route {
         path: &'static str,
         access: Access,
         cap: usize,
-        handler: MethodRouter<App>,
+        Handled { router, operation }: Handled,
     ) -> Self {
         let needs = match (access, &method) {
             (Open | Link, _) => Needs::Nothing,
@@ -89,8 +97,10 @@ impl Route {
             access,
             needs,
             workers: false,
+            repeatable: true,
             cap,
-            handler,
+            handler: router,
+            operation,
         }
     }
 
@@ -108,6 +118,22 @@ impl Route {
             needs: Needs::Operator,
             ..self
         }
+    }
+
+    /// Its answer holds a secret that is kept nowhere else.
+    fn tells_a_secret(self) -> Self {
+        Self {
+            repeatable: false,
+            ..self
+        }
+    }
+
+    /// Which rate limit it counts against: a POST to a collection makes something, but for events, which are sent (runtime RL-1,
+    /// RL-2).
+    fn rate(&self) -> Kind {
+        let last = self.path.rsplit('/').next().unwrap_or_default();
+        let makes = self.method == Method::POST && last.ends_with('s') && last != "events";
+        if makes { Kind::Create } else { Kind::Other }
     }
 
     /// Also for the key of an environment (api §1.1).
@@ -128,16 +154,16 @@ pub(crate) fn table() -> Vec<Route> {
     let row = Route::new;
     vec![
         row(POST,   "/v1/agents",                                   Beta, SMALL, post(agents::create_agent)),
-        row(GET,    "/v1/agents/{agent_id}",                        Beta, 0,     get(agents::retrieve_agent)),
+        row(GET,    "/v1/agents/{agent_id}",                        Beta, 0,     get(agents::retrieve_agent).query(&[query::VERSION])),
         row(POST,   "/v1/agents/{agent_id}",                        Beta, SMALL, post(agents::update_agent)),
-        row(GET,    "/v1/agents",                                   Beta, 0,     get(agents::list_agents)),
+        row(GET,    "/v1/agents",                                   Beta, 0,     get(agents::list_agents).query(&[query::CREATED_FROM, query::CREATED_TO, query::INCLUDE_ARCHIVED, query::LIMIT_100, query::PAGE, query::NOT_CREATED_AFTER, query::NOT_CREATED_BEFORE, query::NOT_ORDER])),
         row(POST,   "/v1/agents/{agent_id}/archive",                Beta, 0,     post(agents::archive_agent)),
-        row(GET,    "/v1/agents/{agent_id}/versions",               Beta, 0,     get(agents::list_agent_versions)),
+        row(GET,    "/v1/agents/{agent_id}/versions",               Beta, 0,     get(agents::list_agent_versions).query(&[query::LIMIT_100, query::PAGE])),
 
         row(POST,   "/v1/environments",                             Beta, SMALL, post(environments::create_environment)),
         row(GET,    "/v1/environments/{environment_id}",            Beta, 0,     get(environments::retrieve_environment)),
         row(POST,   "/v1/environments/{environment_id}",            Beta, SMALL, post(environments::update_environment)),
-        row(GET,    "/v1/environments",                             Beta, 0,     get(environments::list_environments)),
+        row(GET,    "/v1/environments",                             Beta, 0,     get(environments::list_environments).query(&[query::INCLUDE_ARCHIVED, query::LIMIT_100, query::PAGE])),
         row(DELETE, "/v1/environments/{environment_id}",            Beta, 0,     delete(environments::delete_environment)),
         row(POST,   "/v1/environments/{environment_id}/archive",    Beta, 0,     post(environments::archive_environment)),
 
@@ -153,41 +179,56 @@ pub(crate) fn table() -> Vec<Route> {
         row(POST,   "/v1/sessions",                                 Beta, LARGE, post(sessions::create_session)),
         row(GET,    "/v1/sessions/{session_id}",                    Beta, 0,     get(sessions::retrieve_session)).workers(),
         row(POST,   "/v1/sessions/{session_id}",                    Beta, SMALL, post(sessions::update_session)),
-        row(GET,    "/v1/sessions",                                 Beta, 0,     get(sessions::list_sessions)),
+        row(GET,    "/v1/sessions",                                 Beta, 0,     get(sessions::list_sessions).query(&[query::AGENT_ID, query::AGENT_VERSION, query::STATUSES, query::CREATED_AFTER, query::CREATED_FROM, query::CREATED_BEFORE, query::CREATED_TO, query::INCLUDE_ARCHIVED, query::ORDER, query::LIMIT_100, query::PAGE, query::NOT_DEPLOYMENT_ID, query::MEMORY_STORE_ID])),
         row(DELETE, "/v1/sessions/{session_id}",                    Beta, 0,     delete(sessions::delete_session)),
         row(POST,   "/v1/sessions/{session_id}/archive",            Beta, 0,     post(sessions::archive_session)),
-        row(POST,   "/v1/sessions/{session_id}/events",             Beta, LARGE, post(events::send_events)).workers(),
-        row(GET,    "/v1/sessions/{session_id}/events",             Beta, 0,     get(events::list_events)).workers(),
-        row(GET,    "/v1/sessions/{session_id}/events/stream",      Beta, 0,     get(stream::stream_events)).workers(),
+        row(POST,   "/v1/sessions/{session_id}/events",             Beta, LARGE, post(events::send_events).gives::<events::SentEvents>()).workers(),
+        row(GET,    "/v1/sessions/{session_id}/events",             Beta, 0,     get(events::list_events).query(&[query::TYPES, query::CREATED_AFTER, query::CREATED_FROM, query::CREATED_BEFORE, query::CREATED_TO, query::ORDER, query::LIMIT_1000, query::PAGE]).gives::<Page<Event>>()).workers(),
+        row(GET,    "/v1/sessions/{session_id}/events/stream",      Beta, 0,     get(stream::stream_events).query(&[query::EVENT_DELTAS]).gives_other(Content::Stream)).workers(),
         row(POST,   "/v1/sessions/{session_id}/resources",          Beta, SMALL, post(resources::add_resource)),
-        row(GET,    "/v1/sessions/{session_id}/resources",          Beta, 0,     get(resources::list_resources)),
+        row(GET,    "/v1/sessions/{session_id}/resources",          Beta, 0,     get(resources::list_resources).query(&[query::LIMIT_1000, query::PAGE])),
         row(GET,    "/v1/sessions/{session_id}/resources/{resource_id}", Beta, 0, get(resources::retrieve_resource)),
         row(POST,   "/v1/sessions/{session_id}/resources/{resource_id}", Beta, SMALL, post(resources::update_resource)),
         row(DELETE, "/v1/sessions/{session_id}/resources/{resource_id}", Beta, 0, delete(resources::delete_resource)),
-        row(GET,    "/v1/sessions/{session_id}/threads",            Beta, 0,     get(threads::list_threads)),
+        row(GET,    "/v1/sessions/{session_id}/threads",            Beta, 0,     get(threads::list_threads).query(&[query::STATUSES, query::LIMIT_1000, query::PAGE])),
         row(GET,    "/v1/sessions/{session_id}/threads/{thread_id}", Beta, 0,    get(threads::retrieve_thread)),
         row(POST,   "/v1/sessions/{session_id}/threads/{thread_id}/archive", Beta, 0, post(threads::archive_thread)),
-        row(GET,    "/v1/sessions/{session_id}/threads/{thread_id}/events", Beta, 0, get(events::list_thread_events)),
-        row(GET,    "/v1/sessions/{session_id}/threads/{thread_id}/stream", Beta, 0, get(stream::stream_thread)),
+        row(GET,    "/v1/sessions/{session_id}/threads/{thread_id}/events", Beta, 0, get(events::list_thread_events).query(&[query::LIMIT_1000, query::PAGE, query::NOT_TYPES, query::NOT_ORDER, query::NOT_CREATED_AFTER, query::NOT_CREATED_FROM, query::NOT_CREATED_BEFORE, query::NOT_CREATED_TO]).gives::<Page<Event>>()),
+        row(GET,    "/v1/sessions/{session_id}/threads/{thread_id}/stream", Beta, 0, get(stream::stream_thread).query(&[query::EVENT_DELTAS]).gives_other(Content::Stream)),
 
         row(POST,   "/v1/vaults",                                   Beta, SMALL, post(vaults::create_vault)),
         row(GET,    "/v1/vaults/{vault_id}",                        Beta, 0,     get(vaults::retrieve_vault)),
         row(POST,   "/v1/vaults/{vault_id}",                        Beta, SMALL, post(vaults::update_vault)),
-        row(GET,    "/v1/vaults",                                   Beta, 0,     get(vaults::list_vaults)),
+        row(GET,    "/v1/vaults",                                   Beta, 0,     get(vaults::list_vaults).query(&[query::INCLUDE_ARCHIVED, query::LIMIT_100, query::PAGE])),
         row(DELETE, "/v1/vaults/{vault_id}",                        Beta, 0,     delete(vaults::delete_vault)),
         row(POST,   "/v1/vaults/{vault_id}/archive",                Beta, 0,     post(vaults::archive_vault)),
         row(POST,   "/v1/vaults/{vault_id}/credentials",            Beta, SMALL, post(vaults::credentials::create_credential)),
         row(GET,    "/v1/vaults/{vault_id}/credentials/{credential_id}", Beta, 0, get(vaults::credentials::retrieve_credential)),
         row(POST,   "/v1/vaults/{vault_id}/credentials/{credential_id}", Beta, SMALL, post(vaults::credentials::update_credential)),
-        row(GET,    "/v1/vaults/{vault_id}/credentials",            Beta, 0,     get(vaults::credentials::list_credentials)),
+        row(GET,    "/v1/vaults/{vault_id}/credentials",            Beta, 0,     get(vaults::credentials::list_credentials).query(&[query::INCLUDE_ARCHIVED, query::LIMIT_100, query::PAGE])),
         row(DELETE, "/v1/vaults/{vault_id}/credentials/{credential_id}", Beta, 0, delete(vaults::credentials::delete_credential)),
         row(POST,   "/v1/vaults/{vault_id}/credentials/{credential_id}/archive", Beta, 0, post(vaults::credentials::archive_credential)),
         row(POST,   "/v1/vaults/{vault_id}/credentials/{credential_id}/mcp_oauth_validate", Beta, 0, post(vaults::validate::validate_credential)),
 
-        row(POST,   "/v1/files",                                    Key,  0,     post(files::upload_file)),
-        row(GET,    "/v1/files",                                    Key,  0,     get(files::list_files)),
+        row(POST,   "/v1/memory_stores",                            Memory, SMALL, post(memory_stores::create_memory_store)),
+        row(GET,    "/v1/memory_stores/{memory_store_id}",          Memory, 0,   get(memory_stores::retrieve_memory_store)),
+        row(POST,   "/v1/memory_stores/{memory_store_id}",          Memory, SMALL, post(memory_stores::update_memory_store)),
+        row(GET,    "/v1/memory_stores",                            Memory, 0,   get(memory_stores::list_memory_stores).query(&[query::CREATED_FROM, query::CREATED_TO, query::INCLUDE_ARCHIVED, query::LIMIT_100, query::PAGE])),
+        row(DELETE, "/v1/memory_stores/{memory_store_id}",          Memory, 0,   delete(memory_stores::delete_memory_store)),
+        row(POST,   "/v1/memory_stores/{memory_store_id}/archive",  Memory, 0,   post(memory_stores::archive_memory_store)),
+        row(POST,   "/v1/memory_stores/{memory_store_id}/memories", Memory, SMALL, post(memory_stores::memories::create_memory).query(&[query::VIEW])),
+        row(GET,    "/v1/memory_stores/{memory_store_id}/memories/{memory_id}", Memory, 0, get(memory_stores::memories::retrieve_memory).query(&[query::VIEW])),
+        row(POST,   "/v1/memory_stores/{memory_store_id}/memories/{memory_id}", Memory, SMALL, post(memory_stores::memories::update_memory).query(&[query::VIEW])),
+        row(GET,    "/v1/memory_stores/{memory_store_id}/memories", Memory, 0,   get(memory_stores::memories::list_memories).query(&[query::DEPTH, query::LIMIT_100, query::PAGE, query::PATH_PREFIX, query::VIEW])),
+        row(DELETE, "/v1/memory_stores/{memory_store_id}/memories/{memory_id}", Memory, 0, delete(memory_stores::memories::delete_memory).query(&[query::EXPECTED_CONTENT_SHA256])),
+        row(GET,    "/v1/memory_stores/{memory_store_id}/memory_versions/{memory_version_id}", Memory, 0, get(memory_stores::versions::retrieve_memory_version).query(&[query::VIEW])),
+        row(GET,    "/v1/memory_stores/{memory_store_id}/memory_versions", Memory, 0, get(memory_stores::versions::list_memory_versions).query(&[query::MEMORY_ID, query::OPERATION, query::SESSION_ID, query::API_KEY_ID, query::SERVICE_ACCOUNT_ID, query::CREATED_FROM, query::CREATED_TO, query::LIMIT_100, query::PAGE, query::VIEW])),
+        row(POST,   "/v1/memory_stores/{memory_store_id}/memory_versions/{memory_version_id}/redact", Memory, 0, post(memory_stores::versions::redact_memory_version)),
+
+        row(POST,   "/v1/files",                                    Key,  0,     post(files::upload_file).takes_form::<files::UploadForm>()),
+        row(GET,    "/v1/files",                                    Key,  0,     get(files::list_files).query(&[query::IDS, query::SCOPE_ID, query::AFTER_ID, query::BEFORE_ID, query::LIMIT_1000, query::PAGE])),
         row(GET,    "/v1/files/{file_id}",                          Key,  0,     get(files::retrieve_file)),
-        row(GET,    "/v1/files/{file_id}/content",                  Key,  0,     get(files::download_file)),
+        row(GET,    "/v1/files/{file_id}/content",                  Key,  0,     get(files::download_file).gives_other(Content::Bytes)),
         row(DELETE, "/v1/files/{file_id}",                          Key,  0,     delete(files::delete_file)),
 
         row(POST,   "/v1/deployments",                           Beta, 0,     post(later::deployments)),
@@ -208,7 +249,7 @@ pub(crate) fn table() -> Vec<Route> {
         row(POST,   "/v1/dreams/{dream_id}/archive",             Named(later::DREAMS), 0,     post(later::dreams)),
 
         row(GET,    "/v1/models/{model_id}",                        Key,  0,     get(models::retrieve_model)),
-        row(GET,    "/v1/models",                                   Key,  0,     get(models::list_models)),
+        row(GET,    "/v1/models",                                   Key,  0,     get(models::list_models).query(&[query::LIFECYCLE, query::AFTER_ID, query::BEFORE_ID, query::LIMIT_1000])),
 
         row(POST,   "/v1/tunnels",                               Named(later::TUNNELS), 0,     post(later::tunnels)),
         row(GET,    "/v1/tunnels/{tunnel_id}",                   Named(later::TUNNELS), 0,     get(later::tunnels)),
@@ -224,10 +265,10 @@ pub(crate) fn table() -> Vec<Route> {
         row(POST,   "/v1/user_profiles",                         Key,  SMALL, post(user_profiles::create_user_profile)),
         row(GET,    "/v1/user_profiles/{user_profile_id}",       Key,  0,     get(user_profiles::retrieve_user_profile)),
         row(POST,   "/v1/user_profiles/{user_profile_id}",       Key,  SMALL, post(user_profiles::update_user_profile)),
-        row(GET,    "/v1/user_profiles",                         Key,  0,     get(user_profiles::list_user_profiles)),
+        row(GET,    "/v1/user_profiles",                         Key,  0,     get(user_profiles::list_user_profiles).query(&[query::ENFORCEMENT_STATUS, query::ORDER, query::ORDER_BY, query::LIMIT_100, query::PAGE])),
         row(DELETE, "/v1/user_profiles/{user_profile_id}",       Key,  0,     delete(user_profiles::delete_user_profile)),
-        row(POST,   "/v1/user_profiles/{user_profile_id}/enrollment_url", Key,  0,     post(user_profiles::links::create_enrollment_url)),
-        row(POST,   "/v1/user_profiles/{user_profile_id}/action_urls", Key,  SMALL, post(user_profiles::links::create_action_url)),
+        row(POST,   "/v1/user_profiles/{user_profile_id}/enrollment_url", Key,  0,     post(user_profiles::links::create_enrollment_url)).tells_a_secret(),
+        row(POST,   "/v1/user_profiles/{user_profile_id}/action_urls", Key,  SMALL, post(user_profiles::links::create_action_url)).tells_a_secret(),
         row(GET,    "/enroll/{link}",                            Link, 0,     get(user_profiles::links::open_link)),
 
         row(POST,   "/v1/organizations/webhooks",                Named(later::WEBHOOKS), 0,     post(later::webhooks)),
@@ -237,8 +278,8 @@ pub(crate) fn table() -> Vec<Route> {
         row(DELETE, "/v1/organizations/webhooks/{webhook_endpoint_id}", Named(later::WEBHOOKS), 0,     delete(later::webhooks)),
         row(POST,   "/v1/organizations/webhooks/{webhook_endpoint_id}/regenerate_signing_secret", Named(later::WEBHOOKS), 0,     post(later::webhooks)),
 
-        row(POST,   "/v1/manyhands/keys",                           Key,  SMALL, post(keys::create_key)).admins(),
-        row(GET,    "/v1/manyhands/keys",                           Key,  0,     get(keys::list_keys)).admins(),
+        row(POST,   "/v1/manyhands/keys",                           Key,  SMALL, post(keys::create_key)).tells_a_secret().admins(),
+        row(GET,    "/v1/manyhands/keys",                           Key,  0,     get(keys::list_keys).query(&[query::WORKSPACE_ID])).admins(),
         row(DELETE, "/v1/manyhands/keys/{key_id}",                  Key,  0,     delete(keys::revoke_key)).admins(),
 
         row(POST,   "/v1/manyhands/workspaces",                     Key,  SMALL, post(workspaces::create_workspace)).operator(),
@@ -248,9 +289,10 @@ pub(crate) fn table() -> Vec<Route> {
         row(GET,    "/v1/manyhands/sessions/{session_id}/why",      Key,  0,     get(inspection::explain_session)),
         row(GET,    "/v1/manyhands/sessions/{session_id}/compactions", Key, 0,   get(inspection::list_compactions)),
 
-        row(GET,    "/healthz",                                     Open, 0,     get(health::healthz)),
-        row(GET,    "/readyz",                                      Open, 0,     get(health::readyz)),
-        row(GET,    "/metrics",                                     Open, 0,     get(health::metrics)),
+        row(GET,    "/openapi.json",                                Open, 0,     get(openapi::openapi).gives_other(Content::Bytes)),
+        row(GET,    "/healthz",                                     Open, 0,     get(health::healthz).gives_other(Content::Text)),
+        row(GET,    "/readyz",                                      Open, 0,     get(health::readyz).gives_other(Content::Text)),
+        row(GET,    "/metrics",                                     Open, 0,     get(health::metrics).gives_other(Content::Text)),
     ]
 }
 

@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::auth::KnownKeys;
+use crate::api::rates::Rates;
 use crate::app::{App, Parts, organization};
 use crate::background::captures::Captures;
 use crate::background::checkpoints::Keeper;
@@ -28,7 +29,7 @@ use crate::failure::Failure;
 use crate::gate::gate;
 use crate::listener::Patience;
 use crate::parts::{
-    blobs, judge_of, mcp_servers, open_store, outbound, provider, refresher, registry, web,
+    blobs, clones, judge_of, mcp_servers, open_store, outbound, provider, refresher, registry, web,
 };
 use crate::secrets::Holder;
 use crate::tidy::tidy;
@@ -78,6 +79,7 @@ impl Server {
         let address = listener.local_addr().context("the port has no address")?;
         let clock = overrides.clock.unwrap_or_else(|| Arc::new(SystemClock));
         let store = open_store(&config, &clock).await?;
+        store.hold_to(config.limits.quotas);
         let workspace = store.default_workspace().await?;
         let vaults = Vaults::open(store.clone(), config.master_key.source()).await?;
         let first_key = match config.role {
@@ -99,6 +101,10 @@ impl Server {
         let servers = mcp_servers(&config, outbound.clone(), &vaults, refresher.clone());
         let judge = config.judge.as_deref();
         let judge = judge.map(|id| judge_of(&models, id)).transpose()?;
+        let keeps = background::blobs::Keeps {
+            clones: config.repositories.age,
+            clock: Arc::clone(&clock),
+        };
         let brain_config = match overrides.brain {
             Some(brain) => brain,
             None => manyhands_brain::Config {
@@ -106,6 +112,7 @@ impl Server {
                 judge,
                 web: Some(web(&config, outbound.clone())?),
                 web_within_environment: config.web.within_environment,
+                clones: clones(&config.repositories, &vaults, outbound.clone()),
                 provisioning: config.environments.provisioning,
                 ..config.limits.brain()
             },
@@ -124,6 +131,11 @@ impl Server {
         tokio::spawn(background::blobs::remove_while_running(
             store.clone(),
             blobs.clone(),
+            keeps,
+            waking.clone(),
+        ));
+        tokio::spawn(background::memory_versions::drop_while_running(
+            store.clone(),
             waking.clone(),
         ));
         if let Some(hands) = &hands {
@@ -168,6 +180,7 @@ impl Server {
                 .map_or_else(Activities::default, Brain::activities),
             blobs,
             outbound,
+            rates: config.limits.rates.map(Rates::new),
             files: config.files,
             hands,
             role: config.role,

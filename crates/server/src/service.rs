@@ -88,6 +88,7 @@ impl Service {
             activities: brain.activities(),
             blobs: Blobs::memory(),
             outbound,
+            rates: None,
             files: Files::default(),
             hands: Some(hands),
             role: Role::All,

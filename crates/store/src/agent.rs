@@ -9,16 +9,19 @@ use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::listing::{AgentFilter, Query, Range};
 use crate::log::json;
+use crate::quota::{self, Thing};
 use crate::store::Store;
 
 impl Store {
     /// Adds an agent (its first version).
     pub async fn insert_agent(&self, workspace: &WorkspaceId, agent: &Agent) -> Result<(), Error> {
         let (workspace, agent) = (workspace.clone(), agent.clone());
+        let services = self.inner.services.clone();
         self.inner
             .db
             .write(Scope::of(agent.id.as_str()), move |tx| {
                 Box::pin(async move {
+                    quota::one_more(tx, &services, &workspace, Thing::Agent).await?;
                     tx.run(
                         "INSERT INTO agents (id, workspace, version, created_at, archived_at)
                          VALUES ($1, $2, $3, $4, $5)",

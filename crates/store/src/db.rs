@@ -31,6 +31,7 @@ pub(crate) use sqlite::{Held, Sqlite};
 pub(crate) use tx::{Lock, Tx};
 
 use crate::error::Error;
+use crate::idempotency::{self, Claim};
 use crate::reserve::Purpose;
 use crate::together::PlainAppend;
 
@@ -83,6 +84,8 @@ struct Pending<F, T, E> {
     scope: Scope,
     work: Option<F>,
     result: Option<Result<T, E>>,
+    /// The request that it is part of, if that may be repeated.
+    claim: Option<Claim>,
     caller: oneshot::Sender<Result<T, E>>,
 }
 
@@ -100,7 +103,13 @@ where
         let work = self.work.take();
         Box::pin(async move {
             if let Some(work) = work {
-                self.result = Some(work(tx).await);
+                let mut result = work(tx).await;
+                if let (Ok(_), Some(claim)) = (&result, &self.claim)
+                    && let Err(error) = idempotency::mark(tx, claim).await
+                {
+                    result = Err(E::from(error));
+                }
+                self.result = Some(result);
             }
             matches!(self.result, Some(Ok(_)))
         })
@@ -144,6 +153,7 @@ impl Db {
             scope,
             work: Some(job),
             result: None,
+            claim: idempotency::current(),
             caller,
         });
         match self {

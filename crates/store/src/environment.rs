@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::listing::{Query, Range};
 use crate::log::json;
+use crate::quota::{self, Thing};
 use crate::reserve::Purpose;
 use crate::store::Store;
 
@@ -20,10 +21,12 @@ impl Store {
         environment: &Environment,
     ) -> Result<(), Error> {
         let (workspace, environment) = (workspace.clone(), environment.clone());
+        let services = self.inner.services.clone();
         self.inner
             .db
             .write(Scope::of(environment.id.as_str()), move |tx| {
                 Box::pin(async move {
+                    quota::one_more(tx, &services, &workspace, Thing::Environment).await?;
                     let body = json(&environment)?;
                     tx.run(
                         "INSERT INTO environments (id, workspace, body, created_at, archived_at, checksum)

@@ -50,6 +50,16 @@ pub enum Error {
         /// Why it cannot be.
         reason: String,
     },
+    /// The workspace would keep more than it may: nothing was written, and the client is told (security STORE-4).
+    #[error("the workspace has {used} of {quota} {what}")]
+    OverQuota {
+        /// Of what, such as `bytes`.
+        what: &'static str,
+        /// How much it may keep.
+        quota: u64,
+        /// How much it keeps.
+        used: u64,
+    },
     /// A stored item fails its checksum or cannot be read: only this item is affected (security STORE-3).
     #[error("{item} is damaged: {reason}")]
     Damaged {

@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::listing::{Query, Range};
 use crate::log::json;
+use crate::quota::{self, Thing};
 use crate::reserve::Purpose;
 use crate::store::Store;
 
@@ -88,10 +89,14 @@ impl Store {
         quota: Option<u64>,
     ) -> Result<bool, Error> {
         let workspace = workspace.clone();
+        let services = self.inner.services.clone();
         self.inner
             .db
             .write(Scope::of(record.file.id.as_str()), move |tx| {
                 Box::pin(async move {
+                    quota::one_more(tx, &services, &workspace, Thing::File).await?;
+                    let size = record.file.size_bytes;
+                    quota::more_bytes(tx, &services, &workspace, size).await?;
                     if let Some(quota) = quota {
                         let lock = "SELECT id FROM workspaces WHERE id = $1";
                         tx.locked(Lock::Update, lock, values![workspace.as_str()])

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use manyhands_protocol::SessionId;
@@ -14,7 +14,9 @@ use tokio::task::JoinHandle;
 
 use crate::db::{Db, Memory, Postgres, Scope, SharedMemory, Sqlite};
 use crate::error::Error;
+use crate::idempotency::Runs;
 use crate::lease::Nudge;
+use crate::quota::Quotas;
 use crate::remains::purge_while_open;
 use crate::replica::{
     Home, Outbox, Patience, Peers, Place, Renewals, Replica, Role, Teller, join, listen,
@@ -110,8 +112,19 @@ pub(crate) struct Services {
     pub(crate) purge: Arc<Notify>,
     /// Where the logs of sessions end that are written here.
     pub(crate) ends: Arc<Ends>,
+    /// Requests that may be repeated and run in this process.
+    pub(crate) runs: Arc<Runs>,
+    /// What workspaces are held to, once it is said.
+    pub(crate) quotas: Arc<OnceLock<Quotas>>,
     /// Something has left blobs to remove. At the start somebody may have.
     pub(crate) loosened: Arc<Notify>,
+}
+
+impl Services {
+    /// What workspaces are held to.
+    pub(crate) fn quotas(&self) -> Option<&Quotas> {
+        self.quotas.get()
+    }
 }
 
 impl Store {
@@ -159,6 +172,8 @@ impl Store {
                 instance: Arc::new(instance.clone()),
                 purge: Arc::default(),
                 ends: Arc::default(),
+                runs: Arc::default(),
+                quotas: Arc::default(),
                 loosened: Arc::default(),
             },
             nudges: sender,

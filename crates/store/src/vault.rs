@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::listing::{Query, Range};
 use crate::log::json;
+use crate::quota::{self, Thing};
 use crate::reserve::Purpose;
 use crate::store::Store;
 
@@ -38,6 +39,7 @@ impl Store {
             .db
             .write(Scope::of(vault.id.as_str()), move |tx| {
                 Box::pin(async move {
+                    quota::one_more(tx, &services, &act.workspace, Thing::Vault).await?;
                     audit::append(tx, &services, &act).await?;
                     let body = json(&vault)?;
                     tx.run(

@@ -29,6 +29,12 @@ pub(crate) enum Class {
     MethodNotAllowed,
     /// The thing has changed in the meantime.
     Conflict,
+    /// Another memory is at the path.
+    OccupiedPath,
+    /// The memory is not as the caller expects it.
+    UnexpectedMemory,
+    /// It contradicts what was asked before.
+    Unprocessable,
     /// The body is over its cap.
     TooLarge,
     /// There were too many requests in too little time.
@@ -56,6 +62,15 @@ impl Class {
                 ErrorType::InvalidRequestError,
             ),
             Self::Conflict => (StatusCode::CONFLICT, ErrorType::ConflictError),
+            Self::OccupiedPath => (StatusCode::CONFLICT, ErrorType::MemoryPathConflictError),
+            Self::UnexpectedMemory => (
+                StatusCode::CONFLICT,
+                ErrorType::MemoryPreconditionFailedError,
+            ),
+            Self::Unprocessable => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                ErrorType::InvalidRequestError,
+            ),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, ErrorType::RequestTooLarge),
             Self::RateLimit => (StatusCode::TOO_MANY_REQUESTS, ErrorType::RateLimitError),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, ErrorType::ApiError),
@@ -77,6 +92,14 @@ pub(crate) struct ApiError {
     code: Option<&'static str>,
     should_retry: Option<bool>,
     retry_after: Option<Duration>,
+    conflicting: Option<Conflicting>,
+}
+
+/// A memory that is in the way of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Conflicting {
+    memory: String,
+    path: String,
 }
 
 impl ApiError {
@@ -87,6 +110,7 @@ impl ApiError {
             code: None,
             should_retry: None,
             retry_after: None,
+            conflicting: None,
         }
     }
 
@@ -147,6 +171,43 @@ impl ApiError {
         }
     }
 
+    /// 409 that goes away by itself: clients repeat the request.
+    pub(crate) fn repeatable_conflict(message: impl Into<String>, retry_after: Duration) -> Self {
+        Self {
+            should_retry: Some(true),
+            retry_after: Some(retry_after),
+            ..Self::new(Class::Conflict, message)
+        }
+    }
+
+    /// 422: the request contradicts an earlier one.
+    pub(crate) fn unprocessable(message: impl Into<String>) -> Self {
+        Self {
+            should_retry: Some(false),
+            ..Self::new(Class::Unprocessable, message)
+        }
+    }
+
+    /// 409: this memory is in the way (runtime ME-5, api §17.3).
+    pub(crate) fn occupied_path(message: impl Into<String>, memory: &str, path: &str) -> Self {
+        Self {
+            should_retry: Some(false),
+            conflicting: Some(Conflicting {
+                memory: memory.to_owned(),
+                path: path.to_owned(),
+            }),
+            ..Self::new(Class::OccupiedPath, message)
+        }
+    }
+
+    /// 409: a memory is not as the caller expects it (runtime ME-6, api §17.3).
+    pub(crate) fn unexpected_memory(message: impl Into<String>) -> Self {
+        Self {
+            should_retry: Some(false),
+            ..Self::new(Class::UnexpectedMemory, message)
+        }
+    }
+
     /// 413.
     pub(crate) fn too_large(cap: usize) -> Self {
         let mib = cap >> 20;
@@ -164,9 +225,13 @@ impl ApiError {
         }
     }
 
-    /// 500: a bug, or damage. The details are in the log and not in the answer.
+    /// 500: a bug, or damage. The details are in the log and not in the answer. What was done before it failed is not known:
+    /// clients do not repeat it by themselves (security API-6).
     pub(crate) fn internal() -> Self {
-        Self::new(Class::Internal, "the server failed; its log says more")
+        Self {
+            should_retry: Some(false),
+            ..Self::new(Class::Internal, "the server failed; its log says more")
+        }
     }
 
     /// 501: a documented path whose resource this version does not have (api §2).
@@ -227,6 +292,12 @@ impl ApiError {
         Self { message, ..self }
     }
 
+    /// How long the caller is told to wait.
+    #[cfg(test)]
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
     /// Its status code.
     pub(crate) fn status(&self) -> StatusCode {
         self.class.wire().0
@@ -239,6 +310,7 @@ impl ApiError {
 
     /// The envelope; in an SSE `error` frame there is the same (api §9.4).
     pub(crate) fn body(&self, request: Option<&RequestId>) -> String {
+        let conflicting = self.conflicting.as_ref();
         let body = ErrorBody {
             kind: Default::default(),
             error: ErrorObject {
@@ -247,6 +319,8 @@ impl ApiError {
                 details: self.code.map(|code| ErrorDetails {
                     error_code: Some(code.to_owned()),
                 }),
+                conflicting_memory_id: conflicting.map(|other| other.memory.clone()),
+                conflicting_path: conflicting.map(|other| other.path.clone()),
             },
             request_id: request.map(|id| id.as_str().to_owned()),
         };
@@ -312,6 +386,14 @@ impl From<manyhands_store::Error> for ApiError {
             Store::Damaged { item, .. } => {
                 tracing::error!(%error, "a stored item is damaged");
                 Self::damaged(item)
+            }
+            Store::OverQuota { what, quota, used } => {
+                metrics::counter!("manyhands_refused_total", "reason" => "quota").increment(1);
+                Self::invalid(format!(
+                    "the workspace keeps {used} of the {quota} {what} that it may keep, and this would be more: delete some, or \
+                     ask the operator for a higher quota"
+                ))
+                .with_code("storage_quota_exceeded")
             }
             Store::Setup { .. } | Store::InUse { .. } | Store::Invalid { .. } => {
                 tracing::error!(%error, "the database cannot be used");
@@ -383,8 +465,37 @@ mod tests {
             "conflict_error",
             &[("x-should-retry", "false")],
         );
+        check(
+            ApiError::occupied_path("x", "mem_1", "/a"),
+            409,
+            "memory_path_conflict_error",
+            &[("x-should-retry", "false")],
+        );
+        check(
+            ApiError::unexpected_memory("x"),
+            409,
+            "memory_precondition_failed_error",
+            &[("x-should-retry", "false")],
+        );
         check(ApiError::too_large(1 << 20), 413, "request_too_large", &[]);
-        check(ApiError::internal(), 500, "api_error", &[]);
+        check(
+            ApiError::unprocessable("x"),
+            422,
+            "invalid_request_error",
+            &[("x-should-retry", "false")],
+        );
+        check(
+            ApiError::repeatable_conflict("x", second),
+            409,
+            "conflict_error",
+            &[("x-should-retry", "true"), ("retry-after", "1")],
+        );
+        check(
+            ApiError::internal(),
+            500,
+            "api_error",
+            &[("x-should-retry", "false")],
+        );
         check(
             ApiError::not_implemented("x"),
             501,
@@ -436,7 +547,7 @@ mod tests {
             .into(),
             500,
             "api_error",
-            &[],
+            never,
         );
     }
 

@@ -1,8 +1,10 @@
 //! How much at once, and how long a turn may go on.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use manyhands_brain::Retries;
+use manyhands_store::quota::Quotas;
 use serde::Deserialize;
 
 use super::{Error, wrong};
@@ -26,7 +28,24 @@ pub struct Limits {
     pub compact_at: f64,
     /// The most summaries in a row (runtime ER-5).
     pub compactions_in_a_row: u32,
+    /// How many requests each workspace may make; `None` without bounds (runtime RL-2).
+    pub rates: Option<Rates>,
+    /// How much each workspace may keep (security STORE-4).
+    pub quotas: Quotas,
 }
+
+/// How many requests a workspace may make in a minute, at each server (runtime RL-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
+    /// Of those that make something.
+    pub creates: NonZeroU32,
+    /// Of all others.
+    pub reads: NonZeroU32,
+}
+
+/// The documented numbers (runtime RL-1, security API-6).
+const CREATES: u32 = 300;
+const READS: u32 = 1200;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -40,6 +59,8 @@ impl Default for Limits {
             retry_time: brain.retries.total,
             compact_at: brain.compact_at,
             compactions_in_a_row: brain.compactions_in_a_row,
+            rates: None,
+            quotas: Quotas::default(),
         }
     }
 }
@@ -55,6 +76,57 @@ pub(super) struct LimitsSection {
     retry_seconds: Option<u64>,
     compact_at: Option<f64>,
     compactions_in_a_row: Option<u32>,
+    rates: Option<bool>,
+    creates_per_minute: Option<u32>,
+    reads_per_minute: Option<u32>,
+    quotas: QuotasSection,
+}
+
+/// `[limits.quotas]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct QuotasSection {
+    bytes: Option<u64>,
+    agents: Option<u64>,
+    environments: Option<u64>,
+    sessions: Option<u64>,
+    files: Option<u64>,
+    vaults: Option<u64>,
+    skills: Option<u64>,
+    memory_stores: Option<u64>,
+}
+
+impl QuotasSection {
+    fn effective(self) -> Quotas {
+        Quotas {
+            bytes: self.bytes,
+            agents: self.agents,
+            environments: self.environments,
+            sessions: self.sessions,
+            files: self.files,
+            vaults: self.vaults,
+            skills: self.skills,
+            memory_stores: self.memory_stores,
+        }
+    }
+}
+
+/// The rate limits: on when they are switched on, or when one of their numbers is given and they are not switched off.
+fn rates(
+    on: Option<bool>,
+    creates: Option<u32>,
+    reads: Option<u32>,
+) -> Result<Option<Rates>, Error> {
+    let number = |name: &str, given: Option<u32>, documented: u32| {
+        NonZeroU32::new(given.unwrap_or(documented))
+            .ok_or_else(|| wrong(format!("limits.{name}"), "must be at least 1"))
+    };
+    let rates = Rates {
+        creates: number("creates_per_minute", creates, CREATES)?,
+        reads: number("reads_per_minute", reads, READS)?,
+    };
+    let given = creates.is_some() || reads.is_some();
+    Ok(on.unwrap_or(given).then_some(rates))
 }
 
 impl LimitsSection {
@@ -75,6 +147,8 @@ impl LimitsSection {
             compactions_in_a_row: self
                 .compactions_in_a_row
                 .unwrap_or(usual.compactions_in_a_row),
+            rates: rates(self.rates, self.creates_per_minute, self.reads_per_minute)?,
+            quotas: self.quotas.effective(),
         };
         for (name, is_zero) in [
             ("concurrent_sessions", limits.concurrent_sessions == 0),

@@ -47,6 +47,16 @@ pub(crate) fn show(config: &Config) -> String {
     if let Some(quota) = config.files.quota {
         set("files", table([("quota_bytes", number(quota))]));
     }
+    set(
+        "repositories",
+        table([
+            ("cache_megabytes", number(config.repositories.cache >> 20)),
+            (
+                "cache_days",
+                number(config.repositories.age.as_secs() / super::DAY),
+            ),
+        ]),
+    );
     set("limits", limits(&config.limits));
     if let Some(judge) = &config.judge {
         set("permissions", table([("judge", judge.as_str().into())]));
@@ -229,7 +239,34 @@ fn read_only(entry: &ReadOnly) -> Value {
 
 fn limits(limits: &Limits) -> Value {
     let count = |count: usize| number(count as u64);
-    table([
+    let mut shown = Table::new();
+    let mut set = |name: &str, value: Value| drop(shown.insert(name.to_owned(), value));
+    set("rates", limits.rates.is_some().into());
+    if let Some(rates) = limits.rates {
+        set("creates_per_minute", number(u64::from(rates.creates.get())));
+        set("reads_per_minute", number(u64::from(rates.reads.get())));
+    }
+    let quotas = &limits.quotas;
+    let quotas = [
+        ("bytes", quotas.bytes),
+        ("agents", quotas.agents),
+        ("environments", quotas.environments),
+        ("sessions", quotas.sessions),
+        ("files", quotas.files),
+        ("vaults", quotas.vaults),
+        ("skills", quotas.skills),
+        ("memory_stores", quotas.memory_stores),
+    ];
+    let mut kept = Table::new();
+    for (name, quota) in quotas {
+        if let Some(quota) = quota {
+            kept.insert(name.to_owned(), number(quota));
+        }
+    }
+    if !kept.is_empty() {
+        set("quotas", Value::Table(kept));
+    }
+    for (name, value) in [
         ("concurrent_sessions", count(limits.concurrent_sessions)),
         ("tool_rounds", number(u64::from(limits.tool_rounds))),
         ("calls_per_answer", count(limits.calls_per_answer)),
@@ -241,7 +278,10 @@ fn limits(limits: &Limits) -> Value {
             "compactions_in_a_row",
             number(u64::from(limits.compactions_in_a_row)),
         ),
-    ])
+    ] {
+        set(name, value);
+    }
+    Value::Table(shown)
 }
 
 fn table<const N: usize>(pairs: [(&str, Value); N]) -> Value {

@@ -9,13 +9,16 @@ use axum::response::{IntoResponse, Response};
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode};
+use manyhands_protocol::Timestamp;
 use manyhands_protocol::id::RequestId;
 
 use super::{Access, Needs, Route};
 use crate::api::auth::{self, Principal, betas, permits};
 use crate::api::error::ApiError;
+use crate::api::idempotency;
 use crate::api::json::BodyCap;
-use crate::api::query::Ids;
+use crate::api::query::{Declared, Ids};
+use crate::api::rates::{Kind, Left};
 use crate::app::App;
 
 /// What stands before a route's handler.
@@ -25,9 +28,10 @@ pub(super) struct Door {
     access: Access,
     needs: Needs,
     workers: bool,
-    cap: usize,
-    path: &'static str,
+    rate: Kind,
+    idempotency: idempotency::Route,
     method: Method,
+    query: Declared,
 }
 
 impl Door {
@@ -38,9 +42,27 @@ impl Door {
             access: route.access,
             needs: route.needs,
             workers: route.workers,
-            cap: route.cap,
-            path: route.path,
+            rate: route.rate(),
+            idempotency: idempotency::Route {
+                path: route.path,
+                cap: route.cap,
+                repeatable: route.repeatable,
+            },
             method: route.method.clone(),
+            query: Declared(route.operation.query),
+        }
+    }
+}
+
+impl Door {
+    /// Counts a request against the workspace's rate limit, if there is one.
+    fn take(&self, principal: &Principal) -> (Option<Left>, Result<(), ApiError>) {
+        match &self.app.rates {
+            None => (None, Ok(())),
+            Some(rates) => {
+                let (left, taken) = rates.take(&principal.workspace, self.rate);
+                (Some(left), taken)
+            }
         }
     }
 }
@@ -49,22 +71,29 @@ impl Door {
 pub(super) async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let response = match admit(&door, &mut request).await {
-        Ok(principal) => {
-            let mut response = next.run(request).await;
-            if let Some(principal) = principal {
-                let workspace = principal.workspace;
-                response.extensions_mut().insert(Scope {
-                    organization: door.app.organization.clone(),
-                    workspace: HeaderValue::from_str(workspace.as_str()).ok(),
-                });
-            }
+        Ok(None) => next.run(request).await,
+        Ok(Some(principal)) => {
+            let (left, taken) = door.take(&principal);
+            let mut response = match taken {
+                Err(error) => error.into_response(),
+                Ok(()) if idempotency::is_wanted(&request) => {
+                    let (store, route) = (&door.app.store, door.idempotency);
+                    idempotency::run_once(store, route, &principal, request, next).await
+                }
+                Ok(()) => next.run(request).await,
+            };
+            response.extensions_mut().insert(Scope {
+                organization: door.app.organization.clone(),
+                workspace: HeaderValue::from_str(principal.workspace.as_str()).ok(),
+                left: left.map(|left| (left, door.app.now())),
+            });
             response
         }
         Err(error) => error.into_response(),
     };
     let labels = [
         ("method", method_label(&door.method)),
-        ("path", door.path),
+        ("path", door.idempotency.path),
         ("status", status_label(response.status())),
     ];
     metrics::counter!("manyhands_http_requests_total", &labels).increment(1);
@@ -74,7 +103,10 @@ pub(super) async fn enter(State(door): State<Door>, mut request: Request, next: 
 }
 
 async fn admit(door: &Door, request: &mut Request) -> Result<Option<Principal>, ApiError> {
-    request.extensions_mut().insert(BodyCap(door.cap));
+    request
+        .extensions_mut()
+        .insert(BodyCap(door.idempotency.cap));
+    request.extensions_mut().insert(door.query);
     if matches!(door.access, Access::Open | Access::Link) {
         return Ok(None);
     }
@@ -108,8 +140,10 @@ fn status_label(status: StatusCode) -> &'static str {
         400 => "400",
         401 => "401",
         404 => "404",
+        403 => "403",
         409 => "409",
         413 => "413",
+        429 => "429",
         501 => "501",
         503 => "503",
         _ if status.is_success() => "2xx",
@@ -118,11 +152,12 @@ fn status_label(status: StatusCode) -> &'static str {
     }
 }
 
-/// Which workspace an answer speaks of (runtime HT-10).
+/// Which workspace an answer speaks of (runtime HT-10), and what is left of its rate limit at this time.
 #[derive(Clone)]
 struct Scope {
     organization: HeaderValue,
     workspace: Option<HeaderValue>,
+    left: Option<(Left, Timestamp)>,
 }
 
 /// The outermost layer: gives each request its id, and errors their body (runtime HT-11).
@@ -141,8 +176,12 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
     if let Some(Scope {
         organization,
         workspace,
+        left,
     }) = scope
     {
+        if let Some((left, now)) = left {
+            left.show(now, headers);
+        }
         headers.insert(
             HeaderName::from_static("anthropic-organization-id"),
             organization,

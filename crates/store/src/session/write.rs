@@ -21,6 +21,7 @@ use crate::files::{Mount, MountRefusal, mount_all, remove_of_session};
 use crate::lease::{Lease, Nudge};
 use crate::log::{self, Draft, Stamp, json};
 use crate::memory::{Attach, AttachRefusal, attach_all, detach_all};
+use crate::quota::{self, Thing};
 use crate::remains;
 use crate::repositories::{NewRepository, add_all};
 use crate::reserve::Purpose;
@@ -195,6 +196,7 @@ async fn create(
             Some(_) => {}
         }
     }
+    quota::one_more(tx, &services, &session.workspace, Thing::Session).await?;
     let now = services.clock.now();
     let record = SessionRecord {
         workspace: session.workspace,

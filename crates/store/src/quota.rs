@@ -1,0 +1,133 @@
+//! Quotas: how much a workspace may keep (security STORE-4, API-4). They are looked at in the transaction of the write that adds,
+//! under the workspace's lock, so that they hold exactly for all who add at once. Without quotas nothing is looked at.
+
+use manyhands_protocol::WorkspaceId;
+
+use crate::db::{Lock, Tx, values};
+use crate::error::Error;
+use crate::store::{Services, Store};
+
+/// How much each workspace may keep; `None` without bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quotas {
+    /// Bytes of the files that clients have sent, of skills, and of memories with their kept versions.
+    pub bytes: Option<u64>,
+    /// Agents, archived ones too.
+    pub agents: Option<u64>,
+    /// Environments, archived ones too.
+    pub environments: Option<u64>,
+    /// Sessions, archived ones too.
+    pub sessions: Option<u64>,
+    /// Files that clients have sent.
+    pub files: Option<u64>,
+    /// Vaults, archived ones too.
+    pub vaults: Option<u64>,
+    /// Skills of the workspace's own.
+    pub skills: Option<u64>,
+    /// Memory stores, archived ones too.
+    pub memory_stores: Option<u64>,
+}
+
+/// A kind of thing that is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Thing {
+    Agent,
+    Environment,
+    Session,
+    File,
+    Vault,
+}
+
+impl Thing {
+    fn quota(self, quotas: &Quotas) -> Option<u64> {
+        match self {
+            Self::Agent => quotas.agents,
+            Self::Environment => quotas.environments,
+            Self::Session => quotas.sessions,
+            Self::File => quotas.files,
+            Self::Vault => quotas.vaults,
+        }
+    }
+
+    /// What a refusal calls them.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Agent => "agents",
+            Self::Environment => "environments",
+            Self::Session => "sessions",
+            Self::File => "files",
+            Self::Vault => "vaults",
+        }
+    }
+
+    /// How many there are.
+    fn count(self) -> &'static str {
+        match self {
+            Self::Agent => "SELECT COUNT(*) FROM agents WHERE workspace = $1",
+            Self::Environment => "SELECT COUNT(*) FROM environments WHERE workspace = $1",
+            Self::Session => "SELECT COUNT(*) FROM sessions WHERE workspace = $1",
+            Self::File => {
+                "SELECT COUNT(*) FROM files WHERE workspace = $1 AND session_id IS NULL AND blob <> ''"
+            }
+            Self::Vault => "SELECT COUNT(*) FROM vaults WHERE workspace = $1",
+        }
+    }
+}
+
+/// The bytes that count, of all kinds.
+const BYTES: &str = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM files
+     WHERE workspace = $1 AND session_id IS NULL AND blob <> ''";
+
+impl Store {
+    /// Holds every workspace to these from now on. Counts once: the first call of a store's life.
+    pub fn hold_to(&self, quotas: Quotas) {
+        // Whoever calls it a second time keeps the first ones: quotas do not change while a server runs.
+        let _ = self.inner.services.quotas.set(quotas);
+    }
+}
+
+/// Refuses one more of a kind, when there is a quota that it would go over.
+pub(crate) async fn one_more(
+    tx: &mut Tx,
+    services: &Services,
+    workspace: &WorkspaceId,
+    thing: Thing,
+) -> Result<(), Error> {
+    let Some(quota) = services.quotas().and_then(|quotas| thing.quota(quotas)) else {
+        return Ok(());
+    };
+    check(tx, workspace, thing.words(), quota, 1, thing.count()).await
+}
+
+/// Refuses so many more bytes, when there is a quota that they would go over.
+pub(crate) async fn more_bytes(
+    tx: &mut Tx,
+    services: &Services,
+    workspace: &WorkspaceId,
+    more: u64,
+) -> Result<(), Error> {
+    let Some(quota) = services.quotas().and_then(|quotas| quotas.bytes) else {
+        return Ok(());
+    };
+    check(tx, workspace, "bytes", quota, more, BYTES).await
+}
+
+async fn check(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    what: &'static str,
+    quota: u64,
+    more: u64,
+    used: &'static str,
+) -> Result<(), Error> {
+    let lock = "SELECT id FROM workspaces WHERE id = $1";
+    tx.locked(Lock::Update, lock, values![workspace.as_str()])
+        .await?;
+    let used = tx.one(used, values![workspace.as_str()]).await?;
+    let used = used.map_or(Ok(0), |row| row.int(0))?;
+    let used = u64::try_from(used).unwrap_or(u64::MAX);
+    if used.saturating_add(more) > quota {
+        return Err(Error::OverQuota { what, quota, used });
+    }
+    Ok(())
+}
