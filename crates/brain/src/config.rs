@@ -4,10 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use manyhands_hands::web::Web;
 use manyhands_mcp::{Connector, Settings};
+use manyhands_protocol::SessionId;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::judge::Judge;
 
@@ -45,6 +47,8 @@ pub struct Config {
     pub web: Option<Web>,
     /// The client of MCP servers; without one they cannot be used.
     pub mcp: Option<Mcp>,
+    /// What is kept of repositories between sessions; without it every session clones from the host.
+    pub clones: Option<Clones>,
     /// Whether an environment that limits its hosts limits the web tools too (runtime WB-9).
     pub web_within_environment: bool,
     /// When the sandbox of a session that has none yet is made.
@@ -85,6 +89,39 @@ impl fmt::Debug for Mcp {
         f.debug_struct("Mcp")
             .field("listing", &self.listing)
             .field("calling", &self.calling)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is kept of repositories between the sessions of a workspace (runtime GH-3).
+#[derive(Clone)]
+pub struct Clones {
+    /// Who asks the hosts of repositories.
+    pub hosts: Arc<dyn Hosts>,
+    /// The most bytes that are kept in a workspace.
+    pub most: u64,
+    /// The fewest bytes that are worth it: below, the host sends them as fast.
+    pub least: u64,
+    /// For how long.
+    pub age: Duration,
+    /// How many are written at the same time.
+    pub permits: Arc<Semaphore>,
+}
+
+/// The hosts of git, as a session sees them.
+#[async_trait]
+pub trait Hosts: Send + Sync + 'static {
+    /// Whether the host shows this repository, now, to who comes with the session's own credential for it, or without one if it has
+    /// none (security CRED-9). Whatever is not a clear yes is a no.
+    async fn shows(&self, session: &SessionId, url: &str) -> bool;
+}
+
+impl fmt::Debug for Clones {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clones")
+            .field("most", &self.most)
+            .field("least", &self.least)
+            .field("age", &self.age)
             .finish_non_exhaustive()
     }
 }
@@ -159,6 +196,7 @@ impl Default for Config {
             rested: Arc::default(),
             web: None,
             mcp: None,
+            clones: None,
             web_within_environment: true,
             #[cfg(feature = "failpoints")]
             probe: None,

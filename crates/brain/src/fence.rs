@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use manyhands_hands::packages::Manager;
-use manyhands_hands::provider::{Capture, Missing, Origin, Seen, Told, Upload};
+use manyhands_hands::provider::{Capture, Join, Joined, Missing, Origin, Seen, Told, Upload};
 use manyhands_hands::{Call, Error, Output, Probe, Provider, Recipe, Sandbox};
 use manyhands_protocol::environment::Packages;
 use manyhands_store::Store;
@@ -98,6 +98,11 @@ impl Provider for Fenced<dyn Provider> {
     async fn capture(&self, session: &str, seen: &[Seen]) -> Result<Capture, Error> {
         self.pass("capture")?;
         self.inner.capture(session, seen).await
+    }
+
+    async fn join(&self, session: &str, files: &Join<'_>) -> Result<Option<Joined>, Error> {
+        self.pass("join")?;
+        self.inner.join(session, files).await
     }
 
     async fn provision(&self, recipe: &Recipe) -> Result<Arc<dyn Sandbox>, Error> {

@@ -34,7 +34,7 @@ mod wake;
 mod why;
 
 pub use activity::Activities;
-pub use config::{Config, Mcp, Provisioning, Retries, Watchdog};
+pub use config::{Clones, Config, Hosts, Mcp, Provisioning, Retries, Watchdog};
 pub use dispatcher::Brain;
 #[cfg(feature = "failpoints")]
 pub use failpoint::Probe;

@@ -89,6 +89,15 @@ impl Repository {
         &self.target
     }
 
+    /// What it is told apart by: the same for all URLs of one repository, and unlike that of any other.
+    pub fn key(&self) -> String {
+        let Target { host, port } = &self.target;
+        match self.has_rest() {
+            true => format!("{host}:{port}{}", self.path.to_ascii_lowercase()),
+            false => format!("{host}:{port}{}", self.path),
+        }
+    }
+
     /// Its name: the last segment of its path.
     pub fn name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or(&self.path)

@@ -3,9 +3,11 @@
 //! The proxy knows requests and nothing of vaults. Here are its three questions, and the words of the answers.
 
 use async_trait::async_trait;
+use http::HeaderValue;
 use secrecy::SecretString;
 
 use crate::host::{Host, Pattern, Target};
+use crate::substitute::headers;
 
 /// Who holds the secrets of sessions. The proxy asks anew for every request, so that a rotation, an archive or a removal
 /// counts from the next one on (security CRED-8).
@@ -137,6 +139,13 @@ pub struct Basic {
     pub user: String,
     /// The token, which is scrubbed from the answer.
     pub token: SecretString,
+}
+
+impl Basic {
+    /// The value of `Authorization`, marked as sensitive; `None` when it would be no value of a header.
+    pub fn value(&self) -> Option<HeaderValue> {
+        headers::basic_value(self).ok()
+    }
 }
 
 /// The holder of secrets cannot answer now: the store is away, or the server is sealed. Nothing is released, and a retry may

@@ -138,6 +138,32 @@ pub struct Capture {
     pub unsteady: bool,
 }
 
+/// Files of a sandbox that are to be kept as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Join<'a> {
+    /// Where they are: an absolute path below `/workspace`, of plain segments.
+    pub folder: &'a str,
+    /// Their paths below it, of plain segments; at least one.
+    pub files: &'a [&'a str],
+    /// The fewest bytes of all of them that are worth keeping.
+    pub least: u64,
+    /// The most that they may have.
+    pub cap: u64,
+}
+
+/// Files that are among the blobs now, one behind the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    /// The name of their blob.
+    pub blob: String,
+    /// How many bytes it has.
+    pub size: u64,
+    /// How many of them are the first file's.
+    pub head: u64,
+    /// The SHA-256 of all, in hex.
+    pub sha256: String,
+}
+
 /// The guarded way out of sandboxes (security NET-1). Without one there is none.
 pub trait Gate: Send + Sync + 'static {
     /// Answers the connections of this session's sandbox on `socket` by this policy, until the door is dropped. A
@@ -256,6 +282,16 @@ pub trait Provider: Send + Sync + 'static {
     /// When they cannot be looked at or kept; nothing is kept then, and trying again is fine.
     async fn capture(&self, _session: &str, _seen: &[Seen]) -> Result<Capture, Error> {
         Ok(Capture::default())
+    }
+
+    /// Brings files of the session's sandbox among the blobs, one behind the other in one blob, beside whatever runs there. `None`
+    /// when one of them is not there, is no regular file or is written meanwhile, when they have fewer or more bytes than they
+    /// should, or when the sandbox cannot be read without being started.
+    ///
+    /// # Errors
+    /// When they cannot be kept; nothing is kept then.
+    async fn join(&self, _session: &str, _files: &Join<'_>) -> Result<Option<Joined>, Error> {
+        Ok(None)
     }
 
     /// Makes ready what every start needs, so that the first one is fast. Optional.

@@ -95,8 +95,40 @@ impl fmt::Display for Absent {
     }
 }
 
+/// What an earlier clone of the workspace has left, where the sandbox reads it (runtime GH-3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Its path inside.
+    pub path: String,
+    /// How many of its bytes, at the beginning, are the references.
+    pub head: u64,
+}
+
+/// How a repository has come into its place. Text of the sandbox: it decides what is kept for others, whose own git proves it, and
+/// nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Made {
+    /// From the host alone, as this one pack: 40 hexadecimal digits.
+    New(String),
+    /// With the help of what was shown.
+    Borrowed,
+    /// The same, but much was missing in it, or it had what the host does not show any more: it should be made anew.
+    Outgrown,
+    /// What was shown could not be used; from the host alone, perhaps as this one pack.
+    Unusable(Option<String>),
+    /// It was there already, or is nothing that could be kept.
+    Other,
+}
+
+/// The folder of git's own in a clone, and its two files that together are all of it, references first.
+pub fn parts(repository: &Repository, pack: &str) -> (String, [String; 2]) {
+    let folder = format!("{}/.git", repository.mount_path);
+    let pack = format!("objects/pack/pack-{pack}.pack");
+    (folder, ["packed-refs".to_owned(), pack])
+}
+
 /// Clones a repository into a sandbox unless it is there, or waits for the clone that this start of the sandbox has begun. One
-/// that broke off, as when the server with its door was killed, is begun again.
+/// that broke off, as when the server with its door was killed, is begun again. What is shown is made use of.
 ///
 /// # Errors
 /// As [`Sandbox::execute`]. That a repository cannot be cloned is no error but an [`Absent`].
@@ -104,8 +136,9 @@ pub async fn clone(
     sandbox: &dyn Sandbox,
     epoch: i64,
     repository: &Repository,
-) -> Result<Option<Absent>, Error> {
-    let command = script::clone(repository);
+    shown: Option<&Shown>,
+) -> Result<Result<Made, Absent>, Error> {
+    let command = script::clone(repository, shown);
     let input = json!({"command": command, "timeout_ms": LIMIT.as_millis()});
     let mut tries = 1;
     loop {
@@ -117,11 +150,12 @@ pub async fn clone(
             input: input.clone(),
         };
         let output = sandbox.execute(&call).await?;
-        let Some(failure) = script::outcome(&text(&output)) else {
-            return Ok(None);
+        let failure = match script::outcome(&text(&output)) {
+            Ok(made) => return Ok(Ok(made)),
+            Err(failure) => failure,
         };
         if !failure.broke_off || tries == TRIES {
-            return Ok(Some(Absent {
+            return Ok(Err(Absent {
                 url: repository.url.clone(),
                 mount_path: repository.mount_path.clone(),
                 cause: failure.cause,

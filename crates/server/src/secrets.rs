@@ -3,8 +3,10 @@
 //! Nothing is remembered of a credential: every request reads the store, so that what was rotated, archived, deleted or narrowed is
 //! so for the next one. The audit row comes before the secret.
 
+mod hosts;
 mod repositories;
 
+pub(crate) use hosts::Asker;
 pub(crate) use repositories::token_place;
 
 use async_trait::async_trait;

@@ -1,6 +1,10 @@
 //! The repositories of sessions, and their tokens as sealed text (runtime GH-1 to GH-6). Made with their session, and gone with
 //! it; only the token can change.
 
+mod clones;
+
+pub use clones::KeptClone;
+
 use manyhands_protocol::repository::{Checkout, RepositoryResource, Resource};
 use manyhands_protocol::{ResourceId, SessionId, Timestamp, WorkspaceId};
 

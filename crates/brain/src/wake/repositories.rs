@@ -1,8 +1,11 @@
 //! The session's repositories in its sandbox, before the first call there (runtime GH-3, GH-7).
 
+mod kept;
+
 use std::sync::Arc;
 
-use manyhands_hands::repositories::{Absent, Cause, LIMIT, Repository, clone};
+use manyhands_hands::provider::Origin;
+use manyhands_hands::repositories::{Absent, Cause, LIMIT, Made, Repository, Shown, clone};
 use manyhands_hands::{Advice, Error, Sandbox};
 use manyhands_protocol::event::{EventBody, RetryStatus, SessionError, SessionErrorType};
 use manyhands_store::repositories::RepositoryRecord;
@@ -10,6 +13,8 @@ use manyhands_store::{Append, NewEntry};
 
 use super::{Stop, Wake, heard};
 use crate::activity::Doing;
+
+use kept::Keeping;
 
 impl Wake {
     /// Clones the session's repositories into a sandbox that this wake has not used yet, or waits until that is done. One that
@@ -26,13 +31,17 @@ impl Wake {
         let session = &self.lease.session;
         let records = self.shared.store.repositories(session).await?;
         let mut absent = Vec::new();
+        // In one that is not new they may be there, and others than git may have been at work.
+        let is_new = matches!(sandbox.origin(), Some(Origin::New { .. }));
+        let keeping = is_new.then(|| Keeping::of(self)).flatten();
         for record in records {
             let repository = of_record(record);
             let doing = Doing::Cloning(repository.url.clone());
             self.enter(doing, LIMIT + self.shared.config.watchdog.grace);
             let (sandbox, epoch) = (Arc::clone(sandbox), self.lease.epoch);
+            let keeping = keeping.clone();
             let work = async move {
-                let cloned = patiently(&*sandbox, epoch, &repository).await;
+                let cloned = helped(&*sandbox, epoch, &repository, keeping).await;
                 (cloned, repository)
             };
             tokio::pin!(work);
@@ -49,8 +58,8 @@ impl Wake {
                 }
             };
             match cloned {
-                Ok(None) => {}
-                Ok(Some(found)) => absent.push(found),
+                Ok(Ok(())) => {}
+                Ok(Err(found)) => absent.push(found),
                 Err(error) if error.advice() == Advice::Stop => return Err(Stop::Lost),
                 // The call that follows finds out what has become of the sandbox.
                 Err(error) => absent.push(Absent {
@@ -95,16 +104,41 @@ impl Wake {
     }
 }
 
+/// Clones, with the help of what is kept, and has what was cloned kept.
+async fn helped(
+    sandbox: &dyn Sandbox,
+    epoch: i64,
+    repository: &Repository,
+    keeping: Option<Keeping>,
+) -> Result<Result<(), Absent>, Error> {
+    let found = match &keeping {
+        Some(keeping) => keeping.show(repository).await,
+        None => None,
+    };
+    let shown = found.as_ref().and_then(|found| found.shown(repository));
+    let cloned = patiently(sandbox, epoch, repository, shown.as_ref()).await;
+    if let Some(keeping) = &keeping {
+        if shown.is_some() {
+            keeping.hide().await;
+        }
+        if let (Some(found), Ok(Ok(made))) = (found, &cloned) {
+            keeping.learn(repository, found, made.clone());
+        }
+    }
+    cloned.map(|cloned| cloned.map(drop))
+}
+
 /// Clones, again when a hand fails for a moment: the sandbox knows what it has begun.
 async fn patiently(
     sandbox: &dyn Sandbox,
     epoch: i64,
     repository: &Repository,
-) -> Result<Option<Absent>, Error> {
+    shown: Option<&Shown>,
+) -> Result<Result<Made, Absent>, Error> {
     const TRIES: u32 = 3;
     let mut tries = 1;
     loop {
-        match clone(sandbox, epoch, repository).await {
+        match clone(sandbox, epoch, repository, shown).await {
             Err(error) if error.advice() == Advice::Retry && tries < TRIES => tries += 1,
             other => return other,
         }

@@ -13,6 +13,7 @@ mod faults;
 mod files;
 mod interrupts;
 mod judging;
+mod kept_clones;
 mod loss;
 mod mcp;
 mod mcp_crashes;

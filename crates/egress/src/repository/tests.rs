@@ -282,3 +282,30 @@ fn gh_5_only_the_requests_of_the_repository_are_its_own() {
         false,
     );
 }
+
+/// runtime GH-3, security SBX-8: what is kept of one repository is never taken for another's.
+#[test]
+fn gh_3_a_repository_is_told_apart_by_its_key() {
+    #[track_caller]
+    fn check(url: &str, expected: &str) {
+        assert_eq!(Repository::parse(url).expect(url).key(), expected, "{url}");
+    }
+    check(
+        "https://git.example.com/acme/tools",
+        "git.example.com:443/acme/tools",
+    );
+    check(
+        "https://git.example.com:443/acme/tools.git",
+        "git.example.com:443/acme/tools",
+    );
+    check(
+        "https://git.example.com:8443/acme/tools",
+        "git.example.com:8443/acme/tools",
+    );
+    check(
+        "https://git.example.com/Acme/tools",
+        "git.example.com:443/Acme/tools",
+    );
+    check("https://git.example.com/a/b/c", "git.example.com:443/a/b/c");
+    check("https://github.com/Acme/Tools", "github.com:443/acme/tools");
+}

@@ -13,6 +13,7 @@ mod files;
 mod host;
 mod id;
 mod image;
+mod joined;
 mod layers;
 mod lodge;
 mod parts;
@@ -34,8 +35,8 @@ use super::lodge::Lodge as _;
 use super::namespace::{blocking, chain, files::empty};
 use super::places::{is_name, owned};
 use super::{
-    Capture, Checkpoints, Gate, Helper, Holds, Limit, Missing, Origin, Probe, Provider, Recipe,
-    Sandbox, Seen, Strength, Told, Upload,
+    Capture, Checkpoints, Gate, Helper, Holds, Join, Joined, Limit, Missing, Origin, Probe,
+    Provider, Recipe, Sandbox, Seen, Strength, Told, Upload,
 };
 use crate::Error;
 use crate::packages::Manager;
@@ -203,6 +204,13 @@ impl Provider for Container {
 
     async fn capture(&self, session: &str, seen: &[Seen]) -> Result<Capture, Error> {
         self.host.capture(session, seen).await
+    }
+
+    async fn join(&self, session: &str, files: &Join<'_>) -> Result<Option<Joined>, Error> {
+        match self.host.runs(session).await? {
+            true => self.host.join_from(session, files).await,
+            false => Ok(None),
+        }
     }
 
     async fn provision(&self, recipe: &Recipe) -> Result<Arc<dyn Sandbox>, Error> {

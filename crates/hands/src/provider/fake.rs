@@ -15,8 +15,8 @@ use tokio::sync::{Notify, OwnedMutexGuard, SetOnce};
 
 use crate::Error;
 use crate::provider::{
-    Call, Capture, Captured, Origin, Output, Probe, Provider, Recipe, Sandbox, Seen, Strength,
-    Upload,
+    Call, Capture, Captured, Join, Joined, Origin, Output, Probe, Provider, Recipe, Sandbox, Seen,
+    Strength, Upload,
 };
 
 type Tool = Arc<dyn Fn(Call) -> BoxFuture<'static, Output> + Send + Sync>;
@@ -199,6 +199,30 @@ impl Provider for Fake {
             });
         }
         Ok(capture)
+    }
+
+    /// A file has its path as its content; those of a sandbox that is gone are not there.
+    async fn join(&self, session: &str, files: &Join<'_>) -> Result<Option<Joined>, Error> {
+        let blobs = match self.shared.blobs.get() {
+            Some(blobs) if lock(&self.shared.live).contains_key(session) => blobs,
+            _ => return Ok(None),
+        };
+        let names = files.files.iter();
+        let contents = names.map(|name| format!("{}/{name}\n", files.folder));
+        let contents: Vec<String> = contents.collect();
+        let blob = manyhands_blobs::fresh("repositories");
+        let all = contents.concat();
+        if !(files.least..=files.cap).contains(&(all.len() as u64)) {
+            return Ok(None);
+        }
+        let stored = blobs.put(&blob, all.as_bytes(), files.cap).await;
+        let stored = stored.map_err(|error| Error::Refused(error.to_string()))?;
+        Ok(Some(Joined {
+            blob,
+            size: stored.size,
+            head: contents.first().map_or(0, |first| first.len() as u64),
+            sha256: stored.sha256,
+        }))
     }
 
     async fn provision(&self, recipe: &Recipe) -> Result<Arc<dyn Sandbox>, Error> {

@@ -15,6 +15,7 @@ mod end;
 pub(in crate::provider) mod files;
 mod host;
 mod image;
+pub(in crate::provider) mod joined;
 pub(in crate::provider) mod launch;
 mod layers;
 mod live;

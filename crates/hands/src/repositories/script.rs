@@ -2,7 +2,7 @@
 
 use manyhands_protocol::repository::Checkout;
 
-use super::{Cause, LIMIT, Repository};
+use super::{Cause, LIMIT, Made, Repository, Shown};
 
 /// What the command's last line begins with: what comes before it is git's.
 const MARK: &str = "manyhands-repository:";
@@ -14,21 +14,52 @@ const DETAIL: usize = 300;
 ///
 /// Of what a host says, however long it is, the end is kept. Of configuration only the sandbox's own counts, and that of the repository which git makes here: no template, no hook, no
 /// helper that could know credentials, no other protocol than https, no submodules, no large files that are elsewhere.
+///
+/// What was kept of the repository is borrowed from, not copied from: the host says what there is, to this session, and is asked for
+/// what the borrowed objects do not have. They are indexed anew, which proves each of them to be what its name says, and have to
+/// be complete for their own references. What no reference of the clone reaches goes: the host does not show it any more.
 const SCRIPT: &str = r#"(
-end() { printf '\nMARK %s\n' "$1"; [ "$1" = there ]; exit; }
-fail() { rm -rf -- "$next"; printf '%s' "$2"; end "$1"; }
+end() { printf '\nMARK %s\n' "$*"; [ "$1" = there ]; exit; }
+fail() { rm -rf -- "$next" "$kept"; printf '%s' "$2"; end "$1"; }
 set -o pipefail
 export LC_ALL=C GIT_TERMINAL_PROMPT=0 GIT_CONFIG_GLOBAL=/dev/null GIT_LFS_SKIP_SMUDGE=1
 unset GIT_ASKPASS SSH_ASKPASS GIT_DIR GIT_WORK_TREE
-next=${to%/*}/.cloning-$id
+next=${to%/*}/.cloning-$id kept=${to%/*}/.cloning-$id-kept made=new
 [ -e "$to/.git" ] && end there
 command -v git >/dev/null || fail clone 'there is no git in this sandbox'
-said=$(mkdir -p -- "${to%/*}" 2>&1 && rm -rf -- "$next" 2>&1) || fail clone "$said"
+said=$(mkdir -p -- "${to%/*}" 2>&1 && rm -rf -- "$next" "$kept" 2>&1) || fail clone "$said"
 if [ -e "$to" ] || [ -L "$to" ]; then rmdir -- "$to" 2>/dev/null || fail clone "$to is there already, and no repository"; fi
 tool() { timeout -k 10 SECONDS git -c credential.helper= -c core.hooksPath=/dev/null -c protocol.allow=never \
   -c protocol.https.allow=always -c http.lowSpeedLimit=1 -c http.lowSpeedTime=120 "$@" 2>&1 | tail -c 4000; }
-said=$(tool clone --quiet --no-checkout --template= --no-recurse-submodules -- "$url" "$next") || fail clone "$said"
+kib() { du -sk -- "$1" | { read -r size _ && echo "$size"; }; }
+borrow() {
+  tool init --quiet --bare --template= -- "$kept" && head -c "$head" -- "$from" >"$kept/packed-refs" &&
+    tail -c "+$((head + 1))" -- "$from" | tool --git-dir="$kept" index-pack --stdin &&
+    tool --git-dir="$kept" rev-list --quiet --objects --all &&
+    git --git-dir="$kept" for-each-ref --format='%(objectname)' 2>&1 >"$kept/tips"
+}
+lent=()
+if [ -n "$from" ]; then
+  if borrow >/dev/null 2>&1; then made=kept lent=(--reference "$kept"); else made=broken; rm -rf -- "$kept"; fi
+fi
+said=$(tool clone --quiet --no-checkout --template= --no-recurse-submodules "${lent[@]}" -- "$url" "$next") || fail clone "$said"
 cd -- "$next" || fail clone
+packs=.git/objects/pack
+if [ "$made" = kept ]; then
+  [ "$((4 * $(kib .git/objects)))" -gt "$(kib "$kept/objects")" ] && made=outgrown
+  said=$(mv -- "$kept"/objects/pack/pack-* "$packs" 2>&1 && rm -- .git/objects/info/alternates 2>&1) || fail clone "$said"
+  left=$(tool rev-list --objects --not --all --not --stdin <"$kept/tips") || left=unknown
+  if [ -n "$left" ]; then
+    said=$(tool repack -a -d -q) || fail clone "$said"
+    made=outgrown
+  fi
+  rm -rf -- "$kept"
+fi
+pack=
+set -- "$packs"/*.pack
+if [ "$#" = 1 ] && [ -f "$1" ] && [ -f .git/packed-refs ] && [ "$(tool rev-parse --show-object-format)" = sha1 ]; then
+  pack=${1##*/pack-} pack=${pack%.pack}
+fi
 case $kind in
 branch)
   tool rev-parse --quiet --verify "refs/remotes/origin/$what^{commit}" >/dev/null || fail checkout "there is no branch $what"
@@ -43,17 +74,20 @@ esac
 unset GIT_CONFIG_GLOBAL
 git config user.email >/dev/null || { git config user.name Agent && git config user.email agent@sandbox.invalid; }
 cd / && said=$(mv -T -- "$next" "$to" 2>&1) || fail clone "$said"
-end there
+end there "$made" $pack
 )"#;
 
 /// The command that clones a repository, or finds it in its place.
-pub(super) fn clone(repository: &Repository) -> String {
+pub(super) fn clone(repository: &Repository, shown: Option<&Shown>) -> String {
     let (kind, what) = match &repository.checkout {
         None => ("default", ""),
         Some(Checkout::Branch { name }) => ("branch", name.as_str()),
         Some(Checkout::Commit { sha }) => ("commit", sha.as_str()),
     };
+    let head = shown.map_or(0, |shown| shown.head).to_string();
     let values = [
+        ("from", shown.map_or("", |shown| shown.path.as_str())),
+        ("head", &head),
         ("id", repository.id.as_str()),
         ("url", &repository.url),
         ("to", &repository.mount_path),
@@ -84,16 +118,18 @@ pub(super) struct Failure {
     pub(super) broke_off: bool,
 }
 
-/// Why the repository is not there, from what the command said; `None` when it is.
-pub(super) fn outcome(said: &str) -> Option<Failure> {
+/// How the repository has come there, from what the command said, or why it has not.
+pub(super) fn outcome(said: &str) -> Result<Made, Failure> {
     let said = said.trim_end();
     let (before, last) = said.rsplit_once('\n').unwrap_or(("", said));
     let failed = match last.strip_prefix(MARK).map(str::trim) {
-        Some("there") => return None,
-        Some(failed) => failed,
+        Some(ended) => match ended.strip_prefix("there") {
+            Some(how) => return Ok(made(how)),
+            None => ended,
+        },
         // It was ended, or the sandbox's disk is full.
         None => {
-            return Some(Failure {
+            return Err(Failure {
                 cause: Cause::Clone,
                 detail: detail(said),
                 broke_off: false,
@@ -108,11 +144,29 @@ pub(super) fn outcome(said: &str) -> Option<Failure> {
         Cause::Authentication | Cause::Forbidden | Cause::NotFound => String::new(),
         Cause::Checkout | Cause::Clone => detail(before),
     };
-    Some(Failure {
+    Err(Failure {
         cause,
         detail,
         broke_off: cause == Cause::Clone && broke_off(before),
     })
+}
+
+/// What follows the word that it is there. What is not understood is as good as nothing: it is only about what to keep.
+fn made(how: &str) -> Made {
+    let is_name = |pack: &str| {
+        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        pack.len() == 40 && pack.bytes().all(hex)
+    };
+    let mut words = how.split_whitespace();
+    match (words.next(), words.next()) {
+        (Some("kept"), _) => Made::Borrowed,
+        (Some("outgrown"), _) => Made::Outgrown,
+        (Some("broken"), pack) => {
+            Made::Unusable(pack.filter(|pack| is_name(pack)).map(str::to_owned))
+        }
+        (Some("new"), Some(pack)) if is_name(pack) => Made::New(pack.to_owned()),
+        _ => Made::Other,
+    }
 }
 
 /// Whether git says that its connection broke, or that its host or the proxy was not there for it.
@@ -172,7 +226,7 @@ mod tests {
     fn gh_7_the_cause_is_told_from_gits_own_last_words() {
         #[track_caller]
         fn check(said: &str, expected: Option<(Cause, &str)>) {
-            let found = outcome(said);
+            let found = outcome(said).err();
             let found = found
                 .as_ref()
                 .map(|found| (found.cause, found.detail.as_str()));
@@ -220,7 +274,7 @@ mod tests {
     fn gh_7_what_broke_off_may_be_tried_again() {
         #[track_caller]
         fn check(said: &str, failed: &str, expected: bool) {
-            let found = outcome(&format!("{said}\n{MARK} {failed}\n")).expect("a failure");
+            let found = outcome(&format!("{said}\n{MARK} {failed}\n")).expect_err("a failure");
             assert_eq!(found.broke_off, expected, "{said:?}");
         }
         let rpc = "error: RPC failed; curl 18 transfer closed\nfatal: early EOF";
@@ -267,5 +321,30 @@ mod tests {
             .output()
             .expect("bash");
         assert_eq!(String::from_utf8_lossy(&whole.stderr), "");
+    }
+
+    /// runtime GH-3, security INP-5: of how it was made only the words that are known count.
+    #[test]
+    fn gh_3_how_it_was_made_is_told_from_the_last_line() {
+        #[track_caller]
+        fn check(how: &str, expected: Made) {
+            let found = outcome(&format!("remote: {MARK} there new\n{MARK} there{how}\n"));
+            assert_eq!(found, Ok(expected), "{how:?}");
+        }
+        let pack = "0123456789abcdef0123456789abcdef01234567";
+        check(&format!(" new {pack}"), Made::New(pack.to_owned()));
+        check(&format!(" kept {pack}"), Made::Borrowed);
+        check(" kept", Made::Borrowed);
+        check(&format!(" outgrown {pack}"), Made::Outgrown);
+        check(
+            &format!(" broken {pack}"),
+            Made::Unusable(Some(pack.to_owned())),
+        );
+        check(" broken", Made::Unusable(None));
+        check(" broken ../x", Made::Unusable(None));
+        for other in ["", " new", " new ../../x", " new 0123", " ?", " newer x"] {
+            check(other, Made::Other);
+        }
+        check(&format!(" new {}", pack.to_uppercase()), Made::Other);
     }
 }

@@ -3,10 +3,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use futures::TryStreamExt;
+use futures::{StreamExt as _, TryStreamExt};
 use manyhands_blobs::Blobs;
+use manyhands_protocol::time::SharedClock;
 use manyhands_store::Store;
 use tokio_util::sync::CancellationToken;
+
+use super::checkpoints::before;
 
 /// Between two looks, beside the nudge of a removal.
 const LOOK: Duration = Duration::from_secs(30);
@@ -17,13 +20,29 @@ const YOUNG: Duration = Duration::from_secs(3600);
 /// Blobs removed in one go.
 const PIECE: u32 = 256;
 
+/// What is let go of by its age.
+pub(crate) struct Keeps {
+    /// Clones of repositories, as old as this.
+    pub(crate) clones: Duration,
+    pub(crate) clock: SharedClock,
+}
+
 /// Removes them until `stop`.
-pub(crate) async fn remove_while_running(store: Store, blobs: Blobs, stop: CancellationToken) {
+pub(crate) async fn remove_while_running(
+    store: Store,
+    blobs: Blobs,
+    keeps: Keeps,
+    stop: CancellationToken,
+) {
     let work = async {
         let mut swept: Option<tokio::time::Instant> = None;
         loop {
             if let Err(error) = store.expire_files().await {
                 tracing::warn!(%error, "files that have expired stay for now");
+            }
+            let oldest = before(keeps.clock.now(), keeps.clones);
+            if let Err(error) = store.expire_clones(oldest).await {
+                tracing::warn!(%error, "clones that are too old stay for now");
             }
             if let Err(error) = remove_loose(&store, &blobs).await {
                 tracing::warn!("blobs that nobody needs stay for now: {error:#}");
@@ -59,7 +78,7 @@ async fn remove_loose(store: &Store, blobs: &Blobs) -> anyhow::Result<()> {
 /// Removes what a server that died has left: uploads that were not finished, and blobs that got no row.
 async fn sweep(store: &Store, blobs: &Blobs, young: Duration) -> anyhow::Result<()> {
     let unfinished = blobs.sweep(young).await?;
-    let mut listed = blobs.list("files");
+    let mut listed = blobs.list("files").chain(blobs.list("repositories"));
     let mut old = Vec::new();
     let mut removed = 0;
     loop {
@@ -82,7 +101,7 @@ async fn sweep(store: &Store, blobs: &Blobs, young: Duration) -> anyhow::Result<
         }
     }
     if unfinished + removed > 0 {
-        tracing::info!(unfinished, removed, "removed blobs that no file has");
+        tracing::info!(unfinished, removed, "removed blobs that nothing has");
     }
     Ok(())
 }

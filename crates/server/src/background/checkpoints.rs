@@ -163,7 +163,8 @@ impl Keeper {
     }
 }
 
-fn before(now: Timestamp, duration: Duration) -> Timestamp {
+/// So long before.
+pub(super) fn before(now: Timestamp, duration: Duration) -> Timestamp {
     let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
     Timestamp::from_micros(now.as_micros().saturating_sub(micros))
 }

@@ -15,6 +15,7 @@ use super::egress::EgressSection;
 use super::environments::EnvironmentsSection;
 use super::limits::LimitsSection;
 use super::mcp::McpSection;
+use super::repositories::RepositoriesSection;
 use super::vault::VaultSection;
 use super::web::WebSection;
 use super::{Environment, Error, Sandbox, variable, wrong};
@@ -37,6 +38,7 @@ pub(super) struct File {
     pub(super) vault: VaultSection,
     pub(super) blobs: BlobsSection,
     pub(super) files: FilesSection,
+    pub(super) repositories: RepositoriesSection,
     pub(super) limits: LimitsSection,
     pub(super) permissions: PermissionsSection,
 }

@@ -25,6 +25,7 @@ macro_rules! contract {
 mod backup;
 mod bed;
 mod checkpoints;
+mod clones;
 mod clocks;
 mod crash;
 mod files;

@@ -65,7 +65,7 @@ struct Output {
 }
 
 impl Host {
-    fn blobs(&self) -> Result<&Blobs, Error> {
+    pub(super) fn blobs(&self) -> Result<&Blobs, Error> {
         self.config.blobs.as_ref().ok_or_else(|| {
             Error::from(Missing {
                 what: "files have no place".to_owned(),
@@ -308,7 +308,10 @@ async fn copy(
     Ok(writer.finish().await)
 }
 
-async fn say(to: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) -> io::Result<()> {
+pub(super) async fn say(
+    to: &mut (impl AsyncWrite + Unpin),
+    message: &impl Serialize,
+) -> io::Result<()> {
     let bytes = frame::encode(message).map_err(io::Error::other)?;
     to.write_all(&bytes).await?;
     to.flush().await

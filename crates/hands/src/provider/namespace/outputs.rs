@@ -145,7 +145,7 @@ fn escape(written: &mut String, bytes: &[u8]) {
 }
 
 /// What changes when a file is written.
-fn stamp(stat: &Stat) -> String {
+pub(super) fn stamp(stat: &Stat) -> String {
     format!(
         "{}-{}.{:09}-{}.{:09}-{}",
         stat.st_size,

@@ -9,14 +9,14 @@ use manyhands_protocol::environment::Packages;
 
 use super::cgroup::Cgroups;
 use super::live::Live;
-use super::{Namespace, blocking, chain, files, outputs, pool, uploads};
+use super::{Namespace, blocking, chain, files, joined, outputs, pool, uploads};
 use crate::Error;
 use crate::packages::Manager;
 use crate::provider::lodge::Lodge as _;
 use crate::provider::places::{is_name, owned};
 use crate::provider::{
-    Capture, Checkpoints, Helper, Holds, Limit, Missing, Origin, Probe, Provider, Recipe, Sandbox,
-    Seen, Strength, Told, Upload,
+    Capture, Checkpoints, Helper, Holds, Join, Joined, Limit, Missing, Origin, Probe, Provider,
+    Recipe, Sandbox, Seen, Strength, Told, Upload,
 };
 
 #[async_trait]
@@ -96,6 +96,13 @@ impl Provider for Namespace {
         match self.writable(session).await? {
             Some(tree) => outputs::capture(session, tree, self.host.blobs()?, seen).await,
             None => Ok(Capture::default()),
+        }
+    }
+
+    async fn join(&self, session: &str, files: &Join<'_>) -> Result<Option<Joined>, Error> {
+        match self.writable(session).await? {
+            Some(tree) => joined::join(session, &tree, self.host.blobs()?, files).await,
+            None => Ok(None),
         }
     }
 
