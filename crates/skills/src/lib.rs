@@ -6,6 +6,7 @@
 //! part of the server opens was made by [`Folder::archive`]. Start at [`Folder`].
 
 mod archive;
+pub mod builtin;
 mod folder;
 mod manifest;
 mod path;

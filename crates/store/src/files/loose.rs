@@ -59,14 +59,15 @@ impl Store {
             .await
     }
 
-    /// Those of these blobs that no file and no kept clone has, in any workspace.
+    /// Those of these blobs that no file, no kept clone and no skill has, in any workspace.
     pub async fn absent_blobs(&self, blobs: &[String]) -> Result<Vec<String>, Error> {
         let mut absent = Vec::new();
         for asked in blobs.chunks(ASKED) {
             let places: Vec<String> = (1..=asked.len()).map(|place| format!("${place}")).collect();
             let sql = format!(
                 "SELECT DISTINCT blob FROM files WHERE blob IN ({0})
-                 UNION SELECT blob FROM kept_clones WHERE blob IN ({0})",
+                 UNION SELECT blob FROM kept_clones WHERE blob IN ({0})
+                 UNION SELECT blob FROM skill_versions WHERE blob IN ({0})",
                 places.join(", ")
             );
             let values = asked

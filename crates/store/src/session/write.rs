@@ -268,9 +268,14 @@ async fn create(
         .map_err(NotCreated::Attach)?;
     let mut change = session.change;
     change.append.entries.splice(0..0, attached);
-    skills::hold(tx, &record.workspace, &record.id, &record.agent.definition.skills)
-        .await?
-        .map_err(NotCreated::Skill)?;
+    skills::hold(
+        tx,
+        &record.workspace,
+        &record.id,
+        &record.agent.definition.skills,
+    )
+    .await?
+    .map_err(NotCreated::Skill)?;
     failpoint!("store::session::created");
     for act in &change.acts {
         audit::append(tx, &services, act).await?;

@@ -6,28 +6,30 @@ use manyhands_protocol::repository::Resource;
 use manyhands_protocol::vault::Vault;
 use manyhands_protocol::{AgentId, WorkspaceId};
 
-use super::{PAGE, Verifier};
+use super::{PAGE, Verifier, memory};
 use crate::audit::{self, audit_columns};
 use crate::body;
 use crate::db::{Row, Value, values};
 use crate::error::Error;
 use crate::files::FileRecord;
 use crate::key::{key_columns, key_of};
+use crate::skills::{SkillRecord, VersionRecord};
+use crate::user_profiles::ProfileRecord;
 use crate::vault::{credential_columns, credential_of, data_key_of};
 
 /// A kind of resource: how its rows are read and judged. The first columns of a row are its key.
-struct Kind {
-    name: &'static str,
+pub(super) struct Kind {
+    pub(super) name: &'static str,
     /// Takes the last row's key, and how many rows.
-    sql: &'static str,
+    pub(super) sql: &'static str,
     /// What every key comes after.
-    start: fn() -> Vec<Value>,
-    key: fn(&Row) -> Result<Vec<Value>, Error>,
-    item: fn(&Row) -> Result<String, Error>,
-    judge: fn(&Row) -> Result<(), String>,
+    pub(super) start: fn() -> Vec<Value>,
+    pub(super) key: fn(&Row) -> Result<Vec<Value>, Error>,
+    pub(super) item: fn(&Row) -> Result<String, Error>,
+    pub(super) judge: fn(&Row) -> Result<(), String>,
 }
 
-const KINDS: [Kind; 11] = [
+const KINDS: &[Kind] = &[
     Kind {
         name: "workspaces",
         sql: "SELECT id FROM workspaces WHERE id > $1 ORDER BY id LIMIT $2",
@@ -192,6 +194,60 @@ const KINDS: [Kind; 11] = [
         },
     },
     Kind {
+        name: "user profiles",
+        sql: "SELECT id, body, checksum FROM user_profiles WHERE id > $1 ORDER BY id LIMIT $2",
+        start: text_start,
+        key: text_key,
+        item: |row| Ok(format!("user profile {}", row.text(0)?)),
+        judge: |row| {
+            let profile: ProfileRecord = parse(row, text(row, 0)?, 1, 2)?;
+            if profile.id.as_str() == text(row, 0)? {
+                Ok(())
+            } else {
+                Err("its body is that of another profile".to_owned())
+            }
+        },
+    },
+    Kind {
+        name: "skills",
+        sql: "SELECT s.id, s.body, s.checksum, v.id FROM skills s
+              LEFT JOIN skill_versions v ON v.skill_id = s.id AND v.deleted_at IS NULL
+                  AND v.epoch = (SELECT MAX(epoch) FROM skill_versions WHERE skill_id = s.id AND deleted_at IS NULL)
+              WHERE s.id > $1 ORDER BY s.id LIMIT $2",
+        start: text_start,
+        key: text_key,
+        item: |row| Ok(format!("skill {}", row.text(0)?)),
+        judge: |row| {
+            let record: SkillRecord = parse(row, text(row, 0)?, 1, 2)?;
+            if record.skill.id.as_str() != text(row, 0)? {
+                return Err("its body is that of another skill".to_owned());
+            }
+            match row.optional_text(3) {
+                Ok(Some(latest)) if latest == record.skill.latest_version_id.as_str() => Ok(()),
+                _ => Err("its latest version is missing".to_owned()),
+            }
+        },
+    },
+    Kind {
+        name: "versions of skills",
+        sql: "SELECT v.id, v.body, v.checksum, v.blob, v.skill_id FROM skill_versions v WHERE v.id > $1 ORDER BY v.id LIMIT $2",
+        start: text_start,
+        key: text_key,
+        item: |row| Ok(format!("skill version {}", row.text(0)?)),
+        judge: |row| {
+            let record: VersionRecord = parse(row, text(row, 0)?, 1, 2)?;
+            if record.version.id.as_str() != text(row, 0)?
+                || record.version.skill_id.as_str() != text(row, 4)?
+            {
+                return Err("its body is that of another version".to_owned());
+            }
+            if record.blob != text(row, 3)? {
+                return Err("its blob is that of another version".to_owned());
+            }
+            Ok(())
+        },
+    },
+    Kind {
         name: "rows of the audit log",
         sql: concat!(
             "SELECT ",
@@ -205,7 +261,7 @@ const KINDS: [Kind; 11] = [
     },
 ];
 
-fn text_start() -> Vec<Value> {
+pub(super) fn text_start() -> Vec<Value> {
     values![""]
 }
 
@@ -241,7 +297,7 @@ pub(super) fn reason(error: &Error) -> String {
 
 /// Reads all resources.
 pub(super) async fn verify(verifier: &mut Verifier<'_>) -> Result<(), Error> {
-    for kind in &KINDS {
+    for kind in KINDS.iter().chain(&memory::KINDS) {
         let mut after = (kind.start)();
         loop {
             let mut values = after.clone();
