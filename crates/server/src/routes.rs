@@ -8,13 +8,14 @@ use axum::routing::MethodRouter;
 use http::Method;
 use manyhands_protocol::event::Event;
 use manyhands_protocol::page::Page;
+use manyhands_protocol::skill::{Skill, SkillVersion, SkillVersionDeleted};
 use manyhands_store::Role;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::api::error::ApiError;
 use crate::api::{
     agents, environments, events, files, health, inspection, keys, later, memory_stores, models, resources, sessions,
-    stream, threads, user_profiles, vaults, workspaces,
+    skills, stream, threads, user_profiles, vaults, workspaces,
 };
 use crate::api::rates::Kind;
 use crate::app::App;
@@ -230,6 +231,16 @@ pub(crate) fn table() -> Vec<Route> {
         row(GET,    "/v1/files/{file_id}",                          Key,  0,     get(files::retrieve_file)),
         row(GET,    "/v1/files/{file_id}/content",                  Key,  0,     get(files::download_file).gives_other(Content::Bytes)),
         row(DELETE, "/v1/files/{file_id}",                          Key,  0,     delete(files::delete_file)),
+
+        row(POST,   "/v1/skills",                                   Key,  0,     post(skills::create_skill).takes_form::<skills::SkillForm>().gives::<Skill>()),
+        row(GET,    "/v1/skills/{skill_id}",                        Key,  0,     get(skills::retrieve_skill).gives::<Skill>()),
+        row(GET,    "/v1/skills",                                   Key,  0,     get(skills::list_skills).query(&[query::SKILL_SOURCE, query::LIMIT_1000, query::PAGE]).gives::<Page<Skill>>()),
+        row(DELETE, "/v1/skills/{skill_id}",                        Key,  0,     delete(skills::delete_skill)),
+        row(POST,   "/v1/skills/{skill_id}/versions",               Key,  0,     post(skills::create_skill_version).takes_form::<skills::VersionForm>().gives::<SkillVersion>()),
+        row(GET,    "/v1/skills/{skill_id}/versions/{version}",     Key,  0,     get(skills::retrieve_skill_version).gives::<SkillVersion>()).workers(),
+        row(GET,    "/v1/skills/{skill_id}/versions",               Key,  0,     get(skills::list_skill_versions).query(&[query::LIMIT_1000, query::PAGE]).gives::<Page<SkillVersion>>()),
+        row(DELETE, "/v1/skills/{skill_id}/versions/{version}",     Key,  0,     delete(skills::delete_skill_version).gives::<SkillVersionDeleted>()),
+        row(GET,    "/v1/skills/{skill_id}/versions/{version}/content", Key, 0,  get(skills::download_skill_version).gives_other(Content::Bytes)).workers(),
 
         row(POST,   "/v1/deployments",                           Beta, 0,     post(later::deployments)),
         row(GET,    "/v1/deployments/{deployment_id}",           Beta, 0,     get(later::deployments)),

@@ -207,16 +207,6 @@ pub(crate) async fn list_agents(
     principal: Principal,
     query: Query,
 ) -> Result<Reply<Page<Agent>>, ApiError> {
-    query.only(
-        &[
-            "created_at[gte]",
-            "created_at[lte]",
-            "include_archived",
-            "limit",
-            "page",
-        ],
-        &["created_at[gt]", "created_at[lt]", "order"],
-    )?;
     let filter = AgentFilter {
         created_from: query.instant("created_at[gte]")?,
         created_to: query.instant("created_at[lte]")?,
@@ -263,7 +253,6 @@ pub(crate) async fn list_agent_versions(
     query: Query,
 ) -> Result<Reply<Page<Agent>>, ApiError> {
     const LIST: &str = "agent_versions";
-    query.only(&["limit", "page"], &[])?;
     let id = ids.agent()?;
     let limit = query.limit(20, 100)?;
     let before: Option<u32> = cursor::decode(LIST, &query)?;

@@ -137,7 +137,6 @@ pub(crate) async fn list_environments(
     principal: Principal,
     query: Query,
 ) -> Result<Reply<Page<Environment>>, ApiError> {
-    query.only(&["include_archived", "limit", "page"], &[])?;
     let archived = query.flag("include_archived")?;
     let paging = Paging::read("environments", &query, Order::Desc, (20, 100))?;
     let found = app

@@ -19,6 +19,7 @@ use manyhands_protocol::{FileId, SessionId};
 use manyhands_store::FileRecord;
 use manyhands_store::files::FileDeletion;
 use manyhands_store::listing::{Key, Range};
+use schemars::JsonSchema;
 
 use crate::api::auth::Principal;
 use crate::api::cursor::Paging;
@@ -30,6 +31,18 @@ use crate::app::App;
 const IDS: usize = 100;
 /// `limit`, and its highest value.
 const LIMITS: (u32, u32) = (20, 1000);
+
+/// Body of an upload, for its schema: it is read part by part.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct UploadForm {
+    /// The file, with its name and type.
+    #[schemars(extend("format" = "binary"))]
+    file: String,
+    /// For how long it is kept, from an hour to 90 days.
+    #[schemars(default)]
+    expires_in_seconds: Option<i64>,
+}
 
 /// `POST /v1/files`
 pub(crate) async fn upload_file(
@@ -46,8 +59,6 @@ pub(crate) async fn list_files(
     principal: Principal,
     query: Query,
 ) -> Result<Reply<FilePage>, ApiError> {
-    let known = ["ids", "limit", "page", "scope_id", "after_id", "before_id"];
-    query.only(&known, &[])?;
     let scope = query.text("scope_id")?.map(SessionId::parse).transpose();
     let scope = scope.map_err(|problem| ApiError::field("scope_id", problem.to_string()))?;
     if query.list("ids").next().is_some() {

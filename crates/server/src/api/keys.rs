@@ -8,6 +8,7 @@ use manyhands_protocol::{EnvironmentId, Timestamp, WorkspaceId};
 use manyhands_store::audit::Actor;
 use manyhands_store::key::{ApiKey, KeyRole, Opens};
 use secrecy::ExposeSecret;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::agents::definition;
@@ -22,7 +23,7 @@ use crate::keys::mint;
 const ENVIRONMENT: &str = "environment";
 
 /// A key as shown: never the key itself, but for the one answer that made it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ShownKey {
     /// Its id, to revoke it by.
     pub(crate) id: String,
@@ -70,14 +71,14 @@ impl From<ApiKey> for ShownKey {
 }
 
 /// All keys of the workspace.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ShownKeys {
     /// Oldest first.
     pub(crate) data: Vec<ShownKey>,
 }
 
 /// Body of a create.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct KeyCreateParams {
     /// What people call it.
@@ -172,7 +173,6 @@ pub(crate) async fn list_keys(
     principal: Principal,
     query: Query,
 ) -> Result<Reply<ShownKeys>, ApiError> {
-    query.only(&["workspace_id"], &[])?;
     let workspace = place(&app, &principal, query.text("workspace_id")?).await?;
     let keys = app.store.list_keys(&workspace).await?;
     Ok(Reply(ShownKeys {
@@ -187,7 +187,6 @@ pub(crate) async fn revoke_key(
     ids: Ids,
     query: Query,
 ) -> Result<Reply<ShownKey>, ApiError> {
-    query.only(&["workspace_id"], &[])?;
     let id = ApiKeyId::parse(ids.text("key_id"))
         .map_err(|problem| ApiError::field("key_id", problem.to_string()))?;
     let workspace = place(&app, &principal, query.text("workspace_id")?).await?;

@@ -52,7 +52,6 @@ pub(crate) async fn list_models(
     _: Principal,
     query: Query,
 ) -> Result<Reply<IdPage<Model>>, ApiError> {
-    query.only(&["after_id", "before_id", "limit", "lifecycle"], &[])?;
     let mut lifecycles = Vec::new();
     for text in query.list("lifecycle") {
         lifecycles.push(match text {

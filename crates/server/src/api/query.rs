@@ -2,14 +2,21 @@
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
-use manyhands_protocol::id::IdError;
+use manyhands_protocol::id::{IdError, UserProfileId};
 use manyhands_protocol::page::Order;
+use manyhands_protocol::SkillId;
 use manyhands_protocol::{
-    AgentId, CredentialId, EnvironmentId, FileId, ResourceId, SessionId, ThreadId, Timestamp,
+    AgentId, CredentialId, EnvironmentId, FileId, MemoryId, MemoryStoreId, MemoryVersionId, ResourceId, SessionId, ThreadId, Timestamp,
     VaultId,
 };
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::api::error::ApiError;
+use crate::openapi::parameter::{Kind, Parameter};
+
+/// What a route's query may hold, set by its door.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Declared(pub(crate) &'static [Parameter]);
 
 /// The decoded query, in request order.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +26,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        Ok(Self::from_text(parts.uri.query().unwrap_or_default()))
+        let query = Self::from_text(parts.uri.query().unwrap_or_default());
+        if let Some(Declared(parameters)) = parts.extensions.get() {
+            query.check(parameters)?;
+        }
+        Ok(query)
     }
 }
 
@@ -34,15 +45,24 @@ impl Query {
         )
     }
 
-    /// Refuses filters that are documented elsewhere and not built; names nobody knows are logged at debug.
-    pub(crate) fn only(&self, known: &[&str], not_built: &[&str]) -> Result<(), ApiError> {
+    /// The names and values, in request order.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn pairs(&self) -> &[(String, String)] {
+        &self.0
+    }
+
+    /// Refuses filters that are known and not built; names nobody knows are logged at debug.
+    fn check(&self, parameters: &[Parameter]) -> Result<(), ApiError> {
         for (name, _) in &self.0 {
             let bare = name.strip_suffix("[]").unwrap_or(name);
-            if not_built.contains(&bare) {
-                return Err(ApiError::not_built(bare, "this filter"));
-            }
-            if !known.contains(&bare) && bare != "beta" {
-                tracing::debug!(parameter = %name.escape_debug(), "unknown query parameter");
+            match parameters.iter().find(|parameter| parameter.name == bare) {
+                Some(known) if known.kind == Kind::NotBuilt => {
+                    return Err(ApiError::not_built(bare, "this filter"));
+                }
+                None if bare != "beta" => {
+                    tracing::debug!(parameter = %name.escape_debug(), "unknown query parameter");
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -192,9 +212,51 @@ impl Ids {
         self.id("credential_id", CredentialId::parse)
     }
 
+    /// `{user_profile_id}`.
+    pub(crate) fn user_profile(&self) -> Result<UserProfileId, ApiError> {
+        self.id("user_profile_id", UserProfileId::parse)
+    }
+
+    /// `{memory_store_id}`.
+    pub(crate) fn memory_store(&self) -> Result<MemoryStoreId, ApiError> {
+        self.id("memory_store_id", MemoryStoreId::parse)
+    }
+
+    /// `{memory_id}`.
+    pub(crate) fn memory(&self) -> Result<MemoryId, ApiError> {
+        self.id("memory_id", MemoryId::parse)
+    }
+
+    /// `{memory_version_id}`.
+    pub(crate) fn memory_version(&self) -> Result<MemoryVersionId, ApiError> {
+        self.id("memory_version_id", MemoryVersionId::parse)
+    }
+
+    /// `{skill_id}`.
+    pub(crate) fn skill(&self) -> Result<SkillId, ApiError> {
+        self.id("skill_id", SkillId::parse)
+    }
+
     /// `{thread_id}`.
     pub(crate) fn thread(&self) -> Result<ThreadId, ApiError> {
         self.id("thread_id", ThreadId::parse)
+    }
+}
+
+/// The schema of a path's parameter.
+pub(crate) fn path_schema(name: &str) -> Schema {
+    let generator = &mut SchemaGenerator::default();
+    match name {
+        "agent_id" => AgentId::json_schema(generator),
+        "environment_id" => EnvironmentId::json_schema(generator),
+        "session_id" => SessionId::json_schema(generator),
+        "resource_id" => ResourceId::json_schema(generator),
+        "thread_id" => ThreadId::json_schema(generator),
+        "vault_id" => VaultId::json_schema(generator),
+        "credential_id" => CredentialId::json_schema(generator),
+        "file_id" => FileId::json_schema(generator),
+        "user_profile_id" => UserProfileId::json_schema(generator),
+        _ => json_schema!({"type": "string"}),
     }
 }
 

@@ -14,7 +14,7 @@ use manyhands_protocol::session::{
     AgentParam, CacheCreation, Session, SessionCreateParams, SessionDeleted, SessionFilter,
     SessionStatus, SessionUpdateParams, Stats, Usage,
 };
-use manyhands_protocol::{AgentId, EnvironmentId, SessionId, ThreadId, Timestamp};
+use manyhands_protocol::{AgentId, EnvironmentId, MemoryStoreId, SessionId, ThreadId, Timestamp};
 use manyhands_store::{Append, Change, Created, NewEntry, NewSession, SessionRecord, SessionState};
 
 use crate::api::admission;
@@ -271,16 +271,10 @@ pub(crate) async fn list_sessions(
     let cut = paging.cut(found, |record| (record.created_at, record.id.to_string()));
     let now = app.now();
     let ids: Vec<SessionId> = cut.data.iter().map(|record| record.id.clone()).collect();
-    let resources = app.store.resources_of(&ids).await?;
-    let with_resources = |record: SessionRecord| {
-        let own = resources
-            .iter()
-            .filter(|(session, _)| *session == record.id);
-        let own: Vec<_> = own.map(|(_, resource)| resource.clone()).collect();
-        Session {
-            resources: resources::shown(&own),
-            ..shown(record, now)
-        }
+    let mut resources = resources::of_all(&app, &ids).await?;
+    let with_resources = |record: SessionRecord| Session {
+        resources: resources.remove(&record.id).unwrap_or_default(),
+        ..shown(record, now)
     };
     Ok(Reply(BidirectionalPage {
         data: cut.data.into_iter().map(with_resources).collect(),
@@ -296,6 +290,10 @@ fn filter(query: &Query) -> Result<SessionFilter, ApiError> {
     if agent_version.is_some() && agent_id.is_none() {
         return Err(ApiError::field("agent_version", "needs agent_id"));
     }
+    let memory_store_id = query.text("memory_store_id")?.map(MemoryStoreId::parse);
+    let memory_store_id = memory_store_id
+        .transpose()
+        .map_err(|problem| ApiError::field("memory_store_id", problem.to_string()))?;
     let statuses = query.list("statuses").map(|text| {
         let problem = "expected rescheduling, running, idle or terminated";
         SessionStatus::parse(text).ok_or_else(|| ApiError::field("statuses", problem))
@@ -303,6 +301,7 @@ fn filter(query: &Query) -> Result<SessionFilter, ApiError> {
     Ok(SessionFilter {
         agent_id,
         agent_version,
+        memory_store_id,
         statuses: statuses.collect::<Result<_, _>>()?,
         created_after: query.instant("created_at[gt]")?,
         created_from: query.instant("created_at[gte]")?,

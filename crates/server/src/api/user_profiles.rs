@@ -19,7 +19,7 @@ use crate::api::json::Json;
 use crate::api::query::{Ids, Query};
 use crate::app::App;
 
-use self::shape::Shape;
+pub(crate) use self::shape::Shape;
 
 /// Page sizes (api §29).
 const LIMITS: (u32, u32) = (20, 100);

@@ -122,7 +122,6 @@ pub(crate) async fn list_vaults(
     principal: Principal,
     query: Query,
 ) -> Result<Reply<Page<Vault>>, ApiError> {
-    query.only(&["include_archived", "limit", "page"], &[])?;
     let archived = query.flag("include_archived")?;
     let paging = Paging::read("vaults", &query, Order::Desc, (20, 100))?;
     let found = app

@@ -6,6 +6,7 @@ use axum::extract::State;
 use manyhands_protocol::{Timestamp, WorkspaceId};
 use manyhands_store::audit::Actor;
 use manyhands_store::workspace::Workspace;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::agents::definition;
@@ -16,7 +17,7 @@ use crate::api::query::Ids;
 use crate::app::App;
 
 /// A workspace as shown.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ShownWorkspace {
     /// Its id.
     pub(crate) id: String,
@@ -41,14 +42,14 @@ impl From<Workspace> for ShownWorkspace {
 }
 
 /// All workspaces of the installation.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ShownWorkspaces {
     /// Oldest first.
     pub(crate) data: Vec<ShownWorkspace>,
 }
 
 /// Body of a create, and of a change of name.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct WorkspaceParams {
     /// What people call it: 1 to 256 characters.
     pub(crate) name: String,

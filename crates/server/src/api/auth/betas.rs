@@ -3,6 +3,7 @@
 use http::HeaderMap;
 
 use crate::api::error::ApiError;
+use crate::routes::Access;
 
 /// Opens the managed-agents routes.
 const MANAGED_AGENTS: &str = "managed-agents-2026-04-01";
@@ -33,6 +34,16 @@ pub(crate) fn require(headers: &HeaderMap, beta: &str) -> Result<(), ApiError> {
     match has(headers, beta) {
         true => Ok(()),
         false => Err(missing(beta)),
+    }
+}
+
+/// The value that opens routes of this kind: where two do, the newer one.
+pub(crate) fn of(access: Access) -> Option<&'static str> {
+    match access {
+        Access::Open | Access::Link | Access::Key => None,
+        Access::Beta => Some(MANAGED_AGENTS),
+        Access::Memory => Some(MEMORY),
+        Access::Named(beta) => Some(beta),
     }
 }
 

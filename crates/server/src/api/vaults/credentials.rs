@@ -160,7 +160,6 @@ pub(crate) async fn list_credentials(
     ids: Ids,
     query: Query,
 ) -> Result<Reply<Page<Credential>>, ApiError> {
-    query.only(&["include_archived", "limit", "page"], &[])?;
     let archived = query.flag("include_archived")?;
     let paging = Paging::read("credentials", &query, Order::Desc, (20, 100))?;
     let vault = ids.vault()?;
