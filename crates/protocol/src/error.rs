@@ -21,6 +21,10 @@ pub enum ErrorType {
     NotFoundError,
     /// 409.
     ConflictError,
+    /// 409: another memory is at the path (api §17.3).
+    MemoryPathConflictError,
+    /// 409: the memory is not as the caller expects it (api §17.3).
+    MemoryPreconditionFailedError,
     /// 413.
     RequestTooLarge,
     /// 429.
@@ -52,6 +56,12 @@ pub struct ErrorObject {
     /// Machine-readable detail, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<ErrorDetails>,
+    /// Of a path conflict: the memory that is in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflicting_memory_id: Option<String>,
+    /// Of a path conflict: where that memory is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflicting_path: Option<String>,
 }
 
 /// `{"type":"error","error":{…},"request_id":…}`; in an SSE `error` frame the request id is absent.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::file::FileResource;
+use crate::memory::MemoryStoreResource;
 use crate::{ResourceId, Timestamp, tag};
 
 /// The folder below which repositories are cloned (runtime GH-3).
@@ -79,6 +80,16 @@ impl Resource {
             Self::Repository(repository) => &repository.mount_path,
         }
     }
+}
+
+/// What a session has, as responses show it: also its memory stores, which have neither an id nor times of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum SessionResource {
+    /// A file or a repository.
+    Own(Resource),
+    /// A memory store.
+    MemoryStore(MemoryStoreResource),
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::entry::{EventEntry, McpServerEntry, ResourceEntry, ToolEntry};
 use crate::model::ModelParam;
 use crate::patch::Patch;
 use crate::shorthand::{text_or_object, text_or_object_schema};
-use crate::{AgentId, EnvironmentId, Metadata, SessionId, Timestamp, VaultId, tag};
+use crate::{AgentId, EnvironmentId, MemoryStoreId, Metadata, SessionId, Timestamp, VaultId, tag};
 
 /// Where a session is in its life (runtime LC-1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -277,6 +277,8 @@ pub struct SessionFilter {
     pub agent_id: Option<AgentId>,
     /// And of this version of it.
     pub agent_version: Option<u32>,
+    /// That have this memory store.
+    pub memory_store_id: Option<MemoryStoreId>,
     /// In one of these states; empty means any.
     pub statuses: Vec<SessionStatus>,
     /// Created after.

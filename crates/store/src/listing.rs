@@ -25,6 +25,21 @@ pub struct Range {
     pub limit: u32,
 }
 
+impl Range {
+    /// Whether an item with this creation time and id can be on the page.
+    pub fn has(&self, key: &(Timestamp, String)) -> bool {
+        let Some(after) = &self.after else {
+            return true;
+        };
+        let after = (after.created_at, after.id.as_str());
+        let item = (key.0, key.1.as_str());
+        match self.order {
+            Order::Asc => item > after,
+            Order::Desc => item < after,
+        }
+    }
+}
+
 /// Filters of the agents list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentFilter {

@@ -3,6 +3,7 @@
 //! Nothing is written and no lock is taken. Each session is looked at in one snapshot, its log page by page, so memory
 //! stays bounded and what a server writes meanwhile is no damage. One damaged item does not hide another.
 
+mod memory;
 mod resources;
 mod session;
 

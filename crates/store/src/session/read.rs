@@ -141,6 +141,13 @@ impl Store {
         if let Some(version) = filter.agent_version {
             query.and("s.agent_version = ", version);
         }
+        if let Some(store) = &filter.memory_store_id {
+            query.push(
+                " AND s.id IN (SELECT session_id FROM session_memory_stores WHERE store_id = ",
+            );
+            query.bind(store.as_str());
+            query.push(")");
+        }
         if !filter.statuses.is_empty() {
             query.and_in(
                 "s.status",
