@@ -8,6 +8,8 @@ mod anthropic;
 mod assembly;
 mod endpoint;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod input;
 mod openai;
 mod prices;

@@ -222,5 +222,8 @@ impl fmt::Display for Target {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod hold;
+
 #[cfg(test)]
 mod tests;

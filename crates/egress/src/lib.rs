@@ -13,6 +13,8 @@ pub mod address;
 pub mod audit;
 pub mod authority;
 pub mod dial;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod host;
 pub mod outbound;
 pub mod policy;

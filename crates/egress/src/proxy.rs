@@ -7,8 +7,8 @@
 mod answer;
 mod connection;
 mod exchange;
-mod head;
-mod hello;
+pub(crate) mod head;
+pub(crate) mod hello;
 mod io;
 mod join;
 mod request;

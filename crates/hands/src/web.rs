@@ -3,6 +3,8 @@
 
 mod domains;
 mod fetch;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod readable;
 pub mod search;
 mod shown;

@@ -14,6 +14,8 @@ mod door;
 mod events;
 mod failure;
 mod fault;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod handshake;
 mod link;
 mod listing;

@@ -8,6 +8,8 @@
 
 mod error;
 mod failpoint;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod master;
 mod mcp;
 pub mod oauth;

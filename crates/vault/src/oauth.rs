@@ -13,6 +13,8 @@ mod answer;
 mod captured;
 mod due;
 mod flight;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod request;
 
 use std::collections::HashMap;

@@ -4,6 +4,8 @@
 //! conversation can go on with a model of either kind. Sends no sampling parameters (runtime HT-7).
 
 mod assembly;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 mod request;
 
 use std::time::Duration;

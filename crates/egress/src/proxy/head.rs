@@ -210,5 +210,8 @@ pub(crate) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod hold;
+
 #[cfg(test)]
 mod tests;

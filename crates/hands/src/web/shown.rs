@@ -13,6 +13,11 @@ const TRAILING: [char; 8] = ['.', ',', ';', ':', '!', '?', '*', '_'];
 /// The longest URL that is looked at, in bytes.
 const LONGEST: usize = 2048;
 
+/// How many characters of punctuation may follow one, and how many URLs of a text are looked at: both bound the time that a
+/// text takes (security INP-6).
+const BEHIND: usize = 64;
+const MOST: usize = 10_000;
+
 /// URLs that a conversation has shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shown(HashSet<String>);
@@ -21,17 +26,20 @@ impl Shown {
     /// Notes the URLs in a text.
     pub fn read(&mut self, text: &str) {
         let lower = text.to_ascii_lowercase();
+        let begins = |start: &usize| {
+            let rest = &lower[*start..];
+            rest.starts_with("http://") || rest.starts_with("https://")
+        };
         let starts = lower.match_indices("http").map(|(start, _)| start);
-        for start in starts {
-            if !["http://", "https://"]
-                .iter()
-                .any(|scheme| lower[start..].starts_with(scheme))
-            {
-                continue;
-            }
+        for start in starts.filter(begins).take(MOST) {
             let rest = &text[start..];
-            let end = rest.find(|c: char| c.is_whitespace() || c.is_control() || ENDS.contains(&c));
-            let found = trimmed(&rest[..end.unwrap_or(rest.len())]);
+            let ends = |c: char| c.is_whitespace() || c.is_control() || ENDS.contains(&c);
+            let near = &rest[..rest.floor_char_boundary(LONGEST + BEHIND)];
+            let found = match near.find(ends) {
+                Some(end) => trimmed(&near[..end]),
+                None if near.len() == rest.len() => trimmed(near),
+                None => continue,
+            };
             if found.len() <= LONGEST
                 && let Ok(url) = Url::parse(found)
             {
@@ -48,14 +56,16 @@ impl Shown {
 
 /// Without the sentence's punctuation, and without a closing bracket that was not opened inside.
 fn trimmed(mut url: &str) -> &str {
+    let opened = url.matches('(').count();
+    let mut closed = url.matches(')').count();
     loop {
-        let unopened = url.ends_with(')') && url.matches(')').count() > url.matches('(').count();
-        let shorter = url
-            .strip_suffix(TRAILING)
-            .or_else(|| url.strip_suffix(')').filter(|_| unopened));
-        match shorter {
-            Some(shorter) => url = shorter,
-            None => return url,
+        if let Some(shorter) = url.strip_suffix(TRAILING) {
+            url = shorter;
+        } else if let Some(shorter) = url.strip_suffix(')').filter(|_| closed > opened) {
+            closed -= 1;
+            url = shorter;
+        } else {
+            return url;
         }
     }
 }
@@ -101,5 +111,20 @@ mod tests {
         check("xhttp://, https://", page, false);
         check("http https://example.com", "https://example.com/", true);
         check("http://example.com", "https://example.com/", false);
+        check("(https://example.com/a_(b)).)", "https://example.com/a_(b)", true);
+    }
+
+    /// security INP-6: however a text is made, it is read in a time that its length bounds.
+    #[test]
+    fn inp_6_a_text_is_read_in_linear_time() {
+        let begun = std::time::Instant::now();
+        for part in ["http://", "http://a)", "https://a/"] {
+            let mut shown = Shown::default();
+            shown.read(&part.repeat((8 << 20) / part.len()));
+            shown.read(&format!("{part}{}", ")".repeat(8 << 20)));
+            assert!(shown.0.len() <= MOST + 1);
+        }
+        // Without the bounds it takes days.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60));
     }
 }

@@ -1,0 +1,91 @@
+//! Bodies of requests (security INP-1, INP-2).
+
+use manyhands_server::fuzzing;
+use serde_json::Value;
+
+/// No refusal is longer, in characters: it quotes what was sent in part only.
+const REFUSAL: usize = 1_000;
+
+/// A document that is taken has one reading: no member was given twice, and written again it is the same.
+pub(crate) fn body(bytes: &[u8]) {
+    let read = match fuzzing::body(bytes) {
+        Ok(read) => read,
+        Err(refusal) => return check_refusal(&refusal),
+    };
+    assert!(read.is_object());
+    let text = std::str::from_utf8(bytes).expect("JSON is UTF-8");
+    assert_eq!(members(&read), colons(text), "a member was lost");
+    let written = serde_json::to_vec(&read).expect("it can be written");
+    assert_eq!(fuzzing::body(&written).expect("it can be read again"), read);
+}
+
+/// How many members all objects of a document have.
+fn members(value: &Value) -> usize {
+    match value {
+        Value::Object(map) => map.len() + map.values().map(members).sum::<usize>(),
+        Value::Array(list) => list.iter().map(members).sum(),
+        _ => 0,
+    }
+}
+
+/// How many colons stand outside of texts: one a member.
+fn colons(text: &str) -> usize {
+    let (mut count, mut in_text, mut escaped) = (0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b':' if !in_text => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
+fn check_refusal(refusal: &str) {
+    assert!(!refusal.is_empty());
+    assert!(refusal.chars().count() <= REFUSAL, "{refusal}");
+}
+
+/// Every type of body is read or refused, and refused shortly.
+pub(crate) fn typed(bytes: &[u8]) {
+    for refusal in fuzzing::refusals(bytes) {
+        check_refusal(&refusal);
+    }
+}
+
+/// A refusal of a body with secrets says nothing of what is in it (security CRED-2).
+pub(crate) fn secret(bytes: &[u8]) {
+    /// Shorter texts may be words of our own.
+    const LONG: usize = 12;
+    fn texts<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
+        match value {
+            Value::String(text) if text.len() >= LONG => found.push(text),
+            Value::Array(list) => list.iter().for_each(|value| texts(value, found)),
+            Value::Object(map) => map.values().for_each(|value| texts(value, found)),
+            _ => {}
+        }
+    }
+    let document = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
+    let mut found = Vec::new();
+    texts(&document, &mut found);
+    for refusal in fuzzing::quiet_refusals(bytes) {
+        check_refusal(&refusal);
+        for text in &found {
+            let ours = "expected a JSON object is required as the request body";
+            assert!(!refusal.contains(text) || ours.contains(text), "{refusal}");
+        }
+    }
+}
+
+/// Events of clients are all read or none, whatever their shape.
+pub(crate) fn events(bytes: &[u8]) {
+    let Ok(Value::Array(events)) = serde_json::from_slice(bytes) else {
+        return;
+    };
+    match fuzzing::events(&events) {
+        Ok(count) => assert_eq!(count, events.len()),
+        Err(refusal) => check_refusal(&refusal),
+    }
+}
