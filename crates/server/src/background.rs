@@ -3,3 +3,4 @@
 pub(crate) mod blobs;
 pub(crate) mod captures;
 pub(crate) mod checkpoints;
+pub(crate) mod memory_versions;

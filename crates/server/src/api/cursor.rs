@@ -14,7 +14,8 @@ use crate::api::error::ApiError;
 use crate::api::query::Query;
 
 const PREFIX: &str = "page_";
-const MAX_LENGTH: usize = 1024;
+/// The place in a list of memories is a path, whose 1,024 bytes may each need two in JSON.
+const MAX_LENGTH: usize = 4096;
 
 /// The text of a cursor into the list called `list`.
 pub(crate) fn encode(list: &str, place: &impl Serialize) -> String {
@@ -99,6 +100,30 @@ impl Paging {
             limit: query.limit(limits.0, limits.1)?,
             place,
         })
+    }
+
+    /// The same with pages of no more than so many.
+    pub(crate) fn at_most(self, limit: u32) -> Self {
+        Self {
+            limit: self.limit.min(limit),
+            ..self
+        }
+    }
+
+    /// Refuses a cursor that lies outside of a filter for creation times (api §1.5).
+    pub(crate) fn require_within(
+        &self,
+        from: Option<Timestamp>,
+        to: Option<Timestamp>,
+    ) -> Result<(), ApiError> {
+        let Some(at) = self.position() else {
+            return Ok(());
+        };
+        if from.is_none_or(|from| from <= at) && to.is_none_or(|to| at <= to) {
+            return Ok(());
+        }
+        let problem = "the cursor lies outside of the created_at filter";
+        Err(ApiError::field("page", problem))
     }
 
     /// The creation time at the cursor.

@@ -5,6 +5,8 @@ mod memory_store;
 pub(crate) mod path;
 mod repository;
 
+use std::collections::HashMap;
+use std::slice;
 use std::time::Duration;
 
 use axum::Json as Reply;
@@ -13,11 +15,10 @@ use manyhands_brain::Cloned;
 use manyhands_protocol::environment::{Environment, EnvironmentConfig};
 use manyhands_protocol::file::{FileResourceParams, ResourceDeleted};
 use manyhands_protocol::page::{Order, Page};
-use manyhands_protocol::repository::Resource;
+use manyhands_protocol::repository::{Resource, SessionResource};
 use manyhands_protocol::{FileId, ResourceId, SessionId, WorkspaceId};
 use manyhands_store::audit::{Act, Action, Actor};
 use manyhands_store::files::{FILES, Mount, MountRefusal, Unmounted};
-use manyhands_store::listing::Range;
 use manyhands_store::memory::{Attach, AttachRefusal};
 use manyhands_store::repositories::{NewRepository, Rotated};
 use manyhands_store::{Belongings, NewEntry, SessionRecord};
@@ -221,23 +222,34 @@ fn refused(at: &str, refusal: MountRefusal) -> ApiError {
     }
 }
 
-/// As shown in a session.
-pub(crate) fn shown(resources: &[Resource]) -> Vec<Value> {
-    let value = |resource| serde_json::to_value(resource).unwrap_or_default();
-    resources.iter().map(value).collect()
-}
-
 /// All resources of a session, as shown in it.
 pub(crate) async fn of(app: &App, session: &SessionId) -> Result<Vec<Value>, ApiError> {
-    let found = app.store.list_resources(session, &ALL).await?;
-    Ok(shown(&found))
+    let mut found = of_all(app, slice::from_ref(session)).await?;
+    Ok(found.remove(session).unwrap_or_default())
 }
 
-const ALL: Range = Range {
-    after: None,
-    order: Order::Asc,
-    limit: 1000,
-};
+/// All resources of these sessions, as shown in them: the memory stores first.
+pub(crate) async fn of_all(
+    app: &App,
+    sessions: &[SessionId],
+) -> Result<HashMap<SessionId, Vec<Value>>, ApiError> {
+    let (stores, own) = tokio::try_join!(
+        app.store.memory_stores_of(sessions),
+        app.store.resources_of(sessions)
+    )?;
+    let stores = stores
+        .into_iter()
+        .map(|(session, store)| (session, SessionResource::MemoryStore(store)));
+    let own = own
+        .into_iter()
+        .map(|(session, resource)| (session, SessionResource::Own(resource)));
+    let mut shown: HashMap<SessionId, Vec<Value>> = HashMap::new();
+    for (session, resource) in stores.chain(own) {
+        let value = serde_json::to_value(resource).unwrap_or_default();
+        shown.entry(session).or_default().push(value);
+    }
+    Ok(shown)
+}
 
 async fn require_session(
     app: &App,
@@ -257,13 +269,29 @@ pub(crate) async fn list_resources(
     principal: Principal,
     ids: Ids,
     query: Query,
-) -> Result<Reply<Page<Resource>>, ApiError> {
+) -> Result<Reply<Page<SessionResource>>, ApiError> {
     let paging = Paging::read("resources", &query, Order::Asc, (1000, 1000))?;
     let session = require_session(&app, &principal, &ids).await?;
-    let found = app.store.list_resources(&session.id, &paging.range()).await;
-    let cut = paging.cut(found?, |resource| {
-        (resource.created_at(), resource.id().to_string())
-    });
+    let range = paging.range();
+    let (stores, own) = tokio::try_join!(
+        app.store.session_memory_stores(&session.id),
+        app.store.list_resources(&session.id, &range)
+    )?;
+    let key = |resource: &SessionResource| match resource {
+        SessionResource::Own(own) => (own.created_at(), own.id().to_string()),
+        // They came with the session, and sort before whatever else did.
+        SessionResource::MemoryStore(store) => {
+            (session.created_at, store.memory_store_id.to_string())
+        }
+    };
+    let stores = stores.into_iter().map(SessionResource::MemoryStore);
+    let mut found: Vec<_> = stores.filter(|store| range.has(&key(store))).collect();
+    found.extend(own.into_iter().map(SessionResource::Own));
+    found.sort_by_key(key);
+    if range.order == Order::Desc {
+        found.reverse();
+    }
+    let cut = paging.cut(found, key);
     Ok(Reply(Page {
         data: cut.data,
         next_page: cut.next,
