@@ -12,12 +12,13 @@ const DETAIL: usize = 300;
 /// Everything happens beside the place and is moved there when it is whole, so that a sandbox that dies, or is kept and restored,
 /// has all of a checkout or nothing of it.
 ///
-/// Of what a host says, however long it is, the end is kept. Of configuration only the sandbox's own counts, and that of the repository which git makes here: no template, no hook, no
-/// helper that could know credentials, no other protocol than https, no submodules, no large files that are elsewhere.
+/// Of what a host says, however long it is, the end is kept. Of configuration only the sandbox's own counts, and that of the
+/// repository which git makes here: no template, no hook, no helper that could know credentials, no other protocol than https, no
+/// submodules, no large files that are elsewhere.
 ///
 /// What was kept of the repository is borrowed from, not copied from: the host says what there is, to this session, and is asked for
 /// what the borrowed objects do not have. They are indexed anew, which proves each of them to be what its name says, and have to
-/// be complete for their own references. What no reference of the clone reaches goes: the host does not show it any more.
+/// be complete for their own references. What no reference of the clone reaches goes: the host does not show it any more, or never did.
 const SCRIPT: &str = r#"(
 end() { printf '\nMARK %s\n' "$*"; [ "$1" = there ]; exit; }
 fail() { rm -rf -- "$next" "$kept"; printf '%s' "$2"; end "$1"; }
@@ -32,11 +33,11 @@ if [ -e "$to" ] || [ -L "$to" ]; then rmdir -- "$to" 2>/dev/null || fail clone "
 tool() { timeout -k 10 SECONDS git -c credential.helper= -c core.hooksPath=/dev/null -c protocol.allow=never \
   -c protocol.https.allow=always -c http.lowSpeedLimit=1 -c http.lowSpeedTime=120 "$@" 2>&1 | tail -c 4000; }
 kib() { du -sk -- "$1" | { read -r size _ && echo "$size"; }; }
+bare() { timeout -k 10 SECONDS git --git-dir="$kept" "$@"; }
 borrow() {
-  tool init --quiet --bare --template= -- "$kept" && head -c "$head" -- "$from" >"$kept/packed-refs" &&
-    tail -c "+$((head + 1))" -- "$from" | tool --git-dir="$kept" index-pack --stdin &&
-    tool --git-dir="$kept" rev-list --quiet --objects --all &&
-    git --git-dir="$kept" for-each-ref --format='%(objectname)' 2>&1 >"$kept/tips"
+  bare init --quiet --bare --template= && head -c "$head" -- "$from" >"$kept/packed-refs" &&
+    tail -c "+$((head + 1))" -- "$from" | bare index-pack --stdin && reached=$(bare rev-list --objects --all | wc -l) &&
+    packed=$(bare count-objects -v | sed -n 's/^in-pack: //p') && bare for-each-ref --format='%(objectname)' >"$kept/tips"
 }
 lent=()
 if [ -n "$from" ]; then
@@ -49,10 +50,8 @@ if [ "$made" = kept ]; then
   [ "$((4 * $(kib .git/objects)))" -gt "$(kib "$kept/objects")" ] && made=outgrown
   said=$(mv -- "$kept"/objects/pack/pack-* "$packs" 2>&1 && rm -- .git/objects/info/alternates 2>&1) || fail clone "$said"
   left=$(tool rev-list --objects --not --all --not --stdin <"$kept/tips") || left=unknown
-  if [ -n "$left" ]; then
-    said=$(tool repack -a -d -q) || fail clone "$said"
-    made=outgrown
-  fi
+  [ -z "$left" ] || made=outgrown
+  if [ -n "$left" ] || [ "$reached" != "$packed" ]; then said=$(tool repack -a -d -q -n) || fail clone "$said"; fi
   rm -rf -- "$kept"
 fi
 pack=
@@ -97,7 +96,7 @@ pub(super) fn clone(repository: &Repository, shown: Option<&Shown>) -> String {
     // Half a minute is left for what is not git's.
     let seconds = LIMIT.as_secs() - 30;
     let script = SCRIPT
-        .replacen("SECONDS", &seconds.to_string(), 1)
+        .replace("SECONDS", &seconds.to_string())
         .replacen("MARK", MARK, 1);
     let set = values.map(|(name, value)| format!("{name}={}\n", quoted(value)));
     script.replacen('(', &format!("(\n{}", set.concat()), 1)
@@ -218,6 +217,9 @@ fn detail(said: &str) -> String {
 }
 
 #[cfg(test)]
+mod borrowing;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -299,14 +301,17 @@ mod tests {
     #[test]
     fn inp_5_values_stay_values() {
         let hostile = r"'; touch /tmp/x; '$(touch /tmp/y)`touch /tmp/z`\";
-        let script = clone(&Repository {
-            id: "sesrsc_1".to_owned(),
-            url: "https://git.example.com/acme/tools".to_owned(),
-            mount_path: format!("/workspace/{hostile}"),
-            checkout: Some(Checkout::Branch {
-                name: hostile.to_owned(),
-            }),
-        });
+        let script = clone(
+            &Repository {
+                id: "sesrsc_1".to_owned(),
+                url: "https://git.example.com/acme/tools".to_owned(),
+                mount_path: format!("/workspace/{hostile}"),
+                checkout: Some(Checkout::Branch {
+                    name: hostile.to_owned(),
+                }),
+            },
+            None,
+        );
         let set = script.split("end()").next().expect("assignments");
         let printed = format!("{set}\nprintf '%s|%s' \"$to\" \"$what\")");
         let output = std::process::Command::new("bash")
