@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build quickstart test sdk-test crash-test chaos simulate bench fmt lint coverage docs bare-machine
+.PHONY: help setup build quickstart test sdk-test crash-test chaos fuzz simulate bench fmt lint coverage docs bare-machine
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -27,6 +27,9 @@ crash-test: setup ## Only the crash campaign and 60 random kills; MANYHANDS_CRAS
 
 chaos: setup ## Kill servers and sandboxes KILLS times (1,000) and check after each; goes on when it was cut off
 	@scripts/chaos
+
+fuzz: setup ## Search SECONDS (60) on each reader of outside bytes for what it gets wrong; goes on when it was cut off
+	@scripts/fuzz $(SECONDS)
 
 simulate: setup ## Live SEEDS seeded worlds (100,000) from seed FROM on, in virtual time; goes on when it was cut off
 	@scripts/simulate

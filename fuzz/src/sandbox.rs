@@ -157,7 +157,7 @@ pub(crate) fn lay(bytes: &[u8]) {
         let (mut rest, mut said) = (bytes, BTreeMap::new());
         while let Ok(Some(message)) = frame::read::<Lay>(&mut rest) {
             match message {
-                Lay::File { path, size } => {
+                Lay::File { path, size, .. } => {
                     let (content, behind) = rest.split_at(usize::try_from(size).expect("small"));
                     said.insert(path, content);
                     rest = behind;
