@@ -6,7 +6,7 @@
 //! writes nothing any more. What is kept of a request are hashes, and of its answer the answer.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use manyhands_protocol::WorkspaceId;
@@ -118,23 +118,27 @@ impl Store {
             name,
             run: format!("{:032x}", rand::random::<u128>()),
         };
-        self.inner
+        let run = claim.run.clone();
+        let claimed = self
+            .inner
             .db
             .write(Scope::of(claim.workspace.as_str()), move |tx| {
                 Box::pin(async move {
                     remove_outdated(tx, &services).await?;
                     let claimed = claimed(tx, &services, claim, request).await?;
                     if let Claimed::Granted(claim) = &claimed {
-                        let (runs, run) = (Arc::clone(&services.runs), claim.run.clone());
-                        tx.after_commit(move || {
-                            runs.lock().insert(run);
-                        });
+                        services.runs.lock().insert(claim.run.clone());
                     }
                     failpoint!("store::idempotency::claimed");
                     Ok(claimed)
                 })
             })
-            .await
+            .await;
+        if claimed.is_err() {
+            // It may be in the store all the same, and nobody runs it.
+            self.inner.services.runs.lock().remove(&run);
+        }
+        claimed
     }
 
     /// Keeps the answer of a request that has run.
@@ -247,7 +251,7 @@ async fn claimed(
         return Ok(Claimed::Granted(claim));
     }
     let sql = "SELECT holder, run, effect, status, answer,
-         CASE WHEN request = $3 THEN 1 ELSE 0 END AS same, created_at
+         CAST(CASE WHEN request = $3 THEN 1 ELSE 0 END AS BIGINT), created_at
          FROM idempotent_requests WHERE workspace = $1 AND name = $2";
     let values = values![workspace, name, request.as_slice()];
     let rows = tx.locked(Lock::Update, sql, values).await?;

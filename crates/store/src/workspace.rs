@@ -1,11 +1,13 @@
 //! Workspaces: whose things are whose. The first one is made at the first start, and its admins are the operator.
 
 use manyhands_protocol::{Timestamp, WorkspaceId};
+use serde::{Deserialize, Serialize};
 
 use crate::audit::{self, Act, Action, Actor};
 use crate::db::{Lock, Row, Scope, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
+use crate::log::json;
 use crate::store::Store;
 
 /// A workspace.
@@ -22,7 +24,7 @@ pub struct Workspace {
 /// The columns of a workspace, as [`workspace_of`] takes them.
 macro_rules! workspace_columns {
     () => {
-        "id, name, created_at"
+        "id, body, created_at"
     };
 }
 
@@ -68,10 +70,10 @@ impl Store {
                     audit::append(tx, &services, &act.to(workspace.id.as_str())).await?;
                     // A slot is taken once: all but the first have one of their own.
                     tx.run(
-                        "INSERT INTO workspaces (id, slot, name, created_at) VALUES ($1, $1, $2, $3)",
+                        "INSERT INTO workspaces (id, slot, body, created_at) VALUES ($1, $1, $2, $3)",
                         values![
                             workspace.id.as_str(),
-                            workspace.name.as_str(),
+                            body_of(&workspace.name)?,
                             workspace.created_at
                         ],
                     )
@@ -118,8 +120,8 @@ impl Store {
                     let old = workspace_of(row)?;
                     let act = Act::new(&id, actor, Action::WorkspaceRename).to(id.as_str());
                     audit::append(tx, &services, &act).await?;
-                    let sql = "UPDATE workspaces SET name = $2 WHERE id = $1";
-                    tx.run(sql, values![id.as_str(), name.as_str()]).await?;
+                    let sql = "UPDATE workspaces SET body = $2 WHERE id = $1";
+                    tx.run(sql, values![id.as_str(), body_of(&name)?]).await?;
                     Ok(Some(Workspace { name, ..old }))
                 })
             })
@@ -127,14 +129,29 @@ impl Store {
     }
 }
 
+/// The part of a workspace's row that is text of people, as stored.
+#[derive(Serialize, Deserialize)]
+struct Body {
+    name: String,
+}
+
+fn body_of(name: &str) -> Result<String, Error> {
+    json(&Body {
+        name: name.to_owned(),
+    })
+}
+
 fn workspace_of(row: &Row) -> Result<Workspace, Error> {
     let id = row.text(0)?;
+    let damaged = |reason: String| Error::Damaged {
+        item: format!("workspace {id}"),
+        reason,
+    };
+    let body: Body =
+        serde_json::from_str(row.text(1)?).map_err(|error| damaged(error.to_string()))?;
     Ok(Workspace {
-        id: WorkspaceId::parse(id).map_err(|error| Error::Damaged {
-            item: format!("workspace {id}"),
-            reason: error.to_string(),
-        })?,
-        name: row.text(1)?.to_owned(),
+        id: WorkspaceId::parse(id).map_err(|error| damaged(error.to_string()))?,
+        name: body.name,
         created_at: row.time(2)?,
     })
 }

@@ -1,7 +1,7 @@
 -- In step with migrations/sqlite/0013_tenancy.sql.
 
 -- What people call a workspace. Only the first one has the slot 'default'; the others' is their id.
-ALTER TABLE workspaces ADD COLUMN name TEXT NOT NULL DEFAULT 'default';
+ALTER TABLE workspaces ADD COLUMN body TEXT NOT NULL DEFAULT '{"name":"default"}';
 
 -- What a key may do: admin, developer, read_only; or environment, then for one environment alone.
 ALTER TABLE api_keys ADD COLUMN role TEXT NOT NULL DEFAULT 'admin';
