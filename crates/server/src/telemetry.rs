@@ -1,10 +1,15 @@
 //! The process's figures, collected for `/metrics` (security OPS-1), and its log.
 
+mod line;
+
 use std::io;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use line::OneLine;
 
 /// Bounds of latencies, in seconds.
 const SECONDS: [f64; 14] = [
@@ -31,14 +36,26 @@ pub(crate) fn recorder() -> &'static PrometheusHandle {
 
 /// Sends the log to standard error, filtered by `MANYHANDS_LOG` (such as `debug`, or `manyhands_server=debug`).
 pub(crate) fn log() {
-    let filter =
-        EnvFilter::try_from_env("MANYHANDS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
+    let filter = std::env::var("MANYHANDS_LOG").unwrap_or_default();
     let colours =
         io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-    if subscriber.with_ansi(colours).try_init().is_err() {
+    let subscriber = subscriber(&filter, colours, io::stderr);
+    if subscriber.try_init().is_err() {
         tracing::debug!("another log is installed");
     }
+}
+
+/// The log: one line an event, whatever is in it.
+fn subscriber<W: io::Write + 'static>(
+    filter: &str,
+    colours: bool,
+    to: impl Fn() -> W + Send + Sync + 'static,
+) -> impl tracing::Subscriber + Send + Sync {
+    let filter = Some(filter).filter(|filter| !filter.is_empty());
+    let filter = filter.and_then(|filter| EnvFilter::try_new(filter).ok());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new("info")))
+        .with_ansi(colours)
+        .with_writer(move || OneLine::new(to(), colours))
+        .finish()
 }

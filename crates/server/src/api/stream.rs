@@ -247,6 +247,12 @@ fn error_frame(error: &ApiError) -> Bytes {
     format!("event: error\ndata: {}\n\n", error.body(None)).into()
 }
 
+/// The frames of these entries, as a listener from the first one on gets them.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn frames(entries: &[manyhands_store::Entry]) -> String {
+    Follow::new(0, HashSet::new(), false).read(entries)
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;

@@ -295,8 +295,13 @@ pub(super) fn read(path: &Path) -> Result<File, Error> {
         path: path.to_owned(),
         source,
     })?;
+    parse(path, &text)
+}
+
+/// Reads the text of the file at `path`.
+pub(super) fn parse(path: &Path, text: &str) -> Result<File, Error> {
     // The parser's error quotes the line it is about, which may hold a database password: only place and problem go on.
-    toml::from_str(&text).map_err(|error| {
+    toml::from_str(text).map_err(|error| {
         let line = error.span().map_or(1, |span| {
             text[..span.start.min(text.len())].lines().count().max(1)
         });

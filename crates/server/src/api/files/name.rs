@@ -10,7 +10,7 @@ const LONGEST: usize = 255;
 const UNKNOWN: &str = "application/octet-stream";
 
 /// The name that a sent file gets: the last part of what it was sent with, or `unnamed` and what its kind ends with.
-pub(super) fn of_upload(sent: Option<&str>, sent_type: Option<&str>) -> Result<String, ApiError> {
+pub(crate) fn of_upload(sent: Option<&str>, sent_type: Option<&str>) -> Result<String, ApiError> {
     let sent = sent.unwrap_or_default();
     let base = sent.rsplit(['/', '\\']).next().unwrap_or_default();
     if base.is_empty() {
@@ -95,7 +95,7 @@ fn is_mime_type(text: &str) -> bool {
 }
 
 /// The header that has a client save what it is sent under this name: in ASCII for old ones, and as it is.
-pub(super) fn disposition(name: &str) -> String {
+pub(crate) fn disposition(name: &str) -> String {
     let plain = |character: char| match character {
         ' '..='~' if !matches!(character, '"' | '\\' | '%') => character,
         _ => '_',

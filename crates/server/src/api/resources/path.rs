@@ -11,7 +11,7 @@ const DEPTH: usize = 20;
 
 /// The path in its one form, which is what the sandbox reads: `/data.csv` is `/mnt/session/uploads/data.csv`, and what
 /// begins with that folder is taken as it is. What is not canonical is refused, not repaired.
-pub(super) fn canonical(given: &str) -> Result<String, String> {
+pub(crate) fn canonical(given: &str) -> Result<String, String> {
     let below = match given.strip_prefix(UPLOADS) {
         Some(rest) if rest.starts_with('/') => rest,
         _ => given,
