@@ -111,7 +111,11 @@ mod tests {
         check("xhttp://, https://", page, false);
         check("http https://example.com", "https://example.com/", true);
         check("http://example.com", "https://example.com/", false);
-        check("(https://example.com/a_(b)).)", "https://example.com/a_(b)", true);
+        check(
+            "(https://example.com/a_(b)).)",
+            "https://example.com/a_(b)",
+            true,
+        );
     }
 
     /// security INP-6: however a text is made, it is read in a time that its length bounds.
