@@ -9,7 +9,11 @@ use crate::events::Events;
 use crate::{content, listing, mirror, wire};
 
 /// The data of each event of a stream that comes in these pieces, and whether it was read to its end. Bounded as said.
-pub async fn events(pieces: Vec<Vec<u8>>, most: usize, total: usize) -> (Vec<Option<String>>, bool) {
+pub async fn events(
+    pieces: Vec<Vec<u8>>,
+    most: usize,
+    total: usize,
+) -> (Vec<Option<String>>, bool) {
     let pieces = futures::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>));
     let body = reqwest::Body::wrap_stream(pieces);
     let mut events = Events::new(http::Response::new(body).into(), most, total);
