@@ -7,6 +7,7 @@
 mod archive;
 mod error;
 mod failpoint;
+pub mod memory;
 pub mod packages;
 pub mod provider;
 pub mod repositories;

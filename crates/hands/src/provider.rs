@@ -22,6 +22,7 @@ use manyhands_protocol::environment::{Networking, Packages};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::memory::{Folder, Memories};
 use crate::packages::Manager;
 pub use checkpoint::{Checkpoint, Checkpoints, Origin};
 pub use manyhands_sandboxd::frame::Variables;
@@ -45,6 +46,9 @@ pub struct Recipe {
     pub variables: Variables,
     /// The files it reads below `/mnt/session/uploads` (runtime FI-1).
     pub uploads: Vec<Upload>,
+    /// The folders of the memory stores that it sees at `/mnt/memory` (runtime ME-13). They are a session's from its beginning to
+    /// its end; what is in them is seen to by way of [`Provider::memories`].
+    pub memory: Vec<Folder>,
     /// What an earlier sandbox of the session has written, where the host has nothing newer (runtime EN-17).
     pub checkpoint: Option<Checkpoint>,
     /// The session's environment, `env_…`: it may take one of the sandboxes that wait for that environment's sessions, where
@@ -64,6 +68,7 @@ impl Recipe {
             packages: Packages::default(),
             variables: Variables::default(),
             uploads: Vec::new(),
+            memory: Vec::new(),
             checkpoint: None,
             environment_id: None,
         }
@@ -291,6 +296,14 @@ pub trait Provider: Send + Sync + 'static {
     /// # Errors
     /// When they cannot be kept; nothing is kept then.
     async fn join(&self, _session: &str, _files: &Join<'_>) -> Result<Option<Joined>, Error> {
+        Ok(None)
+    }
+
+    /// The folders of the session's memory stores, whether its sandbox is alive or has ended. `None` when it has no files here.
+    ///
+    /// # Errors
+    /// When they cannot be reached.
+    async fn memories(&self, _session: &str) -> Result<Option<Arc<dyn Memories>>, Error> {
         Ok(None)
     }
 

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -14,6 +15,9 @@ use manyhands_blobs::Blobs;
 use tokio::sync::{Notify, OwnedMutexGuard, SetOnce};
 
 use crate::Error;
+use crate::memory::Memories;
+use crate::provider::namespace::files::open_directory;
+use crate::provider::namespace::memory::Laid;
 use crate::provider::{
     Call, Capture, Captured, Join, Joined, Origin, Output, Probe, Provider, Recipe, Sandbox, Seen,
     Strength, Upload,
@@ -35,6 +39,8 @@ struct Shared {
     owners: Mutex<HashMap<String, i64>>,
     starts: Mutex<Vec<(String, String)>>,
     started: AtomicU64,
+    /// The folder with those of memory stores, of each session.
+    memory: OnceLock<PathBuf>,
     /// What each session's sandbox reads.
     uploads: Mutex<HashMap<String, Vec<Upload>>>,
     /// What each session's sandbox has written for the user.
@@ -112,6 +118,20 @@ impl Fake {
         self
     }
 
+    /// Has folders of memory stores, below this one.
+    #[must_use]
+    pub fn with_memory(self, below: impl Into<PathBuf>) -> Self {
+        // A provider is given its folder once, before it is used.
+        let _ = self.shared.memory.set(below.into());
+        self
+    }
+
+    /// What the sandbox of a session sees as `/`, as far as memory stores and what is kept of them go.
+    pub fn memory_root(&self, session: &str) -> PathBuf {
+        let below = self.shared.memory.get().cloned().unwrap_or_default();
+        below.join(session)
+    }
+
     /// Writes an output of a session, as a tool would.
     pub fn write_output(&self, session: &str, path: &str, content: &[u8]) {
         let mut outputs = lock(&self.shared.outputs);
@@ -173,6 +193,19 @@ impl Provider for Fake {
             *laid = uploads.to_vec();
         }
         Ok(())
+    }
+
+    async fn memories(&self, session: &str) -> Result<Option<Arc<dyn Memories>>, Error> {
+        if self.shared.memory.get().is_none() {
+            return Ok(None);
+        }
+        let fail = |error| Error::io("make the fake's memories", error);
+        let root = self.memory_root(session);
+        std::fs::create_dir_all(root.join("tmp")).map_err(fail)?;
+        let tree = open_directory(&root).map_err(fail)?;
+        let uid = rustix::process::getuid().as_raw();
+        let laid = Laid::in_tree(session, &tree, uid).map_err(fail)?;
+        Ok(Some(Arc::new(laid)))
     }
 
     async fn capture(&self, session: &str, seen: &[Seen]) -> Result<Capture, Error> {

@@ -21,6 +21,7 @@ mod layers;
 mod live;
 mod lodge;
 mod masked;
+pub(in crate::provider) mod memory;
 pub(in crate::provider) mod outputs;
 mod parts;
 mod peer;

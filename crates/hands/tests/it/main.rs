@@ -20,6 +20,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod links;
+mod memory;
 mod packages;
 mod pool;
 mod survival;

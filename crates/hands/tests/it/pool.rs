@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use manyhands_blobs::Blobs;
+use manyhands_hands::memory::Memories;
 use manyhands_hands::provider::Checkpoint;
 use manyhands_hands::provider::namespace::{Config, Namespace};
 use manyhands_hands::{Call, Error, Limits, Output, Probe, Provider, Recipe, Sandbox};
@@ -139,6 +140,10 @@ impl Provider for Waiting {
 
     async fn find(&self, session: &str, epoch: i64) -> Result<Option<Arc<dyn Sandbox>>, Error> {
         self.inner.find(session, epoch).await
+    }
+
+    async fn memories(&self, session: &str) -> Result<Option<Arc<dyn Memories>>, Error> {
+        self.inner.memories(session).await
     }
 
     async fn release(&self, session: &str) -> Result<(), Error> {

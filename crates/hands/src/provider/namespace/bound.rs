@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::launch::{FOLDERS, HIDDEN, SANDBOXD, SYSTEM};
+use crate::memory::MOUNT;
 
 /// A file or folder of the host that every sandbox sees read-only. A socket is a door all the same: programs inside
 /// can connect to it, when its mode lets every user write.
@@ -73,6 +74,7 @@ fn check_place(to: &str) -> Result<(), String> {
         return Err(format!("{to:?} is not a plain absolute path"));
     }
     let written = FOLDERS.map(|(_, inside)| inside).into_iter();
+    let written = written.chain([MOUNT]);
     // A link to a folder that is written.
     if let Some(written) = written.chain(["/var/tmp"]).find(|other| overlap(other, to)) {
         return Err(format!("{to:?} overlaps {written}, which sandboxes write"));

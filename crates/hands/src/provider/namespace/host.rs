@@ -192,6 +192,8 @@ impl Host {
         let cgroups = self.cgroups().await;
         let (tree, origin) = self.tree(recipe, folder).await?;
         let uid = tree.uid();
+        self.memory_folders(&tree, &recipe.memory)
+            .map_err(|error| Error::io(format!("make the memories of {session}"), error))?;
         let files = tree
             .shown(folder)
             .map_err(|error| Error::io(format!("open the files of {session}"), error))?;
@@ -219,6 +221,7 @@ impl Host {
             furniture,
             folder,
             writable: files,
+            memory: &recipe.memory,
             instance: &instance,
             user: is_root().then_some(uid),
             limits: &recipe.limits,

@@ -19,6 +19,7 @@ use super::layers::Furniture;
 use super::process::{Preparation, User, prepare};
 use super::writable::Writable;
 use crate::Error;
+use crate::memory::Folder;
 use crate::provider::{Limits, Missing};
 use layout::daemon_arguments;
 
@@ -75,6 +76,8 @@ pub(super) struct Launch<'a> {
     pub(super) folder: &'a OwnedFd,
     /// What holds [`FOLDERS`].
     pub(super) writable: Writable,
+    /// The folders of memory stores among them.
+    pub(super) memory: &'a [Folder],
     pub(super) instance: &'a str,
     pub(super) user: Option<u32>,
     pub(super) limits: &'a Limits,

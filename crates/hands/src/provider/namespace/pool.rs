@@ -17,6 +17,7 @@ use manyhands_protocol::environment::Packages;
 use tokio::sync::Notify;
 
 use super::host::Held;
+use super::is_root;
 use super::live::Live;
 use crate::provider::{Limits, Recipe};
 use table::Table;
@@ -105,6 +106,7 @@ fn fitting(recipe: &Recipe) -> Option<(&str, Kind)> {
         // Said to a shell that runs, as to every other.
         variables: _,
         uploads: _,
+        memory,
         checkpoint,
         environment_id,
     } = recipe;
@@ -114,6 +116,8 @@ fn fitting(recipe: &Recipe) -> Option<(&str, Kind)> {
     };
     match checkpoint {
         Some(_) => None,
+        // Their folders are shown from the start, unless they are told apart by their owners.
+        None if !memory.is_empty() && !is_root() => None,
         None => Some((environment_id.as_deref()?, kind)),
     }
 }

@@ -11,6 +11,7 @@ use super::cgroup::Cgroups;
 use super::live::Live;
 use super::{Namespace, blocking, chain, files, joined, outputs, pool, uploads};
 use crate::Error;
+use crate::memory::Memories;
 use crate::packages::Manager;
 use crate::provider::lodge::Lodge as _;
 use crate::provider::places::{is_name, owned};
@@ -104,6 +105,10 @@ impl Provider for Namespace {
             Some(tree) => joined::join(session, &tree, self.host.blobs()?, files).await,
             None => Ok(None),
         }
+    }
+
+    async fn memories(&self, session: &str) -> Result<Option<Arc<dyn Memories>>, Error> {
+        self.laid(session).await
     }
 
     async fn prepare(&self) -> Result<(), Error> {

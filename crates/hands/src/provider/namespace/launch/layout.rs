@@ -10,10 +10,12 @@ use super::super::bound::ReadOnly;
 use super::super::image;
 use super::super::layers::PREFIX;
 use super::super::masked::mask;
+use super::super::memory::NAME as MEMORY;
 use super::super::process::Shown;
 use super::super::uploads;
 use super::super::writable::Writable;
 use super::{ENVIRONMENT, FOLDERS, HIDDEN, Launch, SANDBOXD, SYSTEM};
+use crate::memory::{Folder, MOUNT};
 use crate::provider::{Limits, door};
 
 /// The options of `sandboxd`, which gets these descriptors.
@@ -92,7 +94,7 @@ impl Arguments {
             "--remount-ro",
             "/dev",
         ]);
-        self.writable(&launch.writable)?;
+        self.writable(&launch.writable, launch.memory)?;
         self.bind(
             uploads::folder(launch.folder)?,
             uploads::INSIDE,
@@ -160,17 +162,29 @@ impl Arguments {
         Ok(())
     }
 
-    fn writable(&mut self, writable: &Writable) -> io::Result<()> {
+    fn writable(&mut self, writable: &Writable, stores: &[Folder]) -> io::Result<()> {
         match (writable, self.point()) {
             (Writable::Mount(mount), Some(_)) => {
                 let place = self.staged(mount.try_clone()?, Shown::Mount);
                 for (name, inside) in FOLDERS {
                     self.add(&["--bind", &format!("{place}/{name}"), inside]);
                 }
+                self.add(&["--bind", &format!("{place}/{MEMORY}"), MOUNT]);
             }
             (Writable::Mount(root) | Writable::Folder(root), _) => {
                 for (name, inside) in FOLDERS {
                     self.bind(open(root, Path::new(name))?, inside, Access::Write)?;
+                }
+                let above = open(root, Path::new(MEMORY))?;
+                // Another user of the host has owners in the place of mounts.
+                if self.point().is_some() {
+                    return self.bind(above, MOUNT, Access::Write);
+                }
+                let shown = above.try_clone()?;
+                self.bind(shown, MOUNT, Access::Read)?;
+                for store in stores.iter().filter(|store| store.writable) {
+                    let folder = open(&above, Path::new(&store.name))?;
+                    self.bind(folder, &format!("{MOUNT}/{}", store.name), Access::Write)?;
                 }
             }
         }
@@ -194,6 +208,7 @@ mod tests {
             .chain([
                 SANDBOXD,
                 uploads::INSIDE,
+                MOUNT,
                 "/etc",
                 "/proc",
                 "/dev",
