@@ -12,9 +12,10 @@ use manyhands_protocol::model::EffortLevel;
 use serde_json::json;
 
 use crate::mcp::{self, Listings};
+use crate::memory;
 use crate::models::{Request, Resolved, Thinking};
 use crate::replay::{Json, Role, Transcript, Turn};
-use crate::repositories::{self, Cloned};
+use crate::repositories;
 
 /// What begins a system message in a user's turn.
 const OPERATOR: &str = r#"{"type":"text","text":"The operator of this session says:"}"#;
@@ -95,7 +96,7 @@ pub(crate) fn build(agent: &Definition, model: &Resolved, transcript: &Transcrip
     let tools = tools(agent, &transcript.mcp);
     for (name, blocks) in [
         ("tools", tools),
-        ("system", system(agent, &transcript.repositories)),
+        ("system", system(agent, transcript)),
     ] {
         if !blocks.is_empty() {
             body.push_str(&format!(",\"{name}\":["));
@@ -111,7 +112,7 @@ pub(crate) fn build(agent: &Definition, model: &Resolved, transcript: &Transcrip
 
 /// Bytes of the tools and the system prompt.
 pub(crate) fn fixed_bytes(agent: &Definition, transcript: &Transcript) -> usize {
-    let system = system(agent, &transcript.repositories);
+    let system = system(agent, transcript);
     let blocks = tools(agent, &transcript.mcp).into_iter().chain(system);
     blocks.map(|block| block.len()).sum()
 }
@@ -149,9 +150,10 @@ fn tool_json(name: &str, description: &str, input_schema: &serde_json::Value) ->
         .into()
 }
 
-fn system(agent: &Definition, cloned: &[Cloned]) -> Vec<Json> {
+fn system(agent: &Definition, transcript: &Transcript) -> Vec<Json> {
     let text = |text: &str| json!({"type": "text", "text": text}).to_string().into();
-    let repositories = repositories::note(cloned).filter(|_| has_sandbox(agent));
+    let memory = memory::note(&transcript.memory).filter(|_| has_sandbox(agent));
+    let repositories = repositories::note(&transcript.repositories).filter(|_| has_sandbox(agent));
     let own = agent
         .system
         .as_deref()
@@ -159,6 +161,7 @@ fn system(agent: &Definition, cloned: &[Cloned]) -> Vec<Json> {
     own.into_iter()
         .chain(has_sandbox(agent).then_some(SANDBOX_NOTE))
         .chain(repositories.as_deref())
+        .chain(memory.as_deref())
         .map(text)
         .collect()
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use manyhands_hands::memory::{Answer, Ask, Memories, Note};
 use manyhands_hands::packages::Manager;
 use manyhands_hands::provider::{Capture, Join, Joined, Missing, Origin, Seen, Told, Upload};
 use manyhands_hands::{Call, Error, Output, Probe, Provider, Recipe, Sandbox};
@@ -95,6 +96,16 @@ impl Provider for Fenced<dyn Provider> {
         self.inner.lay(session, uploads).await
     }
 
+    async fn memories(&self, session: &str) -> Result<Option<Arc<dyn Memories>>, Error> {
+        self.pass("memories")?;
+        let found = self.inner.memories(session).await?;
+        Ok(found.map(|found| {
+            let fence = self.fence.clone();
+            let inner = found;
+            Arc::new(Fenced { fence, inner }) as Arc<dyn Memories>
+        }))
+    }
+
     async fn capture(&self, session: &str, seen: &[Seen]) -> Result<Capture, Error> {
         self.pass("capture")?;
         self.inner.capture(session, seen).await
@@ -155,6 +166,28 @@ impl Sandbox for Fenced<dyn Sandbox> {
     async fn forget(&self, call_ids: &[String], epoch: i64) -> Result<(), Error> {
         self.pass("forget")?;
         self.inner.forget(call_ids, epoch).await
+    }
+}
+
+#[async_trait]
+impl Memories for Fenced<dyn Memories> {
+    async fn ask(&self, asks: Vec<Ask>) -> Result<Vec<Answer>, Error> {
+        self.pass("ask")?;
+        self.inner.ask(asks).await
+    }
+
+    async fn stirred(&self) {
+        self.inner.stirred().await;
+    }
+
+    async fn noted(&self) -> Result<Option<Note>, Error> {
+        self.pass("noted")?;
+        self.inner.noted().await
+    }
+
+    async fn note(&self, bytes: Vec<u8>) -> Result<(), Error> {
+        self.pass("note")?;
+        self.inner.note(bytes).await
     }
 }
 

@@ -18,6 +18,7 @@ mod fence;
 mod history;
 mod judge;
 mod mcp;
+mod memory;
 pub mod models;
 mod previews;
 mod quarantine;

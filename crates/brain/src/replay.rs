@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use indexmap::IndexMap;
 use manyhands_protocol::EventId;
 use manyhands_protocol::agent::SessionAgent;
+use manyhands_protocol::memory::MemoryStoreResource;
 
 use crate::mcp::Listings;
 use crate::record::{AttachedRecord, Retry, StopRecord};
@@ -68,6 +69,8 @@ pub(crate) struct Transcript {
     pub(crate) unfurnished: Option<String>,
     /// What is cloned into the sandbox.
     pub(crate) repositories: Vec<Cloned>,
+    /// The memory stores that the sandbox has.
+    pub(crate) memory: Vec<MemoryStoreResource>,
     /// What the client was told about those that are not there (runtime GH-7).
     pub(crate) absent: BTreeSet<String>,
     /// What is known of the tools of the agent's MCP servers.

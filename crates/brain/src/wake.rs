@@ -12,6 +12,7 @@ mod finish;
 mod judge;
 mod loss;
 mod mcp;
+mod memory;
 mod recipe;
 mod repositories;
 mod sample;
@@ -43,6 +44,7 @@ use crate::decide::{Limits, Step, decide};
 use crate::failpoint;
 use crate::fence::{Fence, Fenced};
 use crate::history;
+use crate::memory::Copies;
 use crate::models::Registry;
 use crate::record::Retry;
 use crate::replay::{self, Transcript};
@@ -106,6 +108,8 @@ struct Wake {
     /// The shared hands, as long as the lease can be trusted.
     hands: Arc<Fenced<dyn Provider>>,
     sandbox: Option<Arc<dyn Sandbox>>,
+    /// The copies of the session's memory stores in it, once they are used.
+    copies: Option<Copies>,
     /// What the model reads with the next result, about its new sandbox.
     note: Option<String>,
     /// The MCP servers of the session.
@@ -198,6 +202,7 @@ impl Wake {
             waited: None,
             hands,
             sandbox: None,
+            copies: None,
             note: None,
             servers: Arc::new(servers),
             begun: HashSet::new(),

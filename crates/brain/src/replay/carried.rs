@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use indexmap::IndexMap;
 use manyhands_protocol::EventId;
 use manyhands_protocol::agent::SessionAgent;
+use manyhands_protocol::memory::MemoryStoreResource;
 use manyhands_store::Entry;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,7 @@ pub(crate) struct Carried {
     compactions: u32,
     unfurnished: Option<String>,
     repositories: Vec<Cloned>,
+    memory: Vec<MemoryStoreResource>,
     absent: BTreeSet<String>,
     mcp: Listings,
     agent: Option<Box<SessionAgent>>,
@@ -80,6 +82,7 @@ impl Carried {
             attached: _,
             unfurnished,
             repositories,
+            memory,
             absent,
             mcp,
             agent,
@@ -101,6 +104,7 @@ impl Carried {
             compactions: compactions + 1,
             unfurnished,
             repositories,
+            memory,
             absent,
             mcp,
             agent,
@@ -134,6 +138,7 @@ impl Transcript {
             compactions,
             unfurnished,
             repositories,
+            memory,
             absent,
             mcp,
             agent,
@@ -162,6 +167,7 @@ impl Transcript {
             attached: None,
             unfurnished,
             repositories,
+            memory,
             absent,
             mcp,
             agent,

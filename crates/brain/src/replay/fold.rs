@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use super::{Call, CallResult, Consent, Input, Queued, Role, Status, Transcript, Turn, content};
 use crate::record::{self, Attached, CallRecord, Flushed, ResponseRecord, StopRecord, ToolStarted};
 use crate::repositories::REPOSITORIES;
+use manyhands_store::memory::MEMORY_STORES;
 
 /// A log that cannot be folded: damaged, or written by a newer version.
 #[derive(Debug, thiserror::Error)]
@@ -184,6 +185,7 @@ impl Transcript {
             record::AGENT_BEFORE if self.turn_is_open() && self.agent.is_none() => {
                 self.agent = Some(serde_json::from_str(body)?);
             }
+            MEMORY_STORES => self.memory = serde_json::from_str(body)?,
             REPOSITORIES => self.repositories = serde_json::from_str(body)?,
             record::ATTACHED => self.attached = Some(serde_json::from_str(body)?),
             record::RETRY => self.retry = Some(serde_json::from_str(body)?),

@@ -21,6 +21,14 @@ impl Wake {
         if run.is_empty() {
             return Ok(Flow::Continue);
         }
+        let in_sandbox = run.iter().any(|id| {
+            let call = self.transcript.calls.get(id);
+            call.is_some_and(|call| call.hand() == Hand::Sandbox)
+        });
+        if in_sandbox && self.sandbox.is_some() {
+            // What cannot be laid now is told with what is saved.
+            self.reconcile().await?;
+        }
         let beside = self.beside(run).await?;
         let sandbox = self.sandbox.clone();
         let deadline = |id: &EventId| {
@@ -32,6 +40,7 @@ impl Wake {
         let limit = longest.unwrap_or_default() + self.shared.config.watchdog.grace;
         self.enter(Doing::Running(run.to_vec()), limit);
         let mut work = self.work(sandbox.as_ref(), run, beside);
+        let mut stirred = self.stirred();
         loop {
             tokio::select! {
                 biased;
@@ -43,10 +52,17 @@ impl Wake {
                     }
                     self.finished(sandbox.as_ref(), finished).await?;
                 }
+                () = &mut stirred => {
+                    self.reconcile().await?;
+                    stirred = self.stirred();
+                }
                 () = heard(&mut self.signal, self.shared.config.tick) => {
                     self.catch_up().await?;
                     if self.transcript.is_interrupted() {
                         return Ok(Flow::Continue);
+                    }
+                    if self.is_behind_stores().await? {
+                        self.reconcile().await?;
                     }
                 }
             }
@@ -123,6 +139,15 @@ impl Wake {
             usage.web_search_requests += done.searches;
             self.within_limits(done).await?;
         }
+        let in_sandbox = finished.iter().rposition(|done| done.hand == Hand::Sandbox);
+        let mut memories = match in_sandbox {
+            Some(_) => {
+                let unsaved = self.reconcile().await?;
+                self.memory_news(unsaved)
+            }
+            None => None,
+        };
+        let mut told = false;
         self.pass("brain::result").await;
         let mut entries = Vec::new();
         let mut known = Vec::new();
@@ -141,6 +166,11 @@ impl Wake {
                         if let Some(text) = self.note.take() {
                             given.content.insert(0, ContentBlock::text(text));
                         }
+                        if let Some((text, failed)) = memories.take() {
+                            given.content.push(ContentBlock::text(text));
+                            given.is_error |= failed;
+                            told = true;
+                        }
                         known.push(id.as_str().to_owned());
                     }
                     let outcome = if given.is_error { "error" } else { "ok" };
@@ -152,6 +182,7 @@ impl Wake {
                 Verdict::Lost(text) => {
                     if hand == Hand::Sandbox {
                         self.sandbox = None;
+                        self.copies = None;
                     }
                     let attempt = self.transcript.calls.get(&id);
                     let attempt = attempt.and_then(|call| call.started.as_ref());
@@ -172,6 +203,9 @@ impl Wake {
         }
         self.results_with(entries, (usage != self.usage).then_some(usage))
             .await?;
+        if told {
+            self.forget_memory_news().await;
+        }
         if let Some(sandbox) = sandbox.filter(|_| !known.is_empty()) {
             let (sandbox, epoch) = (Arc::clone(sandbox), self.lease.epoch);
             // Off the path to the next request; one that is lost costs the sandbox a little memory.

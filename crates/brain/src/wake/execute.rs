@@ -103,6 +103,7 @@ impl Wake {
                     })
                     .await?;
                     self.pass("brain::intended").await;
+                    self.change_sandbox(&*sandbox);
                     self.sandbox = Some(sandbox);
                     run.extend(sorted.new.into_iter().map(|(id, _)| id));
                 }

@@ -33,6 +33,10 @@ pub(super) struct Idle {
 impl Wake {
     /// Nothing is left to do: says why and gives the lease back.
     pub(super) async fn rest(&mut self, rest: Rest) -> Result<Flow, Stop> {
+        if self.copies.is_some() {
+            // What runs on in the sandbox may have written since.
+            self.reconcile().await?;
+        }
         let (reason, details) = match rest {
             Rest::Quiet => return self.append_and_rest(Append::default()).await,
             Rest::CutOff => {
@@ -92,6 +96,10 @@ impl Wake {
         self.kill_calls().await;
         let open = self.transcript.open_calls();
         let open: Vec<(EventId, Hand)> = open.map(|(id, call)| (id.clone(), call.hand())).collect();
+        if open.iter().any(|(_, hand)| *hand == Hand::Sandbox) {
+            // What the model is to know of it comes with the next result.
+            self.reconcile().await?;
+        }
         let idle = self.transcript.status == crate::replay::Status::Idle;
         let mut entries: Vec<NewEntry> = self.close_span().into_iter().collect();
         let mut answered = Vec::new();

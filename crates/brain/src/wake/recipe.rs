@@ -25,7 +25,11 @@ impl Wake {
     /// The recipe of this session's sandbox, now.
     pub(super) async fn recipe(&self) -> Result<Recipe, Stop> {
         let agent = &self.agent().definition;
-        Ok(recipe(&self.shared.store, &self.record, agent, &self.lease).await?)
+        let recipe = recipe(&self.shared.store, &self.record, agent, &self.lease).await?;
+        Ok(Recipe {
+            memory: self.memory_folders(),
+            ..recipe
+        })
     }
 
     /// What the session's environment lets out, now.
@@ -88,9 +92,10 @@ impl Wake {
         let (store, hands) = (self.shared.store.clone(), Arc::clone(&self.hands));
         let (record, lease) = (self.record.clone(), self.lease.clone());
         let agent = self.agent().definition.clone();
+        let memory = self.memory_folders();
         tokio::spawn(async move {
             let recipe = match recipe(&store, &record, &agent, &lease).await {
-                Ok(recipe) => recipe,
+                Ok(recipe) => Recipe { memory, ..recipe },
                 Err(error) => {
                     tracing::debug!(%error, "no sandbox beside the first request");
                     return;

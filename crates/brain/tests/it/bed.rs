@@ -17,10 +17,11 @@ use manyhands_hands::provider::fake::Fake;
 use manyhands_hands::{Call, Output, Provider};
 use manyhands_protocol::agent::SessionAgent;
 use manyhands_protocol::event::EventBody;
+use manyhands_protocol::memory::MemoryStore;
 use manyhands_protocol::time::{Clock as _, SharedClock, SystemClock};
 use manyhands_protocol::{EventId, SessionId, ThreadId, WorkspaceId, tag};
 use manyhands_store::repositories::NewRepository;
-use manyhands_store::{Change, Created, Database, Lease, NewSession, Store};
+use manyhands_store::{Belongings, Change, Created, Database, Lease, NewSession, Store};
 use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::{ModelServer, Reply};
 use tokio_util::sync::CancellationToken;
@@ -40,7 +41,7 @@ pub(crate) struct Bed {
     pub(crate) session: SessionId,
     pub(crate) config: Config,
     pub(crate) specs: fn(&str) -> Vec<ModelSpec>,
-    workspace: WorkspaceId,
+    pub(crate) workspace: WorkspaceId,
     thread: ThreadId,
     brain: Option<(Brain, CancellationToken)>,
     directory: tempfile::TempDir,
@@ -123,6 +124,19 @@ impl Bed {
         replies: impl IntoIterator<Item = Reply>,
         repositories: Vec<NewRepository>,
     ) -> Self {
+        let belongings = Belongings {
+            repositories,
+            ..Belongings::default()
+        };
+        Self::asleep_having(replies, Vec::new(), belongings).await
+    }
+
+    /// A session that has these things, of which the memory stores are made; no brain yet.
+    pub(crate) async fn asleep_having(
+        replies: impl IntoIterator<Item = Reply>,
+        stores: Vec<MemoryStore>,
+        belongings: Belongings,
+    ) -> Self {
         // Only the first of all tests can install it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
@@ -152,8 +166,8 @@ impl Bed {
             vault_ids: Vec::new(),
             change: Change::default(),
         };
-        if !repositories.is_empty() {
-            let cloned = repositories.iter().map(|repository| Cloned {
+        if !belongings.repositories.is_empty() {
+            let cloned = belongings.repositories.iter().map(|repository| Cloned {
                 url: repository.url.clone(),
                 mount_path: repository.mount_path.clone(),
             });
@@ -161,7 +175,10 @@ impl Bed {
             let entry = manyhands_brain::repositories(&cloned);
             new.change.append.entries.push(entry);
         }
-        let belongings = manyhands_store::Belongings { repositories, ..Default::default() };
+        for memory_store in &stores {
+            let inserted = store.insert_memory_store(&workspace, memory_store);
+            inserted.await.unwrap();
+        }
         let created = store.create_session_with(new, belongings);
         assert_eq!(created.await, Ok(Created::Done));
         let model = ModelServer::with(replies).await;

@@ -18,6 +18,7 @@ mod loss;
 mod mcp;
 mod mcp_crashes;
 mod mcp_failures;
+mod memory;
 mod metering;
 mod outage;
 mod packages;
