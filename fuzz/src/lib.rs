@@ -9,6 +9,7 @@
 
 mod bodies;
 mod keys;
+mod knowledge;
 mod models;
 mod network;
 mod peers;
@@ -76,6 +77,9 @@ pub const TARGETS: &[Target] = &[
     target("tool_input", sandbox::tool_input),
     target("patterns", sandbox::patterns),
     target("output_path", sandbox::output_path),
+    target("skill_archive", knowledge::skill_archive),
+    target("skill_front", knowledge::front),
+    target("memory_path", knowledge::memory_path),
 ];
 
 const fn target(name: &'static str, hold: fn(&[u8])) -> Target {

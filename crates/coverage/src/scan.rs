@@ -11,7 +11,7 @@ use anyhow::Context;
 use ignore::WalkBuilder;
 
 /// Where tests are, seen from the root of the checkout.
-const PLACES: [&str; 3] = ["crates", "src", "tests"];
+const PLACES: [&str; 4] = ["crates", "fuzz", "src", "tests"];
 
 /// A test that runs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

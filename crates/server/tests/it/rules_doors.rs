@@ -220,6 +220,13 @@ async fn inp_1_what_is_too_much_is_refused_before_it_is_read(app: &TestApp) {
         let refused = refused.error(400, "invalid_request_error");
         assert!(refused.contains("not valid JSON"), "{refused}");
     }
+    let many = format!(
+        "{{\"name\":\"a\",\"model\":\"claude-opus-4-8\",\"unheard_of\":[{}0]}}",
+        "0,".repeat(1 << 20)
+    );
+    let refused = soon("/v1/agents", many).await;
+    let refused = refused.error(400, "invalid_request_error");
+    assert!(refused.contains("more than 250000 values"), "{refused}");
     soon("/v1/agents", "x".repeat((4 << 20) + 1))
         .await
         .error(413, "request_too_large");
