@@ -313,6 +313,17 @@ class Code:
         visits = [line.rsplit(" ", 1) for line in lines]
         return [token for place, token in visits if place.startswith((f"/{name}/", f"/{name}.git/"))]
 
+    def send(self, path: str, size: int) -> None:
+        with (self.folder / "sent").open("a") as file:
+            file.write(f"{path} {size}\n")
+
+    def sent(self, name: str) -> int:
+        """How many bytes git has answered for a repository so far."""
+        path = self.folder / "sent"
+        lines = path.read_text().splitlines() if path.exists() else []
+        sizes = [line.rsplit(" ", 1) for line in lines]
+        return sum(int(size) for place, size in sizes if place.startswith((f"/{name}/", f"/{name}.git/")))
+
     def hold(self, name: str) -> pathlib.Path:
         """Whoever fetches this repository waits until something opens this pipe for writing."""
         gate = self.folder / f"{name}.gate"
@@ -528,6 +539,8 @@ class Site(http.server.BaseHTTPRequestHandler):
         head, _, content = done.stdout.partition(b"\r\n\r\n")
         headers = [tuple(line.split(": ", 1)) for line in head.decode().split("\r\n")]
         status = next((int(value.split()[0]) for name, value in headers if name == "Status"), 200)
+        if root:
+            self.shelf.code.send(path, len(content))
         self.answer(status, content, *(pair for pair in headers if pair[0] != "Status"))
 
     def answer(self, status: int, content: bytes, *headers: tuple[str, str]) -> None:

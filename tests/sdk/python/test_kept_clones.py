@@ -1,0 +1,184 @@
+"""What a workspace keeps of the repositories that its sessions have cloned, through the official SDK: the host does not send it again,
+and nobody sees it whom the host does not let in.
+
+Runtime GH-3, GH-7; security CRED-9, SBX-6, SBX-8, LOG-3.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import sqlite3
+import subprocess
+
+import test_networking
+from canary import Canaries
+from stories import bash, call, every, replies, say, text
+from test_files import until
+from test_networking import House
+from test_repositories import HOST, Session, canaries, house, kept, repository
+
+# What cannot be packed smaller, and more of it than one is too small to be kept.
+SIZE = 3_000_000
+STATE = "git log --all --format='%H %D' | sort; git status --short --branch; git remote -v; cat .git/config; ls .git; git count-objects | cut -d, -f1"
+
+__all__ = ["canaries", "house"]
+
+
+def noise(size: int = SIZE) -> str:
+    return base64.encodebytes(os.urandom(size)).decode()
+
+
+def rows(house: House, name: str) -> list[tuple[str, int]]:
+    """The blobs that are kept of a repository, and their sizes."""
+    with sqlite3.connect(f"file:{house.server.data_dir / 'manyhands.db'}?mode=ro", uri=True) as database:
+        found = database.execute("SELECT blob, size FROM kept_clones WHERE repository = ?", (f"code.example.com:443/{name}",))
+        return found.fetchall()
+
+
+def kept_of(house: House, name: str) -> tuple[str, int]:
+    """Waits until something is kept of a repository."""
+    (row,) = until(f"a clone of {name} is kept", lambda: rows(house, name))
+    return row
+
+
+def fresh(house: House, name: str, *commands: str, **more) -> tuple[list[str], int, Session]:
+    """What commands say in a new session with this repository, and how much its host has sent for that."""
+    before = house.outside.code.sent(name)
+    session = Session(house, repository(name, **more))
+    said = session.run(*commands)
+    return said, house.outside.code.sent(name) - before, session
+
+
+def commit(house: House, name: str, script: str) -> str:
+    """Changes a repository at its host; the commit that is there then."""
+    place = house.outside.code.folder / f"{name}.git"
+    work = house.outside.code.folder / "elsewhere"
+    lines = f"""set -e; export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
+    git clone -q '{place}' '{work}'; cd '{work}'; git config user.name o; git config user.email o@example.com
+    {script}
+    git rev-parse HEAD; rm -rf '{work}'"""
+    done = subprocess.run(["bash", "-c", lines], check=True, capture_output=True, text=True)
+    return done.stdout.strip().splitlines()[-1]
+
+
+def test_gh_3_a_second_session_does_not_load_the_pack_again(house: House, canaries: Canaries) -> None:
+    """GH-3, CRED-9: the same clone, in state and in place, of which the host has sent its references alone."""
+    code, token = house.outside.code, canaries.plant("token of a kept repository")
+    main, feature = code.add("kept/tools", [token], {"README": "tools\n", "DATA": noise()})
+    show = f"cd /workspace/tools && {STATE}"
+    (first,), sent, _ = fresh(house, "kept/tools", show, authorization_token=token)
+    assert sent > SIZE and main in first and feature in first
+    blob, size = kept_of(house, "kept/tools")
+    assert blob.startswith("repositories/") and size > SIZE
+
+    look = "find / -name '*.repositories*' -not -path '/proc/*' 2>/dev/null; ls -A /mnt/session/uploads; find /workspace -name '.cloning*'; echo none"
+    check = "cd /workspace/tools && git fsck --full 2>&1 && cat .git/objects/info/alternates 2>&1; grep -rl -e cloning -e uploads .git; echo done"
+    (second, left, sound), sent, session = fresh(house, "kept/tools", show, look, check, authorization_token=token)
+    assert second == first
+    assert sent < SIZE / 100, "the references alone"
+    assert left.strip() == "none"
+    assert "No such file" in sound and sound.strip().splitlines()[-1] == "done" and "kept" not in sound
+    assert session.errors() == []
+    assert set(code.visits("kept/tools")) == {token}
+    (pushed,) = session.run("cd /workspace/tools && echo x > X && git add X && git commit -qm x && git push -q 2>&1 && git fetch -q && echo pushed")
+    assert pushed.strip() == "pushed"
+    assert kept(house, canaries) == []
+
+
+def test_gh_3_what_is_new_at_the_host_is_fetched_and_what_is_gone_is_gone(house: House) -> None:
+    """GH-3: the host decides what there is; what it has taken back is in no clone, although it was kept."""
+    code = house.outside.code
+    _, feature = code.add("kept/moving", None, {"README": "one\n", "DATA": noise()})
+    fresh(house, "kept/moving", "true")
+    blob, _ = kept_of(house, "kept/moving")
+    new = commit(house, "kept/moving", "echo two > README; git commit -qam two; git push -q origin main")
+    (said,), sent, _ = fresh(house, "kept/moving", "cd /workspace/moving && cat README && git rev-parse HEAD origin/main")
+    assert said.split() == ["two", new, new] and sent < SIZE / 100
+    assert kept_of(house, "kept/moving")[0] == blob, "little was missing: it is good for more"
+
+    removed = commit(house, "kept/moving", "git push -q origin :feature")
+    assert removed == new
+    objects = "cd /workspace/moving && git branch -a && git cat-file --batch-all-objects --batch-check | cut -d' ' -f1"
+    (said,), sent, _ = fresh(house, "kept/moving", objects)
+    assert "feature" not in said and feature not in said and new in said
+    assert sent < SIZE / 100
+    until("what has more than the host shows is let go of", lambda: blob not in [row[0] for row in rows(house, "kept/moving")])
+
+
+def test_cred_9_what_is_kept_is_for_those_whom_the_host_lets_in(house: House, canaries: Canaries) -> None:
+    """CRED-9, GH-5, GH-7: no token, another one and one that was revoked get what they would get without anything kept."""
+    code, token = house.outside.code, canaries.plant("token of a private repository")
+    other = canaries.plant("token of another one")
+    code.add("kept/private", [token], {"README": "private\n", "DATA": noise()})
+    code.add("kept/theirs", [other], {"README": "theirs\n"})
+    fresh(house, "kept/private", "true", authorization_token=token)
+    kept_of(house, "kept/private")
+    code.allow("kept/private", ["nobody's"])
+    expected = {None: "authentication", "wrong": "authentication", other: "forbidden", token: "authentication"}
+    for given, kind in expected.items():
+        more = {"authorization_token": given} if given else {}
+        (said,), sent, session = fresh(house, "kept/private", "ls -A /workspace /mnt/session/uploads; find / -name '*.pack' 2>/dev/null; echo end", **more)
+        assert [error.type for error in session.errors()] == [f"repository_{kind}_error"], given
+        assert "private is not at /workspace/private" in said.replace("kept/", "") and ".pack" not in said, said
+        assert sent < SIZE / 100
+    assert kept(house, canaries) == []
+
+
+def test_sbx_8_another_workspace_gets_nothing_of_it(house: House) -> None:
+    """SBX-8, API-2: what is kept by another workspace is as if it were not there."""
+    code = house.outside.code
+    code.add("kept/walls", None, {"README": "walls\n", "DATA": noise()})
+    fresh(house, "kept/walls", "true")
+    blob, _ = kept_of(house, "kept/walls")
+    with sqlite3.connect(house.server.data_dir / "manyhands.db", timeout=30) as database:
+        database.execute("UPDATE kept_clones SET workspace = 'wrkspc_another' WHERE blob = ?", (blob,))
+    (said,), sent, _ = fresh(house, "kept/walls", "cat /workspace/walls/README")
+    assert said.strip() == "walls" and sent > SIZE
+    until("each workspace has its own", lambda: len(rows(house, "kept/walls")) == 2)
+
+
+def test_sbx_6_what_was_damaged_or_forged_costs_a_clone_and_nothing_else(house: House) -> None:
+    """SBX-6, STORE-3, INP-5: bytes that are not what was kept, and bytes that never were a repository, are not used."""
+    code = house.outside.code
+    main, _ = code.add("kept/forged", None, {"README": "forged\n", "DATA": noise()})
+    # A sandbox that writes something else where git has its pack, at once.
+    swap = "cd /workspace/forged/.git && chmod u+w objects/pack/*.pack && for pack in objects/pack/*.pack; do head -c 2000000 /dev/urandom > $pack; done; echo swapped"
+    fresh(house, "kept/forged", swap)
+    blob, size = kept_of(house, "kept/forged")
+    place = house.server.data_dir / "blobs" / blob
+    bytes_there = bytearray(place.read_bytes())
+    bytes_there[len(bytes_there) // 2] ^= 1
+    place.write_bytes(bytes_there)
+    (said,), sent, session = fresh(house, "kept/forged", "cd /workspace/forged && git rev-parse HEAD && git fsck 2>&1 && cat README")
+    assert said.split()[0] == main and said.split()[-1] == "forged" and sent > SIZE
+    assert session.errors() == []
+    until("another one takes its place", lambda: [row for row in rows(house, "kept/forged") if row[0] != blob])
+    (said,), sent, _ = fresh(house, "kept/forged", "git -C /workspace/forged rev-parse HEAD")
+    assert said.strip() == main and sent < SIZE / 100
+
+
+def test_log_3_a_server_that_is_killed_beside_a_kept_clone_leaves_nothing_half(house: House) -> None:
+    """LOG-3, GH-3, I3: killed while a clone borrows, the next server ends it; what was shown is taken away."""
+    code = house.outside.code
+    main, _ = code.add("kept/slow", None, {"README": "slow\n", "DATA": noise()})
+    fresh(house, "kept/slow", "true")
+    kept_of(house, "kept/slow")
+    session = Session(house, repository("kept/slow"))
+    events = session.client.beta.sessions.events
+    gate = code.hold("kept/slow")
+    commands = "cat slow/README; git -C slow log -1 --format=%H; ls -A . /mnt/session/uploads; git -C slow fsck 2>&1"
+    events.send(session.id, events=[replies(call(bash(commands)), say("Done."))])
+    with gate.open("w"):
+        gate.unlink()
+        house.server.running.kill()
+    house.server.start(port=test_networking.API_PORT)
+    with events.stream(session.id, extra_headers={"last-event-id": "0"}) as stream:
+        seen = []
+        for event in stream:
+            seen.append(event)
+            if event.type == "session.status_idle":
+                break
+    (output,) = (text(result) for result in every(seen, "agent.tool_result"))
+    assert output.split()[:2] == ["slow", main] and ".cloning" not in output and ".repositories" not in output, output
+    assert session.errors() == []
