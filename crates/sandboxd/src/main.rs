@@ -3,7 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
                 .map_err(Into::into)
         }
         Some("carry") => carry_clients(),
+        Some("knock") => knock(),
         Some("run") => match command::run(std::env::args_os().skip(2)) {
             Ok(code) => return code,
             Err(error) => Err(error),
@@ -68,6 +69,13 @@ fn carry_clients() -> Result<(), Box<dyn std::error::Error>> {
     let output = std::io::stdout().as_fd().try_clone_to_owned()?;
     let lobby = Path::new(bridge::LOBBY);
     Ok(carry(input.into(), output.into(), lobby, START_LIMIT)?)
+}
+
+/// Tries whether the socket that is named after the mode can be reached.
+fn knock() -> Result<(), Box<dyn std::error::Error>> {
+    let socket = std::env::args_os().nth(2).ok_or("a socket is missing")?;
+    UnixStream::connect(socket)?;
+    Ok(())
 }
 
 /// Works on the files of the folder that is named after the mode.

@@ -4,7 +4,7 @@
 //! touches no byte. Tools see the name too: only the keeper's user is taken, which no tool can become, and a carrier goes on
 //! only if it finds process 1 there (SBX-5).
 
-use std::io::{self, ErrorKind, IoSlice, Read};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,7 +14,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
 
 use super::REST;
 use crate::bridge::Keeper;
@@ -230,6 +233,31 @@ impl Carrier {
     }
 }
 
+/// The client that process 1 hands over next, to a carrier; `None` when it does not any more.
+pub(super) fn receive(porch: &UnixStream) -> io::Result<Option<TcpStream>> {
+    let mut byte = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut handed = RecvAncillaryBuffer::new(&mut space);
+    let told = loop {
+        let into = &mut [IoSliceMut::new(&mut byte)];
+        match recvmsg(porch, into, &mut handed, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    if told.bytes == 0 {
+        return Ok(None);
+    }
+    let client = handed.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut all) => all.next(),
+        _ => None,
+    });
+    match client {
+        Some(client) => Ok(Some(client.into())),
+        None => Err(io::Error::new(ErrorKind::InvalidData, "no client came")),
+    }
+}
+
 /// Whoever has come, where nobody has gone again meanwhile.
 fn taken<T, A>(accepted: io::Result<(T, A)>) -> io::Result<Option<T>> {
     match accepted {
@@ -242,3 +270,6 @@ fn taken<T, A>(accepted: io::Result<(T, A)>) -> io::Result<Option<T>> {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;
