@@ -91,6 +91,7 @@ mod tests {
             "mod tests { #[test] fn sq_1_rust() {} }",
         );
         file("src/main.rs", "fn main() {}");
+        file("fuzz/src/lib.rs", "");
         file("crates/a/notes.md", "#[test] fn sq_9_no_source() {}");
         file("tests/sdk/test_a.py", "def test_sq_2_python():\n    pass\n");
         file(
