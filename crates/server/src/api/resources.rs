@@ -277,23 +277,24 @@ pub(crate) async fn list_resources(
         app.store.session_memory_stores(&session.id),
         app.store.list_resources(&session.id, &range)
     )?;
-    let key = |resource: &SessionResource| match resource {
-        SessionResource::Own(own) => (own.created_at(), own.id().to_string()),
-        // They came with the session, and sort before whatever else did.
-        SessionResource::MemoryStore(store) => {
-            (session.created_at, store.memory_store_id.to_string())
-        }
-    };
-    let stores = stores.into_iter().map(SessionResource::MemoryStore);
-    let mut found: Vec<_> = stores.filter(|store| range.has(&key(store))).collect();
-    found.extend(own.into_iter().map(SessionResource::Own));
-    found.sort_by_key(key);
-    if range.order == Order::Desc {
-        found.reverse();
-    }
-    let cut = paging.cut(found, key);
+    // Memory stores came with the session, and are sorted before whatever else did.
+    let stores = stores.into_iter().zip(0..).map(|(store, place)| {
+        let key = (session.created_at, format!("{place}"));
+        (key, SessionResource::MemoryStore(store))
+    });
+    let own = own.into_iter().map(|own| {
+        let key = (own.created_at(), own.id().to_string());
+        (key, SessionResource::Own(own))
+    });
+    let stores = stores.filter(|(key, _)| range.has(key));
+    let mut found: Vec<_> = stores.chain(own).collect();
+    found.sort_by(|(one, _), (other, _)| match range.order {
+        Order::Asc => one.cmp(other),
+        Order::Desc => other.cmp(one),
+    });
+    let cut = paging.cut(found, |(key, _)| key.clone());
     Ok(Reply(Page {
-        data: cut.data,
+        data: cut.data.into_iter().map(|(_, resource)| resource).collect(),
         next_page: cut.next,
     }))
 }

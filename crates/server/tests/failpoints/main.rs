@@ -4,6 +4,7 @@
 
 mod check;
 mod lane;
+mod memory;
 mod model;
 mod points;
 mod resources;

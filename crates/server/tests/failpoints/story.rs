@@ -59,6 +59,7 @@ pub(crate) struct Story {
     stopped: bool,
     pub(crate) resources: crate::resources::Resources,
     vaults: crate::vaults::Vaults,
+    memory: crate::memory::Memory,
 }
 
 impl Story {
@@ -66,6 +67,7 @@ impl Story {
         Self {
             resources: crate::resources::Resources::new(&name),
             vaults: crate::vaults::Vaults::new(&name),
+            memory: crate::memory::Memory::new(&name),
             name,
             deed,
             session: None,
@@ -84,6 +86,9 @@ impl Story {
         }
         if self.deed == Deed::Resources && !self.resources.before(place).await? {
             panic!("{}: the resources are not as they were answered", self.name);
+        }
+        if self.deed == Deed::Resources {
+            self.memory.go_on(place).await?;
         }
         let session = self.session(place).await?;
         let Some(session) = session else {

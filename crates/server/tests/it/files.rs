@@ -21,10 +21,10 @@ stories! {
     fi_6_a_capture_that_failed_is_made_later,
 }
 
-const BOUNDARY: &str = "5f0c1d";
+pub(crate) const BOUNDARY: &str = "5f0c1d";
 
 /// A multipart body of these parts: headers behind `form-data;`, and content.
-fn multipart(parts: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn multipart(parts: &[(&str, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (head, content) in parts {
         let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; {head}\r\n\r\n");
@@ -344,10 +344,6 @@ async fn fi_1_mount_paths_are_rooted_and_checked(app: &TestApp) {
         (
             json!([{"type": "file"}]),
             "resources[0]: missing field `file_id`",
-        ),
-        (
-            json!([{"type": "memory_store", "memory_store_id": "memstore_1"}]),
-            "resources[0].type: a resource of the type memory_store",
         ),
         (
             json!([{"type": "folder"}]),

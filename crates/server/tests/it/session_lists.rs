@@ -119,7 +119,7 @@ async fn li_3_sessions_are_filtered(app: &TestApp) {
         "statuses[]=asleep",
         "agent_id=env_1",
         "deployment_id=depl_1",
-        "memory_store_id=memstore_1",
+        "memory_store_id=mem_1",
     ] {
         app.client
             .get(&format!("/v1/sessions?{query}"))

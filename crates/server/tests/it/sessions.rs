@@ -182,9 +182,9 @@ async fn bad_sessions_are_refused_and_nothing_is_written(app: &TestApp) {
                 "resources",
                 json!([{"type": "memory_store", "memory_store_id": "memstore_1"}]),
             ),
-            400,
-            "invalid_request_error",
-            "resources[0].type: a resource of the type memory_store is not supported",
+            404,
+            "not_found_error",
+            "memory store not found",
         ),
         (
             with("vault_ids", json!(["vlt_1"])),

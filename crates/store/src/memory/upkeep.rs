@@ -40,7 +40,6 @@ impl Store {
                             values![before, PIECE],
                         )
                         .await?;
-                    failpoint!("store::memory_version::dropped");
                     Ok(gone.len() as i64 == PIECE)
                 })
             })

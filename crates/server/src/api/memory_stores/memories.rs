@@ -186,10 +186,7 @@ fn checked(content: String) -> Result<String, ApiError> {
     if content.len() <= CONTENT {
         return Ok(content);
     }
-    let problem = format!(
-        "has {} bytes; at most {CONTENT} are allowed",
-        content.len()
-    );
+    let problem = format!("has {} bytes; at most {CONTENT} are allowed", content.len());
     Err(ApiError::field("content", problem))
 }
 
@@ -230,9 +227,8 @@ async fn changed(
 }
 
 fn occupied(memory: &MemoryId, path: &MemoryPath) -> ApiError {
-    let message = format!(
-        "the memory {memory} is at {path}: no other can be there, nor above or below it"
-    );
+    let message =
+        format!("the memory {memory} is at {path}: no other can be there, nor above or below it");
     ApiError::occupied_path(message, memory.as_str(), path.as_str())
 }
 

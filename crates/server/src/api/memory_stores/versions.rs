@@ -52,7 +52,9 @@ pub(crate) async fn list_memory_versions(
         .store
         .list_memory_versions(&store, &filter, &paging.range(), view)
         .await?;
-    let cut = paging.cut(found, |version| (version.created_at, version.id.to_string()));
+    let cut = paging.cut(found, |version| {
+        (version.created_at, version.id.to_string())
+    });
     Ok(Reply(Page {
         data: cut.data,
         next_page: cut.next,
@@ -108,9 +110,7 @@ pub(crate) async fn redact_memory_version(
         .redact_memory_version(&principal.workspace, &store, &id, actor(&principal))
         .await?;
     match redacted {
-        Redacted::Done(version) => {
-            Ok(Reply(version))
-        }
+        Redacted::Done(version) => Ok(Reply(version)),
         Redacted::Missing => Err(no_version()),
         Redacted::Head => Err(ApiError::invalid(
             "the version is what the memory is now: change or delete the memory first",
