@@ -263,6 +263,7 @@ pub(crate) fn path_schema(name: &str) -> Schema {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::openapi::parameter::{NOT_DEPLOYMENT_ID, PAGE};
 
     #[test]
     fn lists_are_read_with_brackets_encoded_raw_or_absent() {
@@ -333,7 +334,7 @@ mod tests {
             "t: not an RFC 3339 timestamp",
         );
         check(
-            Query::from_text("deployment_id=x").only(&[], &["deployment_id"]),
+            Query::from_text("deployment_id=x").check(&[NOT_DEPLOYMENT_ID]),
             "deployment_id: this filter is not supported",
         );
     }
@@ -343,6 +344,6 @@ mod tests {
         let query = Query::from_text("page=&limit=&order=&beta=true");
         assert_eq!(query.text("page").expect("fine"), None);
         assert_eq!(query.limit(20, 100).expect("fine"), 20);
-        query.only(&["page"], &[]).expect("tolerated");
+        query.check(&[PAGE]).expect("tolerated");
     }
 }
