@@ -7,6 +7,8 @@
 mod archive;
 mod error;
 mod failpoint;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod memory;
 pub mod packages;
 pub mod provider;

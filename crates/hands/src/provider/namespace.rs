@@ -22,7 +22,7 @@ mod live;
 mod lodge;
 mod masked;
 pub(in crate::provider) mod memory;
-pub(in crate::provider) mod outputs;
+pub(crate) mod outputs;
 mod parts;
 mod peer;
 mod pool;

@@ -122,7 +122,7 @@ fn look(tree: &Tree) -> std::io::Result<(Vec<Output>, u64)> {
 }
 
 /// A path as text: what is no text, no plain character or a percent sign is written in hex, so that no two paths look alike.
-pub(in crate::provider) fn text(path: &[u8]) -> String {
+pub(crate) fn text(path: &[u8]) -> String {
     let mut written = String::with_capacity(path.len());
     for chunk in path.utf8_chunks() {
         for character in chunk.valid().chars() {
