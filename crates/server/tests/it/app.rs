@@ -88,6 +88,7 @@ pub(crate) fn config(dir: &TempDir, database: Database, model: &ModelServer) -> 
         sandbox: Sandbox::default(),
         blobs: BlobPlace::default_in(dir.path()),
         files: Files::default(),
+        repositories: Default::default(),
         environments: Default::default(),
         egress: Egress::default(),
         mcp: Default::default(),
