@@ -45,6 +45,9 @@ pub enum Lay {
         path: String,
         /// How many bytes follow.
         size: u64,
+        /// Whether it may be run.
+        #[serde(default)]
+        executable: bool,
     },
     /// That was all.
     Done,
@@ -106,8 +109,13 @@ pub fn lay(root: &Path, mut input: impl Read, mut output: impl Write) -> io::Res
     loop {
         match next(&mut input)? {
             Lay::Keep { paths } => keep(&root, &paths)?,
-            Lay::File { path, size } => {
-                write(&root, &path, &mut input, size)?;
+            Lay::File {
+                path,
+                size,
+                executable,
+            } => {
+                let mode = Mode::from(if executable { 0o555 } else { 0o444 });
+                write(&root, &path, &mut input, size, mode)?;
                 written += 1;
             }
             Lay::Done => {
@@ -214,9 +222,15 @@ fn clear(at: &OwnedFd, above: &[u8], kept: &HashSet<&[u8]>, depth: usize) -> io:
     Ok(empty)
 }
 
-fn write(root: &OwnedFd, path: &str, input: &mut impl Read, size: u64) -> io::Result<()> {
+fn write(
+    root: &OwnedFd,
+    path: &str,
+    input: &mut impl Read,
+    size: u64,
+    mode: Mode,
+) -> io::Result<()> {
     let aside = format!("{ASIDE}{}", std::process::id());
-    let put = fill(root, &aside, input, size).and_then(|()| place(root, &aside, path));
+    let put = fill(root, &aside, input, size, mode).and_then(|()| place(root, &aside, path));
     if put.is_err() {
         // The first error is the one to tell.
         let _ = unlinkat(root, &aside, AtFlags::empty());
@@ -224,14 +238,20 @@ fn write(root: &OwnedFd, path: &str, input: &mut impl Read, size: u64) -> io::Re
     put
 }
 
-fn fill(root: &OwnedFd, aside: &str, input: &mut impl Read, size: u64) -> io::Result<()> {
+fn fill(
+    root: &OwnedFd,
+    aside: &str,
+    input: &mut impl Read,
+    size: u64,
+    mode: Mode,
+) -> io::Result<()> {
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(root, aside, flags, Mode::from(0o600))?);
     if io::copy(&mut input.take(size), &mut file)? < size {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(fchmod(&file, Mode::from(0o444))?)
+    Ok(fchmod(&file, mode)?)
 }
 
 /// Gives a file its own name.
@@ -326,7 +346,13 @@ mod tests {
 
     fn file(path: &str, content: &'static [u8]) -> (Lay, &'static [u8]) {
         let (path, size) = (path.to_owned(), content.len() as u64);
-        (Lay::File { path, size }, content)
+        let executable = path.ends_with(".sh");
+        let file = Lay::File {
+            path,
+            size,
+            executable,
+        };
+        (file, content)
     }
 
     fn kept(paths: &[&str]) -> (Lay, &'static [u8]) {

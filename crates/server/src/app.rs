@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::agents::definition::Catalog;
 use crate::api::auth::KnownKeys;
+use crate::api::skills::Installed;
 use crate::api::rates::Rates;
 use crate::config::Files;
 
@@ -74,6 +75,8 @@ pub(crate) struct Parts {
     pub(crate) shutdown: CancellationToken,
     /// What the sandbox provider said last, and when.
     pub(crate) probed: Mutex<Option<(Instant, Probe)>>,
+    /// The skills that come with the server.
+    pub(crate) built_in: Installed,
 }
 
 impl App {
@@ -85,6 +88,13 @@ impl App {
     /// The time.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Removes a blob that gets no row; the sweep finds what stays.
+    pub(crate) async fn discard_blob(&self, name: &str) {
+        if let Err(error) = self.blobs.delete(name).await {
+            tracing::debug!(%error, "a blob is left to the sweep");
+        }
     }
 
     /// What validation wants to know about models.

@@ -129,12 +129,14 @@ impl Route {
         }
     }
 
-    /// Which rate limit it counts against: a POST to a collection makes something, but for events, which are sent (runtime RL-1,
+    /// Which rate limit it counts against: that of creates when it makes something. Events are sent, not made (runtime RL-1,
     /// RL-2).
     fn rate(&self) -> Kind {
-        let last = self.path.rsplit('/').next().unwrap_or_default();
-        let makes = self.method == Method::POST && last.ends_with('s') && last != "events";
-        if makes { Kind::Create } else { Kind::Other }
+        match self.operation.id {
+            "upload_file" | "add_resource" => Kind::Create,
+            id if id.starts_with("create_") => Kind::Create,
+            _ => Kind::Other,
+        }
     }
 
     /// Also for the key of an environment (api §1.1).
@@ -301,8 +303,8 @@ pub(crate) fn table() -> Vec<Route> {
         row(GET,    "/v1/manyhands/sessions/{session_id}/compactions", Key, 0,   get(inspection::list_compactions)),
 
         row(GET,    "/openapi.json",                                Open, 0,     get(openapi::openapi).gives_other(Content::Bytes)),
-        row(GET,    "/healthz",                                     Open, 0,     get(health::healthz).gives_other(Content::Text)),
-        row(GET,    "/readyz",                                      Open, 0,     get(health::readyz).gives_other(Content::Text)),
+        row(GET,    "/healthz",                                     Open, 0,     get(health::healthz)),
+        row(GET,    "/readyz",                                      Open, 0,     get(health::readyz)),
         row(GET,    "/metrics",                                     Open, 0,     get(health::metrics).gives_other(Content::Text)),
     ]
 }

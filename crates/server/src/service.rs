@@ -99,6 +99,7 @@ impl Service {
             draining: CancellationToken::new(),
             shutdown: shutdown.clone(),
             probed: Mutex::new(None),
+            built_in: Default::default(),
         });
         Ok(Self {
             app,

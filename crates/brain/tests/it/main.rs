@@ -27,6 +27,7 @@ mod prefixes;
 mod providers;
 mod repositories;
 mod rules_turn;
+mod skills;
 mod system_messages;
 mod tools;
 mod watchdog;

@@ -55,9 +55,10 @@ fn said(text: &str) -> BoxFuture<'static, Output> {
     async move { output }.boxed()
 }
 
-/// What was started in the sandbox, in order: clones by the number of their try, and calls.
+/// What was started in the sandbox, in order: clones by the number of their try, and calls; but no looks for skills.
 fn started(bed: &Bed) -> Vec<String> {
     let starts = bed.hands.starts().into_iter();
+    let starts = starts.filter(|(_, call)| !call.starts_with("skills-"));
     let shown = |(_, call): (String, String)| match call.strip_prefix("clone-") {
         Some(clone) => format!("clone {}", clone.rsplit('-').next().unwrap_or_default()),
         None => "call".to_owned(),

@@ -5,19 +5,19 @@ pub(crate) mod definition;
 use axum::Json as Reply;
 use axum::extract::State;
 use manyhands_protocol::agent::{
-    Agent, AgentCreateParams, AgentUpdateParams, Definition, ExecutionIdentity,
+    Agent, AgentCreateParams, AgentUpdateParams, Definition, ExecutionIdentity, SkillRef,
 };
 use manyhands_protocol::page::{Order, Page};
 use manyhands_protocol::patch::Patch;
 use manyhands_protocol::{AgentId, Timestamp};
 use manyhands_store::listing::AgentFilter;
-use serde_json::Value;
 
 use crate::api::auth::Principal;
 use crate::api::cursor::{self, Paging};
 use crate::api::error::ApiError;
 use crate::api::json::Json;
 use crate::api::query::{Ids, Query};
+use crate::api::skills::refs;
 use crate::app::App;
 use definition::Catalog;
 
@@ -32,12 +32,14 @@ pub(crate) async fn create_agent(
     principal: Principal,
     Json(params): Json<AgentCreateParams>,
 ) -> Result<Reply<Agent>, ApiError> {
-    definition::none_of("skills", &params.skills.unwrap_or_default(), "a skill")?;
     definition::none_of("multiagent", params.multiagent.as_slice(), "a roster")?;
     definition::text("name", &params.name, 1, NAME)?;
     let tools = definition::tools(&params.tools.unwrap_or_default())?;
     let mcp_servers = definition::servers(&params.mcp_servers.unwrap_or_default())?;
     definition::agree(&tools, &mcp_servers)?;
+    let skills = params.skills.unwrap_or_default();
+    let skills = refs::resolve(&app, &principal.workspace, &skills).await?;
+    definition::readable(&tools, &skills)?;
     let now = app.now();
     let agent = Agent {
         id: AgentId::generate(),
@@ -50,7 +52,7 @@ pub(crate) async fn create_agent(
             model: definition::model(app.catalog(), params.model, None)?,
             tools,
             mcp_servers,
-            skills: Vec::new(),
+            skills,
             multiagent: None,
             execution_identity: definition::execution_identity(params.execution_identity)?,
         },
@@ -86,11 +88,12 @@ pub(crate) async fn update_agent(
     Json(params): Json<AgentUpdateParams>,
 ) -> Result<Reply<Agent>, ApiError> {
     let id = ids.agent()?;
+    let skills = refs::replaced(&app, &principal.workspace, &params.skills).await?;
     let (now, models) = (app.now(), app.clone());
     let updated = app
         .store
         .update_agent(&principal.workspace, &id, move |current| {
-            updated(current, params, models.catalog(), now)
+            updated(current, params, skills, models.catalog(), now)
         })
         .await?;
     updated
@@ -102,6 +105,7 @@ pub(crate) async fn update_agent(
 fn updated(
     current: &Agent,
     params: AgentUpdateParams,
+    skills: Option<Vec<SkillRef>>,
     catalog: &dyn Catalog,
     now: Timestamp,
 ) -> Result<Option<Agent>, ApiError> {
@@ -122,7 +126,7 @@ fn updated(
             "the agent is archived and can no longer be changed",
         ));
     }
-    let definition = changed(&current.definition, &params, catalog)?;
+    let definition = changed(&current.definition, &params, skills, catalog)?;
     let metadata = match params.metadata {
         Some(patch) => definition::merge_metadata(&current.metadata, patch)?,
         None => current.metadata.clone(),
@@ -143,10 +147,9 @@ fn updated(
 fn changed(
     current: &Definition,
     params: &AgentUpdateParams,
+    skills: Option<Vec<SkillRef>>,
     catalog: &dyn Catalog,
 ) -> Result<Definition, ApiError> {
-    let list = |patch: &Patch<Vec<Value>>| patch.value().cloned().unwrap_or_default();
-    definition::none_of("skills", &list(&params.skills), "a skill")?;
     definition::none_of(
         "multiagent",
         params.multiagent.value().as_slice(),
@@ -176,6 +179,8 @@ fn changed(
         Patch::Set(entries) => definition::servers(entries)?,
     };
     definition::agree(&tools, &mcp_servers)?;
+    let skills = skills.unwrap_or_else(|| current.skills.clone());
+    definition::readable(&tools, &skills)?;
     Ok(Definition {
         name,
         description: definition::optional_text("description", description, DESCRIPTION)?,
@@ -183,7 +188,7 @@ fn changed(
         model,
         tools,
         mcp_servers,
-        skills: Vec::new(),
+        skills,
         multiagent: None,
         execution_identity: match &params.execution_identity {
             Patch::Keep => current.execution_identity.clone(),

@@ -78,7 +78,10 @@ async fn remove_loose(store: &Store, blobs: &Blobs) -> anyhow::Result<()> {
 /// Removes what a server that died has left: uploads that were not finished, and blobs that got no row.
 async fn sweep(store: &Store, blobs: &Blobs, young: Duration) -> anyhow::Result<()> {
     let unfinished = blobs.sweep(young).await?;
-    let mut listed = blobs.list("files").chain(blobs.list("repositories"));
+    let mut listed = blobs
+        .list("files")
+        .chain(blobs.list("repositories"))
+        .chain(blobs.list("skills"));
     let mut old = Vec::new();
     let mut removed = 0;
     loop {

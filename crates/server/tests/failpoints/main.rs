@@ -10,6 +10,7 @@ mod points;
 mod resources;
 mod source;
 mod story;
+mod skills;
 mod vaults;
 
 use std::collections::BTreeSet;

@@ -3,6 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::skills::Skills;
 use crate::story::{Gone, Place, expect, get, post, send};
 
 /// What a story has made.
@@ -18,6 +19,7 @@ pub(crate) struct Resources {
     key_revoked: bool,
     file: Option<Value>,
     file_deleted: bool,
+    skills: Skills,
 }
 
 impl Resources {
@@ -33,6 +35,7 @@ impl Resources {
             key_revoked: false,
             file: None,
             file_deleted: false,
+            skills: Skills::default(),
         }
     }
 
@@ -106,6 +109,7 @@ impl Resources {
             expect(404, get(place, &file_path).await?);
             self.file_deleted = true;
         }
+        self.skills.before(place).await?;
         let agent = expect(200, get(place, &agent_path).await?);
         let keys = expect(200, get(place, "/v1/manyhands/keys").await?);
         let mut keys = keys["data"].as_array().expect("keys").iter();

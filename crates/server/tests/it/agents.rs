@@ -264,7 +264,7 @@ async fn bad_agents_are_refused_and_nothing_is_written(app: &TestApp) {
         ),
         (
             with("skills", json!([{"type": "custom", "skill_id": "x"}])),
-            "skills: a skill is not supported",
+            "skills[0].skill_id: there is no custom skill \"x\"",
         ),
         (
             with("multiagent", json!({"type": "coordinator", "agents": []})),

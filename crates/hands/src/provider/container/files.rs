@@ -146,7 +146,12 @@ impl Host {
         };
         let mut reader = self.blobs()?.get(&upload.blob, &stored).await?;
         let (path, size) = (upload.path.clone(), upload.size);
-        say(&mut streams.input, &Lay::File { path, size }).await?;
+        let file = Lay::File {
+            path,
+            size,
+            executable: false,
+        };
+        say(&mut streams.input, &file).await?;
         while let Some(piece) = reader.next().await? {
             streams.input.write_all(&piece).await?;
         }

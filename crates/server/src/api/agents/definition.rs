@@ -5,6 +5,7 @@
 
 mod custom;
 mod mcp;
+mod skills;
 mod tools;
 mod web;
 
@@ -17,6 +18,7 @@ use manyhands_protocol::model::{Effort, EffortLevel, ModelConfig, ModelParam, Sp
 use crate::api::error::ApiError;
 
 pub(crate) use mcp::{agree, servers};
+pub(crate) use skills::readable;
 pub(crate) use tools::tools;
 pub(crate) use web::within;
 

@@ -1,7 +1,7 @@
 //! The agent of a session: a reference, and what the session overrides (runtime LC-8 to LC-10, AG-13). Pure.
 
 use manyhands_protocol::AgentId;
-use manyhands_protocol::agent::{Agent, SessionAgent};
+use manyhands_protocol::agent::{Agent, SessionAgent, SkillRef};
 use manyhands_protocol::patch::Patch;
 use manyhands_protocol::session::{AgentObjectParam, AgentParam};
 
@@ -32,10 +32,11 @@ pub(crate) fn reference(param: &AgentParam) -> Result<(AgentId, Option<u32>), Ap
     }
 }
 
-/// The snapshot: the agent as it is, with the overrides laid over it.
+/// The snapshot: the agent as it is, with the overrides laid over it. Of skills they are what they mean, where they are sent.
 pub(crate) fn resolve(
     agent: Agent,
     overrides: Option<AgentObjectParam>,
+    skills: Option<Vec<SkillRef>>,
     catalog: &dyn Catalog,
 ) -> Result<SessionAgent, ApiError> {
     let mut definition = agent.definition;
@@ -46,7 +47,7 @@ pub(crate) fn resolve(
             system,
             tools,
             mcp_servers,
-            skills,
+            skills: sent_skills,
             ..
         } = overrides;
         let sent = [
@@ -54,7 +55,7 @@ pub(crate) fn resolve(
             ("system", system.is_sent()),
             ("tools", tools.is_sent()),
             ("mcp_servers", mcp_servers.is_sent()),
-            ("skills", skills.is_sent()),
+            ("skills", sent_skills.is_sent()),
         ];
         match kind.as_str() {
             "agent_with_overrides" => {}
@@ -102,8 +103,8 @@ pub(crate) fn resolve(
             }
         }
         definition::agree(&definition.tools, &definition.mcp_servers).map_err(inside)?;
-        let entries = skills.value().map(Vec::as_slice).unwrap_or_default();
-        definition::none_of("skills", entries, "a skill").map_err(inside)?;
+        definition.skills = skills.unwrap_or(definition.skills);
+        definition::readable(&definition.tools, &definition.skills).map_err(inside)?;
     }
     Ok(SessionAgent {
         id: agent.id,
@@ -173,12 +174,24 @@ mod tests {
         }
     }
 
+    fn skill(id: &str) -> SkillRef {
+        SkillRef {
+            kind: "custom".to_owned(),
+            skill_id: id.to_owned(),
+            version: "skver_1".to_owned(),
+        }
+    }
+
     fn snapshot(param: Value) -> Result<SessionAgent, ApiError> {
         let param: AgentParam = serde_json::from_value(param).expect("a param");
         reference(&param)?;
         match param {
-            AgentParam::Id(_) => resolve(agent(), None, &Any),
-            AgentParam::Object(object) => resolve(agent(), Some(*object), &Any),
+            AgentParam::Id(_) => resolve(agent(), None, None, &Any),
+            AgentParam::Object(object) => {
+                // One that is sent is found as it is.
+                let skills = object.skills.value().map(|sent| vec![skill("skill_1"); sent.len()]);
+                resolve(agent(), Some(*object), skills, &Any)
+            }
         }
     }
 
@@ -211,6 +224,9 @@ mod tests {
         check(with("tools", json!([])), |it| it.tools.clear());
         check(with("tools", json!(null)), |it| it.tools.clear());
         check(with("skills", json!([])), |_| {});
+        check(with("skills", json!([{}])), |it| {
+            it.skills = vec![skill("skill_1")]
+        });
         check(with("mcp_servers", json!(null)), |_| {});
         let url = "https://docs.example.com/mcp";
         let own = json!({"type": "agent_with_overrides", "id": "agent_1",
@@ -302,9 +318,10 @@ mod tests {
             with(json!({"mcp_servers": null, "tools": toolset})),
             "agent.tools[0].mcp_server_name: \"docs\" is not one of mcp_servers",
         );
+        // AG-11: whoever has skills reads them.
         check(
-            with(json!({"skills": [{}]})),
-            "agent.skills: a skill is not supported",
+            with(json!({"skills": [{}], "tools": []})),
+            "agent.tools: an agent with skills needs the read tool",
         );
         let error = snapshot(with(json!({"model": null}))).expect_err("refused");
         assert!(error.body(None).contains("agent_model_required"));

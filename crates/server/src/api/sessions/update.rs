@@ -134,6 +134,7 @@ fn change_agent(
         definition.mcp_servers = servers;
     }
     definition::agree(&definition.tools, &definition.mcp_servers)
+        .and_then(|()| definition::readable(&definition.tools, &definition.skills))
         .map_err(|error| error.inside("agent"))?;
     Ok((agent != *current).then_some(agent))
 }
