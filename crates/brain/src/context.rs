@@ -16,6 +16,7 @@ use crate::memory;
 use crate::models::{Request, Resolved, Thinking};
 use crate::replay::{Json, Role, Transcript, Turn};
 use crate::repositories;
+use crate::skills;
 
 /// What begins a system message in a user's turn.
 const OPERATOR: &str = r#"{"type":"text","text":"The operator of this session says:"}"#;
@@ -57,6 +58,11 @@ pub(crate) fn has_sandbox(agent: &Definition) -> bool {
         .iter()
         .filter(|tool| tool.place == Place::Sandbox);
     in_sandbox.any(|tool| is_enabled(agent, tool.name))
+}
+
+/// Whether the agent can read files of its sandbox, and so skills (runtime AG-11, SK-6).
+pub(crate) fn reads(agent: &Definition) -> bool {
+    is_enabled(agent, "read")
 }
 
 fn is_enabled(agent: &Definition, name: &str) -> bool {
@@ -152,8 +158,14 @@ fn tool_json(name: &str, description: &str, input_schema: &serde_json::Value) ->
 
 fn system(agent: &Definition, transcript: &Transcript) -> Vec<Json> {
     let text = |text: &str| json!({"type": "text", "text": text}).to_string().into();
+    let repositories =
+        repositories::note(&transcript.repositories).filter(|_| has_sandbox(agent));
     let memory = memory::note(&transcript.memory).filter(|_| has_sandbox(agent));
-    let repositories = repositories::note(&transcript.repositories).filter(|_| has_sandbox(agent));
+    let skills = [
+        skills::note(&transcript.skills),
+        skills::note_found(&transcript.skills_known),
+    ];
+    let skills = skills.iter().flatten().filter(|_| reads(agent));
     let own = agent
         .system
         .as_deref()
@@ -162,6 +174,7 @@ fn system(agent: &Definition, transcript: &Transcript) -> Vec<Json> {
         .chain(has_sandbox(agent).then_some(SANDBOX_NOTE))
         .chain(repositories.as_deref())
         .chain(memory.as_deref())
+        .chain(skills.map(String::as_str))
         .map(text)
         .collect()
 }

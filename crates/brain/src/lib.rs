@@ -27,6 +27,7 @@ mod replay;
 mod repositories;
 mod retry;
 mod shown;
+mod skills;
 #[cfg(test)]
 mod testing;
 mod tools;
@@ -43,5 +44,6 @@ pub use history::{HistoryError, Summary, compactions};
 pub use judge::{INDETERMINATE, Judge, JudgeError, Judged, ModelJudge};
 pub use record::{Attached, TOOL_STARTED, agent_before, attached};
 pub use repositories::{Cloned, repositories};
+pub use skills::{Announced, skills};
 pub use wake::uploads;
 pub use why::{Details, Need, Party, State, WaitingCall, Why, why};

@@ -15,6 +15,7 @@ use manyhands_protocol::memory::MemoryStoreResource;
 use crate::mcp::Listings;
 use crate::record::{AttachedRecord, Retry, StopRecord};
 use crate::repositories::Cloned;
+use crate::skills::{Announced, Found};
 
 pub(crate) use carried::{Carried, Compaction};
 pub(crate) use content::{Json, texts};
@@ -69,6 +70,12 @@ pub(crate) struct Transcript {
     pub(crate) unfurnished: Option<String>,
     /// What is cloned into the sandbox.
     pub(crate) repositories: Vec<Cloned>,
+    /// The skills that the session was made with.
+    pub(crate) skills: Vec<Announced>,
+    /// Those of its repositories that the model was told of in this conversation.
+    pub(crate) skills_found: Vec<Found>,
+    /// Those it was told of before the summary: it is told of them with all that it is told of first.
+    pub(crate) skills_known: Vec<Found>,
     /// The memory stores that the sandbox has.
     pub(crate) memory: Vec<MemoryStoreResource>,
     /// What the client was told about those that are not there (runtime GH-7).

@@ -16,6 +16,7 @@ mod memory;
 mod recipe;
 mod repositories;
 mod sample;
+mod skills;
 mod spill;
 mod stop;
 mod web;

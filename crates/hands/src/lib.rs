@@ -13,6 +13,7 @@ pub mod memory;
 pub mod packages;
 pub mod provider;
 pub mod repositories;
+pub mod skills;
 pub mod toolset;
 pub mod web;
 

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::memory::{Folder, Memories};
+use crate::skills::Skill;
 use crate::packages::Manager;
 pub use checkpoint::{Checkpoint, Checkpoints, Origin};
 pub use manyhands_sandboxd::frame::Variables;
@@ -49,6 +50,8 @@ pub struct Recipe {
     /// The folders of the memory stores that it sees at `/mnt/memory` (runtime ME-13). They are a session's from its beginning to
     /// its end; what is in them is seen to by way of [`Provider::memories`].
     pub memory: Vec<Folder>,
+    /// The skills that it reads at `/mnt/skills` (runtime SK-3). They are a session's from its beginning to its end.
+    pub skills: Vec<Skill>,
     /// What an earlier sandbox of the session has written, where the host has nothing newer (runtime EN-17).
     pub checkpoint: Option<Checkpoint>,
     /// The session's environment, `env_…`: it may take one of the sandboxes that wait for that environment's sessions, where
@@ -69,6 +72,7 @@ impl Recipe {
             variables: Variables::default(),
             uploads: Vec::new(),
             memory: Vec::new(),
+            skills: Vec::new(),
             checkpoint: None,
             environment_id: None,
         }

@@ -191,6 +191,7 @@ impl Server {
             draining: CancellationToken::new(),
             shutdown: shutdown.clone(),
             probed: Mutex::new(None),
+            built_in: Default::default(),
         });
         let router = routes::router(app.clone());
         let accepting = tokio::spawn(listener::accept(

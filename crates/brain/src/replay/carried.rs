@@ -14,6 +14,7 @@ use crate::compaction;
 use crate::mcp::Listings;
 use crate::record::StopRecord;
 use crate::repositories::Cloned;
+use crate::skills::{Announced, Found};
 
 /// Body of a [`COMPACTION`](crate::record::COMPACTION) entry. Nothing before the entry is needed to go on.
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,6 +46,8 @@ pub(crate) struct Carried {
     compactions: u32,
     unfurnished: Option<String>,
     repositories: Vec<Cloned>,
+    skills: Vec<Announced>,
+    skills_found: Vec<Found>,
     memory: Vec<MemoryStoreResource>,
     absent: BTreeSet<String>,
     mcp: Listings,
@@ -82,6 +85,9 @@ impl Carried {
             attached: _,
             unfurnished,
             repositories,
+            skills,
+            skills_found,
+            mut skills_known,
             memory,
             absent,
             mcp,
@@ -92,6 +98,7 @@ impl Carried {
         let mut system: Vec<Json> = systems.flat_map(|turn| turn.blocks).collect();
         system.extend(kept_system);
         system.extend(fresh_system);
+        skills_known.extend(skills_found);
         Self {
             system,
             fresh,
@@ -104,6 +111,8 @@ impl Carried {
             compactions: compactions + 1,
             unfurnished,
             repositories,
+            skills,
+            skills_found: skills_known,
             memory,
             absent,
             mcp,
@@ -138,6 +147,8 @@ impl Transcript {
             compactions,
             unfurnished,
             repositories,
+            skills,
+            skills_found,
             memory,
             absent,
             mcp,
@@ -167,6 +178,9 @@ impl Transcript {
             attached: None,
             unfurnished,
             repositories,
+            skills,
+            skills_found: Vec::new(),
+            skills_known: skills_found,
             memory,
             absent,
             mcp,

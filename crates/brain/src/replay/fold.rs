@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use super::{Call, CallResult, Consent, Input, Queued, Role, Status, Transcript, Turn, content};
 use crate::record::{self, Attached, CallRecord, Flushed, ResponseRecord, StopRecord, ToolStarted};
 use crate::repositories::REPOSITORIES;
+use crate::skills::{self, SKILLS, SKILLS_FOUND};
 use manyhands_store::memory::MEMORY_STORES;
 
 /// A log that cannot be folded: damaged, or written by a newer version.
@@ -187,6 +188,12 @@ impl Transcript {
             }
             MEMORY_STORES => self.memory = serde_json::from_str(body)?,
             REPOSITORIES => self.repositories = serde_json::from_str(body)?,
+            SKILLS => self.skills = serde_json::from_str(body)?,
+            SKILLS_FOUND => {
+                let found = serde_json::from_str(body)?;
+                self.fresh.extend(skills::block(&found));
+                self.skills_found.push(found);
+            }
             record::ATTACHED => self.attached = Some(serde_json::from_str(body)?),
             record::RETRY => self.retry = Some(serde_json::from_str(body)?),
             record::WITHHELD => self.withhold(),

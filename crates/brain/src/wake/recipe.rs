@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use manyhands_hands::provider::{Checkpoint, Network, Told, Upload, Variables};
+use manyhands_hands::skills::Skill;
 use manyhands_hands::{Advice, Provider, Recipe};
 use manyhands_protocol::agent::{Definition, McpServer, Tool};
 use manyhands_protocol::environment::{EnvironmentConfig, Networking};
 use manyhands_protocol::file::UPLOADS;
 use manyhands_store::files::MountedFile;
+use manyhands_store::skills::VersionRecord;
 use manyhands_store::vault::Placeholder;
 use manyhands_store::{Lease, SessionRecord, Store};
 use url::Url;
@@ -142,6 +144,10 @@ async fn recipe(
         sandbox_created_at: newest.sandbox_created_at,
     });
     recipe.uploads = uploads(store.mounted_files(&record.id).await?);
+    if !record.agent.definition.skills.is_empty() {
+        let versions = store.session_skills(&record.id).await?.into_iter();
+        recipe.skills = versions.map(skill).collect();
+    }
     if !record.vault_ids.is_empty() {
         // Under their names the sandbox has what stands for the secrets (runtime VA-9).
         let placeholders = store.placeholders(&record.workspace, &record.id).await?;
@@ -149,6 +155,16 @@ async fn recipe(
         recipe.variables = Variables(placeholders.into_iter().map(variable).collect());
     }
     Ok(recipe)
+}
+
+/// A version that a session has, as its sandbox reads it.
+fn skill(record: VersionRecord) -> Skill {
+    Skill {
+        name: record.version.name,
+        blob: record.blob,
+        size: record.size,
+        sha256: record.sha256,
+    }
 }
 
 /// The hosts of an agent's MCP servers, which are open where the environment says so (runtime EN-10).

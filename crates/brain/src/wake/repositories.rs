@@ -30,7 +30,7 @@ impl Wake {
         }
         let session = &self.lease.session;
         let records = self.shared.store.repositories(session).await?;
-        let mut absent = Vec::new();
+        let (mut absent, mut there) = (Vec::new(), Vec::new());
         // In one that is not new they may be there, and others than git may have been at work.
         let is_new = matches!(sandbox.origin(), Some(Origin::New { .. }));
         let keeping = is_new.then(|| Keeping::of(self)).flatten();
@@ -58,7 +58,7 @@ impl Wake {
                 }
             };
             match cloned {
-                Ok(Ok(())) => {}
+                Ok(Ok(())) => there.push((repository.id, repository.mount_path)),
                 Ok(Err(found)) => absent.push(found),
                 Err(error) if error.advice() == Advice::Stop => return Err(Stop::Lost),
                 // The call that follows finds out what has become of the sandbox.
@@ -72,6 +72,7 @@ impl Wake {
         }
         self.working();
         self.tell_absent(absent).await?;
+        self.find_skills(sandbox, &there).await?;
         Ok(Some(()))
     }
 

@@ -31,6 +31,7 @@ mod process;
 mod provide;
 pub(in crate::provider) mod record;
 pub(in crate::provider) mod seccomp;
+mod skills;
 mod uploads;
 mod users;
 pub mod writable;

@@ -26,6 +26,7 @@ use crate::api::error::ApiError;
 use crate::api::json::Json;
 use crate::api::query::{Ids, Query};
 use crate::api::resources;
+use crate::api::skills::refs;
 use crate::app::App;
 use crate::failpoint::failpoint;
 
@@ -115,7 +116,15 @@ pub(crate) async fn create_session(
         AgentParam::Id(_) => None,
         AgentParam::Object(object) => Some(*object),
     };
-    let agent = snapshot::resolve(agent, overrides, app.catalog())?;
+    let skills = match &overrides {
+        Some(overrides) => refs::replaced(&app, &principal.workspace, &overrides.skills)
+            .await
+            .map_err(|error| error.inside("agent"))?,
+        None => None,
+    };
+    let agent = snapshot::resolve(agent, overrides, skills, app.catalog())?;
+    let skills = agent.definition.skills.clone();
+    let announced = refs::announced(&app, &principal.workspace, &skills).await?;
     if app.web_within_environment {
         definition::within(&agent.definition.tools, &environment.config, "agent")?;
     }
@@ -145,6 +154,10 @@ pub(crate) async fn create_session(
     if let Some(entry) = resources::entry(&belongings.repositories) {
         session.change.append.entries.insert(0, entry);
     }
+    if !announced.is_empty() {
+        let entry = manyhands_brain::skills(&announced);
+        session.change.append.entries.insert(0, entry);
+    }
     let created = app.store.create_session_with(session, belongings).await?;
     match created {
         Created::Done => {}
@@ -152,6 +165,7 @@ pub(crate) async fn create_session(
         Created::NoVault(_) => return Err(ApiError::not_found("vault")),
         Created::ArchivedVault(index) => return Err(vaults::archived(index)),
         Created::Refused(refusal) => return Err(wanted.refused(refusal)),
+        Created::NoSkill(index) => return Err(refs::gone(&skills, index)),
         Created::NotAttached(refusal) => return Err(wanted.not_attached(refusal)),
     }
     failpoint!("server::session_stored");

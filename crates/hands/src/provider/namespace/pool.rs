@@ -109,6 +109,8 @@ fn fitting(recipe: &Recipe) -> Option<(&str, Kind)> {
         memory,
         checkpoint,
         environment_id,
+        // They are laid into what is taken.
+        skills: _,
     } = recipe;
     let kind = Kind {
         limits: limits.clone(),

@@ -151,7 +151,7 @@ impl Provider for Namespace {
     async fn provision(&self, recipe: &Recipe) -> Result<Arc<dyn Sandbox>, Error> {
         let _wanted = self.host.packing.want(&recipe.session);
         let slot = self.host.places.at(&recipe.session)?;
-        if !recipe.uploads.is_empty() {
+        if !recipe.uploads.is_empty() || !recipe.skills.is_empty() {
             self.prepare().await?;
         }
         {
@@ -160,6 +160,9 @@ impl Provider for Namespace {
         }
         let (uploads, laid) = (&recipe.uploads, uploads::Where::Made);
         self.host.lay(&recipe.session, uploads, laid).await?;
+        self.host
+            .lay_skills(&recipe.session, &recipe.skills)
+            .await?;
         let mut place = slot.0.lock().await;
         // One that no call of this owner has used yet may be behind the recipe's checkpoint.
         let is_used = |live: &Arc<Live>| !matches!(live.origin(), Some(Origin::Kept { .. }));

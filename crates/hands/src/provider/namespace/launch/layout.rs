@@ -13,6 +13,7 @@ use super::super::masked::mask;
 use super::super::memory::NAME as MEMORY;
 use super::super::process::Shown;
 use super::super::uploads;
+use super::super::skills;
 use super::super::writable::Writable;
 use super::{ENVIRONMENT, FOLDERS, HIDDEN, Launch, SANDBOXD, SYSTEM};
 use crate::memory::{Folder, MOUNT};
@@ -100,6 +101,7 @@ impl Arguments {
             uploads::INSIDE,
             Access::Read,
         )?;
+        self.bind(skills::folder(launch.folder)?, skills::INSIDE, Access::Read)?;
         for ReadOnly { from, to } in launch.read_only {
             let shown = std::fs::canonicalize(from).and_then(|path| open(CWD, &path));
             let shown = shown.map_err(|error| {
@@ -208,6 +210,7 @@ mod tests {
             .chain([
                 SANDBOXD,
                 uploads::INSIDE,
+                skills::INSIDE,
                 MOUNT,
                 "/etc",
                 "/proc",
