@@ -20,7 +20,10 @@ pub(crate) fn skill_archive(bytes: &[u8]) {
     for path in folder.files().keys() {
         let safe = |segment: &str| !matches!(segment, "" | "." | "..");
         assert!(path.split('/').all(safe) && is_one_line(path), "{path}");
-        assert!(!path.contains('\\') && folded.insert(path.to_lowercase()), "{path}");
+        assert!(
+            !path.contains('\\') && folded.insert(path.to_lowercase()),
+            "{path}"
+        );
     }
     let packed = folder.archive().expect("what was read can be written");
     let again = Folder::new(read(&packed).expect("and read")).expect("and is a skill");

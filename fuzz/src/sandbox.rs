@@ -13,24 +13,27 @@ use manyhands_sandboxd::journal::Journal;
 use manyhands_sandboxd::output::Output;
 use manyhands_sandboxd::tools::{self, Input, Place, Stop};
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::bodies::is_same;
 use crate::{is_one_line, pieces};
 
 /// Frames are read one after the other, to the first that is none; what was read can be written and read again.
 pub(crate) fn frame(bytes: &[u8]) {
-    let mut rest = bytes;
-    while let Ok(Some(request)) = frame::read::<Request>(&mut rest) {
-        let written = frame::encode(&request).expect("it can be written");
-        let again = frame::read::<Request>(&mut &written[..]).expect("a frame");
-        assert_eq!(again, Some(request));
-    }
-    let mut rest = bytes;
-    while let Ok(Some(reply)) = frame::read::<Reply>(&mut rest) {
-        let written = frame::encode(&reply).expect("it can be written");
-        let again = frame::read::<Reply>(&mut &written[..]).expect("a frame");
-        assert_eq!(again, Some(reply));
+    again::<Request>(bytes);
+    again::<Reply>(bytes);
+}
+
+fn again<T: Serialize + DeserializeOwned>(mut bytes: &[u8]) {
+    while let Ok(Some(message)) = frame::read::<T>(&mut bytes) {
+        let written = frame::encode(&message).expect("it can be written");
+        let again = frame::read::<T>(&mut &written[..]).expect("a frame");
+        let [again, message] =
+            [again, Some(message)].map(|message| serde_json::to_value(message).expect("JSON"));
+        assert!(is_same(&again, &message), "{again} is not {message}");
     }
 }
 
