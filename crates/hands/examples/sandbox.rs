@@ -5,13 +5,19 @@
 //! Options: `--repeat N` runs the command N times under ids of their own; `--bind PATH` shows a folder of the host
 //! read-only at `/mnt/bound`; `--sandboxd PATH` takes another one; `--hold yes` stays until standard input ends,
 //! with the call still running; `--destroy yes` removes the sandbox at the end; `--warm N` has N sandboxes wait
-//! before, so that the session takes one of them. Otherwise it outlives this program; run it again to find it.
+//! before, so that the session takes one of them; `--engine SOCKET` makes a container instead, by this engine and from the image
+//! `localhost/manyhands-base`, whose clients get their answers from here, over the engine's streams. Otherwise it outlives
+//! this program; run it again to find it.
 
-use std::io::Read as _;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use manyhands_hands::provider::container::{self, Container, Doorway};
 use manyhands_hands::provider::namespace::{Config, Namespace, ReadOnly};
-use manyhands_hands::{Block, Call, Output, Provider, Recipe};
+use manyhands_hands::provider::{Door, Network};
+use manyhands_hands::{Block, Call, Gate, Output, Provider, Recipe};
 use serde_json::json;
 
 #[tokio::main]
@@ -24,6 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let (data, session, call, command) = (next()?, next()?, next()?, next()?);
     let (mut config, mut repeat, mut hold, mut destroy) = (Config::new(data), 1, false, false);
+    let mut engine = None;
     while let Some(option) = given.next() {
         let value = given.next().ok_or("an option needs a value")?;
         match option.as_str() {
@@ -36,6 +43,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--hold" => hold = true,
             "--destroy" => destroy = true,
             "--warm" => config.warm = value.parse()?,
+            "--engine" => engine = Some(value),
             _ => return Err(format!("unknown option {option}").into()),
         }
     }
@@ -44,7 +52,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         fail::cfg_callback(point, || std::process::exit(77))?;
     }
     let warm = config.warm > 0;
-    let provider = Namespace::new(config);
+    let data = config.data.clone();
+    let waiting = Namespace::new(config);
+    let provider: Box<dyn Provider> = match engine {
+        Some(engine) => Box::new(Container::new(container::Config {
+            endpoint: Some(engine),
+            image: Some("localhost/manyhands-base".to_owned()),
+            door: Doorway::Streams,
+            gate: Some(Arc::new(Answering)),
+            ..container::Config::new(data)
+        })),
+        None => Box::new(waiting.clone()),
+    };
     provider.prepare().await?;
     let recipe = |session: &str| Recipe {
         environment_id: warm.then(|| "env_example".to_owned()),
@@ -55,7 +74,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let first = format!("{session}-before");
         provider.provision(&recipe(&first)).await?;
         provider.destroy(&first).await?;
-        provider.refilled().await;
+        waiting.refilled().await;
     }
     let started = Instant::now();
     let sandbox = provider.provision(&recipe(&session)).await?;
@@ -102,6 +121,28 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         provider.destroy(&session).await?;
     }
     Ok(())
+}
+
+/// A gate with one answer for everybody.
+struct Answering;
+
+impl Gate for Answering {
+    fn open(&self, _: &str, _: &Network, socket: UnixListener) -> io::Result<Door> {
+        std::thread::spawn(move || {
+            for mut stream in socket.incoming().flatten() {
+                // A client that is gone needs none.
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\nexample",
+                );
+            }
+        });
+        Ok(Box::new(()))
+    }
+
+    fn authority(&self) -> String {
+        String::new()
+    }
 }
 
 fn text(output: &Output) -> String {

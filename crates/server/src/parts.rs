@@ -124,6 +124,7 @@ fn containers(
         userns: settings.userns.clone(),
         cpus: settings.cpus,
         shared_folders: settings.shared_folders,
+        door: settings.door,
         sandboxd: settings.sandboxd.clone(),
         blobs: blobs.cloned(),
         gate,

@@ -3,10 +3,12 @@
 //!
 //! A session's container stays for as long as the session; its processes come and go. What they write is in volumes of the
 //! container, the rest of it cannot be written. The engine is all that this server needs of the other side: `sandboxd`
-//! comes in by an image made from the operator's, and connections by programs that the engine starts inside. Only the way
-//! out needs a folder of this host. See `docs/design/container.md`.
+//! comes in by an image made from the operator's, and connections by programs that the engine starts inside, also those of the
+//! way out where it sees no folder of this host. See `docs/design/container.md`.
 
+mod carriers;
 mod contained;
+mod doorway;
 mod engine;
 mod exec;
 mod files;
@@ -16,9 +18,12 @@ mod image;
 mod joined;
 mod layers;
 mod lodge;
+mod memory;
 mod parts;
+mod probe;
 mod shown;
 mod site;
+mod skills;
 mod spec;
 mod tree;
 
@@ -35,14 +40,18 @@ use super::lodge::Lodge as _;
 use super::namespace::{blocking, chain, files::empty};
 use super::places::{is_name, owned};
 use super::{
-    Capture, Checkpoints, Gate, Helper, Holds, Join, Joined, Limit, Missing, Origin, Probe,
+    Capture, Checkpoints, Gate, Helper, Join, Joined, Missing, Origin, Probe,
     Provider, Recipe, Sandbox, Seen, Strength, Told, Upload,
 };
 use crate::Error;
+use crate::memory::Memories;
 use crate::packages::Manager;
 use crate::packages::sources::Sources;
 use contained::Live;
+pub use doorway::Doorway;
+use doorway::Passage;
 use host::Host;
+use probe::{lacking, limits, strength};
 
 /// Settings of the provider.
 #[derive(Debug, Clone)]
@@ -59,8 +68,10 @@ pub struct Config {
     pub userns: Option<String>,
     /// How many processors a sandbox may keep busy; without it, all of them when nobody else wants them.
     pub cpus: Option<f64>,
-    /// Whether the engine finds this server's folders at the same paths. Without them sandboxes have no way out.
+    /// Whether the engine finds this server's folders at the same paths.
     pub shared_folders: bool,
+    /// How clients inside get to the way out.
+    pub door: Doorway,
     /// How long a sandbox's processes stay without a running call.
     pub idle: Duration,
     /// Beyond a call's own limit, how long its answer may take before the sandbox counts as lost (security TOOL-3).
@@ -89,6 +100,7 @@ impl Config {
             userns: None,
             cpus: None,
             shared_folders: true,
+            door: Doorway::default(),
             idle: Duration::from_secs(300),
             grace: Duration::from_secs(10),
             sandboxd: None,
@@ -97,6 +109,13 @@ impl Config {
             sources: Sources::default(),
             retention: Duration::from_secs(30 * 24 * 3600),
         }
+    }
+}
+
+impl Config {
+    /// Whether there is a way out at all.
+    pub(in crate::provider) fn lets_out(&self) -> bool {
+        self.gate.is_some() && (self.shared_folders || self.door != Doorway::Folder)
     }
 }
 
@@ -147,8 +166,17 @@ impl Provider for Container {
                 );
             }
         }
-        if self.host.config.gate.is_none() || !self.host.config.shared_folders {
+        if !self.host.config.lets_out() {
             notes.push("Sandboxes have no way out.".to_owned());
+        } else if missing.is_empty() {
+            match self.host.passage().await {
+                Ok(Some(Passage::Streams)) => notes.push(
+                    "The way out goes over the engine's streams: it sees no socket of this server's, or is told to."
+                        .to_owned(),
+                ),
+                Ok(_) => {}
+                Err(error) => missing.push(lacking(error)),
+            }
         }
         let strength = strength(self.host.config.runtime.as_deref());
         if strength == Strength::Namespace {
@@ -202,6 +230,10 @@ impl Provider for Container {
         }
     }
 
+    async fn memories(&self, session: &str) -> Result<Option<Arc<dyn Memories>>, Error> {
+        self.carried(session).await
+    }
+
     async fn capture(&self, session: &str, seen: &[Seen]) -> Result<Capture, Error> {
         self.host.capture(session, seen).await
     }
@@ -236,8 +268,7 @@ impl Provider for Container {
         let live = match found {
             Some(live) => {
                 // Whoever started it may have ended before its files were there.
-                let lay = self.host.lay_in(&recipe.session, &held.0, &recipe.uploads);
-                lay.await?;
+                self.host.lay_all(recipe, &held.0).await?;
                 live
             }
             None => {
@@ -274,7 +305,10 @@ impl Provider for Container {
         let _wanted = self.host.packing.want(session);
         let place = self.host.places.at(session)?;
         let mut at = place.0.lock().await;
-        at.take();
+        if let Some(live) = at.take() {
+            // Also for those who still hold it.
+            live.door().take();
+        }
         let removed = async {
             // The folder's, where there is one; a container without one is somebody's leftover.
             let _held = self.host.hold(session).await?;
@@ -326,68 +360,5 @@ impl Provider for Container {
         self.host.remove_unfinished().await?;
         let trash = self.host.trash();
         blocking("empty the trash", move || empty(&trash)).await
-    }
-}
-
-/// What an error of the parts of a sandbox says is missing.
-fn lacking(error: Error) -> Missing {
-    match error {
-        Error::Unavailable { what, why, install } => Missing { what, why, install },
-        error => Missing {
-            what: "the parts of a sandbox cannot be made".to_owned(),
-            why: chain(&error),
-            install: "look at the container engine's own log".to_owned(),
-        },
-    }
-}
-
-/// Run times that bring a kernel of their own.
-fn strength(runtime: Option<&str>) -> Strength {
-    let own_kernel = |name: &str| name.starts_with("runsc") || name.starts_with("kata");
-    match runtime {
-        Some(name) if own_kernel(name) => Strength::Kernel,
-        _ => Strength::Namespace,
-    }
-}
-
-fn limits(bounded: Result<(), String>) -> Vec<Limit> {
-    let engine = "the container engine";
-    let (disk, by) = match bounded {
-        Ok(()) => {
-            let by = "a file system of the sandbox's own, of bytes and files".to_owned();
-            (Holds::Hard, by)
-        }
-        Err(why) => (
-            Holds::Soft,
-            format!("the size limit of each file, as {why}"),
-        ),
-    };
-    [
-        ("memory", Holds::Hard, engine),
-        ("processes", Holds::Hard, engine),
-        ("processor", Holds::Hard, engine),
-        ("open files", Holds::Soft, "the limit of each process"),
-        ("disk", disk, &by),
-    ]
-    .map(|(name, holds, by)| Limit {
-        name,
-        holds,
-        by: by.to_owned(),
-    })
-    .into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sbx_2_a_run_time_with_its_own_kernel_is_said_to_be_stronger() {
-        let check = |runtime, expected| assert_eq!(strength(runtime), expected);
-        check(None, Strength::Namespace);
-        check(Some("crun"), Strength::Namespace);
-        check(Some("runsc"), Strength::Kernel);
-        check(Some("kata-qemu"), Strength::Kernel);
-        assert!(Strength::Kernel > Strength::Namespace);
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! The socket lies in a folder of the session's own that the sandbox sees read-only at [`INSIDE`]. The folder stays for as
 //! long as the session's, and each server puts a socket of its own into it, in one step: a sandbox that outlives a server is
-//! served by the next one at the same place.
+//! served by the next one at the same place. A sandbox that cannot see the folder comes to the socket by carriers, which its
+//! provider brings.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,6 +12,7 @@ use std::os::unix::net::UnixListener;
 
 use rustix::fs::{AtFlags, Mode, OFlags, chmodat, fchmod, mkdirat, openat, renameat, statat};
 use rustix::io::Errno;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::namespace::{self, chain, files, record};
 use super::{Door, Gate, Network};
@@ -29,7 +31,7 @@ pub(super) const INSIDE: &str = "/run/manyhands/door";
 pub(super) const SOCKET: &str = "/run/manyhands/door/socket";
 
 /// The socket's name in its folder.
-const NAME: &str = "socket";
+pub(super) const NAME: &str = "socket";
 
 /// Where a sandbox sees the [`Trust`].
 pub(super) const TRUST: &str = "/run/manyhands/trust";
@@ -60,6 +62,8 @@ pub(super) const ENVIRONMENT: [(&str, &str); 15] = [
 pub(super) struct Opened {
     _door: Door,
     socket: Identity,
+    /// What brings clients to the socket, where the sandbox does not see it.
+    carriers: Option<AbortOnDropHandle<()>>,
 }
 
 /// Device and number of a file.
@@ -84,11 +88,21 @@ impl Opened {
         Ok(Self {
             _door: door,
             socket,
+            carriers: None,
         })
     }
 
-    /// Whether it is the one that the sandbox comes to: another server may have put its own in the place.
+    /// Has these bring clients to the socket for as long as it is kept open.
+    pub(super) fn carried_by(&mut self, carriers: AbortOnDropHandle<()>) {
+        self.carriers = Some(carriers);
+    }
+
+    /// Whether it is the one that the sandbox comes to: another server may have put its own in the place, and what brings
+    /// clients to it may have ended.
     pub(super) fn is_current(&self, folder: &OwnedFd) -> bool {
+        if self.carriers.as_ref().is_some_and(|all| all.is_finished()) {
+            return false;
+        }
         let now = make(folder).and_then(|folder| identity(&folder, NAME));
         now.is_ok_and(|now| now == self.socket)
     }

@@ -120,6 +120,11 @@ impl<B: Body> Live<B> {
         &self.session
     }
 
+    /// What it is made of.
+    pub(super) fn body(&self) -> &B {
+        &self.body
+    }
+
     /// Whether its process runs and can be reached, as far as was seen.
     pub(super) fn is_up(&self) -> bool {
         if self.gone.load(Ordering::Acquire) {

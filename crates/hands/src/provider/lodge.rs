@@ -54,11 +54,17 @@ pub(in crate::provider) trait Lodge: Keeper {
         door::recorded(self.gate()?, folder, session)
     }
 
+    /// Brings a living sandbox to its way out, where it does not see that by itself.
+    fn carry(&self, _live: &Live<Self::Body>, _door: &mut Opened) {}
+
     /// Sees to it that the way out of a living sandbox leads to this server. The session's folder is held.
     fn let_out(&self, live: &Live<Self::Body>, folder: &OwnedFd) {
         let mut door = live.door();
         if !door.as_ref().is_some_and(|door| door.is_current(folder)) {
             *door = self.open_door(live.session(), folder);
+            if let Some(door) = &mut *door {
+                self.carry(live, door);
+            }
         }
     }
 

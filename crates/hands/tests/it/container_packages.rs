@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use manyhands_hands::packages::Manager;
-use manyhands_hands::provider::container::Config;
+use manyhands_hands::provider::container::{Config, Doorway};
 use manyhands_hands::provider::namespace::Sources;
 use manyhands_hands::{Error, Gate, Provider};
 use manyhands_protocol::environment::Packages;
@@ -135,10 +135,17 @@ async fn en_3_a_container_at_rest_gets_the_packages_that_its_environment_has_by_
 /// policy of the environment; where there can be none, nothing is installed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn en_9_a_failed_build_says_why_and_its_way_out_is_the_environments() {
+    for door in [Doorway::Folder, Doorway::Streams] {
+        failed_build(door).await;
+    }
+}
+
+async fn failed_build(door: Doorway) {
     let porter = Porter::new("gate");
     let gate: Arc<dyn Gate> = porter.clone();
     let host = host_with(|config| {
         config.gate = Some(gate);
+        config.door = door;
         config.sources.apt = Some(vec!["deb http://a.example.com/debian x main".to_owned()]);
     });
     let (told, _) = listener();
@@ -172,7 +179,10 @@ async fn en_9_a_failed_build_says_why_and_its_way_out_is_the_environments() {
     let refused = host.provider.furnish(&refused, &told).await;
     assert!(matches!(refused, Err(Error::Refused(_))));
 
-    let apart = host_with(|config| config.shared_folders = false);
+    let apart = host_with(|config| {
+        config.shared_folders = false;
+        config.door = Doorway::Folder;
+    });
     assert!(apart.provider.installs(Manager::Apt).await.is_err());
     let refused = recipe("sesn_a", &packages(&["greeter"], &[]));
     let refused = apart.provider.furnish(&refused, &told).await.unwrap_err();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use manyhands_hands::provider::Origin;
-use manyhands_hands::provider::container::{Config, Container};
+use manyhands_hands::provider::container::{Config, Container, Doorway};
 use manyhands_hands::{Error, Gate, Output, Provider, Recipe, Sandbox};
 use manyhands_testkit::containers::{Engine, IMAGE};
 
@@ -85,7 +85,7 @@ impl Containers {
         matches!(&self.listed("{{.State}}")[..], [state] if state.starts_with("Exited"))
     }
 
-    fn name(&self, session: &str) -> String {
+    pub(crate) fn name(&self, session: &str) -> String {
         let all = self.listed("{{.Names}}");
         let found = all
             .into_iter()
@@ -355,7 +355,7 @@ async fn sbx_1_no_script_of_the_escape_suite_reaches_the_host_from_a_container()
 }
 
 /// security NET-1, NET-8, invariant I9: clients in a container find the gate without configuration, the next server opens the
-/// same door, and an engine that does not see this server's folders gives no way out at all.
+/// same door, and where the way out is to be a folder that the engine does not see there is none at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn net_1_a_container_has_the_gates_way_out_or_none() {
     let (first, second) = (Porter::new("first"), Porter::new("second"));
@@ -377,6 +377,7 @@ async fn net_1_a_container_has_the_gates_way_out_or_none() {
     let apart = Containers::with(|config| {
         config.gate = Some(gate);
         config.shared_folders = false;
+        config.door = Doorway::Folder;
     });
     let sandbox = apart.sandbox("sesn_b").await;
     let tried = "env | grep -i proxy; ls /run/manyhands 2>/dev/null; curl -sS --max-time 5 http://1.1.1.1/ 2>&1 | grep -o 'curl: .[0-9]*'";

@@ -66,6 +66,14 @@ fn container() -> Subject {
     Subject { provider, lose }
 }
 
+/// Containers that get out over the engine's streams.
+fn carried() -> Subject {
+    let host = crate::container_door::streams(&crate::door::Porter::new("gate"));
+    let provider = Arc::new(host.provider.clone());
+    let lose = Box::new(move |session: &str| host.kill(session));
+    Subject { provider, lose }
+}
+
 macro_rules! contract {
     ($($name:ident),* $(,)?) => {
         mod of_fake {
@@ -84,6 +92,12 @@ macro_rules! contract {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 tokio::time::timeout(super::PATIENCE, super::$name(super::waiting())).await.expect("it ends");
+            })*
+        }
+        mod of_carried {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                tokio::time::timeout(super::PATIENCE, super::$name(super::carried())).await.expect("it ends");
             })*
         }
         mod of_container {

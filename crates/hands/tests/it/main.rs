@@ -5,6 +5,7 @@
 //! `make test` does.
 
 mod checkpoint;
+mod container_door;
 mod container_files;
 mod container_packages;
 mod container_tree;
@@ -17,11 +18,13 @@ mod escape;
 mod files;
 mod host;
 mod isolation;
+mod joined;
 mod lifecycle;
 mod limits;
 mod links;
 mod memory;
 mod packages;
 mod pool;
+mod skills;
 mod survival;
 mod teardown;

@@ -1,6 +1,7 @@
 //! A sandbox outlives the server that started it, and its calls do; servers that share a data directory share its sandboxes.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -22,8 +23,19 @@ pub(crate) fn server_with(
     command: &str,
     options: &[&str],
 ) -> (Child, String) {
+    server_at(host.data.path(), session, call_id, command, options)
+}
+
+/// The same for a data directory.
+pub(crate) fn server_at(
+    data: &Path,
+    session: &str,
+    call_id: &str,
+    command: &str,
+    options: &[&str],
+) -> (Child, String) {
     let mut child = Command::new(program("examples/sandbox"))
-        .arg(host.data.path())
+        .arg(data)
         .args([session, call_id, command, "--hold", "yes"])
         .args(options)
         .stdin(Stdio::piped())

@@ -28,6 +28,9 @@ pub(super) const NAME: &[u8] = b"manyhands-door";
 /// Carriers at once.
 pub const CARRIERS: usize = 64;
 
+/// Clients that the kernel keeps, at most.
+const BACKLOG: usize = 4096;
+
 /// How long a client waits while there is no carrier at all: until the server, or the next one, has started some.
 const ALONE: Duration = Duration::from_secs(10);
 
@@ -109,7 +112,14 @@ impl Porch {
         {
             guests.client = Some(client);
         }
-        guests.settle(self.alone);
+        if guests.settle(self.alone) {
+            // Those who came after the one that waited.
+            for _ in 0..BACKLOG {
+                if taken(self.port.accept())?.is_none() {
+                    break;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -149,7 +159,6 @@ impl Porch {
                 stream,
                 waits: true,
             });
-            guests.closed = false;
         }
         Ok(())
     }
@@ -170,13 +179,11 @@ struct Guests {
     client: Option<TcpStream>,
     /// Since when it waits while there is no carrier at all.
     since: Option<Instant>,
-    /// Nobody came in that time, and since then nobody has.
-    closed: bool,
 }
 
 impl Guests {
-    /// Hands over the client, keeps it waiting, or drops it: which tells it that there is no way out.
-    fn settle(&mut self, limit: Duration) {
+    /// Hands over the client, keeps it waiting, or drops it, which tells it that there is no way out: whether that.
+    fn settle(&mut self, limit: Duration) -> bool {
         while let Some(client) = &self.client
             && let Some(at) = self.carriers.iter().position(|carrier| carrier.waits)
         {
@@ -188,12 +195,13 @@ impl Guests {
         }
         if self.client.is_none() || !self.carriers.is_empty() {
             self.since = None;
-            return;
+            return false;
         }
-        let since = *self.since.get_or_insert_with(Instant::now);
-        if self.closed || since.elapsed() >= limit {
-            (self.client, self.since, self.closed) = (None, None, true);
+        let given_up = self.since.get_or_insert_with(Instant::now).elapsed() >= limit;
+        if given_up {
+            (self.client, self.since) = (None, None);
         }
+        given_up
     }
 }
 

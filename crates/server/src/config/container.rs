@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use manyhands_hands::provider::container::Doorway;
 use serde::Deserialize;
 
 use super::{Environment, Error, variable, wrong};
@@ -24,6 +25,8 @@ pub struct Container {
     pub cpus: Option<f64>,
     /// Whether the engine finds this server's folders at the same paths.
     pub shared_folders: bool,
+    /// How clients inside get to the way out.
+    pub door: Doorway,
     /// A `sandboxd` for the engine's processors.
     pub sandboxd: Option<PathBuf>,
 }
@@ -37,6 +40,7 @@ pub(super) struct ContainerSection {
     userns: Option<String>,
     cpus: Option<f64>,
     shared_folders: Option<bool>,
+    door: Option<String>,
     sandboxd: Option<PathBuf>,
 }
 
@@ -78,6 +82,14 @@ impl ContainerSection {
                 "must be between 0.01 and 1024",
             ));
         }
+        let shared_folders = self.shared_folders.unwrap_or(true);
+        let door = self.door.as_deref().unwrap_or("auto");
+        let door = Doorway::named(door)
+            .filter(|door| shared_folders || *door != Doorway::Folder)
+            .ok_or_else(|| {
+                let problem = "must be \"auto\", \"streams\", or with shared folders \"folder\"";
+                wrong("sandbox.container.door", problem)
+            })?;
         if let Some(path) = self.sandboxd.as_ref().filter(|path| !path.is_absolute()) {
             let problem = format!("{} is not an absolute path", path.display());
             return Err(wrong("sandbox.container.sandboxd", problem));
@@ -88,7 +100,8 @@ impl ContainerSection {
             runtime: self.runtime,
             userns: self.userns,
             cpus: self.cpus,
-            shared_folders: self.shared_folders.unwrap_or(true),
+            shared_folders,
+            door,
             sandboxd: self.sandboxd,
         })
     }

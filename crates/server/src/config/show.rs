@@ -181,6 +181,7 @@ fn container(container: &Container) -> Value {
     set("userns", text(&container.userns));
     set("cpus", container.cpus.map(Value::from));
     set("shared_folders", Some(container.shared_folders.into()));
+    set("door", Some(container.door.name().into()));
     let sandboxd = container.sandboxd.as_ref();
     set(
         "sandboxd",
@@ -241,8 +242,8 @@ fn limits(limits: &Limits) -> Value {
     let count = |count: usize| number(count as u64);
     let mut shown = Table::new();
     let mut set = |name: &str, value: Value| drop(shown.insert(name.to_owned(), value));
-    set("rates", limits.rates.is_some().into());
     if let Some(rates) = limits.rates {
+        set("rates", true.into());
         set("creates_per_minute", number(u64::from(rates.creates.get())));
         set("reads_per_minute", number(u64::from(rates.reads.get())));
     }

@@ -578,7 +578,7 @@ fn sbx_2_sandboxes_are_containers_only_when_that_is_said_in_full() {
     );
     let all = format!(
         "{said}endpoint = '/run/engine.sock'\nruntime = 'runsc'\nuserns = 'auto'\ncpus = 1.5\n\
-         shared_folders = false\nsandboxd = '/opt/sandboxd'"
+         shared_folders = false\ndoor = 'streams'\nsandboxd = '/opt/sandboxd'"
     );
     let shown = show(&plain(&all, &[("DOCKER_HOST", "unix:///other.sock")]));
     for part in [
@@ -587,6 +587,7 @@ fn sbx_2_sandboxes_are_containers_only_when_that_is_said_in_full() {
         "auto",
         "1.5",
         "shared_folders = false",
+        "door = \"streams\"",
         "/opt/sandboxd",
     ] {
         assert!(shown.contains(part), "{part} in {shown}");
@@ -605,6 +606,10 @@ fn sbx_2_sandboxes_are_containers_only_when_that_is_said_in_full() {
         "sandbox.container.endpoint",
     );
     refused(&format!("{said}cpus = 0.0"), &[], "sandbox.container.cpus");
+    for door in ["door = 'none'", "shared_folders = false\ndoor = 'folder'"] {
+        refused(&format!("{said}{door}"), &[], "sandbox.container.door");
+    }
+    assert!(show(&config).contains("door = \"auto\""));
     refused(
         &format!("{said}sandboxd = 'here'"),
         &[],
@@ -646,4 +651,49 @@ fn sbx_8_sandboxes_wait_only_when_that_is_said() {
         &[],
         "environments.warm: is for name spaces",
     );
+}
+
+/// The configuration that has the limits that are shown of this one.
+fn shown_again(config: &Config) -> Config {
+    let mut shown: toml::Table = toml::from_str(&show(config)).expect("it prints TOML");
+    shown.retain(|section, _| section == "limits");
+    plain(&shown.to_string(), &[])
+}
+
+/// runtime RL-1, RL-2
+#[test]
+fn rl_2_rate_limits_are_off_until_they_are_switched_on() {
+    #[track_caller]
+    fn check(toml: &str, expected: Option<(u32, u32)>) {
+        let config = plain(&format!("[limits]\n{toml}"), &[]);
+        let rates = config.limits.rates;
+        let rates = rates.map(|rates| (rates.creates.get(), rates.reads.get()));
+        assert_eq!(rates, expected, "{toml}");
+        assert_eq!(shown_again(&config).limits, config.limits, "{toml}");
+    }
+    check("", None);
+    check("rates = true", Some((300, 1200)));
+    check("creates_per_minute = 5", Some((5, 1200)));
+    check("rates = true\nreads_per_minute = 7", Some((300, 7)));
+    check("rates = false\nreads_per_minute = 7", None);
+    refused(
+        "[limits]\ncreates_per_minute = 0",
+        &[],
+        "limits.creates_per_minute: must be at least 1",
+    );
+}
+
+/// security STORE-4
+#[test]
+fn store_4_quotas_are_off_until_they_are_set() {
+    let config = plain("", &[]);
+    assert_eq!(config.limits.quotas, Default::default());
+    let config = plain("[limits.quotas]\nbytes = 5\nsessions = 0", &[]);
+    let quotas = config.limits.quotas;
+    assert_eq!(
+        (quotas.bytes, quotas.sessions, quotas.agents),
+        (Some(5), Some(0), None)
+    );
+    assert_eq!(shown_again(&config).limits, config.limits);
+    refused("[limits.quotas]\nmodels = 1", &[], "unknown field `models`");
 }

@@ -8,8 +8,10 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::carriers;
 use super::engine::Engine;
 use crate::provider::checkpoint;
+use crate::provider::door::{self, Opened};
 use crate::provider::link::Link;
 use crate::provider::live::{self, Body};
 use crate::provider::namespace::chain;
@@ -24,13 +26,15 @@ pub(in crate::provider) struct Contained {
     engine: Engine,
     name: String,
     folder: OwnedFd,
+    /// Whether clients inside get out by carriers.
+    carried: bool,
     ended: watch::Receiver<bool>,
     watcher: AbortHandle,
 }
 
 impl Contained {
     /// The running container of this name, watched from now on.
-    pub(super) fn new(engine: Engine, name: String, folder: OwnedFd) -> Self {
+    pub(super) fn new(engine: Engine, name: String, folder: OwnedFd, carried: bool) -> Self {
         let (sender, ended) = watch::channel(false);
         let watched = (engine.clone(), name.clone());
         let watcher = tokio::spawn(async move {
@@ -42,9 +46,22 @@ impl Contained {
             engine,
             name,
             folder,
+            carried,
             ended,
             watcher: watcher.abort_handle(),
         }
+    }
+
+    /// Brings clients inside to the way out, if that is how they get there.
+    ///
+    /// # Errors
+    /// When there is no folder for the socket.
+    pub(super) fn carry(&self, opened: &mut Opened) -> io::Result<()> {
+        if self.carried {
+            let folder = door::make(&self.folder)?;
+            opened.carried_by(carriers::start(&self.engine, &self.name, folder));
+        }
+        Ok(())
     }
 }
 

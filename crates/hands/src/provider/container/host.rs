@@ -9,11 +9,12 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, OnceCell};
 
 use super::contained::{Contained, Live};
+use super::doorway::Passage;
 use super::engine::Engine;
 use super::image::{self, Image};
 use super::parts::Parts;
-use super::spec::{self, Ceiling, DATA, SESSION, Shared, Wanted};
-use super::{Config, files as exchange, shown};
+use super::spec::{self, Ceiling, DATA, DOOR, SESSION, Shared, Wanted, Way};
+use super::{Config, files as exchange, memory, shown, skills};
 use crate::Error;
 use crate::packages::sources::Sources;
 use crate::provider::builds::Builds;
@@ -39,6 +40,8 @@ pub(in crate::provider) struct Host {
     pub(super) sources: Sources,
     disks: Disks,
     parts: OnceCell<Parts>,
+    /// What was found by trying.
+    pub(super) passage: OnceCell<Passage>,
     /// Looked up again once a container cannot be made from it.
     image: Mutex<Option<Image>>,
 }
@@ -54,6 +57,7 @@ impl Host {
             packing: Packing::default(),
             disks: Disks::default(),
             parts: OnceCell::new(),
+            passage: OnceCell::new(),
             image: Mutex::default(),
         }
     }
@@ -76,7 +80,7 @@ impl Host {
             let filtered = about.processor == FILTERED;
             let (data, given) = (self.config.data.clone(), self.config.sandboxd.clone());
             let (folder, gate) = (self.containers(), self.config.gate.clone());
-            let gate = gate.filter(|_| self.config.shared_folders);
+            let gate = gate.filter(|_| self.config.lets_out());
             let made = tokio::task::spawn_blocking(move || {
                 let authority = gate.map(|gate| gate.authority());
                 Parts::make(&data, &folder, given.as_deref(), filtered, authority)
@@ -97,6 +101,19 @@ impl Host {
         if let Some(image) = &*known {
             return Ok(image.clone());
         }
+        let image = match (self.passage().await?, &self.parts().await?.trust) {
+            // No folder of ours can be shown.
+            (Some(Passage::Streams), Some(trusted)) => {
+                self.image_with_trust(&trusted.trust.files()).await?
+            }
+            _ => self.image_with_trust(&[]).await?,
+        };
+        *known = Some(image.clone());
+        Ok(image)
+    }
+
+    /// The image with these files of [`door::TRUST`] in it.
+    pub(super) async fn image_with_trust(&self, trust: &[(&str, &[u8])]) -> Result<Image, Error> {
         let Some(base) = &self.config.image else {
             return Err(Missing {
                 what: "no image is named for sandboxes".to_owned(),
@@ -106,16 +123,8 @@ impl Host {
             .into());
         };
         let parts = self.parts().await?;
-        let image = image::ensure(
-            &self.engine,
-            &self.containers(),
-            base,
-            &parts.id,
-            &parts.contents,
-        )
-        .await?;
-        *known = Some(image.clone());
-        Ok(image)
+        let (engine, folder) = (&self.engine, self.containers());
+        image::ensure(engine, &folder, base, &parts.id, &parts.contents, trust).await
     }
 
     pub(super) async fn name(&self, session: &str) -> Result<String, Error> {
@@ -150,8 +159,10 @@ impl Host {
         let folder = folder
             .try_clone()
             .map_err(|error| Error::io(format!("reach the sandbox of {session}"), error))?;
+        let carried = self.config.lets_out()
+            && self.engine.label(name, DOOR).await?.as_deref() == Some(Passage::Streams.name());
         Ok(self.engine.connect(name).await.map(|(link, instance)| {
-            let body = Contained::new(self.engine.clone(), name.to_owned(), folder);
+            let body = Contained::new(self.engine.clone(), name.to_owned(), folder, carried);
             let grace = self.config.grace;
             Arc::new(Live::new(session, instance, epoch, grace, link, body))
         }))
@@ -168,17 +179,27 @@ impl Host {
         // What it may reach is written before it can want it: whoever finds it opens the same door.
         record::write(&self.folder(session), &name, &recipe.network)
             .map_err(|error| Error::io(format!("record the sandbox of {session}"), error))?;
-        let door = self.open_door(session, folder);
+        let mut door = self.open_door(session, folder);
         let (live, origin) = self.take_up(recipe, folder).await?;
-        if let Err(error) = self.lay_in(session, folder, &recipe.uploads).await {
+        if let Err(error) = self.lay_all(recipe, folder).await {
             self.engine.kill(&name).await?;
             return Err(error);
         }
         live.come_from(origin);
+        if let Some(door) = &mut door {
+            self.carry(&live, door);
+        }
         *live.door() = door;
         let instance = live.instance();
         tracing::info!(session.id = session, instance, name, "started a sandbox");
         Ok(live)
+    }
+
+    /// Brings what a running container reads in line with the recipe. The session's folder is held.
+    pub(super) async fn lay_all(&self, recipe: &Recipe, folder: &OwnedFd) -> Result<(), Error> {
+        let session = &recipe.session;
+        self.lay_in(session, folder, &recipe.uploads).await?;
+        self.lay_skills(session, folder, &recipe.skills).await
     }
 
     /// Starts a container that is there. The folder is held.
@@ -244,22 +265,25 @@ impl Host {
     ) -> Result<(), Error> {
         let session = &recipe.session;
         exchange::forget(&self.folder(session))
+            .and_then(|()| skills::forget(&self.folder(session)))
+            .and_then(|()| memory::forget(&self.folder(session)))
             .map_err(|error| Error::io(format!("forget the files of {session}"), error))?;
         let parts = self.parts().await?;
         let Some(image) = self.image_of(recipe).await? else {
             let fail = io::Error::other("its packages were removed just now");
             return Err(Error::io(format!("make the sandbox of {session}"), fail));
         };
-        let shared = match &parts.trust {
-            Some(trust) => {
+        let way = match (self.passage().await?, &parts.trust) {
+            (Some(Passage::Folder), Some(trusted)) => {
                 door::make(folder)
                     .map_err(|error| Error::io(format!("make the door of {session}"), error))?;
-                Some(Shared {
+                Some(Way::Folder(Shared {
                     door: absolute(&self.folder(session).join(door::FOLDER))?,
-                    trust: absolute(trust)?,
-                })
+                    trust: absolute(&trusted.folder)?,
+                }))
             }
-            None => None,
+            (Some(Passage::Streams), _) => Some(Way::Streams),
+            _ => None,
         };
         let tree = match self.bounded().await {
             Ok(()) => {
@@ -277,7 +301,8 @@ impl Host {
             filtered: parts.filtered,
             limits: &recipe.limits,
             ceiling: Ceiling::own(),
-            shared,
+            way,
+            memory: !recipe.memory.is_empty(),
             tree,
         });
         let made = self.engine.create(name, body).await;

@@ -9,17 +9,18 @@ use bollard::query_parameters::{
     CommitContainerOptions, DownloadFromContainerOptions, UploadToContainerOptions,
 };
 use futures::TryStreamExt as _;
+use manyhands_protocol::skill::SKILLS;
 use tar::{Archive, Builder, EntryType, Header};
 
 use super::engine::{Engine, failed, status};
 use super::site::Site;
-use super::spec::{FILTERS, KEEPER, SANDBOXD, USER};
+use super::spec::{FILTERS, KEEPER, SANDBOXD, TRUST, USER};
 use crate::Error;
 use crate::provider::Missing;
 use crate::provider::namespace::fingerprint;
 
 /// Changes when what is put into images does.
-const EDITION: u8 = 2;
+const EDITION: u8 = 3;
 
 /// The name of the images that are made here; the tag tells the content.
 const NAME: &str = "localhost/manyhands-sandbox";
@@ -46,14 +47,15 @@ pub(super) struct Contents {
     pub(super) filters: Vec<Vec<u8>>,
 }
 
-/// The image for containers made from `base`, made if there is none yet, from a container in the folder of this data
-/// directory's.
+/// The image for containers made from `base`, with these files for [`TRUST`], made if there is none yet, from a container in
+/// the folder of this data directory's.
 pub(super) async fn ensure(
     engine: &Engine,
     containers: &Path,
     base: &str,
     data: &str,
     contents: &Contents,
+    trust: &[(&str, &[u8])],
 ) -> Result<Image, Error> {
     let docker = engine.docker().await?;
     let found = match docker.inspect_image(base).await {
@@ -70,7 +72,7 @@ pub(super) async fn ensure(
     };
     let id = found.id.unwrap_or_default();
     let variables = found.config.and_then(|config| config.env);
-    let tag = tag(&id, contents);
+    let tag = tag(&id, contents, trust);
     let image = Image {
         name: format!("{NAME}:{tag}"),
         path: path_of(&variables.unwrap_or_default()),
@@ -80,7 +82,7 @@ pub(super) async fn ensure(
         return Ok(image);
     }
     let site = Site::new(containers).await?;
-    let made = make(engine, base, data, contents, &site, &tag).await;
+    let made = make(engine, base, data, &(contents, trust), &site, &tag).await;
     let closed = site.close(engine).await;
     made.and(closed)?;
     Ok(image)
@@ -90,7 +92,7 @@ async fn make(
     engine: &Engine,
     base: &str,
     data: &str,
-    contents: &Contents,
+    (contents, trust): &(&Contents, &[(&str, &[u8])]),
     site: &Site,
     tag: &str,
 ) -> Result<(), Error> {
@@ -106,7 +108,7 @@ async fn make(
     site.create(engine, data, body).await?;
     let users = read(engine, name, "/etc/passwd").await?;
     let groups = read(engine, name, "/etc/group").await?;
-    let packed = pack(contents, &users, &groups)
+    let packed = pack(contents, trust, &users, &groups)
         .map_err(|error| Error::io("pack what goes into the image of sandboxes", error))?;
     let options = UploadToContainerOptions {
         path: "/".to_owned(),
@@ -168,7 +170,12 @@ fn unpack(packed: &[u8]) -> io::Result<String> {
 }
 
 /// Everything that is put into an image, as an archive.
-fn pack(contents: &Contents, users: &str, groups: &str) -> io::Result<Vec<u8>> {
+fn pack(
+    contents: &Contents,
+    trust: &[(&str, &[u8])],
+    users: &str,
+    groups: &str,
+) -> io::Result<Vec<u8>> {
     let mut archive = Builder::new(Vec::new());
     let root = |mode| Owner { id: 0, mode };
     let own = |mode| Owner { id: USER, mode };
@@ -176,6 +183,13 @@ fn pack(contents: &Contents, users: &str, groups: &str) -> io::Result<Vec<u8>> {
     file(&mut archive, SANDBOXD, &contents.sandboxd, root(0o555))?;
     for (path, filter) in FILTERS.iter().zip(&contents.filters) {
         file(&mut archive, path, filter, root(0o444))?;
+    }
+    if !trust.is_empty() {
+        folder(&mut archive, TRUST.trim_start_matches('/'), root(0o755))?;
+    }
+    for (name, content) in trust {
+        let path = format!("{TRUST}/{name}");
+        file(&mut archive, &path, content, root(0o444))?;
     }
     let users = with(
         users,
@@ -189,7 +203,23 @@ fn pack(contents: &Contents, users: &str, groups: &str) -> io::Result<Vec<u8>> {
     folder(&mut archive, "mnt/session/outputs", own(0o755))?;
     folder(
         &mut archive,
+        SKILLS.trim_start_matches('/'),
+        Owner {
+            id: KEEPER,
+            mode: 0o755,
+        },
+    )?;
+    folder(
+        &mut archive,
         "mnt/session/uploads",
+        Owner {
+            id: KEEPER,
+            mode: 0o755,
+        },
+    )?;
+    folder(
+        &mut archive,
+        "mnt/memory",
         Owner {
             id: KEEPER,
             mode: 0o755,
@@ -260,10 +290,14 @@ fn with(list: &str, name: &str, rest: &str) -> String {
 }
 
 /// A name for what an image is made of.
-fn tag(base: &str, contents: &Contents) -> String {
+fn tag(base: &str, contents: &Contents, trust: &[(&str, &[u8])]) -> String {
     let mut all = format!("{EDITION} {base}").into_bytes();
     for part in [&contents.sandboxd].into_iter().chain(&contents.filters) {
         all.extend(fingerprint(part).to_ne_bytes());
+    }
+    for (name, content) in trust {
+        all.extend(name.as_bytes());
+        all.extend(fingerprint(content).to_ne_bytes());
     }
     format!("{:016x}", fingerprint(&all))
 }
@@ -295,7 +329,8 @@ mod tests {
             sandboxd: b"program".to_vec(),
             filters: vec![b"a".to_vec(), b"b".to_vec(), b"c".to_vec()],
         };
-        let packed = pack(&contents, "", "").unwrap();
+        let trust: [(&str, &[u8]); 1] = [("roots.pem", b"roots")];
+        let packed = pack(&contents, &trust, "", "").unwrap();
         let mut seen = Vec::new();
         for entry in Archive::new(packed.as_slice()).entries().unwrap() {
             let entry = entry.unwrap();
@@ -310,6 +345,7 @@ mod tests {
         };
         assert_eq!(owner("usr/libexec/manyhands/sandboxd"), (0, 0o555));
         assert_eq!(owner("usr/libexec/manyhands/filter-2"), (0, 0o444));
+        assert_eq!(owner("usr/libexec/manyhands/trust/roots.pem"), (0, 0o444));
         assert_eq!(owner("etc/passwd"), (0, 0o644));
         assert_eq!(owner("mnt/session/uploads"), (u64::from(KEEPER), 0o755));
         let writable = seen.iter().filter(|(_, id, _)| *id == u64::from(USER));
@@ -326,11 +362,15 @@ mod tests {
             sandboxd: program.to_vec(),
             filters: vec![filter.to_vec()],
         };
-        let first = tag("id", &contents(b"a", b"b"));
-        assert_eq!(first, tag("id", &contents(b"a", b"b")));
-        assert_ne!(first, tag("other", &contents(b"a", b"b")));
-        assert_ne!(first, tag("id", &contents(b"c", b"b")));
-        assert_ne!(first, tag("id", &contents(b"a", b"c")));
+        let tag = |base, program, filter| tag(base, &contents(program, filter), &[]);
+        let first = tag("id", b"a", b"b");
+        assert_eq!(first, tag("id", b"a", b"b"));
+        assert_ne!(first, tag("other", b"a", b"b"));
+        assert_ne!(first, tag("id", b"c", b"b"));
+        assert_ne!(first, tag("id", b"a", b"c"));
+        let trusting = |roots| super::tag("id", &contents(b"a", b"b"), &[("roots.pem", roots)]);
+        assert_ne!(first, trusting(b""));
+        assert_ne!(trusting(b"a"), trusting(b"b"));
     }
 
     #[test]

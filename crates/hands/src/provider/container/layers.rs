@@ -12,12 +12,14 @@ use bollard::query_parameters::{
 use manyhands_protocol::environment::Packages;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
+use super::doorway::Passage;
 use super::engine::{failed, status};
 use super::exec::Program;
 use super::host::Host;
 use super::image::{self, Image};
 use super::site::Site;
-use super::spec::{self, FILTERS, SANDBOXD, Shared};
+use super::spec::{self, FILTERS, SANDBOXD, Shared, TRUST, Way};
+use super::{Doorway, carriers};
 use crate::Error;
 use crate::packages::plan::{APT, Kind, NO_SERVICES, Step, environment, steps};
 use crate::packages::{self, Manager};
@@ -48,14 +50,15 @@ impl From<Error> for Failure {
 impl Host {
     /// Whether packages can be installed here: builds need the way out.
     pub(super) fn installs(&self, manager: Manager) -> Result<(), Missing> {
-        if self.config.shared_folders {
+        if self.config.shared_folders || self.config.door != Doorway::Folder {
             return Ok(());
         }
         Err(Missing {
             what: format!("{manager} packages cannot be installed on this server"),
-            why: "its container engine does not see its folders, so builds have no way out"
+            why: "its container engine does not see its folders, and the way out is to be in one"
                 .to_owned(),
-            install: "put the programs into the image".to_owned(),
+            install: "set sandbox.container.door to \"auto\", or put the programs into the image"
+                .to_owned(),
         })
     }
 
@@ -138,29 +141,36 @@ impl Host {
     ) -> Result<(), Failure> {
         let parts = self.parts().await?;
         let (_, tag) = image.name.rsplit_once(':').unwrap_or_default();
-        let door = match (&self.config.gate, &parts.trust) {
-            (Some(gate), Some(trust)) => {
+        let mut door = match (&self.config.gate, &parts.trust, self.passage().await?) {
+            (Some(gate), Some(trusted), Some(passage)) => {
                 let name = format!("packages-{}", &tag[tag.len().saturating_sub(12)..]);
                 let opened = Opened::new(&**gate, &site.held.0, &name, network)?;
-                let shared = Shared {
-                    door: std::fs::canonicalize(site.path.join(door::FOLDER))?,
-                    trust: std::fs::canonicalize(trust)?,
+                let way = match passage {
+                    Passage::Folder => Way::Folder(Shared {
+                        door: std::fs::canonicalize(site.path.join(door::FOLDER))?,
+                        trust: std::fs::canonicalize(&trusted.folder)?,
+                    }),
+                    Passage::Streams => Way::Streams,
                 };
-                Some((opened, shared))
+                Some((opened, way))
             }
             _ => None,
         };
-        let shared = door.as_ref().map(|(_, shared)| shared);
+        let way = door.as_ref().map(|(_, way)| way);
         let base = self.image().await?;
-        let body = spec::building(&self.config, &base, &Limits::default(), shared);
+        let body = spec::building(&self.config, &base, &Limits::default(), way);
         site.create(&self.engine, &parts.id, body).await?;
         self.fill(&site.name).await?;
         self.engine.start(&site.name).await?;
+        if let Some((opened, Way::Streams)) = &mut door {
+            let folder = door::make(&site.held.0)?;
+            opened.carried_by(carriers::start(&self.engine, &site.name, folder));
+        }
+        let way = door.as_ref().map(|(_, way)| way);
         let steps = steps(packages, Kind::System, &self.sources);
         for (done, step) in steps.iter().enumerate() {
             let numbers = (done + 1, steps.len());
-            self.step(&site.name, step, numbers, door.is_some(), telling)
-                .await?;
+            self.step(&site.name, step, numbers, way, telling).await?;
         }
         // Nothing is left that could still write.
         self.engine.kill(&site.name).await?;
@@ -207,7 +217,7 @@ impl Host {
         name: &str,
         step: &Step,
         numbers: (usize, usize),
-        way_out: bool,
+        way: Option<&Way>,
         telling: &Telling,
     ) -> Result<(), Failure> {
         let mut heard = Heard::new(step.manager, numbers, telling);
@@ -215,17 +225,21 @@ impl Host {
         if self.parts().await?.filtered {
             words.extend(FILTERS.iter().flat_map(|path| ["--filter", path]));
         }
-        if way_out {
+        // The other way belongs to process 1.
+        if let Some(Way::Folder(_)) = way {
             words.extend(["--door", door::SOCKET]);
         }
         words.push("--");
         words.extend(step.words.iter().map(String::as_str));
         let mut variables = environment(Kind::System, &self.sources);
-        if way_out {
-            let named = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-            variables.extend(door::ENVIRONMENT.map(named));
+        if let Some(way) = way {
+            variables.extend(way.environment());
             // Node alone would not know what this host trusts beside the usual.
-            let roots = format!("{}/roots.pem", door::TRUST);
+            let inside = match way {
+                Way::Folder(_) => door::TRUST,
+                Way::Streams => TRUST,
+            };
+            let roots = format!("{inside}/roots.pem");
             variables.push(("NODE_EXTRA_CA_CERTS".to_owned(), roots));
         }
         let program = Program {

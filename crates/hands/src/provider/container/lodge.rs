@@ -11,6 +11,7 @@ use super::contained::Live;
 use super::host::Host;
 use crate::Error;
 use crate::provider::Gate;
+use crate::provider::door::Opened;
 use crate::provider::hold::Held;
 use crate::provider::lodge::{self, Lodge};
 
@@ -20,10 +21,16 @@ impl Lodge for Arc<Host> {
         self.config.idle
     }
 
-    /// Where the engine sees this server's folders: else there is no place for the socket.
     fn gate(&self) -> Option<&dyn Gate> {
         let gate = self.config.gate.as_deref();
-        gate.filter(|_| self.config.shared_folders)
+        gate.filter(|_| self.config.lets_out())
+    }
+
+    fn carry(&self, live: &Live, door: &mut Opened) {
+        if let Err(error) = live.body().carry(door) {
+            let session = live.session();
+            tracing::error!(session.id = session, %error, "a sandbox has no way out");
+        }
     }
 
     fn stand_by(&self, live: Arc<Live>) {

@@ -1,5 +1,6 @@
 //! What is made once per server and used by every container.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
@@ -23,7 +24,14 @@ pub(super) struct Parts {
     /// Whether the system-call filter is for the engine's processors.
     pub(super) filtered: bool,
     /// Whom clients inside trust, where there is a way out.
-    pub(super) trust: Option<PathBuf>,
+    pub(super) trust: Option<Trusted>,
+}
+
+/// Whom clients inside trust.
+pub(super) struct Trusted {
+    pub(super) trust: Trust,
+    /// A folder of this host with the files.
+    pub(super) folder: PathBuf,
 }
 
 impl Parts {
@@ -49,7 +57,11 @@ impl Parts {
         let trust = authority.map(|authority| Trust::new(authority, Path::new("/etc")));
         let trust = trust.transpose();
         let trust = trust.map_err(|error| Error::io("read the roots of the system", error))?;
-        let trust = trust.map(|trust| trust.folder(folder)).transpose();
+        let written = |trust: Trust| {
+            let folder = trust.folder(folder)?;
+            Ok::<_, io::Error>(Trusted { trust, folder })
+        };
+        let trust = trust.map(written).transpose();
         let trust = trust.map_err(|error| Error::io("make what sandboxes trust", error))?;
         Ok(Self {
             id: id::of(folder).map_err(|error| Error::io("name the containers' folder", error))?,

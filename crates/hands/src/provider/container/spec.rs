@@ -10,10 +10,14 @@ use bollard::models::{
 };
 
 use manyhands_protocol::file::UPLOADS;
+use manyhands_protocol::skill::SKILLS;
 use manyhands_sandboxd::bridge::LOBBY;
 
 use super::Config;
+use super::doorway::Passage;
 use super::image::Image;
+use super::shown;
+use crate::memory::MOUNT;
 use crate::packages::plan::{CAPABILITIES, Kind};
 use crate::provider::namespace::launch::{ENVIRONMENT, FOLDERS};
 use crate::provider::{Limits, door};
@@ -27,6 +31,9 @@ pub(super) const FILTERS: [&str; 3] = [
     "/usr/libexec/manyhands/filter-1",
     "/usr/libexec/manyhands/filter-2",
 ];
+
+/// Where whom to trust is inside, where it is in the image. Not below `/run` either.
+pub(super) const TRUST: &str = "/usr/libexec/manyhands/trust";
 
 /// The user of everything that tools run.
 pub(super) const USER: u32 = 1000;
@@ -43,6 +50,9 @@ pub(super) const SESSION: &str = "manyhands.session";
 /// The label that says from which image.
 pub(super) const IMAGE: &str = "manyhands.image";
 
+/// The label that says by which way clients inside get out.
+pub(super) const DOOR: &str = "manyhands.door";
+
 /// The label that says for the making of which image.
 pub(super) const SITE: &str = "manyhands.site";
 
@@ -54,6 +64,43 @@ pub(super) const OUTPUTS: &str = "/mnt/session/outputs";
 
 /// Of 1024, a container's share of the processor against the rest of the host's.
 const CPU_SHARES: i64 = 256;
+
+/// How clients inside get out.
+pub(super) enum Way {
+    Folder(Shared),
+    /// By carriers; whom to trust is in the image.
+    Streams,
+}
+
+impl Way {
+    /// What tells clients inside of it.
+    pub(super) fn environment(&self) -> impl Iterator<Item = (String, String)> {
+        let inside = match self {
+            Self::Folder(_) => door::TRUST,
+            Self::Streams => TRUST,
+        };
+        let told = door::ENVIRONMENT.into_iter();
+        told.map(move |(name, value)| (name.to_owned(), value.replace(door::TRUST, inside)))
+    }
+
+    /// What a container's label says of it.
+    fn passage(&self) -> Passage {
+        match self {
+            Self::Folder(_) => Passage::Folder,
+            Self::Streams => Passage::Streams,
+        }
+    }
+
+    fn mounts(&self) -> Vec<Mount> {
+        match self {
+            Self::Folder(Shared { door, trust }) => vec![
+                bound(door, door::INSIDE, true),
+                bound(trust, door::TRUST, true),
+            ],
+            Self::Streams => Vec::new(),
+        }
+    }
+}
 
 /// Folders of this host that a container sees read-only: the socket of its way out, and whom to trust there.
 pub(super) struct Shared {
@@ -78,13 +125,20 @@ pub(super) struct Wanted<'a> {
     pub(super) filtered: bool,
     pub(super) limits: &'a Limits,
     pub(super) ceiling: Ceiling,
-    pub(super) shared: Option<Shared>,
+    pub(super) way: Option<Way>,
+    /// Whether it has folders of memory stores.
+    pub(super) memory: bool,
     /// Where the engine finds the folders that the sandbox writes; without it they are volumes of its own.
     pub(super) tree: Option<PathBuf>,
 }
 
 /// The container.
 pub(super) fn container(wanted: &Wanted<'_>) -> ContainerCreateBody {
+    let mut said = vec![
+        (SESSION, wanted.session),
+        (IMAGE, wanted.image.name.as_str()),
+    ];
+    said.extend(wanted.way.iter().map(|way| (DOOR, way.passage().name())));
     ContainerCreateBody {
         hostname: Some("sandbox".to_owned()),
         user: Some(format!("{USER}:{USER}")),
@@ -99,10 +153,7 @@ pub(super) fn container(wanted: &Wanted<'_>) -> ContainerCreateBody {
             test: Some(vec!["NONE".to_owned()]),
             ..HealthConfig::default()
         }),
-        labels: Some(labels(
-            wanted.data,
-            &[(SESSION, wanted.session), (IMAGE, &wanted.image.name)],
-        )),
+        labels: Some(labels(wanted.data, &said)),
         host_config: Some(host(wanted)),
         ..ContainerCreateBody::default()
     }
@@ -121,13 +172,13 @@ pub(super) fn building(
     config: &Config,
     image: &Image,
     limits: &Limits,
-    shared: Option<&Shared>,
+    way: Option<&Way>,
 ) -> ContainerCreateBody {
     let folder = |options: &str| format!("rw,nosuid,nodev,{options}mode=1777");
     let host = HostConfig {
         readonly_rootfs: Some(false),
         cap_add: Some(CAPABILITIES.map(str::to_owned).into()),
-        mounts: Some(shared.map(ways).unwrap_or_default()),
+        mounts: Some(way.map(Way::mounts).unwrap_or_default()),
         // What is in these is not kept.
         tmpfs: Some(HashMap::from([
             ("/tmp".to_owned(), folder("exec,")),
@@ -135,13 +186,34 @@ pub(super) fn building(
         ])),
         ..confined(config, limits, Ceiling::own())
     };
+    let mut words = vec!["hold".to_owned(), BUILDING.to_owned()];
+    if let Some(Way::Streams) = way {
+        words.push(KEEPER.to_string());
+    }
     ContainerCreateBody {
         hostname: Some("sandbox".to_owned()),
         user: Some("0:0".to_owned()),
         entrypoint: Some(vec![SANDBOXD.to_owned()]),
-        cmd: Some(["hold", BUILDING].map(str::to_owned).into()),
+        cmd: Some(words),
         image: Some(image.name.clone()),
         working_dir: Some("/".to_owned()),
+        network_disabled: Some(true),
+        host_config: Some(host),
+        ..ContainerCreateBody::default()
+    }
+}
+
+/// A container that is as sandboxes are, and tries whether the socket in this folder of the host can be reached.
+pub(super) fn knocking(config: &Config, image: &Image, folder: &Path) -> ContainerCreateBody {
+    let host = HostConfig {
+        mounts: Some(vec![bound(folder, door::INSIDE, true)]),
+        ..confined(config, &Limits::default(), Ceiling::own())
+    };
+    ContainerCreateBody {
+        user: Some(format!("{USER}:{USER}")),
+        entrypoint: Some(vec![SANDBOXD.to_owned()]),
+        cmd: Some(["knock", door::SOCKET].map(str::to_owned).into()),
+        image: Some(image.name.clone()),
         network_disabled: Some(true),
         host_config: Some(host),
         ..ContainerCreateBody::default()
@@ -215,8 +287,14 @@ fn mounts(wanted: &Wanted<'_>) -> Vec<Mount> {
             None => volume(inside),
         });
     // Of this one no tool is the owner.
-    let mut mounts: Vec<Mount> = written.chain([volume(UPLOADS)]).collect();
-    mounts.extend(wanted.shared.iter().flat_map(ways));
+    let mut mounts: Vec<Mount> = written.chain([volume(UPLOADS), volume(SKILLS)]).collect();
+    if wanted.memory {
+        mounts.push(match &wanted.tree {
+            Some(tree) => bound(&tree.join(shown::MEMORY), MOUNT, false),
+            None => volume(MOUNT),
+        });
+    }
+    mounts.extend(wanted.way.iter().flat_map(Way::mounts));
     mounts
 }
 
@@ -230,14 +308,6 @@ fn bound(from: &Path, inside: &str, read_only: bool) -> Mount {
     }
 }
 
-/// The way out, and whom to trust there.
-fn ways(Shared { door, trust }: &Shared) -> Vec<Mount> {
-    vec![
-        bound(door, door::INSIDE, true),
-        bound(trust, door::TRUST, true),
-    ]
-}
-
 fn environment(wanted: &Wanted<'_>) -> Vec<String> {
     let mut all: Vec<String> = ENVIRONMENT
         .iter()
@@ -249,8 +319,11 @@ fn environment(wanted: &Wanted<'_>) -> Vec<String> {
         let paths = Kind::System.paths().iter();
         all.extend(paths.map(|(name, value)| format!("{name}={value}")));
     }
-    if wanted.shared.is_some() {
-        all.extend(door::ENVIRONMENT.map(|(name, value)| format!("{name}={value}")));
+    if let Some(way) = &wanted.way {
+        all.extend(
+            way.environment()
+                .map(|(name, value)| format!("{name}={value}")),
+        );
     }
     all
 }
@@ -267,9 +340,10 @@ fn arguments(wanted: &Wanted<'_>) -> Vec<String> {
     if wanted.filtered {
         arguments.extend(FILTERS.map(|path| ("--filter", path.to_owned())));
     }
-    if wanted.shared.is_some() {
-        arguments.push(("--door", door::SOCKET.to_owned()));
-    }
+    arguments.extend(wanted.way.iter().map(|way| match way {
+        Way::Folder(_) => ("--door", door::SOCKET.to_owned()),
+        Way::Streams => ("--carriers", KEEPER.to_string()),
+    }));
     arguments
         .into_iter()
         .flat_map(|(name, value)| [name.to_owned(), value])

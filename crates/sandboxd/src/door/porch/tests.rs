@@ -186,7 +186,9 @@ fn i9_without_carriers_there_is_no_way_out() {
     let house = House::new(Duration::from_millis(50));
     let tried = house.client().read(&mut [0]);
     assert_eq!(tried.unwrap_or(0), 0, "nobody came");
-    assert_eq!(house.client().read(&mut [0]).unwrap_or(0), 0, "nor since");
+    let (mut one, mut other) = (house.client(), house.client());
+    assert_eq!(one.read(&mut [0]).unwrap_or(0), 0, "nor since");
+    assert_eq!(other.read(&mut [0]).unwrap_or(0), 0, "nor beside");
     let mut server = house.carrier();
     let client = house.client();
     server.expect(Mark::Begun, b"");

@@ -1,12 +1,12 @@
 use super::*;
 
-fn made(config: &Config, shared: Option<Shared>) -> ContainerCreateBody {
-    with_tree(config, shared, None)
+fn made(config: &Config, way: Option<Way>) -> ContainerCreateBody {
+    with_tree(config, way, None)
 }
 
 fn with_tree(
     config: &Config,
-    shared: Option<Shared>,
+    way: Option<Way>,
     tree: Option<PathBuf>,
 ) -> ContainerCreateBody {
     container(&Wanted {
@@ -24,7 +24,8 @@ fn with_tree(
             open_files: 1024,
             processes: 9000,
         },
-        shared,
+        way,
+        memory: tree.is_some(),
         tree,
     })
 }
@@ -70,7 +71,8 @@ fn sbx_1_a_build_is_confined_as_a_sandbox_is_but_for_its_user() {
         trust: "/data/trust".into(),
     };
     let limits = Limits::default();
-    let body = building(&Config::new("/data"), &image, &limits, Some(&shared));
+    let way = Way::Folder(shared);
+    let body = building(&Config::new("/data"), &image, &limits, Some(&way));
     assert_eq!(body.network_disabled, Some(true));
     let build = body.host_config.unwrap();
     let session = made(&Config::new("/data"), None).host_config.unwrap();
@@ -126,39 +128,70 @@ fn sbx_3_with_a_disk_all_that_is_written_is_on_it() {
         .map(|mount| (mount.source.as_deref(), mount.target.as_deref()))
         .collect();
     let home = (Some("/data/shown/home"), Some("/home/agent"));
-    assert_eq!(on_disk.len(), FOLDERS.len());
+    assert_eq!(on_disk.len(), FOLDERS.len() + 1);
+    assert!(on_disk.contains(&(Some("/data/shown/memory"), Some(MOUNT))));
     assert!(on_disk.contains(&home), "{on_disk:?}");
-    let rest = mounts.iter().find(|mount| mount.source.is_none());
-    assert_eq!(
-        rest.and_then(|mount| mount.target.as_deref()),
-        Some(UPLOADS)
-    );
+    let rest = mounts.iter().filter(|mount| mount.source.is_none());
+    let rest: Vec<_> = rest.map(|mount| mount.target.as_deref()).collect();
+    assert_eq!(rest, [Some(UPLOADS), Some(SKILLS)]);
 }
 
-/// security NET-1, invariant I9: the way out is there as a whole or not at all.
+/// security NET-1, invariant I9: the way out is there as a whole or not at all, and a container says which one it has.
 #[test]
-fn net_1_without_shared_folders_there_is_no_way_out() {
+fn net_1_a_container_has_one_way_out_or_none() {
     let config = Config::new("/data");
-    let check = |shared: Option<Shared>, expected: bool| {
-        let body = made(&config, shared);
+    let check = |way: Option<Way>, door: &str, trust: &str, folders: usize| {
+        let body = made(&config, way);
         let told = |word: &str| body.cmd.as_ref().unwrap().iter().any(|it| it == word);
         let env = body.env.as_ref().unwrap();
-        assert_eq!(told("--door"), expected);
-        assert_eq!(
-            env.iter().any(|it| it.starts_with("HTTPS_PROXY=")),
-            expected
-        );
+        assert_eq!(told("--door"), door == "folder");
+        assert_eq!(told("--carriers"), door == "streams");
+        let says = body.labels.as_ref().unwrap().get(DOOR);
+        assert_eq!(says.map_or("", String::as_str), door);
+        let proxied = env.iter().any(|it| it.starts_with("HTTPS_PROXY="));
+        assert_eq!(proxied, !door.is_empty());
+        let trusted = env.iter().find_map(|it| it.strip_prefix("SSL_CERT_FILE="));
+        assert_eq!(trusted.unwrap_or_default(), trust);
         let mounts = body.host_config.unwrap().mounts.unwrap();
         let bound = mounts
             .iter()
             .filter(|mount| mount.typ == Some(MountType::BIND));
         assert!(bound.clone().all(|mount| mount.read_only == Some(true)));
-        assert_eq!(bound.count(), if expected { 2 } else { 0 });
+        assert_eq!(bound.count(), folders);
     };
-    check(None, false);
+    check(None, "", "", 0);
     let shared = Shared {
         door: "/data/door".into(),
         trust: "/data/trust".into(),
     };
-    check(Some(shared), true);
+    let trust = "/run/manyhands/trust/roots.pem";
+    check(Some(Way::Folder(shared)), "folder", trust, 2);
+    let trust = "/usr/libexec/manyhands/trust/roots.pem";
+    check(Some(Way::Streams), "streams", trust, 0);
+}
+
+/// security NET-1: where packages are installed, the way over streams is process 1's; what tries the engine has no more than
+/// a sandbox.
+#[test]
+fn net_1_builds_and_trials_see_what_their_way_needs_and_no_more() {
+    let image = Image {
+        name: "image".to_owned(),
+        path: "/bin".to_owned(),
+        packaged: false,
+    };
+    let config = Config::new("/data");
+    let building = building(&config, &image, &Limits::default(), Some(&Way::Streams));
+    let keeper = KEEPER.to_string();
+    assert_eq!(building.cmd.unwrap(), ["hold", BUILDING, keeper.as_str()]);
+    assert_eq!(building.host_config.unwrap().mounts, Some(Vec::new()));
+
+    let knocking = knocking(&config, &image, Path::new("/data/door"));
+    assert_eq!(knocking.user.unwrap(), "1000:1000");
+    let host = knocking.host_config.unwrap();
+    assert_eq!(host.network_mode.as_deref(), Some("none"));
+    assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
+    let mounts = host.mounts.unwrap();
+    assert_eq!(mounts.len(), 1);
+    assert_eq!(mounts[0].target.as_deref(), Some(door::INSIDE));
+    assert_eq!(mounts[0].read_only, Some(true));
 }
