@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build quickstart test sdk-test crash-test chaos fuzz simulate bench fmt lint coverage docs bare-machine
+.PHONY: help setup build quickstart test conformance sdk-test crash-test chaos fuzz simulate bench fmt lint coverage docs bare-machine
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -21,6 +21,9 @@ test: setup ## Format, lints, licences, all Rust tests, both SDKs against the re
 
 sdk-test: setup ## Only the acceptance with the official SDKs, the quickstart and the crash campaign
 	@scripts/test sdk
+
+conformance: setup ## Run every call of the official clients and write docs/compatibility.md
+	@scripts/conformance
 
 crash-test: setup ## Only the crash campaign and 60 random kills; MANYHANDS_CRASH_SEED and MANYHANDS_CHAOS_SEED repeat a run
 	@scripts/test crash
