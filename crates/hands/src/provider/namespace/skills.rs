@@ -87,7 +87,8 @@ fn read(session: &OwnedFd) -> io::Result<List> {
 /// Unpacks a skill, then puts it in place and on the list. The session's lock is held.
 fn put(session: &OwnedFd, path: &Path, unpacked: &Folder, sha256: String) -> io::Result<()> {
     let name = &unpacked.manifest().name;
-    let (aside, place) = (at(session, ASIDE), at(&folder(session)?, name));
+    let root = folder(session)?;
+    let (aside, place) = (at(session, ASIDE), at(&root, name));
     // What a server has left that died here.
     for left in [&aside, &place] {
         match fs::remove_dir_all(left) {
