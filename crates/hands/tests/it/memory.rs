@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use manyhands_blobs::Blobs;
 use manyhands_hands::memory::{Answer, Ask, Folder, Memories, Over, Seen, Stamp};
 use manyhands_hands::{Provider, Recipe, Sandbox};
 
@@ -77,6 +78,45 @@ async fn laid(provider: &dyn Provider) -> (Arc<dyn Sandbox>, Arc<dyn Memories>) 
     (sandbox, memories)
 }
 
+/// runtime ME-15: what a tool has written last is there when its sandbox has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn me_15_the_folders_are_read_without_a_sandbox() {
+    let host = Host::new();
+    let (sandbox, _) = laid(&host.provider).await;
+    sh(&sandbox, "echo word > /mnt/memory/notes/new.md").await;
+    host.lose(SESSION);
+    let memories = host.provider.memories(SESSION).await.unwrap();
+    let seen = look(&memories.expect("folders"), "notes").await;
+    assert_eq!(seen.files.len(), 1);
+}
+
+/// runtime EN-17, ME-15: the folders are copies, and made anew elsewhere; what is kept for the agent goes along with its files.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn en_17_memories_are_in_no_checkpoint() {
+    let blobs = Blobs::memory();
+    let host = || Host::with(|config| config.blobs = Some(blobs.clone()));
+    let (one, two) = (host(), host());
+    let (sandbox, memories) = laid(&one.provider).await;
+    memories.note(b"noted".to_vec()).await.unwrap();
+    let write = "echo word > /mnt/memory/notes/new.md; echo kept > /tmp/memory-kept-1";
+    sh(&sandbox, write).await;
+    one.provider.release(SESSION).await.unwrap();
+    let next = Recipe {
+        epoch: 2,
+        checkpoint: Some(crate::checkpoint::keep(&one.provider, 1).await),
+        ..recipe()
+    };
+    let sandbox = two.provider.provision(&next).await.unwrap();
+    let look = "ls -R /mnt/memory; cat /tmp/memory-kept-1";
+    let seen = crate::checkpoint::sh(&sandbox, 2, look).await;
+    assert_eq!(
+        seen,
+        "/mnt/memory:\nnotes\nrules\n\n/mnt/memory/notes:\n\n/mnt/memory/rules:\nkept"
+    );
+    let memories = two.provider.memories(SESSION).await.unwrap();
+    assert_eq!(memories.expect("folders").noted().await.unwrap(), None);
+}
+
 macro_rules! memories {
     ($($name:ident),* $(,)?) => {
         mod of_namespace {
@@ -93,6 +133,14 @@ macro_rules! memories {
                 let host = super::Host::with(|config| config.warm = 1);
                 let waiting = crate::pool::Waiting::new(host.provider.clone());
                 let done = super::$name(&waiting);
+                tokio::time::timeout(super::PATIENCE, done).await.expect("it ends");
+            })*
+        }
+        mod of_container {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let host = crate::containers::Containers::new();
+                let done = super::$name(&host.provider);
                 tokio::time::timeout(super::PATIENCE, done).await.expect("it ends");
             })*
         }
@@ -218,9 +266,10 @@ async fn me_15_the_folders_outlive_the_processes(provider: &dyn Provider) {
     put(&memories, "rules", "style.md", "plain\n").await;
     sh(&sandbox, "echo word > /mnt/memory/notes/new.md").await;
     provider.release(SESSION).await.unwrap();
+    let sandbox = provider.provision(&recipe()).await.unwrap();
     let memories = provider.memories(SESSION).await.unwrap().expect("folders");
     assert_eq!(look(&memories, "notes").await.files.len(), 1);
-    let sandbox = provider.provision(&recipe()).await.unwrap();
+    assert_eq!(look(&memories, "rules").await.files.len(), 1);
     let again = sh(&sandbox, "cat /mnt/memory/*/*; echo x > /mnt/memory/rules/x || echo more >> /mnt/memory/notes/new.md").await;
     assert!(again.starts_with("word\nplain\n"), "{again}");
     let seen = look(&memories, "notes").await.files;
@@ -235,6 +284,7 @@ async fn log_3_a_note_stays_as_long_as_the_folders(provider: &dyn Provider) {
     memories.note(b"one".to_vec()).await.unwrap();
     memories.note(b"two\n".to_vec()).await.unwrap();
     provider.release(SESSION).await.unwrap();
+    let _sandbox = provider.provision(&recipe()).await.unwrap();
     let memories = provider.memories(SESSION).await.unwrap().expect("folders");
     let note = memories.noted().await.unwrap().expect("a note");
     assert_eq!(

@@ -133,6 +133,13 @@ impl Folders {
     }
 
     fn put(&self, folder: &str, path: &str, text: &str, over: Over) -> io::Result<Answer> {
+        // It would be cleared away by the next look.
+        if path.starts_with(ASIDE) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the name is reserved",
+            ));
+        }
         let top = directory(&self.above, folder.as_bytes())?;
         let is_writable = self.is_writable(&top)?;
         let (above, name) = self.above_made(&top, path, is_writable)?;

@@ -298,6 +298,11 @@ fn log_3_what_is_not_in_place_is_cleared_away() {
     fs::write(bed.at(&aside()), "half").unwrap();
     assert_eq!(bed.look().files, []);
     assert_eq!(fs::read_dir(bed.at("")).unwrap().count(), 0);
+    let put = bed.put(&aside(), "a memory of that name", Over::Nothing);
+    assert!(
+        matches!(&put, Answer::Failed { why, full: false } if why.contains("reserved")),
+        "{put:?}"
+    );
 }
 
 /// runtime ME-15: changes are heard, also in folders that a look has found since.

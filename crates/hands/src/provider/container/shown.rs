@@ -13,12 +13,15 @@ use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
 
-use super::spec::USER;
+use super::spec::{KEEPER, USER};
 use crate::provider::namespace::disk::{self, Disks};
 use crate::provider::namespace::{at, writable};
 
 /// Where the disk is mounted in a session's folder.
 const NAME: &str = "shown";
+
+/// The folder on the disk with those of memory stores.
+pub(super) const MEMORY: &str = "memory";
 
 /// A disk that is mounted where an engine finds it, until this is dropped.
 pub(super) struct Shown(OwnedFd);
@@ -38,7 +41,13 @@ pub(super) fn make(
     disks: &Disks,
     bytes: u64,
 ) -> io::Result<PathBuf> {
-    writable::open_or_make(folder, disks, bytes, || Ok(USER), |_, _| Ok(()))?;
+    let tree = writable::open_or_make(folder, disks, bytes, || Ok(USER), |_, _| Ok(()))?;
+    match mkdirat(&tree, MEMORY, Mode::from(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    writable::give(&openat(&tree, MEMORY, flags, Mode::empty())?, KEEPER)?;
     match mkdirat(folder, NAME, Mode::from(0o700)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error.into()),

@@ -221,7 +221,7 @@ fn directory(folder: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
 
 /// Makes a user the owner, with the group that goes with it: the same number for those given to sandboxes, our own for
 /// ourselves.
-pub(super) fn give(thing: &impl AsFd, uid: u32) -> io::Result<()> {
+pub(in crate::provider) fn give(thing: &impl AsFd, uid: u32) -> io::Result<()> {
     let gid = gid(uid);
     Ok(fchown(
         thing,
