@@ -2,7 +2,7 @@
 //! written, so that a result which the model reads is true of the stores (runtime ME-15).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -42,7 +42,10 @@ impl Wake {
         if self.transcript.memory.is_empty() {
             return Ok(None);
         }
+        let started = Instant::now();
         let done = tokio::time::timeout(LIMIT, self.try_reconcile()).await;
+        let seconds = started.elapsed().as_secs_f64();
+        metrics::histogram!("manyhands_memory_reconcile_seconds").record(seconds);
         self.activity.progress();
         let error = match done {
             Ok(Ok(())) => return Ok(None),
