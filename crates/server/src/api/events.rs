@@ -59,6 +59,12 @@ pub(crate) async fn send_events(
         ));
     }
     let mut events = admission::read_events(&params.events)?;
+    let confirms = |event: &Incoming| matches!(event, Incoming::Confirmation { .. });
+    if principal.environment.is_some() && events.iter().any(confirms) {
+        return Err(ApiError::forbidden(
+            "the key of an environment allows and denies no tool calls: those who run them do not approve them",
+        ));
+    }
     attach(&app, &principal.workspace, &mut events, "events").await?;
     let referenced: Vec<EventId> = events.iter().filter_map(Incoming::call).cloned().collect();
     let (models, caller) = (app.clone(), principal.clone());

@@ -37,5 +37,6 @@ mod streams;
 mod system_messages;
 mod tenancy;
 mod threads;
+mod user_profiles;
 mod vault_ids;
 mod vaults;
