@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import unicodedata
+import urllib.error
+import urllib.request
 
 import anthropic
-import httpx
 import pytest
 from anthropic.types.beta import BetaManagedAgentsMemoryStore
 from anthropic.types.beta.memory_stores import BetaManagedAgentsMemory, BetaManagedAgentsMemoryVersion
@@ -29,6 +31,16 @@ def client(server: Server) -> anthropic.Anthropic:
 
 def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def ask(server: Server, path: str, **headers: str) -> tuple[int, dict]:
+    """A request without the SDK: status and body of the answer."""
+    request = urllib.request.Request(server.url + path, headers={"x-api-key": server.key} | headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as refused:
+        return refused.code, json.load(refused)
 
 
 def error_type(error: anthropic.APIStatusError) -> str:
@@ -157,7 +169,7 @@ def test_me_8_and_me_10_every_change_is_a_version(client: anthropic.Anthropic, s
     assert [version.operation for version in listed] == ["deleted", "modified", "created", "created"]
     assert all(isinstance(version, BetaManagedAgentsMemoryVersion) for version in listed)
     assert listed[1].id == changed.memory_version_id
-    keys = httpx.get(f"{server.url}/v1/manyhands/keys", headers={"x-api-key": server.key}, timeout=30).json()["data"]
+    keys = ask(server, "/v1/manyhands/keys")[1]["data"]
     (actor,) = {version.created_by.api_key_id for version in listed}
     assert actor in [key["id"] for key in keys]
     assert {version.created_by.type for version in listed} == {"api_actor"}
@@ -227,22 +239,22 @@ def test_scenario_22_what_a_session_has_and_who_wrote_what(client: anthropic.Ant
 def test_scenario_29_beta_headers(client: anthropic.Anthropic, server: Server) -> None:
     """HT-1, HT-2, HT-6: no beta is 404, both of memory stores' values at once 400, both versions are taken."""
 
-    def ask(path: str, *betas: str, version: str = "2026-10-21") -> int:
-        headers = {"x-api-key": server.key, "anthropic-version": version}
+    def status(path: str, *betas: str, version: str = "2026-10-21") -> int:
+        headers = {"anthropic-version": version}
         if betas:
             headers["anthropic-beta"] = ",".join(betas)
-        return httpx.get(server.url + path, headers=headers, timeout=30).status_code
+        return ask(server, path, **headers)[0]
 
     for version in ("2026-10-21", "2023-06-01"):
-        assert ask("/v1/memory_stores", NEW, version=version) == 200
-        assert ask("/v1/memory_stores", OLD, version=version) == 200
-        assert ask("/v1/agents", OLD, version=version) == 200
+        assert status("/v1/memory_stores", NEW, version=version) == 200
+        assert status("/v1/memory_stores", OLD, version=version) == 200
+        assert status("/v1/agents", OLD, version=version) == 200
     for path in ("/v1/memory_stores", "/v1/agents", "/v1/sessions", "/v1/vaults"):
-        assert ask(path) == 404
-        assert ask(path, "something-else") == 404
-    assert ask("/v1/memory_stores", OLD, NEW) == 400
-    assert ask("/v1/memory_stores", NEW, OLD, "something-else") == 400
-    assert ask("/v1/sessions", OLD, NEW) == 200
+        assert status(path) == 404
+        assert status(path, "something-else") == 404
+    assert status("/v1/memory_stores", OLD, NEW) == 400
+    assert status("/v1/memory_stores", NEW, OLD, "something-else") == 400
+    assert status("/v1/sessions", OLD, NEW) == 200
     # The SDK adds its own value to a caller's.
     with pytest.raises(anthropic.BadRequestError):
         client.beta.memory_stores.list(betas=[OLD])

@@ -557,8 +557,7 @@ async fn sk_2_the_model_is_told_of_names_descriptions_and_paths(app: &TestApp) {
     let requests = app.model.requests();
     assert_eq!(requests.len(), 2);
     for request in requests {
-        let body = request.json();
-        let system = body["system"].to_string();
+        let system = request.body["system"].to_string();
         assert!(system.contains("/mnt/skills/greet/SKILL.md"), "{system}");
         assert!(system.contains("Greets people."), "{system}");
         assert!(!system.contains("# Greet"), "{system}");

@@ -490,6 +490,7 @@ async fn api_2_foreign_memories_are_not_there(bed: Bed) {
     assert_eq!(api.memory(&other.id, &Which::Id(made.id)).await, Ok(None));
 }
 
+/// runtime ME-4, CONFLICT-3; security API-4
 async fn me_4_a_full_store_is_exactly_full_also_at_once(bed: Bed) {
     let world = Arc::new(World::new(bed).await);
     let store = world.memory_store("notes").await;

@@ -91,7 +91,7 @@ async fn me_2_what_a_memory_cannot_hold(app: &TestApp) {
         (json!({"content": "x"}), "missing field `path`"),
         (
             json!({"path": "/a", "content": 1}),
-            "content: expected a string",
+            "content: invalid type",
         ),
         (
             json!({"path": "/a", "content": "x".repeat(102_401)}),
