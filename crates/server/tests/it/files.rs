@@ -391,7 +391,7 @@ async fn fi_4_resources_are_added_and_removed_while_a_session_lives(app: &TestAp
         (body.clone(), "mount_path: /mnt/session/uploads/data is"),
         (
             json!({"type": "github_repository", "url": "https://github.com/a/b"}),
-            "type: repositories are given",
+            "type: repositories and memory stores are given",
         ),
         (json!({"file_id": file}), "type: expected file"),
     ] {
