@@ -359,7 +359,7 @@ fn pinned(skill: &Value, version: &Value) -> Value {
     json!({"type": "custom", "skill_id": skill["id"], "version": version["id"]})
 }
 
-/// runtime AG-1, AG-6, AG-7, LC-8, SK-4
+/// runtime AG-1, AG-6, AG-7, LC-8, SK-4, CONFLICT-4
 async fn ag_7_agents_pin_what_they_name(app: &TestApp) {
     let greet = skill(app).await;
     let path = format!("/v1/skills/{}/versions/latest", id(&greet));
