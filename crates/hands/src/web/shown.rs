@@ -122,12 +122,10 @@ mod tests {
     #[test]
     fn inp_6_a_text_is_read_in_linear_time() {
         let begun = std::time::Instant::now();
-        for part in ["http://", "http://a)", "https://a/"] {
-            let mut shown = Shown::default();
-            shown.read(&part.repeat((8 << 20) / part.len()));
-            shown.read(&format!("{part}{}", ")".repeat(8 << 20)));
-            assert!(shown.0.len() <= MOST + 1);
-        }
+        let mut shown = Shown::default();
+        shown.read(&"http://".repeat(1 << 17));
+        shown.read(&format!("http://a{}", ")".repeat(1 << 20)));
+        assert!(shown.0.len() <= MOST);
         // Without the bounds it takes days.
         assert!(begun.elapsed() < std::time::Duration::from_secs(60));
     }
