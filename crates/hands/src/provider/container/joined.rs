@@ -14,7 +14,7 @@ use super::host::Host;
 use super::spec::{SANDBOXD, USER};
 use crate::Error;
 use crate::provider::link;
-use crate::provider::namespace::joined::{KIND, sort};
+use crate::provider::namespace::joined::{KIND, in_tree, sort};
 use crate::provider::{Join, Joined};
 
 impl Host {
@@ -25,6 +25,9 @@ impl Host {
         wanted: &Join<'_>,
     ) -> Result<Option<Joined>, Error> {
         let fail = |error: io::Error| Error::io(format!("keep files of {session}"), error);
+        if in_tree(wanted.folder).is_none() {
+            return Ok(None);
+        }
         let blobs = self.blobs()?;
         let name = self.name(session).await?;
         let words = [SANDBOXD, "show", wanted.folder];

@@ -2,7 +2,7 @@
 //! following a link, while the sandbox goes on (security SBX-4, SBX-6). Nothing is read out of them.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use manyhands_blobs::{Blobs, Error as Blob, Stored, Writer, fresh};
 use rustix::fs::{Stat, fstat};
@@ -16,10 +16,12 @@ use crate::provider::{Join, Joined};
 /// The kind of their blobs.
 pub(in crate::provider) const KIND: &str = "repositories";
 
-/// Where a place inside is in the tree; `None` for one that is not in its workspace.
-fn in_tree(inside: &str) -> Option<PathBuf> {
+/// Where a place inside is in the tree; `None` for one that is not below its workspace.
+pub(in crate::provider) fn in_tree(inside: &str) -> Option<PathBuf> {
     let below = Path::new(inside).strip_prefix("/workspace").ok()?;
-    Some(Path::new("workspace").join(below))
+    let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_));
+    let stays = below.components().next().is_some() && below.components().all(is_plain);
+    stays.then(|| Path::new("workspace").join(below))
 }
 
 /// Joins these files of the tree.
