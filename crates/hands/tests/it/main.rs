@@ -18,7 +18,6 @@ mod escape;
 mod files;
 mod host;
 mod isolation;
-mod joined;
 mod lifecycle;
 mod limits;
 mod links;
