@@ -1,8 +1,7 @@
-"""What all clients' runs share: a cell is a call and how it went, told as one line of JSON."""
+"""What all clients' runs share: a cell is a call and how it went."""
 
 from __future__ import annotations
 
-import json
 import re
 import traceback
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 # Resources that the server answers 501 for; their calls are green when they say so, and are shown as what they are.
 LATER = (
     "environments.work",
+    "worker",
     "deployments",
     "deployment_runs",
     "dreams",
@@ -36,13 +36,14 @@ class Cells:
         try:
             yield
         except NotThere:
-            self._tell(call, "not built", "")
+            self.result(call, "not built", "")
         except Exception as error:
-            self._tell(call, "red", reason(error))
+            self.result(call, "red", reason(error))
         else:
-            self._tell(call, "green", "")
+            self.result(call, "green", "")
 
-    def _tell(self, call: str, result: str, why: str) -> None:
+    def result(self, call: str, result: str, why: str) -> None:
+        """Tells how a call went."""
         self.tell({"client": self.client, "call": call, "result": result, "reason": why})
 
 
@@ -68,8 +69,3 @@ def is_later(call: str) -> bool:
     """Whether the server does not have what a call is of."""
     path = call.removeprefix("beta.")
     return any(path.startswith(f"{prefix}.") for prefix in LATER)
-
-
-def print_line(line: dict) -> None:
-    """For runs in processes of their own."""
-    print(json.dumps(line), flush=True)

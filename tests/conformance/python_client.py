@@ -123,7 +123,8 @@ class PythonRun:
         self.client = client
         self.beta = client.beta
         self.cell = cells.cell
-        self.tell = cells._tell
+        self.tell = cells.result
+        self.name = cells.client
 
     def run(self) -> None:
         """All cells; each group makes what it needs."""
@@ -558,7 +559,7 @@ class PythonRun:
             assert redacted.redacted_at is not None and versions.retrieve(first.id, **named) == redacted
 
     def skills(self, name: str, skills) -> None:
-        slug = f"cell-{name.replace('.', '-')}-{type(self.client).__name__.lower()}"
+        slug = f"cell-{name.replace('.', '-')}-{self.name}"
 
         def folder(told: str) -> list:
             head = f"---\nname: {slug}\ndescription: {told}\n---\n{told}\n"

@@ -29,7 +29,8 @@ Every managed-agents call of the official clients, unmodified, against the relea
 | — | this client does not have the call |
 | ✗ | not so: the note says what is wrong |
 
-The calls are read from the clients themselves, so a call that no test makes is shown as ✗ and not left out.
+The calls are read from the clients themselves, so a call that no test makes is shown as ✗ and not left out. `ant` is run on machines
+that have it (on the `PATH`, or named by `MANYHANDS_ANT`); elsewhere its column is that of the last such run.
 """
 
 
