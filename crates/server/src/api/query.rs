@@ -255,6 +255,9 @@ pub(crate) fn path_schema(name: &str) -> Schema {
         "vault_id" => VaultId::json_schema(generator),
         "credential_id" => CredentialId::json_schema(generator),
         "file_id" => FileId::json_schema(generator),
+        "memory_store_id" => MemoryStoreId::json_schema(generator),
+        "memory_id" => MemoryId::json_schema(generator),
+        "memory_version_id" => MemoryVersionId::json_schema(generator),
         "user_profile_id" => UserProfileId::json_schema(generator),
         _ => json_schema!({"type": "string"}),
     }

@@ -89,10 +89,7 @@ async fn me_2_what_a_memory_cannot_hold(app: &TestApp) {
     for (body, problem) in [
         (json!({"path": "/a"}), "content: is required"),
         (json!({"content": "x"}), "missing field `path`"),
-        (
-            json!({"path": "/a", "content": 1}),
-            "content: invalid type",
-        ),
+        (json!({"path": "/a", "content": 1}), "content: invalid type"),
         (
             json!({"path": "/a", "content": "x".repeat(102_401)}),
             "content: has 102401 bytes",
