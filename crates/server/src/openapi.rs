@@ -78,9 +78,12 @@ fn described(route: &Route, schemas: &mut Schemas) -> Value {
         "parameters": parameters,
         "responses": responses(route, schemas),
     });
-    if !matches!(operation.gives, Content::Never) {
-        described["operationId"] = operation.id.into();
-        described["summary"] = summary(operation.id).into();
+    match operation.gives {
+        Content::Never => described["x-not-built"] = true.into(),
+        _ => {
+            described["operationId"] = operation.id.into();
+            described["summary"] = summary(operation.id).into();
+        }
     }
     if matches!(route.access, Access::Open | Access::Link) {
         described["security"] = json!([]);
@@ -99,12 +102,15 @@ fn described(route: &Route, schemas: &mut Schemas) -> Value {
 
 fn responses(route: &Route, schemas: &mut Schemas) -> Value {
     let error = json!({"$ref": "#/components/responses/Error"});
-    let mut responses = json!({"4XX": error, "5XX": error});
+    let mut responses = match route.access {
+        // What tells of the server itself answers in its own form, also when it is not well.
+        Access::Open => json!({}),
+        _ => json!({"4XX": error, "5XX": error}),
+    };
     let (media_type, schema) = match route.operation.gives {
         Content::Unsaid => return responses,
         Content::Never => {
-            let built = json!({"description": "This version does not have the resource."});
-            responses["501"] = built;
+            responses["501"] = error;
             return responses;
         }
         Content::Json(of) => ("application/json", schemas.shown(of)),
@@ -114,6 +120,9 @@ fn responses(route: &Route, schemas: &mut Schemas) -> Value {
     };
     let content = json!({media_type: {"schema": schema}});
     responses["200"] = json!({"description": "Done.", "content": content});
+    if route.access == Access::Open {
+        responses["503"] = json!({"description": "Not now.", "content": content});
+    }
     responses
 }
 

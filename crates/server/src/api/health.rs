@@ -1,23 +1,44 @@
 //! Whether the server lives and can work (security OPS-1), and its figures.
 
+use std::collections::BTreeMap;
+
 use axum::Json as Reply;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use manyhands_store::Role;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::app::App;
 
+/// That the process answers.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Health {
+    /// `ok`.
+    status: &'static str,
+}
+
+/// Whether the server can work.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Readiness {
+    /// `ready`, `stopping` or `not_ready`.
+    status: &'static str,
+    /// What the server does: `all`, `api` or `brain`.
+    role: &'static str,
+    /// What it needs: `ok`, or what is wrong with it.
+    checks: BTreeMap<&'static str, String>,
+}
+
 /// `GET /healthz`: the process answers.
-pub(crate) async fn healthz() -> Response {
-    Reply(json!({"status": "ok"})).into_response()
+pub(crate) async fn healthz() -> Reply<Health> {
+    Reply(Health { status: "ok" })
 }
 
 /// `GET /readyz`: not on its way out, the store answers, and what the server's role needs is there: a key that opens it,
 /// a sandbox that can be made.
-pub(crate) async fn readyz(State(app): State<App>) -> Response {
+pub(crate) async fn readyz(State(app): State<App>) -> (StatusCode, Reply<Readiness>) {
     let mut checks = vec![("store", store(&app).await)];
     if app.role != Role::Brain {
         checks.push(("key", key(&app).await));
@@ -33,22 +54,25 @@ pub(crate) async fn readyz(State(app): State<App>) -> Response {
         ("store", true) => "the disk is full: no new work is taken".to_owned(),
         _ => "ok".to_owned(),
     };
-    let shown = checks
+    let checks = checks
         .into_iter()
-        .map(|(name, check)| (name.to_owned(), json!(check.err().unwrap_or(fine(name)))));
-    let shown: serde_json::Map<String, serde_json::Value> = shown.collect();
-    let status = if ready {
+        .map(|(name, check)| (name, check.err().unwrap_or(fine(name))));
+    let code = if ready {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let word = match (ready, draining) {
+    let status = match (ready, draining) {
         (true, _) => "ready",
         (false, true) => "stopping",
         (false, false) => "not_ready",
     };
-    let body = json!({"status": word, "role": app.role.as_str(), "checks": shown});
-    (status, Reply(body)).into_response()
+    let readiness = Readiness {
+        status,
+        role: app.role.as_str(),
+        checks: checks.collect(),
+    };
+    (code, Reply(readiness))
 }
 
 async fn store(app: &App) -> Result<(), String> {

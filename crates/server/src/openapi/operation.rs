@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::handler::Handler;
 use axum::response::Response;
 use axum::routing::{self, MethodRouter};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::api::auth::Principal;
@@ -158,6 +158,14 @@ pub(crate) trait Answer {
 }
 
 impl<T: JsonSchema> Answer for Result<Reply<T>, ApiError> {
+    const GIVES: Content = Content::Json(schema_of::<T>);
+}
+
+impl<T: JsonSchema> Answer for Reply<T> {
+    const GIVES: Content = Content::Json(schema_of::<T>);
+}
+
+impl<T: JsonSchema> Answer for (StatusCode, Reply<T>) {
     const GIVES: Content = Content::Json(schema_of::<T>);
 }
 
