@@ -62,7 +62,8 @@ def test_skills_are_sent_versioned_and_removed(house: House, beta: bool) -> None
     assert (first.id, first.name, first.skill_id) == (made.latest_version_id, "greet", made.id)
     assert first.description == "Greets people by name. Use it when somebody comes."
     assert skills.versions.retrieve(first.id, skill_id=made.id) == first
-    with opened(skills.versions.download(first.id, skill_id=made.id).read()) as content:
+    # Only one form of the client reads contents.
+    with opened(client.beta.skills.versions.download(first.id, skill_id=made.id).read()) as content:
         assert sorted(content.namelist()) == ["greet/SKILL.md", "greet/scripts/greet.sh"]
         assert content.read("greet/SKILL.md") == GREET.encode()
         modes = {entry.filename: entry.external_attr >> 16 & 0o777 for entry in content.infolist()}

@@ -82,7 +82,7 @@ pub(crate) async fn retrieve_skill(
 }
 
 async fn find(app: &App, principal: &Principal, id: &SkillId) -> Result<SkillRecord, ApiError> {
-    app.built_in.ensure(app).await?;
+    app.built_in.ensure_for(app, id).await?;
     let found = app.store.skill(&principal.workspace, id).await?;
     found.ok_or_else(|| ApiError::not_found("skill"))
 }
@@ -117,7 +117,7 @@ pub(crate) async fn delete_skill(
     ids: Ids,
 ) -> Result<axum::Json<SkillDeleted>, ApiError> {
     let id = ids.skill()?;
-    app.built_in.ensure(&app).await?;
+    app.built_in.ensure_for(&app, &id).await?;
     match app.store.delete_skill(&principal.workspace, &id).await? {
         Deletion::Done => Ok(axum::Json(SkillDeleted {
             id,
@@ -194,7 +194,7 @@ async fn find_version(
     ids: &Ids,
 ) -> Result<VersionRecord, ApiError> {
     let (skill, name) = (ids.skill()?, version_name(ids.text("version"))?);
-    app.built_in.ensure(app).await?;
+    app.built_in.ensure_for(app, &skill).await?;
     let found = app.store.skill_version(&principal.workspace, &skill, &name);
     let found = found.await?;
     found.ok_or_else(|| ApiError::not_found("skill version"))

@@ -17,6 +17,14 @@ use crate::app::App;
 pub(crate) struct Installed(OnceCell<()>);
 
 impl Installed {
+    /// As [`ensure`](Self::ensure) where this is one of them, which custom ones need not wait for.
+    pub(crate) async fn ensure_for(&self, app: &App, id: &SkillId) -> Result<(), ApiError> {
+        match id.as_str().starts_with(SkillId::PREFIX) {
+            true => Ok(()),
+            false => self.ensure(app).await,
+        }
+    }
+
     /// Sees to it that they are there. What fails is tried again by the next request.
     pub(crate) async fn ensure(&self, app: &App) -> Result<(), ApiError> {
         self.0.get_or_try_init(|| install(app)).await.map(drop)
