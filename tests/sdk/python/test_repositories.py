@@ -6,6 +6,7 @@ Acceptance scenario 20; runtime GH-1 to GH-8, LC-5, LC-12, ER-6; security CRED-2
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 
@@ -307,3 +308,20 @@ def asked(house: House) -> list[dict]:
     curl = ["curl", "-sS", "--noproxy", "*", f"{house.stub.url}/requests"]
     said = subprocess.run([*house.outside.prefix, *curl], check=True, capture_output=True, text=True)
     return json.loads(said.stdout)
+
+
+def test_sk_6_skills_of_a_repository_are_found_once(house: House) -> None:
+    """SK-6: exactly the documented place of a clone, written down once for the prompt, and read with the ordinary tools."""
+    skill = "---\nname: greet\ndescription: Greets people.\n---\nSay hello.\n"
+    places = ("greet", "nested/deep", "../../skills/other")
+    files = {f".claude/skills/{place}/SKILL.md": skill for place in places} | {"README": "skilled\n"}
+    house.outside.code.add("acme/skilled", None, files)
+    session = Session(house, repository("acme/skilled"))
+    path = "/workspace/skilled/.claude/skills/greet/SKILL.md"
+    assert session.one(f"cat {path}").strip() == skill.strip()
+    session.one("true")
+    with sqlite3.connect(f"file:{house.server.data_dir}/manyhands.db?mode=ro", uri=True) as database:
+        rows = database.execute("SELECT body FROM log WHERE session_id = ? AND type = 'skills_found'", (session.id,)).fetchall()
+    [found] = [json.loads(body) for (body,) in rows]
+    told = {"name": "greet", "description": "Greets people.", "path": path}
+    assert found == {"mount_path": "/workspace/skilled", "skills": [told]}
