@@ -402,6 +402,7 @@ mod tests {
         let short = Lay::File {
             path: "short".to_owned(),
             size: 9,
+            executable: false,
         };
         check(&[(short, b"1234")]);
         let left: Vec<_> = fs::read_dir(home.path()).unwrap().flatten().collect();
