@@ -36,6 +36,8 @@ pub(crate) enum Thing {
     Session,
     File,
     Vault,
+    Skill,
+    MemoryStore,
 }
 
 impl Thing {
@@ -46,6 +48,8 @@ impl Thing {
             Self::Session => quotas.sessions,
             Self::File => quotas.files,
             Self::Vault => quotas.vaults,
+            Self::Skill => quotas.skills,
+            Self::MemoryStore => quotas.memory_stores,
         }
     }
 
@@ -57,6 +61,8 @@ impl Thing {
             Self::Session => "sessions",
             Self::File => "files",
             Self::Vault => "vaults",
+            Self::Skill => "skills",
+            Self::MemoryStore => "memory stores",
         }
     }
 
@@ -70,13 +76,19 @@ impl Thing {
                 "SELECT COUNT(*) FROM files WHERE workspace = $1 AND session_id IS NULL AND blob <> ''"
             }
             Self::Vault => "SELECT COUNT(*) FROM vaults WHERE workspace = $1",
+            Self::Skill => "SELECT COUNT(*) FROM skills WHERE workspace = $1",
+            Self::MemoryStore => "SELECT COUNT(*) FROM memory_stores WHERE workspace = $1",
         }
     }
 }
 
 /// The bytes that count, of all kinds.
-const BYTES: &str = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM files
-     WHERE workspace = $1 AND session_id IS NULL AND blob <> ''";
+const BYTES: &str = "SELECT CAST(
+     (SELECT COALESCE(SUM(size), 0) FROM files WHERE workspace = $1 AND session_id IS NULL AND blob <> '')
+     + (SELECT COALESCE(SUM(size), 0) FROM skill_versions WHERE workspace = $1)
+     + (SELECT COALESCE(SUM(LENGTH(v.content)), 0) FROM memory_versions v
+        JOIN memory_stores s ON s.id = v.store_id WHERE s.workspace = $1)
+     AS BIGINT)";
 
 impl Store {
     /// Holds every workspace to these from now on. Counts once: the first call of a store's life.

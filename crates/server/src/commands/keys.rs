@@ -31,8 +31,8 @@ pub enum Command {
         #[arg(default_value = "unnamed")]
         name: String,
         /// What it may do: admin, developer (everything but keys) or read_only.
-        #[arg(long, value_name = "ROLE", default_value = "developer")]
-        role: String,
+        #[arg(value_name = "ROLE", default_value = "developer")]
+        key_role: String,
         /// The workspace it opens, wrkspc_… [default: the first one].
         #[arg(long, value_name = "ID")]
         workspace: Option<String>,
@@ -79,13 +79,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Create {
             name,
-            role,
+            key_role,
             workspace,
             flags,
         } => {
             let params = KeyCreateParams {
                 name,
-                role: Some(role),
+                role: Some(key_role),
                 workspace_id: workspace,
                 ..KeyCreateParams::default()
             };

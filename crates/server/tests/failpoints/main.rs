@@ -11,6 +11,8 @@ mod resources;
 mod source;
 mod story;
 mod skills;
+mod tenancy;
+mod user_profiles;
 mod vaults;
 
 use std::collections::BTreeSet;

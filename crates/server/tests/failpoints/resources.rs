@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use crate::skills::Skills;
 use crate::story::{Gone, Place, expect, get, post, send};
+use crate::tenancy::Tenancy;
+use crate::user_profiles::UserProfiles;
 
 /// What a story has made.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub(crate) struct Resources {
     file: Option<Value>,
     file_deleted: bool,
     skills: Skills,
+    tenancy: Tenancy,
+    user_profiles: UserProfiles,
 }
 
 impl Resources {
@@ -36,6 +40,8 @@ impl Resources {
             file: None,
             file_deleted: false,
             skills: Skills::default(),
+            tenancy: Tenancy::default(),
+            user_profiles: UserProfiles::default(),
         }
     }
 
@@ -110,6 +116,8 @@ impl Resources {
             self.file_deleted = true;
         }
         self.skills.before(place).await?;
+        self.tenancy.before(place, &self.name).await?;
+        self.user_profiles.before(place).await?;
         let agent = expect(200, get(place, &agent_path).await?);
         let keys = expect(200, get(place, "/v1/manyhands/keys").await?);
         let mut keys = keys["data"].as_array().expect("keys").iter();

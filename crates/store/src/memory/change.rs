@@ -12,6 +12,7 @@ use super::{memory_of, sha256};
 use crate::db::{Row, Scope, Tx, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
+use crate::quota;
 use crate::reserve::Purpose;
 use crate::store::Store;
 
@@ -119,7 +120,7 @@ impl Store {
             });
         }
         let (workspace, store) = (workspace.clone(), store.clone());
-        let clock = self.inner.services.clock.clone();
+        let services = self.inner.services.clone();
         let scope = Scope::of(store.as_str())
             .with_bytes(mutation.bytes())
             .with_purpose(mutation.purpose());
@@ -142,7 +143,14 @@ impl Store {
                     {
                         return Ok(Changed::Archived);
                     }
-                    let now = clock.now();
+                    let more = mutation.bytes() as u64;
+                    let is_session = matches!(actor, Actor::SessionActor { .. });
+                    match quota::more_bytes(tx, &services, &workspace, more).await {
+                        // Its agent is told that there is no room, and goes on.
+                        Err(Error::OverQuota { .. }) if is_session => return Ok(Changed::Full),
+                        admitted => admitted?,
+                    }
+                    let now = services.clock.now();
                     let write = Write {
                         store,
                         actor,

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::listing::{Query, Range};
 use crate::log::json;
+use crate::quota::{self, Thing};
 use crate::reserve::Purpose;
 use crate::store::Store;
 
@@ -33,10 +34,12 @@ impl Store {
         store: &MemoryStore,
     ) -> Result<(), Error> {
         let (workspace, store) = (workspace.clone(), store.clone());
+        let services = self.inner.services.clone();
         self.inner
             .db
             .write(Scope::of(store.id.as_str()), move |tx| {
                 Box::pin(async move {
+                    quota::one_more(tx, &services, &workspace, Thing::MemoryStore).await?;
                     let body = json(&store)?;
                     tx.run(
                         "INSERT INTO memory_stores (id, workspace, body, checksum, written_at, created_at, archived_at)

@@ -10,6 +10,7 @@ use crate::db::{Lock, Scope, Tx, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::log::json;
+use crate::quota::{self, Thing};
 use crate::reserve::Purpose;
 use crate::store::Store;
 
@@ -66,15 +67,17 @@ impl Store {
         version: NewVersion,
     ) -> Result<SkillRecord, Error> {
         let (workspace, id) = (workspace.clone(), id.clone());
-        let clock = self.inner.services.clock.clone();
+        let services = self.inner.services.clone();
         self.inner
             .db
             .write(Scope::of(id.as_str()), move |tx| {
                 Box::pin(async move {
-                    let now = clock.now();
+                    quota::one_more(tx, &services, &workspace, Thing::Skill).await?;
+                    let now = services.clock.now();
                     let record = first(id, Origin::Custom, display_name, &version, now);
                     insert_skill(tx, workspace.as_str(), &record).await?;
                     let version = stamped(tx, &record, version, now).await?;
+                    quota::more_bytes(tx, &services, &workspace, version.size).await?;
                     insert_version(tx, workspace.as_str(), &version).await?;
                     failpoint!("store::skill::inserted");
                     Ok(record)
@@ -157,7 +160,7 @@ impl Store {
         version: NewVersion,
     ) -> Result<Added, Error> {
         let (workspace, skill) = (workspace.clone(), skill.clone());
-        let clock = self.inner.services.clock.clone();
+        let services = self.inner.services.clone();
         self.inner
             .db
             .write(Scope::of(skill.as_str()), move |tx| {
@@ -171,8 +174,9 @@ impl Store {
                     if record.name != version.name {
                         return Ok(Added::OtherName(record.name));
                     }
-                    let now = clock.now();
+                    let now = services.clock.now();
                     let version = stamped(tx, &record, version, now).await?;
+                    quota::more_bytes(tx, &services, &workspace, version.size).await?;
                     insert_version(tx, workspace.as_str(), &version).await?;
                     update_skill(tx, &newest(record, &version, now)).await?;
                     failpoint!("store::skill::versioned");

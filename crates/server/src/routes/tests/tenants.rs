@@ -216,7 +216,7 @@ async fn shown(world: &World) -> Vec<(String, String)> {
     shown
 }
 
-/// security API-2
+/// security API-2, runtime SC-6
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn api_2_what_is_anothers_is_not_there() {
     let world = World::new().await;
