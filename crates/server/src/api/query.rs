@@ -4,10 +4,9 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
 use manyhands_protocol::id::{IdError, UserProfileId};
 use manyhands_protocol::page::Order;
-use manyhands_protocol::SkillId;
 use manyhands_protocol::{
-    AgentId, CredentialId, EnvironmentId, FileId, MemoryId, MemoryStoreId, MemoryVersionId, ResourceId, SessionId, ThreadId, Timestamp,
-    VaultId,
+    AgentId, CredentialId, EnvironmentId, FileId, MemoryId, MemoryStoreId, MemoryVersionId,
+    ResourceId, SessionId, SkillId, ThreadId, Timestamp, VaultId, WorkspaceId,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
@@ -258,7 +257,9 @@ pub(crate) fn path_schema(name: &str) -> Schema {
         "memory_store_id" => MemoryStoreId::json_schema(generator),
         "memory_id" => MemoryId::json_schema(generator),
         "memory_version_id" => MemoryVersionId::json_schema(generator),
+        "skill_id" => SkillId::json_schema(generator),
         "user_profile_id" => UserProfileId::json_schema(generator),
+        "workspace_id" => WorkspaceId::json_schema(generator),
         _ => json_schema!({"type": "string"}),
     }
 }

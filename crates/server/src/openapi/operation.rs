@@ -16,8 +16,8 @@ use crate::api::auth::Principal;
 use crate::api::error::ApiError;
 use crate::api::json::{Json, SecretJson};
 use crate::api::query::{Ids, Query};
-use crate::api::user_profiles::links::Origin;
 use crate::api::user_profiles::Shape;
+use crate::api::user_profiles::links::Origin;
 use crate::app::App;
 use crate::openapi::parameter::Parameter;
 

@@ -77,7 +77,9 @@ impl Parameter {
             }
             Kind::NotBuilt => return None,
         };
-        Some(json!({"name": name, "in": "query", "required": false, "description": self.about, "schema": schema}))
+        Some(
+            json!({"name": name, "in": "query", "required": false, "description": self.about, "schema": schema}),
+        )
     }
 }
 
@@ -107,8 +109,11 @@ pub(crate) const AFTER_ID: Parameter =
     Parameter::new("after_id", Kind::Text, "The page behind this one.");
 pub(crate) const BEFORE_ID: Parameter =
     Parameter::new("before_id", Kind::Text, "The page before this one.");
-pub(crate) const VERSION: Parameter =
-    Parameter::new("version", Kind::Count(1, u32::MAX), "The newest when absent.");
+pub(crate) const VERSION: Parameter = Parameter::new(
+    "version",
+    Kind::Count(1, u32::MAX),
+    "The newest when absent.",
+);
 pub(crate) const AGENT_ID: Parameter =
     Parameter::new("agent_id", Kind::Text, "Sessions of this agent.");
 pub(crate) const AGENT_VERSION: Parameter = Parameter::new(
@@ -121,8 +126,11 @@ pub(crate) const STATUSES: Parameter = Parameter::new(
     Kind::ListOf(&["rescheduling", "running", "idle", "terminated"]),
     "In any of these states.",
 );
-pub(crate) const TYPES: Parameter =
-    Parameter::new("types", Kind::ListOf(&PERSISTED_TYPES), "Events of these types.");
+pub(crate) const TYPES: Parameter = Parameter::new(
+    "types",
+    Kind::ListOf(&PERSISTED_TYPES),
+    "Events of these types.",
+);
 pub(crate) const EVENT_DELTAS: Parameter = Parameter::new(
     "event_deltas",
     Kind::ListOf(&["agent.message", "agent.thinking"]),

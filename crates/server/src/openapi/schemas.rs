@@ -51,7 +51,11 @@ impl Schemas {
         let mut shown = self.shown.take_definitions(true);
         let differing = differing(&read, &shown);
         let name = |name: &str| {
-            let suffix = if differing.contains(name) { "Input" } else { "" };
+            let suffix = if differing.contains(name) {
+                "Input"
+            } else {
+                ""
+            };
             format!("{name}{suffix}")
         };
         read.values_mut().for_each(|schema| point(schema, &name));
@@ -68,7 +72,11 @@ fn differing(read: &Map<String, Value>, shown: &Map<String, Value>) -> BTreeSet<
     let mut differing = BTreeSet::new();
     loop {
         let name = |name: &str| {
-            let mark = if differing.contains(name) { "Input" } else { "" };
+            let mark = if differing.contains(name) {
+                "Input"
+            } else {
+                ""
+            };
             format!("{name}{mark}")
         };
         let more: BTreeSet<String> = read
