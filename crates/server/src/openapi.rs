@@ -71,7 +71,12 @@ pub(crate) fn document() -> Value {
 fn described(route: &Route, schemas: &mut Schemas) -> Value {
     let operation = &route.operation;
     let mut parameters: Vec<Value> = path_parameters(route.path).collect();
-    parameters.extend(operation.query.iter().filter_map(|parameter| parameter.shown()));
+    parameters.extend(
+        operation
+            .query
+            .iter()
+            .filter_map(|parameter| parameter.shown()),
+    );
     parameters.extend(beta_header(route.access));
     let mut described = json!({
         "tags": [tag(route.path)],
@@ -145,7 +150,9 @@ fn tag(path: &str) -> &str {
 }
 
 fn path_parameters(path: &str) -> impl Iterator<Item = Value> {
-    let names = path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
+    let names = path
+        .split('/')
+        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
     names.map(|name| {
         json!({"name": name, "in": "path", "required": true, "schema": query::path_schema(name)})
     })

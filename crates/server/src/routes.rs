@@ -13,13 +13,17 @@ use manyhands_store::Role;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::api::error::ApiError;
-use crate::api::{
-    agents, environments, events, files, health, inspection, keys, later, memory_stores, models, resources, sessions,
-    skills, stream, threads, user_profiles, vaults, workspaces,
-};
 use crate::api::rates::Kind;
+use crate::api::{
+    agents, environments, events, files, health, inspection, keys, later, memory_stores, models,
+    resources, sessions, skills, stream, threads, user_profiles, vaults, workspaces,
+};
 use crate::app::App;
-use crate::openapi::{self, operation::{Content, Handled, Operation, delete, get, post}, parameter as query};
+use crate::openapi::{
+    self,
+    operation::{Content, Handled, Operation, delete, get, post},
+    parameter as query,
+};
 
 use self::door::{Door, enter, finish, panicked};
 
