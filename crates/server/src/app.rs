@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::agents::definition::Catalog;
 use crate::api::auth::KnownKeys;
-use crate::api::skills::Installed;
 use crate::api::rates::Rates;
+use crate::api::skills::Installed;
 use crate::config::Files;
 
 /// For how long what a probe found is believed.

@@ -7,8 +7,8 @@ use manyhands_protocol::id::ApiKeyId;
 use manyhands_protocol::{EnvironmentId, Timestamp, WorkspaceId};
 use manyhands_store::audit::Actor;
 use manyhands_store::key::{ApiKey, KeyRole, Opens};
-use secrecy::ExposeSecret;
 use schemars::JsonSchema;
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use crate::api::agents::definition;
