@@ -118,7 +118,9 @@ pub(crate) async fn more_bytes(
     workspace: &WorkspaceId,
     more: u64,
 ) -> Result<(), Error> {
-    let Some(quota) = services.quotas().and_then(|quotas| quotas.bytes) else {
+    // What needs no room is done however much is used: it may be what makes some.
+    let quota = services.quotas().and_then(|quotas| quotas.bytes);
+    let Some(quota) = quota.filter(|_| more > 0) else {
         return Ok(());
     };
     check(tx, workspace, "bytes", quota, more, BYTES).await
