@@ -151,12 +151,16 @@ pub(crate) async fn create_skill_version(
     request: Request,
 ) -> Result<Response, ApiError> {
     let id = ids.skill()?;
-    let sent = upload::receive(&app, request).await?;
-    // Looked at first: nothing is stored for a skill that is not there.
-    let skill = find(&app, &principal, &id).await?;
-    if skill.skill.source.kind == Origin::Anthropic {
-        return Err(built_in());
+    // Looked at first: nothing is received for a skill that is not there.
+    let refusal = match find(&app, &principal, &id).await {
+        Ok(skill) if skill.skill.source.kind == Origin::Anthropic => Some(built_in()),
+        Ok(_) => None,
+        Err(refusal) => Some(refusal),
+    };
+    if let Some(refusal) = refusal {
+        return upload::refuse(request, refusal).await;
     }
+    let sent = upload::receive(&app, request).await?;
     let version = upload::keep(&app, &sent.folder).await?;
     let blob = version.blob.clone();
     let added = app

@@ -65,6 +65,11 @@ pub(super) async fn receive(app: &App, request: Request) -> Result<Sent, ApiErro
     })
 }
 
+/// Refuses a request whose body is of no interest.
+pub(super) async fn refuse<T>(request: Request, refusal: ApiError) -> Result<T, ApiError> {
+    Parts::of(request, PARTS).end(Err(refusal)).await
+}
+
 async fn part(received: &mut Received, mut field: Field<'_>) -> Result<(), ApiError> {
     match field.name() {
         Some("files[]" | "files") => {
