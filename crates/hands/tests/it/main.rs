@@ -18,6 +18,7 @@ mod escape;
 mod files;
 mod host;
 mod isolation;
+mod joined;
 mod lifecycle;
 mod limits;
 mod links;
