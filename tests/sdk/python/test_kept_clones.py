@@ -1,12 +1,14 @@
 """What a workspace keeps of the repositories that its sessions have cloned, through the official SDK: the host does not send it again,
 and nobody sees it whom the host does not let in.
 
-Runtime GH-3, GH-7; security CRED-9, SBX-6, SBX-8, LOG-3.
+Runtime GH-3, GH-7; security CRED-9, SBX-8, STORE-3, LOG-3.
 """
 
 from __future__ import annotations
 
 import base64
+import copy
+import functools
 import os
 import sqlite3
 import subprocess
@@ -125,36 +127,48 @@ def test_cred_9_what_is_kept_is_for_those_whom_the_host_lets_in(house: House, ca
     assert kept(house, canaries) == []
 
 
+def elsewhere(house: House) -> House:
+    """The same server, as another workspace sees it."""
+    post = functools.partial(house.client.post, cast_to=object)
+    workspace = post("/v1/manyhands/workspaces", body={"name": "elsewhere"})["id"]
+    key = post("/v1/manyhands/keys", body={"name": "theirs", "role": "developer", "workspace_id": workspace})["key"]
+    other = copy.copy(house)
+    other.client = house.client.with_options(api_key=key)
+    return other
+
+
 def test_sbx_8_another_workspace_gets_nothing_of_it(house: House) -> None:
-    """SBX-8, API-2: what is kept by another workspace is as if it were not there."""
-    code = house.outside.code
-    code.add("kept/walls", None, {"README": "walls\n", "DATA": noise()})
+    """SBX-8, API-2: what one workspace keeps is as if it were not there for another, which keeps its own."""
+    code, other = house.outside.code, elsewhere(house)
+    main, _ = code.add("kept/walls", None, {"README": "walls\n", "DATA": noise()})
     fresh(house, "kept/walls", "true")
-    blob, _ = kept_of(house, "kept/walls")
-    with sqlite3.connect(house.server.data_dir / "manyhands.db", timeout=30) as database:
-        database.execute("UPDATE kept_clones SET workspace = 'wrkspc_another' WHERE blob = ?", (blob,))
-    (said,), sent, _ = fresh(house, "kept/walls", "cat /workspace/walls/README")
-    assert said.strip() == "walls" and sent > SIZE
+    own = kept_of(house, "kept/walls")
+    show = "git -C /workspace/walls rev-parse HEAD"
+    (said,), sent, theirs = fresh(other, "kept/walls", show)
+    assert said.strip() == main and sent > SIZE, "all of it, from the host"
     until("each workspace has its own", lambda: len(rows(house, "kept/walls")) == 2)
+    assert own in rows(house, "kept/walls")
+    (said,), sent, again = fresh(other, "kept/walls", show)
+    assert said.strip() == main and sent < SIZE / 100
+    for session in (theirs, again):
+        other.client.beta.sessions.delete(session.id)
 
 
-def test_sbx_6_what_was_damaged_or_forged_costs_a_clone_and_nothing_else(house: House) -> None:
-    """SBX-6, STORE-3, INP-5: bytes that are not what was kept, and bytes that never were a repository, are not used."""
+def test_store_3_what_was_damaged_costs_a_clone_and_nothing_else(house: House) -> None:
+    """STORE-3, GH-3: bytes that are not what was kept are not used, and others take their place."""
     code = house.outside.code
-    main, _ = code.add("kept/forged", None, {"README": "forged\n", "DATA": noise()})
-    # A sandbox that writes something else where git has its pack, at once.
-    swap = "cd /workspace/forged/.git && chmod u+w objects/pack/*.pack && for pack in objects/pack/*.pack; do head -c 2000000 /dev/urandom > $pack; done; echo swapped"
-    fresh(house, "kept/forged", swap)
-    blob, size = kept_of(house, "kept/forged")
+    main, _ = code.add("kept/damaged", None, {"README": "damaged\n", "DATA": noise()})
+    fresh(house, "kept/damaged", "true")
+    blob, _ = kept_of(house, "kept/damaged")
     place = house.server.data_dir / "blobs" / blob
-    bytes_there = bytearray(place.read_bytes())
-    bytes_there[len(bytes_there) // 2] ^= 1
-    place.write_bytes(bytes_there)
-    (said,), sent, session = fresh(house, "kept/forged", "cd /workspace/forged && git rev-parse HEAD && git fsck 2>&1 && cat README")
-    assert said.split()[0] == main and said.split()[-1] == "forged" and sent > SIZE
+    content = bytearray(place.read_bytes())
+    content[len(content) // 2] ^= 1
+    place.write_bytes(content)
+    (said,), sent, session = fresh(house, "kept/damaged", "cd /workspace/damaged && git rev-parse HEAD && git fsck 2>&1 && cat README")
+    assert said.split()[0] == main and said.split()[-1] == "damaged" and sent > SIZE
     assert session.errors() == []
-    until("another one takes its place", lambda: [row for row in rows(house, "kept/forged") if row[0] != blob])
-    (said,), sent, _ = fresh(house, "kept/forged", "git -C /workspace/forged rev-parse HEAD")
+    until("another one takes its place", lambda: [row for row in rows(house, "kept/damaged") if row[0] != blob])
+    (said,), sent, _ = fresh(house, "kept/damaged", "git -C /workspace/damaged rev-parse HEAD")
     assert said.strip() == main and sent < SIZE / 100
 
 
