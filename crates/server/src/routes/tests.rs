@@ -1,4 +1,5 @@
 mod bed;
+mod bodies;
 mod principals;
 mod tenants;
 

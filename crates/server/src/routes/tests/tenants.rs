@@ -4,108 +4,17 @@
 use std::collections::BTreeSet;
 
 use http::Method;
+use manyhands_testkit::http::Client;
 use serde_json::{Value, json};
 
 use super::super::{Access, Needs, Route, table};
 use super::bed::{Bed, Tenant, essence, fill, is_built, missing, names};
-use crate::openapi::operation::Content;
+use super::bodies::{BODIES, NO_REFERENCES, REFERENCES};
+use crate::openapi::operation::{Body as TakenBody, Content};
 use crate::openapi::parameter::Kind;
 
-/// Bodies with which a request would succeed but for the ids in its path; `{}` for all others.
-const BODIES: &[(&str, &str)] = &[
-    ("update_environment", r#"{"name": "n"}"#),
-    ("send_events", r#"{"events": [{"type": "user.interrupt"}]}"#),
-    (
-        "add_resource",
-        r#"{"type": "file", "file_id": "{file_id}"}"#,
-    ),
-    ("update_resource", r#"{"authorization_token": "t"}"#),
-    (
-        "create_credential",
-        r#"{"auth": {"type": "static_bearer", "token": "t", "mcp_server_url": "https://mcp.example.com/x"}}"#,
-    ),
-    ("create_memory", r#"{"path": "/n.md", "content": "c"}"#),
-    ("rename_workspace", r#"{"name": "n"}"#),
-    (
-        "create_action_url",
-        r#"{"action": {"type": "enroll_end_user"}}"#,
-    ),
-];
-
-/// Requests that refer to something in their bodies, and whether they succeed with the ids of the caller's own workspace.
-const REFERENCES: &[(&str, &str, &str, bool)] = &[
-    (
-        "create_session",
-        "/v1/sessions",
-        r#"{"agent": "{agent_id}", "environment_id": "{environment_id}", "vault_ids": ["{vault_id}"],
-            "resources": [{"type": "file", "file_id": "{file_id}"},
-                          {"type": "memory_store", "memory_store_id": "{memory_store_id}"}]}"#,
-        true,
-    ),
-    (
-        "create_session",
-        "/v1/sessions",
-        r#"{"agent": {"type": "agent", "id": "{agent_id}", "version": 1}, "environment_id": "{environment_id}"}"#,
-        true,
-    ),
-    (
-        "create_agent",
-        "/v1/agents",
-        r#"{"name": "a", "model": "claude-sonnet-4-5", "tools": [{"type": "agent_toolset_20260401"}],
-            "skills": [{"type": "custom", "skill_id": "{skill_id}"}]}"#,
-        true,
-    ),
-    (
-        "update_agent",
-        "/v1/agents/{agent_id}",
-        r#"{"skills": [{"type": "custom", "skill_id": "{skill_id}", "version": "{version}"}]}"#,
-        true,
-    ),
-    (
-        "add_resource",
-        "/v1/sessions/{session_id}/resources",
-        r#"{"type": "file", "file_id": "{file_id}"}"#,
-        true,
-    ),
-    (
-        "send_events",
-        "/v1/sessions/{session_id}/events",
-        r#"{"events": [{"type": "user.interrupt", "session_thread_id": "{thread_id}"}]}"#,
-        true,
-    ),
-    (
-        "send_events",
-        "/v1/sessions/{session_id}/events",
-        r#"{"events": [{"type": "user.message", "content": [
-            {"type": "document", "source": {"type": "file", "file_id": "{file_id}"}}]}]}"#,
-        true,
-    ),
-    // Nobody has asked anything in these sessions.
-    (
-        "send_events",
-        "/v1/sessions/{session_id}/events",
-        r#"{"events": [{"type": "user.tool_confirmation", "tool_use_id": "{event_id}", "result": "allow"}]}"#,
-        false,
-    ),
-    (
-        "send_events",
-        "/v1/sessions/{session_id}/events",
-        r#"{"events": [{"type": "user.custom_tool_result", "custom_tool_use_id": "{event_id}", "content": []}]}"#,
-        false,
-    ),
-    (
-        "create_key",
-        "/v1/manyhands/keys",
-        r#"{"name": "k", "environment_id": "{environment_id}"}"#,
-        true,
-    ),
-    (
-        "create_key",
-        "/v1/manyhands/keys",
-        r#"{"name": "k", "workspace_id": "{workspace_id}"}"#,
-        true,
-    ),
-];
+/// The kind of a body that is a form.
+const FORM: &str = "multipart/form-data; boundary=b";
 
 struct World {
     bed: Bed,
@@ -135,6 +44,15 @@ impl World {
         Self { bed, ours, theirs }
     }
 
+    /// Us, with the headers that a route asks for.
+    fn client(&self, route: &Route) -> Client {
+        let client = self.bed.client(&self.ours.key, route.access);
+        match route.operation.takes {
+            TakenBody::Form(_) => client.header("content-type", FORM),
+            TakenBody::Nothing | TakenBody::Json(_) => client,
+        }
+    }
+
     /// No answer to us has anything of theirs in it.
     fn check_free(&self, name: &str, text: &str) {
         for id in self.theirs.ids.values() {
@@ -144,7 +62,7 @@ impl World {
 
     /// A request of ours with their ids answers as one with ids that nobody has, and costs as much.
     async fn check_alike(&self, route: &Route, path: &str, body: &str, names: &BTreeSet<String>) {
-        let client = self.bed.client(&self.ours.key, route.access);
+        let client = self.client(route);
         let name = format!("{} {path} {body} with their {names:?}", route.method);
         let id = |name: &str, foreign: bool| match (names.contains(name), foreign) {
             (false, _) => self.ours.id(name),
@@ -201,6 +119,16 @@ fn body_of(route: &Route) -> &'static str {
     }
 }
 
+/// A session grows older while it is looked at.
+fn without_age(text: &str) -> String {
+    let mut parts = text.split("\"duration_seconds\":");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        kept.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.'));
+    }
+    kept
+}
+
 /// All that they have, as they see it.
 async fn shown(world: &World) -> Vec<(String, String)> {
     let mut shown = Vec::new();
@@ -210,7 +138,7 @@ async fn shown(world: &World) -> Vec<(String, String)> {
             let path = world.theirs.fill(route.path);
             let client = world.bed.client(&world.theirs.key, route.access);
             let answer = client.get(&path).await;
-            shown.push((path, essence(&answer, &[]).1));
+            shown.push((path, without_age(&essence(&answer, &[]).1)));
         }
     }
     shown
@@ -231,7 +159,7 @@ async fn api_2_what_is_anothers_is_not_there() {
             let theirs: BTreeSet<String> = theirs.map(|(_, name)| name.clone()).collect();
             let body = world.ours.fill(body_of(&route));
             world.check_alike(&route, route.path, &body, &theirs).await;
-            let client = world.bed.client(&world.ours.key, route.access);
+            let client = world.client(&route);
             let path = fill(route.path, |name| match theirs.contains(name) {
                 true => world.theirs.id(name),
                 false => world.ours.id(name),
@@ -263,7 +191,7 @@ async fn api_2_lists_show_nothing_of_anothers() {
         let path = world
             .ours
             .fill(&route.path.replace("{model_id}", "claude-sonnet-4-5"));
-        let client = world.bed.client(&world.ours.key, route.access);
+        let client = world.client(&route);
         if route.needs != Needs::Operator {
             let plain = client.get(&path).await;
             world.check_free(&path, &essence(&plain, &[]).1);
@@ -322,7 +250,7 @@ async fn api_2_bodies_refer_to_nothing_of_anothers() {
                 .check_alike(&route, &own_path, body, &BTreeSet::from([name]))
                 .await;
         }
-        let client = world.bed.client(&world.ours.key, route.access);
+        let client = world.client(&route);
         let answer = client.send(Method::POST, &own_path, world.ours.fill(body));
         let answer = answer.await.expect("an answer");
         assert_eq!(answer.status == 200, *good, "{operation} {body}: {answer}");
@@ -330,15 +258,6 @@ async fn api_2_bodies_refer_to_nothing_of_anothers() {
     assert_eq!(shown(&world).await, before, "nothing of theirs has changed");
     world.bed.server.stop().await;
 }
-
-/// Names of members that end like an id's and refer to nothing that a workspace has.
-const NO_REFERENCES: &[&str] = &[
-    // OAuth's name for who asks.
-    "client_id",
-    // What the client calls somebody.
-    "external_id",
-    "reference_id",
-];
 
 /// Every member of a body that is called an id is tried out above, or known to be none.
 #[test]
