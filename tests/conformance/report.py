@@ -101,12 +101,15 @@ def own_tests(own: list[dict]) -> str:
     text = """## The Python SDK's own tests
 
 The tests that the Python SDK's maintainers generate for these resources, from its source distribution, pointed at this server. They use
-fixed sample ids and send every optional parameter at once; a proxy puts ids of real resources in the place of sample ids.
+fixed sample ids and send every optional parameter at once; a proxy puts ids of real resources in the place of sample ids. Run are those
+of the synchronous client, but for streams (which have no end) and downloads (which play the server themselves). What is refused is
+mostly a sample that is no legal value, such as a cursor `page`, else something that this server does not have: the reasons stand below.
+The npm package has no such tests; those of the Go module are not run.
 
-| tests of | pass | 501 | refused for cause | fail |
+| tests of | pass | 501 | refused | fail |
 |---|---|---|---|---|
 """
     for line in own:
         text += f"| {line['file']} | {line['pass']} | {line['later']} | {line['refused']} | {line['fail']} |\n"
     reasons = sorted({why for line in own for why in line["reasons"]})
-    return text + "".join(f"\n- {why}" for why in reasons) + "\n"
+    return text + "\n" + "".join(f"- {why}\n" for why in reasons)

@@ -23,6 +23,7 @@ ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(ROOT / "tests/sdk/python")]
 
 import ant_client  # noqa: E402
+import own_tests  # noqa: E402
 import python_client  # noqa: E402
 import report  # noqa: E402
 from stories import MODEL, House  # noqa: E402
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="change nothing, fail when the page is not up to date")
     parser.add_argument("--go", required=True, help="the built program of tests/conformance/go")
     parser.add_argument("--typescript", required=True, help="the built main.js of the TypeScript cells")
+    parser.add_argument("--own", type=pathlib.Path, required=True, help="the source distribution of the Python SDK")
     given = parser.parse_args()
     pinned = pins()
     results: list[dict] = []
@@ -79,6 +81,7 @@ def main() -> None:
         calls["python-async"] = python_client.run_async(house, results.append)
         calls["typescript"] = program(house, ["node", given.typescript], results.append)
         calls["go"] = program(house, [given.go], results.append)
+        own = own_tests.run(house, given.own)
         kept = json.loads(KEPT.read_text()) if KEPT.exists() else {"version": "", "calls": [], "results": []}
         ant = os.environ.get("MANYHANDS_ANT") or shutil.which("ant")
         if ant:
@@ -91,7 +94,7 @@ def main() -> None:
         house.remove()
     versions = {"python": pinned["python"], "python-async": pinned["python"], "typescript": pinned["typescript"]}
     versions |= {"go": pinned["go"], "ant": kept["version"] or "not run"}
-    page = report.render(report.join(results, calls), versions, [])
+    page = report.render(report.join(results, calls), versions, own)
     if given.check:
         told = difflib.unified_diff(PAGE.read_text().splitlines(), page.splitlines(), "committed", "measured", lineterm="")
         difference = "\n".join(told)
@@ -101,7 +104,9 @@ def main() -> None:
         PAGE.write_text(page)
         KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
     shown = [f"{line['client']} {line['call']}: {line['reason']}" for line in results if line["result"] == "red"]
-    print("\n".join([*shown, f"conformance: {len(results)} cells, {len(shown)} red"]))
+    failed = sum(line["fail"] for line in own)
+    shown.append(f"conformance: {len(results)} cells, {len(shown)} red; of the SDK's own tests {failed} fail")
+    print("\n".join(shown))
 
 
 if __name__ == "__main__":
