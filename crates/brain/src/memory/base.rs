@@ -34,7 +34,6 @@ pub(super) struct Known {
     pub(super) unshown: bool,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_false(value: &bool) -> bool {
     !value
 }

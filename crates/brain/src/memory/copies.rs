@@ -8,7 +8,6 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use manyhands_hands::Error;
 use manyhands_hands::memory::{Answer, Ask, Memories, Seen, Stamp};
@@ -21,7 +20,7 @@ use super::plan::{Step, step};
 use super::told::Told;
 use crate::failpoint;
 use crate::wake::Shared;
-use work::{Clear, File, Lay, Why, Work, file, odd, read_only};
+use work::{Clear, File, Lay, Why, Work, file, nanoseconds, odd, read_only};
 
 /// What was changed while it was reconciled is looked at again so often; then by the next call.
 const ROUNDS: u32 = 4;
@@ -225,22 +224,27 @@ impl Copies {
             self.dirty = true;
         }
         attached.cut.clone_from(&seen.cut);
+        let known = self.base.stores.entry(attached.id.as_str().to_owned());
+        let known = known.or_default();
         let mut files = BTreeMap::new();
         for (path, stamp) in seen.files {
             let path = format!("/{path}");
-            match MemoryPath::parse(&path) {
-                Ok(_) => {
+            // What is known has been checked.
+            let problem = match known.contains_key(&path) {
+                true => None,
+                false => MemoryPath::parse(&path).err(),
+            };
+            match problem {
+                None => {
                     files.insert(path, stamp);
                 }
-                Err(problem) => work.clears.push(Clear {
+                Some(problem) => work.clears.push(Clear {
                     path: path.as_bytes()[1..].to_owned(),
                     why: Why::Refused(problem.to_string()),
                 }),
             }
         }
         work.clears.extend(seen.odd.into_iter().map(odd));
-        let known = self.base.stores.entry(attached.id.as_str().to_owned());
-        let known = known.or_default();
         let paths: BTreeSet<&String> = files
             .keys()
             .chain(known.keys())
@@ -386,12 +390,4 @@ impl Copies {
 pub(crate) fn folder(store: &MemoryStoreResource) -> &str {
     let below = store.mount_path.strip_prefix(MOUNTS);
     below.map_or("", |name| name.trim_start_matches('/'))
-}
-
-/// Now, as files have it.
-fn nanoseconds() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-    })
 }

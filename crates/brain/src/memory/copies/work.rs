@@ -1,5 +1,7 @@
 //! What is to be done in one folder, in the order of what was found (pure).
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use manyhands_hands::memory::{Odd, Oddity, Over, Stamp};
 
 use super::super::base::Known;
@@ -134,4 +136,12 @@ pub(super) fn odd(odd: Odd) -> Clear {
         path: odd.path,
         why: Why::Refused(why.to_owned()),
     }
+}
+
+/// Now, as files have it.
+pub(super) fn nanoseconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    })
 }
