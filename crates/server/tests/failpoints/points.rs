@@ -244,6 +244,7 @@ pub(crate) const POINTS: &[Point] = &[
 
 /// Points that a test of another room dies at, and that test.
 pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
+    ("brain::clone_joined", "brain, kept_clones"),
     ("brain::list", "brain, mcp_crashes"),
     ("brain::listed", "brain, mcp_crashes"),
     ("brain::memory_change", "brain, memory"),

@@ -118,7 +118,8 @@ export async function later(client: Anthropic): Promise<void> {
         // Helpers would ask for work again and again; what they ask first is what is not there.
         const asked = name === 'poller' || name === 'worker' ? 'poll' : name;
         const call = resource[asked] as (...given: unknown[]) => PromiseLike<unknown>;
-        const takesId = !(asked === 'create' && !path.endsWith('certificates')) && !(asked === 'list' && call.length < 3);
+        // A create and a list take an id only where they are below something.
+        const takesId = !['create', 'list'].includes(asked) || path.endsWith('certificates') || path.endsWith('work');
         const error = await refused(501, takesId ? call.call(resource, '01none', PARAMS) : call.call(resource, PARAMS));
         same('error.type', kind(error), 'api_error');
         same('x-should-retry', error.headers?.get('x-should-retry'), 'false');
