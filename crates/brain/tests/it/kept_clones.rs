@@ -5,17 +5,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::TryStreamExt as _;
 use manyhands_blobs::Blobs;
 use manyhands_brain::{Clones, Hosts};
 use manyhands_hands::provider::{Origin, Upload};
 use manyhands_hands::{Call, Output};
 use manyhands_protocol::{ResourceId, SessionId, Timestamp};
 use manyhands_store::repositories::{KeptClone, NewRepository};
+use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::Reply;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::bed::{Bed, PATIENCE};
+use crate::bed::{Bed, PATIENCE, hold_at};
 
 const NEW: Origin = Origin::New { expired: false };
 const URL: &str = "https://git.example.com/acme/tools.git";
@@ -47,6 +49,7 @@ struct Seen {
 
 struct World {
     bed: Bed,
+    blobs: Blobs,
     host: Arc<Host>,
     seen: Arc<Mutex<Vec<Seen>>>,
     /// How the next clones end.
@@ -55,6 +58,13 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        let mut world = Self::asleep().await;
+        world.bed.wake();
+        world
+    }
+
+    /// No brain yet.
+    async fn asleep() -> Self {
         let replies = (0..9).flat_map(|turn| {
             let call = Reply::tool_use(&format!("toolu_{turn}"), "bash", json!({"command": "ls"}));
             [call, Reply::text("Done.")]
@@ -69,7 +79,8 @@ impl World {
         let mut bed = Bed::asleep_with(replies, vec![repository]).await;
         let (host, seen) = (Arc::new(Host::default()), Arc::default());
         let made = Arc::new(Mutex::new(format!("new {PACK}")));
-        let hands = bed.hands.clone().with_blobs(Blobs::memory());
+        let blobs = Blobs::memory();
+        let hands = bed.hands.clone().with_blobs(blobs.clone());
         hands.start_from(NEW);
         let world = (
             hands.clone(),
@@ -102,9 +113,9 @@ impl World {
             age: Duration::from_secs(3600),
             permits: Arc::new(Semaphore::new(1)),
         });
-        bed.wake();
         Self {
             bed,
+            blobs,
             host,
             seen,
             made,
@@ -116,6 +127,13 @@ impl World {
         let oldest = Timestamp::from_micros(0);
         let kept = self.bed.store.kept_clone(&workspace, KEY, oldest);
         kept.await.unwrap()
+    }
+
+    /// The names of all blobs of clones.
+    async fn listed(&self) -> Vec<String> {
+        let listed = self.blobs.list("repositories");
+        let listed: Vec<_> = listed.try_collect().await.unwrap();
+        listed.into_iter().map(|blob| blob.name).collect()
     }
 
     /// What comes beside a turn is looked for until it is there: nobody tells of it.
@@ -234,4 +252,38 @@ async fn gh_3_what_is_of_no_use_is_let_go_of() {
         assert_eq!(seen.from, "", "{words}");
     }
     assert_eq!(world.kept().await, None);
+}
+
+/// security LOG-3, runtime GH-3: a server that dies when a clone is among the blobs and in no row leaves nothing to be shown, and a
+/// blob that the look at all blobs finds; the next new sandbox's clone is kept as if nothing had been.
+#[tokio::test]
+async fn log_3_a_server_dies_between_the_blob_and_the_row_of_a_clone() {
+    let mut world = World::asleep().await;
+    let gate = Gate::new();
+    world.bed.config.probe = Some(hold_at("brain::clone_joined", 1, &gate));
+    // As a server that dies gives back what it had of the machine.
+    world.bed.config.clones.as_mut().unwrap().permits = Arc::new(Semaphore::new(2));
+    world.bed.wake();
+    world.turn(NEW, &format!("new {PACK}")).await;
+    gate.reached().await;
+    world.bed.crash().await;
+    let stray = world.listed().await;
+    assert_eq!(stray.len(), 1);
+    assert_eq!(world.kept().await, None);
+    let absent = world.bed.store.absent_blobs(&stray).await.unwrap();
+    assert_eq!(absent, stray, "it has no row");
+
+    world.bed.config.probe = None;
+    world.bed.wake();
+    let seen = world.turn(NEW, &format!("new {PACK}")).await;
+    assert_eq!((seen.from.as_str(), seen.shown.len()), ("", 0));
+    let kept = world.until(|kept| kept.is_some()).await.expect("kept");
+    assert!(!stray.contains(&kept.blob));
+    let all = world.listed().await;
+    assert_eq!(all.len(), 2);
+    let absent = world.bed.store.absent_blobs(&all).await.unwrap();
+    assert_eq!(absent, stray, "and still only the first has none");
+    let seen = world.turn(NEW, "kept").await;
+    assert_eq!(seen.shown.len(), 1);
+    assert!(world.bed.events("session.error").await.is_empty());
 }

@@ -14,11 +14,11 @@ use manyhands_hands::provider::{Join, Upload};
 use manyhands_hands::repositories::{Made, Repository, Shown, parts};
 use manyhands_protocol::file::UPLOADS;
 use manyhands_protocol::{SessionId, Timestamp, WorkspaceId};
-use manyhands_store::Store;
 use manyhands_store::repositories::KeptClone;
 
 use crate::config::Clones;
-use crate::wake::{Wake, uploads};
+use crate::failpoint;
+use crate::wake::{Shared, Wake, uploads};
 
 /// The folder of what is shown, beside the session's files.
 const FOLDER: &str = ".repositories";
@@ -31,11 +31,10 @@ const KEEP: Duration = Duration::from_secs(15 * 60);
 #[derive(Clone)]
 pub(super) struct Keeping {
     clones: Clones,
-    store: Store,
+    /// Among them hands that outlast the wake: to read what the sandbox has may take longer.
+    shared: Arc<Shared>,
     /// As long as the lease can be trusted.
     hands: Arc<dyn Provider>,
-    /// To read what the sandbox has, which may take longer than the wake.
-    readers: Arc<dyn Provider>,
     workspace: WorkspaceId,
     session: SessionId,
     now: Timestamp,
@@ -63,9 +62,8 @@ impl Keeping {
     pub(super) fn of(wake: &Wake) -> Option<Self> {
         Some(Self {
             clones: wake.shared.config.clones.clone()?,
-            store: wake.shared.store.clone(),
+            shared: Arc::clone(&wake.shared),
             hands: Arc::clone(&wake.hands) as Arc<dyn Provider>,
-            readers: Arc::clone(&wake.shared.hands),
             workspace: wake.record.workspace.clone(),
             session: wake.record.id.clone(),
             now: wake.shared.clock.now(),
@@ -77,7 +75,11 @@ impl Keeping {
     pub(super) async fn show(&self, repository: &Repository) -> Option<Found> {
         let name = Address::parse(&repository.url).ok()?.key();
         let oldest = before(self.now, self.clones.age);
-        let kept = self.store.kept_clone(&self.workspace, &name, oldest).await;
+        let kept = self
+            .shared
+            .store
+            .kept_clone(&self.workspace, &name, oldest)
+            .await;
         let kept = kept.unwrap_or_else(|error| {
             self.missed(repository, &error);
             None
@@ -106,7 +108,7 @@ impl Keeping {
     }
 
     async fn lay(&self, shown: Option<(&Repository, &KeptClone)>) -> Result<(), String> {
-        let mounted = self.store.mounted_files(&self.session).await;
+        let mounted = self.shared.store.mounted_files(&self.session).await;
         let mut files = uploads(mounted.map_err(|error| error.to_string())?);
         files.extend(shown.map(|(repository, kept)| Upload {
             path: place(repository),
@@ -141,7 +143,11 @@ impl Keeping {
         tokio::spawn(async move {
             let work = async {
                 if let Some(stale) = stale {
-                    let dropped = this.store.drop_clone(&this.workspace, &stale.blob).await;
+                    let dropped = this
+                        .shared
+                        .store
+                        .drop_clone(&this.workspace, &stale.blob)
+                        .await;
                     dropped.map_err(|error| error.to_string())?;
                 }
                 match pack {
@@ -161,7 +167,11 @@ impl Keeping {
     async fn keep(&self, repository: &Repository, name: &str, pack: &str) -> Result<(), String> {
         let text = |error: manyhands_store::Error| error.to_string();
         let oldest = before(self.now, self.clones.age);
-        let there = self.store.kept_clone(&self.workspace, name, oldest).await;
+        let there = self
+            .shared
+            .store
+            .kept_clone(&self.workspace, name, oldest)
+            .await;
         if there.map_err(text)?.is_some() {
             return Ok(());
         }
@@ -176,10 +186,11 @@ impl Keeping {
             least: self.clones.least,
             cap: self.clones.most,
         };
-        let joined = self.readers.join(self.session.as_str(), &join).await;
+        let joined = self.shared.hands.join(self.session.as_str(), &join).await;
         let Some(joined) = joined.map_err(|error| error.to_string())? else {
             return Ok(());
         };
+        failpoint::pass(&self.shared.config, "brain::clone_joined", &self.session).await;
         let kept = KeptClone {
             blob: joined.blob,
             size: joined.size,
@@ -197,6 +208,7 @@ impl Keeping {
             false => 0,
         };
         let is_kept = self
+            .shared
             .store
             .keep_clone(&self.workspace, name, kept, most)
             .await;
