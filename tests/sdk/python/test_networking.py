@@ -47,8 +47,7 @@ class House:
         told = [stub, "--listen", "127.0.0.1:0", "--mode", "told", "--check"]
         self.stub = Program([*self.outside.prefix, *told], {}, folder / "stub.log")
         config = folder / "manyhands.toml"
-        shown = "".join(SHOWN.format(place, to) for to, place in toolchains().items())
-        config.write_text(CONFIG.format(model=MODEL, stub=self.stub.url, roots=self.outside.roots) + shown + more)
+        config.write_text(CONFIG.format(model=MODEL, stub=self.stub.url, roots=self.outside.roots) + self.sandboxes() + more)
         self.environment = {"MANYHANDS_CONFIG": str(config), "STORY_MODEL_KEY": "stub"} | (environment or {})
         self.server = Server(self.environment, prefix=self.outside.prefix, port=API_PORT)
         self.client = anthropic.Anthropic(
@@ -58,6 +57,10 @@ class House:
             http_client=anthropic.DefaultHttpxClient(transport=httpx2.HTTPTransport(uds=self.outside.api)),
             _strict_response_validation=True,
         )
+
+    def sandboxes(self) -> str:
+        """The settings of sandboxes."""
+        return "".join(SHOWN.format(place, to) for to, place in toolchains().items())
 
     def refusals(self, session: str) -> list[str]:
         """The reasons that `manyhands egress log` tells of a session's refusals."""
