@@ -33,7 +33,7 @@ pub struct VersionFilter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Redacted {
     /// Its text, path, hash and size are gone, now or before.
-    Done(MemoryVersion),
+    Done(Box<MemoryVersion>),
     /// There is no such store, or no such version in it.
     Missing,
     /// It is what a memory is now: that must be changed or deleted first.
@@ -118,7 +118,7 @@ impl Store {
                     };
                     let version = version_of(&row)?;
                     if version.redacted_at.is_some() {
-                        return Ok(Redacted::Done(version));
+                        return Ok(Redacted::Done(Box::new(version)));
                     }
                     let sql = "SELECT id FROM memories WHERE id = $1 AND version_id = $2";
                     let values = values![version.memory_id.as_str(), id.as_str()];
@@ -145,7 +145,7 @@ impl Store {
                     )
                     .await?;
                     failpoint!("store::memory_version::redacted");
-                    Ok(Redacted::Done(redacted))
+                    Ok(Redacted::Done(Box::new(redacted)))
                 })
             })
             .await

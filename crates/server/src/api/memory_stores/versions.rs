@@ -110,7 +110,7 @@ pub(crate) async fn redact_memory_version(
         .redact_memory_version(&principal.workspace, &store, &id, actor(&principal))
         .await?;
     match redacted {
-        Redacted::Done(version) => Ok(Reply(version)),
+        Redacted::Done(version) => Ok(Reply(*version)),
         Redacted::Missing => Err(no_version()),
         Redacted::Head => Err(ApiError::invalid(
             "the version is what the memory is now: change or delete the memory first",
