@@ -139,6 +139,10 @@ pub(super) fn odd(odd: Odd) -> Clear {
 }
 
 /// Now, as files have it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is compared with the times that the machine gives to files"
+)]
 pub(super) fn nanoseconds() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
