@@ -1,0 +1,101 @@
+"""How commands of `ant` are run, and the cells that most resources have."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+
+from cells import Cells
+from stories import House
+
+SECONDS = 30
+# All pages, of one item each: what only limits a page in some commands also ends the whole list in others.
+PAGED = ("--limit", "1", "--max-items", "-1")
+
+
+class Refused(Exception):
+    """A command that ended with an error; its words are the server's."""
+
+
+class Ant:
+    """One run of the CLI."""
+
+    def __init__(self, house: House, program: str, folder: pathlib.Path, cells: Cells) -> None:
+        self.house = house
+        self.command = (program, "--base-url", house.server.url)
+        self.folder = folder
+        self.cell = cells.cell
+        self.tell = cells.result
+        # Of the caller's environment it sees no more: profiles and keys of a developer must change nothing.
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "ANTHROPIC_API_KEY": house.server.key,
+        }
+
+    def raw(self, group: str, command: str, *flags: str, given: str = "", top: tuple[str, ...] = ("--format", "jsonl")) -> str:
+        """What a command prints."""
+        arguments = [*self.command, *top, group, command, *flags]
+        done = subprocess.run(
+            arguments, env=self.environment, input=given, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+        if done.returncode != 0:
+            raise Refused(done.stdout + done.stderr)
+        return done.stdout
+
+    def all(self, group: str, command: str, *flags: str, given: dict | None = None) -> list[dict]:
+        """The items that a command prints, over all pages."""
+        printed = self.raw(group, command, *flags, given=json.dumps(given) if given else "")
+        return [json.loads(line) for line in printed.splitlines()]
+
+    def one(self, group: str, command: str, *flags: str, given: dict | None = None) -> dict:
+        """The one item that a command prints."""
+        (item,) = self.all(group, command, *flags, given=given)
+        return item
+
+    def refused(self, status: int, group: str, command: str, *flags: str, given: dict | None = None) -> str:
+        """The words of a refusal that a command must end with."""
+        try:
+            self.all(group, command, *flags, given=given)
+        except Refused as error:
+            assert f" {status} " in str(error), error
+            return str(error)
+        raise AssertionError(f"expected {status}, got an answer")
+
+    def lives(self, group: str, flag: str, given: dict, changes: dict, *, ends: tuple[str, ...] = ("archive", "delete")) -> dict:
+        """The cells that most resources have: created, read, changed, listed, archived, deleted."""
+        name = group.replace(":", ".").replace("-", "_")
+        holds = lambda shown, wanted: {key: shown[key] for key in wanted} == wanted  # noqa: E731
+        with self.cell(f"{name}.create"):
+            made = self.one(group, "create", given=given)
+            assert holds(made, given), made
+        with self.cell(f"{name}.retrieve"):
+            assert self.one(group, "retrieve", flag, made["id"]) == made
+        with self.cell(f"{name}.update"):
+            changed = self.one(group, "update", flag, made["id"], given=changes)
+            assert holds(changed, changes), changed
+            assert self.one(group, "retrieve", flag, made["id"]) == changed
+        with self.cell(f"{name}.list"):
+            second = self.one(group, "create", given=given)
+            ids = [item["id"] for item in self.all(group, "list", *PAGED)]
+            assert ids[0] == second["id"] and made["id"] in ids
+        if "archive" in ends:
+            with self.cell(f"{name}.archive"):
+                assert self.one(group, "archive", flag, second["id"])["archived_at"]
+                assert second["id"] not in [item["id"] for item in self.all(group, "list")]
+                assert second["id"] in [item["id"] for item in self.all(group, "list", "--include-archived")]
+        if "delete" in ends:
+            with self.cell(f"{name}.delete"):
+                deleted = self.one(group, "delete", flag, second["id"])
+                assert deleted["id"] == second["id"] and deleted["type"].endswith("_deleted")
+                self.refused(404, group, "retrieve", flag, second["id"])
+        return made
+
+    def file(self, path: str, text: str) -> str:
+        """A file for a command to read."""
+        written = self.folder / path
+        written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(text)
+        return str(written)
