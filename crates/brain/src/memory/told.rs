@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(tell(&[]), None);
         let refused = Told::refused("/mnt/memory/notes/a\nb", "why", Some("memory-kept-1"));
         let conflict = Told::conflict("/mnt/memory/notes/c", true, None);
-        let (text, failed) = tell(&[conflict.clone()]).expect("a text");
+        let (text, failed) = tell(std::slice::from_ref(&conflict)).expect("a text");
         assert!(
             !failed
                 && text.starts_with(
