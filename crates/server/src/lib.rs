@@ -30,7 +30,7 @@ mod tidy;
 
 pub use config::{
     BlobPlace, Config, Container, Egress, Environments, Error as ConfigError, Files, Flags, Limits,
-    MasterKey, Rates, Sandbox, Search, Web,
+    MasterKey, Rates, Repositories, Sandbox, Search, Web,
 };
 pub use failure::Failure;
 pub use server::{Overrides, Server};

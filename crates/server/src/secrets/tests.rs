@@ -160,7 +160,10 @@ impl World {
             vault_ids: vec![self.vault.clone()],
             change: Change::default(),
         };
-        let belongings = manyhands_store::Belongings { repositories, ..Default::default() };
+        let belongings = manyhands_store::Belongings {
+            repositories,
+            ..Default::default()
+        };
         let made = store.create_session_with(session, belongings);
         assert_eq!(made.await.expect("an answer"), Created::Done);
         id

@@ -189,7 +189,10 @@ mod tests {
             AgentParam::Id(_) => resolve(agent(), None, None, &Any),
             AgentParam::Object(object) => {
                 // One that is sent is found as it is.
-                let skills = object.skills.value().map(|sent| vec![skill("skill_1"); sent.len()]);
+                let skills = object
+                    .skills
+                    .value()
+                    .map(|sent| vec![skill("skill_1"); sent.len()]);
                 resolve(agent(), Some(*object), skills, &Any)
             }
         }
