@@ -16,7 +16,7 @@ from sample_ids import Proxy
 from stories import House
 
 HERE = pathlib.Path(__file__).parent
-SECONDS = 150
+SECONDS = 300
 # Below tests/api_resources.
 FILES = [
     "beta/test_agents.py", "beta/agents", "beta/test_environments.py", "beta/environments", "beta/test_sessions.py",
