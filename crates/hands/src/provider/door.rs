@@ -97,6 +97,12 @@ impl Opened {
         self.carriers = Some(carriers);
     }
 
+    /// What brings clients to the socket, if it still does. It brings them to the next one in the place as well, and a client
+    /// that it already has is not lost.
+    pub(super) fn leave_carriers(&mut self) -> Option<AbortOnDropHandle<()>> {
+        self.carriers.take().filter(|all| !all.is_finished())
+    }
+
     /// Whether it is the one that the sandbox comes to: another server may have put its own in the place, and what brings
     /// clients to it may have ended.
     pub(super) fn is_current(&self, folder: &OwnedFd) -> bool {

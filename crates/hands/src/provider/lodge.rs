@@ -61,9 +61,12 @@ pub(in crate::provider) trait Lodge: Keeper {
     fn let_out(&self, live: &Live<Self::Body>, folder: &OwnedFd) {
         let mut door = live.door();
         if !door.as_ref().is_some_and(|door| door.is_current(folder)) {
+            let carriers = door.as_mut().and_then(Opened::leave_carriers);
             *door = self.open_door(live.session(), folder);
-            if let Some(door) = &mut *door {
-                self.carry(live, door);
+            match (&mut *door, carriers) {
+                (Some(door), Some(carriers)) => door.carried_by(carriers),
+                (Some(door), None) => self.carry(live, door),
+                (None, _) => {}
             }
         }
     }

@@ -256,3 +256,60 @@ async fn lease_1_carriers_end_with_their_server_and_the_next_one_brings_its_own(
     assert_eq!(gate.open_doors(), 1);
     until(&found, 2, &few(8), "few").await;
 }
+
+/// security NET-1, LEASE-1, invariant I9: while nobody answers at the session's socket there is no way out, although there are
+/// carriers; it is back with whoever opens it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn net_1_a_gate_that_is_gone_is_no_way_out_until_it_is_back() {
+    let gate = Porter::new("gate");
+    let host = streams(&gate);
+    let sandbox = host.sandbox("sesn_a").await;
+    assert_eq!(ask(&sandbox, 1).await, says("gate", "sesn_a"));
+    let socket = Engine::shared().socket().display().to_string();
+    let (mut other, instance) = crate::survival::server_at(
+        host.data.path(),
+        "sesn_a",
+        "other",
+        "true",
+        &["--engine", &socket],
+    );
+    assert_eq!(instance, sandbox.instance());
+    let name = host.name("sesn_a");
+    let tried = |take: &str| {
+        let curl = format!("curl -sS -x 127.0.0.1:3128 http://a.example.com/path 2>&1 | {take}");
+        let words = ["exec", "--user=1000", &name, "sh", "-c", &curl];
+        host.engine.podman(&words)
+    };
+    assert_eq!(tried("cat"), "example", "the other's is in its place");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    // More often than carriers wait: each ends with its connection.
+    for _ in 0..4 {
+        assert_eq!(tried("cut -c 1-7"), "curl: (");
+    }
+    let found = host.provider.find("sesn_a", 2).await.unwrap();
+    let back = found.expect("it lives");
+    assert_eq!(back.instance(), instance);
+    // The killed one's carriers may still be on their way out, with a client.
+    let again = "curl -sS http://a.example.com/path";
+    until(&back, 2, again, &says("gate", "sesn_a")).await;
+    until(&back, 2, &few(8), "few").await;
+}
+
+/// security NET-1, LEASE-1: nobody's connection is lost when a session goes from one living server to another and back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lease_1_a_change_of_owners_loses_no_client() {
+    let (gate, other) = (Porter::new("gate"), Porter::new("other"));
+    let host = streams(&gate);
+    let beside = host.beside_with(by_streams(Arc::<Porter>::clone(&other)));
+    let sandbox = host.sandbox("sesn_a").await;
+    assert_eq!(ask(&sandbox, 1).await, says("gate", "sesn_a"));
+    for epoch in [2, 4, 6] {
+        let there = beside.find("sesn_a", epoch).await.unwrap();
+        let asked = ask(&there.expect("it lives"), epoch).await;
+        assert_eq!(asked, says("other", "sesn_a"));
+        let back = host.provider.find("sesn_a", epoch + 1).await.unwrap();
+        let asked = ask(&back.expect("it lives"), epoch + 1).await;
+        assert_eq!(asked, says("gate", "sesn_a"));
+    }
+}
