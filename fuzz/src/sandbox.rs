@@ -18,7 +18,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::bodies::is_same;
 use crate::{is_one_line, pieces};
 
 /// Frames are read one after the other, to the first that is none; what was read can be written and read again.
@@ -33,7 +32,7 @@ fn again<T: Serialize + DeserializeOwned>(mut bytes: &[u8]) {
         let again = frame::read::<T>(&mut &written[..]).expect("a frame");
         let [again, message] =
             [again, Some(message)].map(|message| serde_json::to_value(message).expect("JSON"));
-        assert!(is_same(&again, &message), "{again} is not {message}");
+        assert_eq!(again, message);
     }
 }
 

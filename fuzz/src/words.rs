@@ -3,7 +3,6 @@
 use manyhands_protocol::event::EventBody;
 use manyhands_protocol::{AgentId, SessionId, Timestamp};
 
-use crate::bodies::is_same;
 use crate::{is_one_line, text};
 
 /// An id is a prefix and plain letters, and stays itself.
@@ -48,5 +47,5 @@ pub(crate) fn event_body(bytes: &[u8]) {
     assert!(!written.contains(['\n', '\r']), "{written}");
     let again: EventBody = serde_json::from_str(&written).expect("it can be read again");
     let [again, event] = [again, event].map(|event| serde_json::to_value(event).expect("JSON"));
-    assert!(is_same(&again, &event), "{again} is not {event}");
+    assert_eq!(again, event);
 }
