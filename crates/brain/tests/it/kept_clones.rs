@@ -66,7 +66,7 @@ impl World {
     /// No brain yet.
     async fn asleep() -> Self {
         let replies = (0..9).flat_map(|turn| {
-            let call = Reply::tool_use(&format!("toolu_{turn}"), "bash", json!({"command": "ls"}));
+            let call = Reply::tool_use(format!("toolu_{turn}"), "bash", json!({"command": "ls"}));
             [call, Reply::text("Done.")]
         });
         let repository = NewRepository {
