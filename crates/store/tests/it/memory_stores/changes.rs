@@ -215,7 +215,7 @@ async fn me_10_a_redacted_version_keeps_who_and_when(bed: Bed) {
     assert_eq!(redacted.content_size_bytes, None);
     for view in [View::Basic, View::Full] {
         let found = world.store.memory_version(&store.id, &first, view).await;
-        assert_eq!(found, Ok(Some(redacted.clone())));
+        assert_eq!(found, Ok(Some((*redacted).clone())));
     }
     world.bed.clock.advance(SECOND);
     assert_eq!(redact(&first).await, Ok(Redacted::Done(redacted)), "once");
