@@ -102,7 +102,7 @@ impl Server {
     }
 
     fn has_ended(&mut self) -> bool {
-        matches!(self.0.read_to_end(&mut Vec::new()), Ok(_))
+        self.0.read_to_end(&mut Vec::new()).is_ok()
     }
 }
 
