@@ -115,12 +115,13 @@ mod tests {
     use manyhands_protocol::FileId;
     use manyhands_protocol::file::File;
     use manyhands_protocol::time::{Clock as _, SystemClock};
+    use manyhands_store::repositories::KeptClone;
     use manyhands_store::{Config, Database, FileRecord, Origin, SharedMemory};
     use std::sync::Arc;
 
     use super::*;
 
-    /// security LOG-3: what an upload leaves whose server died before it wrote the row; what is young may still get one.
+    /// security LOG-3: what an upload or a clone leaves whose server died before it wrote the row; what is young may still get one.
     #[tokio::test]
     async fn log_3_a_blob_that_got_no_row_is_swept() {
         let clock: manyhands_protocol::time::SharedClock = Arc::new(SystemClock);
@@ -130,9 +131,10 @@ mod tests {
         let workspace = store.default_workspace().await.expect("a workspace");
         let blobs = Blobs::memory();
         let (kept, stray) = (fresh("files"), fresh("files"));
+        let (clone, stray_clone) = (fresh("repositories"), fresh("repositories"));
         let elsewhere = fresh("checkpoints");
         let stored = blobs.put(&kept, &b"kept"[..], 10).await.expect("stored");
-        for name in [&stray, &elsewhere] {
+        for name in [&stray, &clone, &stray_clone, &elsewhere] {
             blobs.put(name, &b"stray"[..], 10).await.expect("stored");
         }
         let file = File {
@@ -154,21 +156,35 @@ mod tests {
         };
         let inserted = store.insert_file(&workspace, record, None).await;
         assert_eq!(inserted, Ok(true));
+        let of_clone = KeptClone {
+            blob: clone.clone(),
+            size: 5,
+            head: 1,
+            sha256: stored.sha256,
+        };
+        let added = store.keep_clone(&workspace, "git.example.com:443/a/b", of_clone, 10);
+        assert_eq!(added.await, Ok(true));
         let names = || async {
             let mut names: Vec<String> = Vec::new();
-            for kind in ["files", "checkpoints"] {
+            for kind in ["files", "repositories", "checkpoints"] {
                 let listed: Vec<_> = blobs.list(kind).try_collect().await.expect("listed");
                 names.extend(listed.into_iter().map(|blob| blob.name));
             }
             names.sort();
             names
         };
-        let mut expected = vec![kept.clone(), stray, elsewhere.clone()];
+        let mut expected = vec![
+            kept.clone(),
+            stray,
+            clone.clone(),
+            stray_clone,
+            elsewhere.clone(),
+        ];
         expected.sort();
         sweep(&store, &blobs, YOUNG).await.expect("swept");
         assert_eq!(names().await, expected, "an upload may be under way");
         sweep(&store, &blobs, Duration::ZERO).await.expect("swept");
-        let mut expected = vec![kept, elsewhere];
+        let mut expected = vec![kept, clone, elsewhere];
         expected.sort();
         assert_eq!(names().await, expected, "others sweep their own");
     }

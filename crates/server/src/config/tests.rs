@@ -4,6 +4,8 @@ use std::fs;
 use super::show::show;
 use super::*;
 
+mod repositories;
+
 fn merge(flags: Flags, toml: &str, environment: &[(&str, &str)]) -> Result<Config, Error> {
     let file = toml::from_str(toml).map_err(|error| wrong("file", error.message()))?;
     let environment: HashMap<&str, &str> = environment.iter().copied().collect();

@@ -81,3 +81,6 @@ impl Hosts for Asker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
