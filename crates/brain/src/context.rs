@@ -100,10 +100,7 @@ pub(crate) fn build(agent: &Definition, model: &Resolved, transcript: &Transcrip
         ));
     }
     let tools = tools(agent, &transcript.mcp);
-    for (name, blocks) in [
-        ("tools", tools),
-        ("system", system(agent, transcript)),
-    ] {
+    for (name, blocks) in [("tools", tools), ("system", system(agent, transcript))] {
         if !blocks.is_empty() {
             body.push_str(&format!(",\"{name}\":["));
             push_blocks(&mut body, &blocks, true);
@@ -158,8 +155,7 @@ fn tool_json(name: &str, description: &str, input_schema: &serde_json::Value) ->
 
 fn system(agent: &Definition, transcript: &Transcript) -> Vec<Json> {
     let text = |text: &str| json!({"type": "text", "text": text}).to_string().into();
-    let repositories =
-        repositories::note(&transcript.repositories).filter(|_| has_sandbox(agent));
+    let repositories = repositories::note(&transcript.repositories).filter(|_| has_sandbox(agent));
     let memory = memory::note(&transcript.memory).filter(|_| has_sandbox(agent));
     let skills = [
         skills::note(&transcript.skills),

@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::memory::{Folder, Memories};
-use crate::skills::Skill;
 use crate::packages::Manager;
+use crate::skills::Skill;
 pub use checkpoint::{Checkpoint, Checkpoints, Origin};
 pub use manyhands_sandboxd::frame::Variables;
 pub use manyhands_sandboxd::output::{Block, Output, Source};

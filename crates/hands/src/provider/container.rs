@@ -40,8 +40,8 @@ use super::lodge::Lodge as _;
 use super::namespace::{blocking, chain, files::empty};
 use super::places::{is_name, owned};
 use super::{
-    Capture, Checkpoints, Gate, Helper, Join, Joined, Missing, Origin, Probe,
-    Provider, Recipe, Sandbox, Seen, Strength, Told, Upload,
+    Capture, Checkpoints, Gate, Helper, Join, Joined, Missing, Origin, Probe, Provider, Recipe,
+    Sandbox, Seen, Strength, Told, Upload,
 };
 use crate::Error;
 use crate::memory::Memories;

@@ -4,11 +4,7 @@ fn made(config: &Config, way: Option<Way>) -> ContainerCreateBody {
     with_tree(config, way, None)
 }
 
-fn with_tree(
-    config: &Config,
-    way: Option<Way>,
-    tree: Option<PathBuf>,
-) -> ContainerCreateBody {
+fn with_tree(config: &Config, way: Option<Way>, tree: Option<PathBuf>) -> ContainerCreateBody {
     container(&Wanted {
         session: "sesn_1",
         data: "d",
