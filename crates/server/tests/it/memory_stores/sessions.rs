@@ -146,6 +146,7 @@ async fn me_12_which_stores_a_session_cannot_have(app: &TestApp) {
     assert_eq!(paths[7], "/mnt/memory/one-of-nine-8");
 }
 
+/// runtime ME-12, LC-12
 async fn me_12_stores_come_with_the_session_and_stay(app: &TestApp) {
     let door = Door::new(app).await;
     let (one, two) = (store(app, "one").await, store(app, "two").await);
