@@ -286,7 +286,7 @@ pub(crate) fn table() -> Vec<Route> {
         row(DELETE, "/v1/user_profiles/{user_profile_id}",       Key,  0,     delete(user_profiles::delete_user_profile)),
         row(POST,   "/v1/user_profiles/{user_profile_id}/enrollment_url", Key,  0,     post(user_profiles::links::create_enrollment_url)).tells_a_secret(),
         row(POST,   "/v1/user_profiles/{user_profile_id}/action_urls", Key,  SMALL, post(user_profiles::links::create_action_url)).tells_a_secret(),
-        row(GET,    "/enroll/{link}",                            Link, 0,     get(user_profiles::links::open_link)),
+        row(GET,    "/enroll/{link}",                            Link, 0,     get(user_profiles::links::open_link).gives_other(Content::Text)),
 
         row(POST,   "/v1/organizations/webhooks",                Named(later::WEBHOOKS), 0,     post(later::webhooks)),
         row(GET,    "/v1/organizations/webhooks/{webhook_endpoint_id}", Named(later::WEBHOOKS), 0,     get(later::webhooks)),
