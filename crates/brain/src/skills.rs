@@ -73,15 +73,10 @@ pub(crate) fn block(found: &Found) -> Option<Json> {
 
 /// A line for each: texts in quotes and escaped, so that none can be taken for a line of its own (security INP-5).
 fn push<'s>(note: &mut String, skills: impl IntoIterator<Item = &'s Announced>) {
-    for Announced {
-        name,
-        description,
-        path,
-    } in skills
-    {
-        let line = json!({"name": name, "description": description, "path": path});
+    for skill in skills {
+        // Made of texts alone, so it always has a text.
+        let line = serde_json::to_string(skill).unwrap_or_default();
         // What ends a line for some readers, and JSON leaves as it is.
-        let line = line.to_string();
         let line = line
             .replace('\u{2028}', "\\u2028")
             .replace('\u{2029}', "\\u2029");

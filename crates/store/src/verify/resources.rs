@@ -50,7 +50,7 @@ const KINDS: &[Kind] = &[
         item: |row| Ok(format!("key {}", row.text(0)?)),
         judge: |row| {
             key_of(row).map_err(|error| reason(&error))?;
-            match row.int(5) {
+            match row.int(7) {
                 Ok(32) => Ok(()),
                 _ => Err("its hash is not one of 32 bytes".to_owned()),
             }

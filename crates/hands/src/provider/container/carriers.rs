@@ -314,8 +314,9 @@ async fn exchange(
     let back = async {
         let mut piece = vec![0; HEAD + PIECE];
         loop {
-            let some = sent.acquire().await.map_err(io::Error::other)?;
-            let room = (sent.available_permits() + 1).min(PIECE);
+            // Not kept while reading: what is held would be missing where it is looked whether more has passed than was sent.
+            drop(sent.acquire().await.map_err(io::Error::other)?);
+            let room = sent.available_permits().min(PIECE);
             // So ends a gate that left some of the request unread.
             let read = from.read(&mut piece[HEAD..HEAD + room]).await;
             let length = read.unwrap_or(0);
@@ -323,9 +324,8 @@ async fn exchange(
                 break;
             }
             let counted = u16::try_from(length).map_err(io::Error::other)?;
-            some.forget();
-            let rest = sent.acquire_many(u32::from(counted) - 1).await;
-            rest.map_err(io::Error::other)?.forget();
+            let used = sent.acquire_many(counted.into()).await;
+            used.map_err(io::Error::other)?.forget();
             piece[..HEAD].copy_from_slice(&Mark::Bytes(counted).head());
             say(&mut **input.lock().await, &piece[..HEAD + length]).await?;
         }
