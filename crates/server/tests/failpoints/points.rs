@@ -68,6 +68,8 @@ const fn at(name: &'static str, deed: Deed, nth: &'static [u32], on: On) -> Poin
 /// All of them. `main.rs` holds the list against the source.
 pub(crate) const POINTS: &[Point] = &[
     // Before all others of its lane: a workspace gets its data key once.
+    // Before all others: the built-in skills of a store are installed once.
+    at("store::skill::installed", Resources, &[1], On::Sqlite),
     at("store::vault::key_inserted", Resources, &[1], On::Sqlite),
     at("brain::begun", Turn, &[1], On::Sqlite),
     at("brain::span_start", Turn, &[1, 2], On::Sqlite),
@@ -127,7 +129,6 @@ pub(crate) const POINTS: &[Point] = &[
     at("store::agent::bumped", Resources, &[1], On::Sqlite),
     at("store::environment::updated", Resources, &[1], On::Sqlite),
     at("store::environment::deleted", Resources, &[1], On::Sqlite),
-    at("store::skill::installed", Resources, &[1], On::Sqlite),
     at("store::skill::inserted", Resources, &[1], On::Sqlite),
     at("store::skill::versioned", Resources, &[1], On::Sqlite),
     at("store::skill::version_deleted", Resources, &[1], On::Both),
