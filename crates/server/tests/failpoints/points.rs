@@ -67,8 +67,7 @@ const fn at(name: &'static str, deed: Deed, nth: &'static [u32], on: On) -> Poin
 
 /// All of them. `main.rs` holds the list against the source.
 pub(crate) const POINTS: &[Point] = &[
-    // Before all others of its lane: a workspace gets its data key once.
-    // Before all others: the built-in skills of a store are installed once.
+    // Before all others of their lanes: a store gets its built-in skills once, and a workspace its data key.
     at("store::skill::installed", Resources, &[1], On::Sqlite),
     at("store::vault::key_inserted", Resources, &[1], On::Sqlite),
     at("brain::begun", Turn, &[1], On::Sqlite),
