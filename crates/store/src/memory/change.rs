@@ -128,6 +128,12 @@ impl Store {
             .db
             .write(scope, move |tx| {
                 Box::pin(async move {
+                    // The workspace before the store, as who makes a session takes them: neither waits for the other.
+                    let more = mutation.bytes() as u64;
+                    let over = match quota::more_bytes(tx, &services, &workspace, more).await {
+                        Err(over @ Error::OverQuota { .. }) => Some(over),
+                        admitted => admitted.map(|()| None)?,
+                    };
                     let Some(locked) = lock_store(tx, &workspace, &store).await? else {
                         return Ok(Changed::NoStore);
                     };
@@ -143,12 +149,11 @@ impl Store {
                     {
                         return Ok(Changed::Archived);
                     }
-                    let more = mutation.bytes() as u64;
-                    let is_session = matches!(actor, Actor::SessionActor { .. });
-                    match quota::more_bytes(tx, &services, &workspace, more).await {
+                    match (over, &actor) {
                         // Its agent is told that there is no room, and goes on.
-                        Err(Error::OverQuota { .. }) if is_session => return Ok(Changed::Full),
-                        admitted => admitted?,
+                        (Some(_), Actor::SessionActor { .. }) => return Ok(Changed::Full),
+                        (Some(over), _) => return Err(over),
+                        (None, _) => {}
                     }
                     let now = services.clock.now();
                     let write = Write {
