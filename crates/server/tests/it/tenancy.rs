@@ -137,7 +137,8 @@ async fn api_1_the_key_of_an_environment_reaches_its_sessions_alone(app: &TestAp
         stream.until_idle().await;
     }
     let listed = worker.get(&format!("/v1/sessions/{own}/events")).await.ok();
-    assert_eq!(listed["data"][0]["type"], "user.message");
+    let mut listed = listed["data"].as_array().expect("events").iter();
+    assert!(listed.any(|event| event["type"] == "user.message"));
     let missing = worker
         .get("/v1/sessions/sesn_01none")
         .await

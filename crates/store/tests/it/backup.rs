@@ -297,7 +297,12 @@ async fn store_5_an_older_backup_is_brought_up_to_date_and_a_newer_one_refused()
          ALTER TABLE session_profiles DROP COLUMN checksum;
          DROP TABLE files; DROP TABLE session_resources; DROP TABLE loose_blobs; DROP TABLE captures;
          DROP TABLE checkpoints; DROP TABLE master_key; DROP TABLE data_keys; DROP TABLE vaults; DROP TABLE credentials;
-         DROP TABLE placeholders; DROP TABLE audit; DROP TABLE kept_clones; DELETE FROM _sqlx_migrations WHERE version >= 5",
+         DROP TABLE placeholders; DROP TABLE audit; DROP TABLE kept_clones;
+         DROP TABLE memory_stores; DROP TABLE memories; DROP TABLE memory_versions; DROP TABLE memory_remains;
+         DROP TABLE session_memory_stores; DROP TABLE skills; DROP TABLE skill_versions; DROP TABLE session_skills;
+         ALTER TABLE workspaces DROP COLUMN body; ALTER TABLE api_keys DROP COLUMN role;
+         ALTER TABLE api_keys DROP COLUMN environment_id; DROP TABLE idempotent_requests; DROP TABLE user_profiles;
+         DROP TABLE user_profile_links; DELETE FROM _sqlx_migrations WHERE version >= 5",
     )
     .await;
     let target = folder.path().join("restored");
