@@ -6,6 +6,7 @@ use http::Method;
 use manyhands_server::Rates;
 use manyhands_store::quota::Quotas;
 use manyhands_testkit::http::Client;
+use manyhands_testkit::model::Reply;
 use serde_json::{Value, json};
 
 use crate::app::{TestApp, id, message, stories};
@@ -112,6 +113,7 @@ async fn api_1_roles_see_change_and_rule(app: &TestApp) {
 }
 
 async fn api_1_the_key_of_an_environment_reaches_its_sessions_alone(app: &TestApp) {
+    app.model.push(Reply::text("hello"));
     let agent = app.agent_with(json!([])).await;
     let own = app.session_of(&agent).await;
     let other = app.session_of(&agent).await;
