@@ -221,15 +221,12 @@ impl Exchange<'_> {
         loop {
             tokio::select! {
                 biased;
-                Some((status, headers)) = interim.recv() => {
-                    // With hints there is no saying what was hinted at.
-                    let dropped = searched && status != StatusCode::CONTINUE;
-                    if status != StatusCode::SWITCHING_PROTOCOLS && !dropped {
-                        let headers = if searched { HeaderMap::new() } else { headers };
-                        self.writer.write(&answer::interim(status, &headers)).await?;
-                    }
-                }
+                Some(interim) = interim.recv() => self.pass_interim(interim, searched).await?,
                 ended = &mut sent => {
+                    // Both may have come since the last look.
+                    while let Ok(interim) = interim.try_recv() {
+                        self.pass_interim(interim, searched).await?;
+                    }
                     return Ok(match ended {
                         Ok(Ok(response)) => Ok(response),
                         Ok(Err(error)) => Err(Some(error)),
@@ -238,6 +235,20 @@ impl Exchange<'_> {
                 }
             }
         }
+    }
+
+    async fn pass_interim(
+        &mut self,
+        (status, headers): (StatusCode, HeaderMap),
+        searched: bool,
+    ) -> std::io::Result<()> {
+        // With hints there is no saying what was hinted at.
+        let dropped = searched && status != StatusCode::CONTINUE;
+        if status == StatusCode::SWITCHING_PROTOCOLS || dropped {
+            return Ok(());
+        }
+        let headers = if searched { HeaderMap::new() } else { headers };
+        self.writer.write(&answer::interim(status, &headers)).await
     }
 
     async fn pass(
