@@ -80,7 +80,7 @@ pub fn may_carry(name: &HeaderName) -> bool {
 /// A body that comes in these pieces, without these secrets.
 pub fn scrub(pieces: &[&[u8]], secrets: &[&str]) -> Vec<u8> {
     let secrets: Vec<SecretString> = secrets.iter().copied().map(SecretString::from).collect();
-    let Some(scrubber) = Scrubber::new(secrets.iter()) else {
+    let Some(scrubber) = Scrubber::new(&secrets) else {
         return pieces.concat();
     };
     let mut stream = scrubber.stream();

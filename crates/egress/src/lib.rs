@@ -26,7 +26,7 @@ pub mod secrets;
 pub mod substitute;
 mod tls;
 
-pub use scrub::scrubbed;
+pub use scrub::{Scrubber, scrubbed};
 
 use std::time::Duration;
 

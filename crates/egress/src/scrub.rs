@@ -3,12 +3,14 @@
 //!
 //! A secret is looked for plain, in base64 of both alphabets wherever in a text it was encoded, in hex and percent-encoded,
 //! also as JSON escapes it and with the lines of base64 wrapped, over any split of the answer. What is found is overwritten by
-//! as many asterisks, so that lengths stay true. Bytes are held back only while they could be the beginning of something.
+//! as many asterisks, so that lengths stay true. Bytes are held back only while they could be the beginning of something. A
+//! text that is whole and has no length to keep can have a mark of the caller's there instead.
 
 mod escapes;
 mod forms;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header};
@@ -21,13 +23,39 @@ const MASK: u8 = b'*';
 
 /// What is looked for. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Scrubber(Arc<Forms>);
+pub struct Scrubber(Arc<Forms>);
 
 impl Scrubber {
     /// For these secrets; `None` when there are none.
-    pub(crate) fn new<'a>(secrets: impl Iterator<Item = &'a SecretString>) -> Option<Self> {
-        let forms = Forms::of(secrets);
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a SecretString>) -> Option<Self> {
+        let forms = Forms::of(secrets.into_iter());
         (!forms.all.is_empty()).then(|| Self(Arc::new(forms)))
+    }
+
+    /// The text with `mark` in the place of each secret; `None` when there was none.
+    pub fn marked(&self, text: &str, mark: &str) -> Option<String> {
+        let mut found: Vec<Range<usize>> = Vec::new();
+        self.stream().search(text.as_bytes(), &mut |mut range| {
+            // What ends later may have begun before others.
+            while let Some(last) = found.pop_if(|last| last.end > range.start) {
+                range.start = range.start.min(last.start);
+            }
+            found.push(range);
+        });
+        if found.is_empty() {
+            return None;
+        }
+        let mut marked = String::with_capacity(text.len());
+        let mut rest = 0;
+        for range in found {
+            marked.push_str(&String::from_utf8_lossy(
+                &text.as_bytes()[rest..range.start],
+            ));
+            marked.push_str(mark);
+            rest = range.end;
+        }
+        marked.push_str(&String::from_utf8_lossy(&text.as_bytes()[rest..]));
+        Some(marked)
     }
 
     /// A body's stream.
@@ -68,8 +96,7 @@ impl Scrubber {
 
 /// Text from outside without these secrets, in any of the forms that are looked for.
 pub fn scrubbed<'a>(bytes: &[u8], secrets: impl IntoIterator<Item = &'a SecretString>) -> Vec<u8> {
-    let scrubber = Scrubber::new(secrets.into_iter());
-    let clean = scrubber.and_then(|scrubber| scrubber.clean(bytes));
+    let clean = Scrubber::new(secrets).and_then(|scrubber| scrubber.clean(bytes));
     clean.unwrap_or_else(|| bytes.to_vec())
 }
 
@@ -79,6 +106,8 @@ pub(crate) struct Stream {
     /// How far the forms had come after each of the last bytes, the newest at `now`. Escapes are read back to where they began.
     seen: [Bits; KEPT],
     now: usize,
+    /// How many bytes were passed on.
+    passed: usize,
     /// Not yet passed on.
     held: Vec<u8>,
 }
@@ -91,6 +120,7 @@ impl Stream {
         Self {
             seen: std::array::from_fn(|_| forms.nothing()),
             now: 0,
+            passed: 0,
             held: Vec::new(),
             forms,
         }
@@ -103,21 +133,28 @@ impl Stream {
 
     /// Takes more of the body and gives what can be passed on.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.search(bytes, &mut |_| {})
+    }
+
+    /// As [`Self::push`]; says where in the whole body secrets are, in the order in which they end.
+    fn search(&mut self, bytes: &[u8], found: &mut dyn FnMut(Range<usize>)) -> Vec<u8> {
         let mut ready = Vec::with_capacity(self.held.len() + bytes.len());
         let mut rest = bytes;
         loop {
             if self.held.is_empty() {
                 // Nothing has begun: up to the next byte with which something could.
-                let begins = |byte: &u8| self.forms.begins[usize::from(*byte)];
-                let calm = rest.iter().position(begins).unwrap_or(rest.len());
+                let mut places = 0..rest.len();
+                let calm = places.find(|at| self.forms.may_begin(&rest[*at..]));
+                let calm = calm.unwrap_or(rest.len());
                 ready.extend_from_slice(&rest[..calm]);
                 rest = &rest[calm..];
+                self.passed += calm;
             }
             let Some((&byte, behind)) = rest.split_first() else {
                 return ready;
             };
             rest = behind;
-            self.take(byte);
+            self.take(byte, found);
             // In an escape that is not whole the forms stand where they stood before it.
             let begun = escapes::begun(&self.held);
             let mut open = (0..=begun).map(|count| &self.seen[(self.now + KEPT - count) % KEPT]);
@@ -126,9 +163,9 @@ impl Stream {
                 true => 8 * self.forms.longest + 64,
                 false => begun,
             };
-            if keep < self.held.len() {
-                ready.extend(self.held.drain(..self.held.len() - keep));
-            }
+            let free = self.held.len().saturating_sub(keep);
+            ready.extend(self.held.drain(..free));
+            self.passed += free;
             if self.held.is_empty() {
                 self.seen.iter_mut().for_each(|bits| bits.fill(0));
             }
@@ -140,7 +177,7 @@ impl Stream {
         std::mem::take(&mut self.held)
     }
 
-    fn take(&mut self, byte: u8) {
+    fn take(&mut self, byte: u8, found: &mut dyn FnMut(Range<usize>)) {
         self.held.push(byte);
         let ago = |count: usize| (self.now + KEPT - (count - 1)) % KEPT;
         let mut after = std::mem::take(&mut self.seen[(self.now + 1) % KEPT]);
@@ -176,6 +213,7 @@ impl Stream {
         for form in forms.whole(&after) {
             let begin = begin_of(form, &self.held);
             self.held[begin..].fill(MASK);
+            found(self.passed + begin..self.passed + self.held.len());
         }
         self.now = (self.now + 1) % KEPT;
         self.seen[self.now] = after;

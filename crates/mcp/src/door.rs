@@ -59,7 +59,7 @@ impl Door {
             .clone()
     }
 
-    pub(crate) fn scrub(&self) -> &Scrub {
+    pub(crate) fn scrub(&self) -> &Arc<Scrub> {
         &self.keys.scrub
     }
 

@@ -86,11 +86,14 @@ impl Link {
             Transport::TwoWay(conversation) => conversation.door().scrub(),
         };
         match result {
-            Ok(value) => Ok(scrub.value(value)),
+            Ok(value) => scrub.beside(|scrub| scrub.value(value)).await,
             Err(Fault::Rpc(mut error)) => {
-                error.message = scrub.said(error.message.as_bytes());
-                error.data = scrub.value(error.data);
-                Err(Fault::Rpc(error))
+                let clean = scrub.beside(|scrub| {
+                    error.message = scrub.said(error.message.as_bytes());
+                    error.data = scrub.value(error.data);
+                    error
+                });
+                Err(Fault::Rpc(clean.await?))
             }
             Err(fault) => Err(fault),
         }

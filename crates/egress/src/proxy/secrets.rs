@@ -197,7 +197,7 @@ pub(crate) async fn fill(
         forward.headers.insert(header::AUTHORIZATION, value);
         searched.push(&basic.token);
     }
-    let scrubber = Scrubber::new(searched.into_iter());
+    let scrubber = Scrubber::new(searched);
     if scrubber.is_some() {
         // So that the answer comes whole and as it is.
         forward.headers.insert(

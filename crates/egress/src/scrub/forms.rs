@@ -11,6 +11,9 @@ const SHORTEST: usize = 4;
 /// How much of a form has to have been seen for a line break to be taken for one of wrapped base64, in bytes.
 const WRAPPED: usize = 4;
 
+/// What escapes begin with.
+const ESCAPES: [u8; 2] = [b'%', b'\\'];
+
 /// A bit for every place in every form.
 pub(super) type Bits = Vec<u64>;
 
@@ -20,7 +23,9 @@ pub(super) struct Forms {
     /// The longest one, in bytes.
     pub(super) longest: usize,
     /// Whether a form, or an escape, begins with a byte.
-    pub(super) begins: [bool; 256],
+    begins: [bool; 256],
+    /// Which bytes a form begins with, and then has: a bit for each two.
+    pairs: Zeroizing<Bits>,
     /// The first place of each form.
     first: Bits,
     /// The last place of each.
@@ -70,6 +75,7 @@ impl Forms {
         let mut forms = Self {
             longest: all.iter().map(|form| form.bytes.len()).max().unwrap_or(0),
             begins: [false; 256],
+            pairs: Zeroizing::new(vec![0; (1 << 16) / 64]),
             first: vec![0; words],
             last: vec![0; words],
             wrapped: vec![0; words],
@@ -79,6 +85,15 @@ impl Forms {
         let set = |bits: &mut Bits, at: usize| bits[at / 64] |= 1 << (at % 64);
         for form in &forms.all {
             forms.begins[usize::from(form.bytes[0])] = true;
+            match form.bytes[..] {
+                [one] => (0..=255).for_each(|next| set(&mut forms.pairs, pair(one, next))),
+                [one, next, ..] => set(&mut forms.pairs, pair(one, next)),
+                [] => {}
+            }
+            // What comes next may be escaped.
+            for escape in ESCAPES {
+                set(&mut forms.pairs, pair(form.bytes[0], escape));
+            }
             set(&mut forms.first, form.at);
             set(&mut forms.last, form.at + form.bytes.len() - 1);
             for (place, byte) in form.bytes.iter().enumerate() {
@@ -90,10 +105,23 @@ impl Forms {
                 }
             }
         }
-        for escape in [b'%', b'\\'] {
+        for escape in ESCAPES {
             forms.begins[usize::from(escape)] = true;
+            (0..=255).for_each(|next| set(&mut forms.pairs, pair(escape, next)));
         }
         forms
+    }
+
+    /// Whether something could begin where this text does.
+    pub(super) fn may_begin(&self, text: &[u8]) -> bool {
+        match *text {
+            [one, next, ..] => {
+                let at = pair(one, next);
+                self.begins[usize::from(one)] && self.pairs[at / 64] >> (at % 64) & 1 == 1
+            }
+            [last] => self.begins[usize::from(last)],
+            [] => false,
+        }
     }
 
     /// How many words the places take.
@@ -132,6 +160,11 @@ impl Forms {
         let all = if any { &self.all[..] } else { &[] };
         all.iter().filter(|form| form.is_whole(bits))
     }
+}
+
+/// The bit of two bytes in a row.
+fn pair(one: u8, next: u8) -> usize {
+    usize::from(one) << 8 | usize::from(next)
 }
 
 fn forms(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {

@@ -9,7 +9,7 @@ const SECRET: &str = r#"sk-live/aB3+x=%41 "z\9&"#;
 
 fn scrubber(secret: &str) -> Scrubber {
     let secret = SecretString::from(secret);
-    Scrubber::new([&secret].into_iter()).expect("a secret")
+    Scrubber::new([&secret]).expect("a secret")
 }
 
 fn percent(bytes: &[u8], kept: impl Fn(u8) -> bool, upper: bool) -> String {
@@ -169,6 +169,39 @@ fn headers_are_cleaned() {
     assert_eq!(headers["content-length"], "12");
 }
 
+/// security CRED-2, CRED-6: where a text is whole, a mark says what was there, once for each.
+#[test]
+fn cred_2_a_mark_stands_in_the_place_of_each_secret() {
+    let two = [
+        SecretString::from("abc-1"),
+        SecretString::from("abc-1-long"),
+    ];
+    let two = Scrubber::new(&two).expect("secrets");
+    #[track_caller]
+    fn check(scrubber: &Scrubber, text: &str, marked: Option<&str>) {
+        assert_eq!(scrubber.marked(text, "<>").as_deref(), marked);
+    }
+    check(&two, "nothing of abc-2, \u{e4}", None);
+    check(&two, "\u{e4}abc-1\u{e4}", Some("\u{e4}<>\u{e4}"));
+    check(&two, "abc-1abc-1 abc-1-long", Some("<><> <>"));
+    check(
+        &two,
+        "abc-1-lo, abc%2D1, YWJjLTE, 6162632d31",
+        Some("<>-lo, <>, <>E, <>"),
+    );
+    check(&scrubber("aaa"), "baaaab", Some("b<>b"));
+    for encoded in encodings(SECRET) {
+        let text = format!("{{\"a\": \"{encoded}\"}}");
+        let marked = scrubber(SECRET).marked(&text, "<>").expect(&encoded);
+        let inner = marked
+            .strip_prefix("{\"a\": \"")
+            .and_then(|rest| rest.strip_suffix("\"}"));
+        let left = inner.and_then(|inner| inner.split_once("<>"));
+        let (before, behind) = left.unwrap_or_else(|| panic!("{encoded}: {marked}"));
+        assert!(before.len() + behind.len() <= 18, "{encoded}: {marked}");
+    }
+}
+
 #[test]
 fn short_and_odd_secrets() {
     let one = scrubber("ab");
@@ -180,12 +213,12 @@ fn short_and_odd_secrets() {
     assert_eq!(run(&newline, &[br"[ab\ncdef\ngh]"]), b"[************]");
     let escape = scrubber("key%4");
     assert_eq!(run(&escape, &[b"key%41 key%4"]), b"*****1 *****");
-    assert!(Scrubber::new([&SecretString::from("")].into_iter()).is_none());
+    assert!(Scrubber::new([&SecretString::from("")]).is_none());
     let two = [
         SecretString::from("first-secret"),
         SecretString::from("second-secret"),
     ];
-    let two = Scrubber::new(two.iter()).expect("secrets");
+    let two = Scrubber::new(&two).expect("secrets");
     assert_eq!(
         run(&two, &[b"<second-secret|first-secret>"]),
         b"<*************|************>"
