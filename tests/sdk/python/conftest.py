@@ -60,7 +60,11 @@ def postgres() -> Iterator[Postgres]:
 def house(request: pytest.FixtureRequest) -> Iterator[House]:
     """A server on each database in turn, whose models answer what messages dictate."""
     cluster = request.getfixturevalue("postgres") if request.param == "postgres" else None
-    house = House(cluster.create_database() if cluster else None)
+    yield from lent(House(cluster.create_database() if cluster else None), request)
+
+
+def lent(house: House, request: pytest.FixtureRequest) -> Iterator[House]:
+    """A house for tests, removed after them; what it said is shown when one has failed."""
     yield house
     delete_sessions(house.server)
     log = house.server.log.read_text()

@@ -219,6 +219,16 @@ class Story:
         self.stream.close()
 
 
+def to_rest(stream: Iterable) -> list:
+    """What a stream shows to the session's next rest."""
+    seen = []
+    for event in stream:
+        seen.append(event)
+        if event.type == "session.status_idle":
+            return seen
+    raise AssertionError(f"the stream ended before a rest, after {types(seen)}")
+
+
 def types(events: Iterable) -> list[str]:
     """The types of events."""
     return [event.type for event in events]

@@ -12,7 +12,6 @@ import pytest
 import test_networking
 from canary import Canaries
 from containers import IMAGE, Engine
-from stories import bash, call, every, replies, say, text
 from test_networking import ASK, HELLO, LIMITED
 from test_repositories import HOST, Session, repository
 
@@ -101,20 +100,6 @@ def test_gh_3_a_clone_in_a_container_survives_its_server(house: House) -> None:
     code = house.outside.code
     main, _ = code.add("acme/slow", None, {"README": "slow\n"})
     session = Session(house, repository("acme/slow"))
-    events = session.client.beta.sessions.events
-    gate = code.hold("acme/slow")
-    events.send(session.id, events=[replies(call(bash("cat slow/README; git -C slow log -1 --format=%H; ls -A")), say("Done."))])
-    # Opening waits until the clone has come to the host.
-    with gate.open("w"):
-        gate.unlink()
-        house.server.running.kill()
-    house.server.start(port=test_networking.API_PORT)
-    with events.stream(session.id, extra_headers={"last-event-id": "0"}) as stream:
-        seen = []
-        for event in stream:
-            seen.append(event)
-            if event.type == "session.status_idle":
-                break
-    (output,) = (text(result) for result in every(seen, "agent.tool_result"))
+    output = session.killed_in_clone(code.hold("acme/slow"), "cat slow/README; git -C slow log -1 --format=%H; ls -A")
     assert output.split() == ["slow", main, "slow"]
     assert session.errors() == []

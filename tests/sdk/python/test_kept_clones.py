@@ -13,12 +13,10 @@ import os
 import sqlite3
 import subprocess
 
-import test_networking
 from canary import Canaries
-from stories import bash, call, every, replies, say, text
 from test_files import until
 from test_networking import House
-from test_repositories import HOST, Session, canaries, house, kept, repository
+from test_repositories import Session, canaries, house, kept, repository
 
 # What cannot be packed smaller, and more of it than one is too small to be kept.
 SIZE = 3_000_000
@@ -179,20 +177,7 @@ def test_log_3_a_server_that_is_killed_beside_a_kept_clone_leaves_nothing_half(h
     fresh(house, "kept/slow", "true")
     kept_of(house, "kept/slow")
     session = Session(house, repository("kept/slow"))
-    events = session.client.beta.sessions.events
-    gate = code.hold("kept/slow")
     commands = "cat slow/README; git -C slow log -1 --format=%H; ls -A . /mnt/session/uploads; git -C slow fsck 2>&1"
-    events.send(session.id, events=[replies(call(bash(commands)), say("Done."))])
-    with gate.open("w"):
-        gate.unlink()
-        house.server.running.kill()
-    house.server.start(port=test_networking.API_PORT)
-    with events.stream(session.id, extra_headers={"last-event-id": "0"}) as stream:
-        seen = []
-        for event in stream:
-            seen.append(event)
-            if event.type == "session.status_idle":
-                break
-    (output,) = (text(result) for result in every(seen, "agent.tool_result"))
+    output = session.killed_in_clone(code.hold("kept/slow"), commands)
     assert output.split()[:2] == ["slow", main] and ".cloning" not in output and ".repositories" not in output, output
     assert session.errors() == []

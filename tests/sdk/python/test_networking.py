@@ -17,7 +17,7 @@ import httpx2
 import pytest
 from outside import API_PORT, Outside
 from programs import Program, Server, program
-from stories import BUILT_IN, MODEL, bash, call, every, replies, say, text
+from stories import BUILT_IN, MODEL, bash, call, every, replies, say, text, to_rest
 
 CONFIG = """
 [[models]]
@@ -118,11 +118,7 @@ class Session:
         events = self.client.beta.sessions.events
         with events.stream(self.id) as stream:
             events.send(self.id, events=[replies(*calls, say("Done."))])
-            seen = []
-            for event in stream:
-                seen.append(event)
-                if event.type == "session.status_idle":
-                    break
+            seen = to_rest(stream)
         return [text(result) for result in every(seen, "agent.tool_result")]
 
     def one(self, command: str) -> str:

@@ -6,6 +6,7 @@ Acceptance scenario 20; runtime GH-1 to GH-8, LC-5, LC-12, ER-6; security CRED-2
 from __future__ import annotations
 
 import json
+import pathlib
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 import test_networking
 from canary import Canaries
 from programs import program
-from stories import BUILT_IN, MODEL, bash, call, every, replies, say, text
+from stories import BUILT_IN, MODEL, bash, call, only, replies, say, text, to_rest
 from test_networking import House
 
 HOST = "https://code.example.com"
@@ -61,12 +62,25 @@ class Session(test_networking.Session):
 
     def __init__(self, house: House, *resources: dict, **networking) -> None:
         super().__init__(house, **(networking or LIMITED))
+        self.house = house
         bare = self.client.beta.sessions.retrieve(self.id)
         self.client.beta.sessions.delete(self.id)
         self.made = self.client.beta.sessions.create(
             agent=bare.agent.id, environment_id=bare.environment_id, resources=list(resources)
         )
         self.id = self.made.id
+
+    def killed_in_clone(self, gate: pathlib.Path, command: str) -> str:
+        """What a first command says when the server is killed while a clone is held at this gate, and started again."""
+        events = self.client.beta.sessions.events
+        events.send(self.id, events=[replies(call(bash(command)), say("Done."))])
+        # Opening waits until the clone has come to the host.
+        with gate.open("w"):
+            gate.unlink()
+            self.house.server.running.kill()
+        self.house.server.start(port=test_networking.API_PORT)
+        with events.stream(self.id, extra_headers={"last-event-id": "0"}) as stream:
+            return text(only(to_rest(stream), "agent.tool_result"))
 
     def errors(self) -> list:
         """What failed in the session so far."""
@@ -254,21 +268,7 @@ def test_gh_3_a_clone_survives_its_server(house: House) -> None:
     code = house.outside.code
     main, _ = code.add("acme/slow", None, {"README": "slow\n"})
     session = Session(house, repository("acme/slow"))
-    events = session.client.beta.sessions.events
-    gate = code.hold("acme/slow")
-    events.send(session.id, events=[replies(call(bash("cat slow/README; git -C slow log -1 --format=%H; ls -A")), say("Done."))])
-    # Opening waits until the clone has come to the host.
-    with gate.open("w"):
-        gate.unlink()
-        house.server.running.kill()
-    house.server.start(port=test_networking.API_PORT)
-    with events.stream(session.id, extra_headers={"last-event-id": "0"}) as stream:
-        seen = []
-        for event in stream:
-            seen.append(event)
-            if event.type == "session.status_idle":
-                break
-    (output,) = (text(result) for result in every(seen, "agent.tool_result"))
+    output = session.killed_in_clone(code.hold("acme/slow"), "cat slow/README; git -C slow log -1 --format=%H; ls -A")
     assert output.split() == ["slow", main, "slow"]
     assert session.errors() == []
 
