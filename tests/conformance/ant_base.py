@@ -7,7 +7,8 @@ import os
 import pathlib
 import subprocess
 
-from cells import Cells
+from outputs import Output
+from recording import Recorder
 from stories import House
 
 SECONDS = 30
@@ -22,9 +23,11 @@ class Refused(Exception):
 class Ant:
     """One run of the CLI."""
 
-    def __init__(self, house: House, program: str, folder: pathlib.Path, cells: Cells) -> None:
+    def __init__(self, house: House, program: str, folder: pathlib.Path, cells: Recorder, output: Output) -> None:
         self.house = house
-        self.command = (program, "--base-url", house.server.url)
+        self.output = output
+        self.recorder = cells
+        self.command = (program, "--base-url", cells.url)
         self.folder = folder
         self.cell = cells.cell
         self.tell = cells.result
@@ -63,6 +66,12 @@ class Ant:
             assert f" {status} " in str(error), error
             return str(error)
         raise AssertionError(f"expected {status}, got an answer")
+
+    def downloaded(self, group: str, *flags: str) -> bytes:
+        """What a command writes to a file."""
+        written = self.folder / "downloaded"
+        self.raw(group, "download", *flags, "--output", str(written))
+        return written.read_bytes()
 
     def lives(self, group: str, flag: str, given: dict, changes: dict, *, ends: tuple[str, ...] = ("archive", "delete")) -> dict:
         """The cells that most resources have: created, read, changed, listed, archived, deleted."""

@@ -14,11 +14,14 @@ from collections.abc import Callable
 import inventory
 from ant_base import PAGED, SECONDS
 from ant_stores import Stores
-from cells import Cells, NotThere, is_later, reason
+from cells import NotThere, is_later, reason
+from outputs import Output
+from recording import Recorder
 from stories import MODEL, House, replies, say
 
-# How often a stream is told something, and how long its silence may be each time.
-TURNS, SILENCE = 10, 2
+# As many turns as fill a screen.
+TURNS = 3
+SAID = replies(say("Two words."))
 # What commands of later resources ask for beside ids.
 LATER = {
     "--agent": "agent_01none",
@@ -129,8 +132,8 @@ tools:
             assert self.one(group, "delete", flag, second["id"])["type"] == "session_deleted"
             self.refused(404, group, "retrieve", flag, second["id"])
 
-    def streamed(self, group: str, flags: tuple[str, ...], session: str, end: str) -> tuple[list[dict], dict]:
-        """What a stream prints of a turn, from an answer to its end; and what the sending gave."""
+    def streamed(self, group: str, flags: tuple[str, ...], session: str, message: dict, end: str) -> tuple[list[dict], dict]:
+        """What a stream prints of the first of the turns that a message starts; and what its sending gave."""
         arguments = [*self.command, "--format", "jsonl", group, "stream", *flags]
         process = subprocess.Popen(arguments, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         lines: queue.Queue[str] = queue.Queue()
@@ -138,38 +141,37 @@ tools:
         reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout], daemon=True)
         reader.start()
         try:
-            # It does not say when it listens, and shows only what happens from then on: so it is told again.
+            # It does not say itself when it listens, and keeps its first lines until there are more than a screen holds.
+            self.recorder.stream_opens()
+            sent = []
             for _ in range(TURNS):
-                sent = self.one("beta:sessions:events", "send", "--session-id", session, given={"events": [replies(say("Two words."))]})
-                seen: list[dict] = []
-                while not seen or seen[-1]["type"] != end:
-                    try:
-                        seen.append(json.loads(lines.get(timeout=SILENCE)))
-                    except queue.Empty:
-                        break
-                if said(seen) and seen[-1]["type"] == end:
-                    return seen, sent
-            raise AssertionError("the stream shows nothing")
+                sent.append(self.one("beta:sessions:events", "send", "--session-id", session, given={"events": [message]}))
+                self.recorder.passes(end)
+            seen: list[dict] = []
+            while not seen or seen[-1]["type"] != end:
+                seen.append(json.loads(lines.get(timeout=SECONDS)))
+            return seen, sent[0]
         finally:
             process.kill()
             process.wait()
             reader.join()
+            self.recorder.end_streams()
 
     def events(self) -> None:
         made, group = self.session(), "beta:sessions:events"
         flags = ("--session-id", made["id"])
         with self.cell("beta.sessions.events.stream"):
-            seen, sent = self.streamed(group, flags, made["id"], "session.status_idle")
-            assert set(said(seen)) == {"Two words."}
+            seen, sent = self.streamed(group, flags, made["id"], SAID, "session.status_idle")
+            assert said(seen) == ["Two words."]
         with self.cell("beta.sessions.events.send"):
             (stored,) = sent["data"]
-            assert stored["content"] == replies(say("Two words."))["content"]
+            assert (stored["type"], stored["content"]) == (SAID["type"], SAID["content"])
         with self.cell("beta.sessions.events.list"):
             listed = self.all(group, "list", *flags, *PAGED)
             last = {event["id"]: event for event in seen if "id" in event}
             both = [event for event in listed if event["id"] in last]
             assert both and [last[event["id"]] for event in both] == both
-            assert set(said(listed)) == {"Two words."} and seen[-1]["id"] in last
+            assert said(listed) == ["Two words."] * TURNS and [event["id"] for event in listed].count(stored["id"]) == 1
 
     def threads(self) -> None:
         made, group = self.session(), "beta:sessions:threads"
@@ -181,10 +183,10 @@ tools:
         with self.cell("beta.sessions.threads.retrieve"):
             assert self.one(group, "retrieve", *of) == primary
         with self.cell("beta.sessions.threads.events.stream"):
-            seen, _ = self.streamed(f"{group}:events", of, made["id"], "session.thread_status_idle")
-            assert set(said(seen)) == {"Two words."}
+            seen, _ = self.streamed(f"{group}:events", of, made["id"], SAID, "session.thread_status_idle")
+            assert said(seen) == ["Two words."]
         with self.cell("beta.sessions.threads.events.list"):
-            assert set(said(self.all(f"{group}:events", "list", *of, *PAGED))) == {"Two words."}
+            assert said(self.all(f"{group}:events", "list", *of, *PAGED)) == ["Two words."] * TURNS
         with self.cell("beta.sessions.threads.archive"):
             # The one thread there is cannot be archived by itself; the session goes on.
             self.refused(400, group, "archive", *of)
@@ -220,7 +222,8 @@ tools:
                 ids = [model["id"] for model in self.all(group, "list", *PAGED)]
                 assert MODEL in ids and len(ids) == len(set(ids)) > 1
             with self.cell(f"{name}.retrieve"):
-                assert self.one(group, "retrieve", "--model-id", MODEL)["id"] == MODEL
+                (listed,) = [model for model in self.all(group, "list") if model["id"] == MODEL]
+                assert self.one(group, "retrieve", "--model-id", MODEL) == listed
                 self.refused(404, group, "retrieve", "--model-id", "no-such-model")
 
     def later(self, calls: list[str]) -> None:
@@ -245,15 +248,24 @@ def said(events: list[dict]) -> list[str]:
     return [event["content"][0]["text"] for event in events if event["type"] == "agent.message"]
 
 
+def given(output: Output) -> dict[str, str]:
+    """What its requests name that it has not been answered before."""
+    return {"{output 1}": output.session}
+
+
 def version(program: str) -> str:
     """Such as 1.20.0."""
     told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=SECONDS).stdout
     return told.split()[-1]
 
 
-def run(house: House, program: str, tell: Callable[[dict], None]) -> list[str]:
-    """All cells; gives the commands there are."""
+def run(house: House, output: Output, program: str, tell: Callable[[dict], None]) -> tuple[list[str], list[dict]]:
+    """All cells; gives the commands there are, and what was asked of the server."""
     calls = inventory.ant(program)
-    with tempfile.TemporaryDirectory(prefix="manyhands-ant-") as folder:
-        AntRun(house, program, pathlib.Path(folder), Cells("ant", tell)).run(calls)
-    return calls
+    recorder = Recorder("ant", tell, house, given(output))
+    try:
+        with tempfile.TemporaryDirectory(prefix="manyhands-ant-") as folder:
+            AntRun(house, program, pathlib.Path(folder), recorder, output).run(calls)
+    finally:
+        steps = recorder.close()
+    return calls, steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 
+import outputs
 from ant_base import PAGED, Ant
 
 
@@ -25,6 +26,10 @@ class Stores(Ant):
         with self.cell("beta.files.download"):
             # What a client has uploaded is not given back: the refusal is the documented answer.
             assert "file_not_downloadable" in self.refused(400, group, "download", flag, made["id"], "--output", "-")
+            # What an agent has written is.
+            (written,) = self.all(group, "list", "--scope-id", self.output.session)
+            assert (written["filename"], written["downloadable"]) == (outputs.NAME, True)
+            assert self.downloaded(group, flag, written["id"]) == outputs.CONTENT
         with self.cell("beta.files.delete"):
             assert self.one(group, "delete", flag, made["id"])["type"] == "file_deleted"
             self.refused(404, group, "retrieve-metadata", flag, made["id"])
@@ -136,9 +141,8 @@ class Stores(Ant):
             listed = self.all(versions, "list", *flags, *PAGED)
             assert {version["version"] for version in listed} == {first["version"], second["version"]}
         with self.cell("beta.skills.versions.download"):
-            packed = self.folder / "skill.zip"
-            self.raw(versions, "download", *one, "--output", str(packed))
-            assert b"cell-ant/SKILL.md" in packed.read_bytes()
+            wanted = (self.folder / "First.zip").read_bytes()
+            assert outputs.unpacked(self.downloaded(versions, *one)) == outputs.unpacked(wanted)
         with self.cell("beta.skills.versions.delete"):
             self.one(versions, "delete", *one)
             assert [version["version"] for version in self.all(versions, "list", *flags)] == [second["version"]]

@@ -31,8 +31,8 @@ class Cells:
         self.tell = tell
 
     @contextmanager
-    def cell(self, call: str) -> Iterator[None]:
-        """Runs what proves a call: green when nothing in it fails."""
+    def cell(self, call: str, good: str = "green") -> Iterator[None]:
+        """Runs what proves a call: `good`, which may also be "local", when nothing in it fails."""
         try:
             yield
         except NotThere:
@@ -40,7 +40,7 @@ class Cells:
         except Exception as error:
             self.result(call, "red", reason(error))
         else:
-            self.result(call, "green", "")
+            self.result(call, good, "")
 
     def result(self, call: str, result: str, why: str) -> None:
         """Tells how a call went."""

@@ -59,7 +59,7 @@ def is_ours(group: str) -> bool:
 def canonical(call: str) -> str:
     """A call of the TypeScript or Go SDK in the words of the Python SDK."""
     words = [re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", word).lower() for word in call.split(".")]
-    words = [word.replace("o_auth", "oauth").replace("action_ur_ls", "action_urls") for word in words]
+    words = [word.replace("o_auth", "oauth").replace("action_ur_ls", "action_urls").replace("mcpoauth", "mcp_oauth") for word in words]
     renamed = {"new": "create", "get": "retrieve", "stream_events": "stream", "get_metadata": "retrieve_metadata"}
     renamed |= {"new_enrollment_url": "create_enrollment_url", "new_tool_runner": "tool_runner"}
     words[-1] = renamed.get(words[-1], words[-1])

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable
 
 from cells import Cells
+from outputs import Output
 from stories import MODEL, House, custom, types
 
 
@@ -88,8 +89,9 @@ def refused(kind: type[Exception], ask: Callable, *given, **named) -> Exception:
 class Run:
     """One run of one client."""
 
-    def __init__(self, house: House, client, cells: Cells) -> None:
+    def __init__(self, house: House, client, cells: Cells, output: Output) -> None:
         self.house = house
+        self.output = output
         self.client = client
         self.beta = client.beta
         self.cell = cells.cell
@@ -112,6 +114,18 @@ class Run:
                 if event.type == end:
                     return seen
         raise AssertionError(f"the stream ended after {types(seen)}")
+
+    def plain(self, part):
+        """A part of the client as its users have it, without what makes an asynchronous one wait."""
+        return part._target if isinstance(part, Blocking) else part
+
+    def finished(self, result):
+        """What a call of a plain part gives in the end."""
+        return self.client._loop.run_until_complete(result) if inspect.isawaitable(result) else result
+
+    def bytes_of(self, answer) -> bytes:
+        """The whole body of an answer that is no JSON."""
+        return self.finished(answer.read())
 
     def page(self, url: str) -> str:
         """What a person sees who opens a link."""

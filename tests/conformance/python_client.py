@@ -12,7 +12,9 @@ from collections.abc import Callable
 import anthropic
 import inventory
 from cells import Cells, NotThere, is_later, reason
+from outputs import Output
 from python_base import Blocking, ids, refused
+from python_helpers import Helpers
 from python_sessions import Sessions
 from python_stores import Stores
 from stories import BUILT_IN, MODEL, House, custom, text_message
@@ -38,7 +40,7 @@ LATER_ARGUMENTS = {
 }
 
 
-class PythonRun(Sessions, Stores):
+class PythonRun(Sessions, Stores, Helpers):
     """All cells."""
 
     def run(self) -> None:
@@ -65,6 +67,7 @@ class PythonRun(Sessions, Stores):
             "skills": lambda: self.skills("skills", client.skills),
             "unknown fields": self.unknown_fields,
             "webhooks": self.webhooks,
+            "the helpers": self.helpers,
         }
         for name, group in groups.items():
             try:
@@ -168,26 +171,22 @@ class PythonRun(Sessions, Stores):
                 assert error.response.headers["x-should-retry"] == "false"
                 raise NotThere
 
-    def webhooks(self) -> None:
-        for call_name in ("beta.webhooks.parse_unverified", "beta.webhooks.unwrap"):
-            self.tell(call_name, "local", "")
 
-
-def run_sync(house: House, tell: Callable[[dict], None]) -> list[str]:
+def run_sync(house: House, output: Output, tell: Callable[[dict], None]) -> list[str]:
     """All cells of the synchronous client; gives its calls."""
     client = house.client()
-    run = PythonRun(house, client, Cells("python", tell))
+    run = PythonRun(house, client, Cells("python", tell), output)
     calls = inventory.python(client)
     run.run()
     run.later(calls)
     return calls
 
 
-def run_async(house: House, tell: Callable[[dict], None]) -> list[str]:
+def run_async(house: House, output: Output, tell: Callable[[dict], None]) -> list[str]:
     """All cells of the asynchronous client; gives its calls."""
     with asyncio.Runner() as runner:
         loop, client = runner.get_loop(), house.async_client()
-        run = PythonRun(house, Blocking(client, loop), Cells("python-async", tell))
+        run = PythonRun(house, Blocking(client, loop), Cells("python-async", tell), output)
         calls = inventory.python(client)
         run.run()
         run.later(calls)

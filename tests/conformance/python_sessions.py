@@ -43,18 +43,18 @@ class Sessions(Run):
 
     def events(self) -> None:
         events, made = self.beta.sessions.events, self.session()
-        sent = []
+        sent, text_sent = [], replies(say("Two words.", split_into=2))
         with self.cell("beta.sessions.events.stream"):
             seen = self.turn(
                 lambda: events.stream(made.id, event_deltas=["agent.message"]),
-                lambda: sent.append(events.send(made.id, events=[replies(say("Two words.", split_into=2))])),
+                lambda: sent.append(events.send(made.id, events=[text_sent])),
             )
             (message,) = [event for event in seen if event.type == "agent.message"]
             assert text(message) == "Two words."
             assert {"event_start", "event_delta", "session.status_running"} <= set(types(seen))
         with self.cell("beta.sessions.events.send"):
             (stored,) = sent[0].data
-            assert stored.type == "user.message" and text(stored).startswith("reply: ")
+            assert (stored.type, text(stored)) == ("user.message", text_sent["content"][0]["text"])
         with self.cell("beta.sessions.events.list"):
             listed = list(events.list(made.id, limit=2))
             assert [event.id for event in listed if event.type == "user.message"] == [stored.id]
@@ -120,6 +120,7 @@ class Sessions(Run):
             changed = resources.update(cloned.id, session_id=made.id, authorization_token="cell-secret-2")
             assert (changed.id, changed.url) == (cloned.id, cloned.url)
             assert "cell-secret" not in changed.to_json()
+            assert resources.retrieve(cloned.id, session_id=made.id) == changed
         with self.cell("beta.sessions.resources.delete"):
             deleted = resources.delete(added.id, session_id=made.id)
             assert (deleted.id, deleted.type) == (added.id, "session_resource_deleted")

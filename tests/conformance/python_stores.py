@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-import io
-import zipfile
 
 import anthropic
+import outputs
+from outputs import unpacked
 from python_base import Run, ids, refused
 
 
@@ -29,6 +28,11 @@ class Stores(Run):
             # What a client has uploaded is not given back: the refusal is the documented answer, and its code is read.
             error = refused(anthropic.BadRequestError, files.download, made.id)
             assert error.body["error"]["details"]["error_code"] == "file_not_downloadable"
+            # What an agent has written is.
+            of = {"scope_id": self.output.session} if name.startswith("beta.") else {"ids": [self.output.file]}
+            (written,) = files.list(**of)
+            assert (written.id, written.filename, written.downloadable) == (self.output.file, outputs.NAME, True)
+            assert self.bytes_of(files.download(written.id)) == outputs.CONTENT
         with self.cell(f"{name}.delete"):
             deleted = files.delete(made.id)
             assert (deleted.id, deleted.type) == (made.id, "file_deleted")
@@ -237,11 +241,8 @@ class Stores(Run):
             assert set(ids(skills.versions.list(made.id, limit=1))) == {first.id, second.id}
         if name.startswith("beta."):
             with self.cell(f"{name}.versions.download"):
-                packed = skills.versions.download(first.id, skill_id=made.id).read()
-                packed = self.client._loop.run_until_complete(packed) if inspect.isawaitable(packed) else packed
-                with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-                    assert sorted(archive.namelist()) == sorted(path for path, _ in folder(""))
-                    assert archive.read(f"{slug}/SKILL.md") == folder("First.")[0][1]
+                packed = self.bytes_of(skills.versions.download(first.id, skill_id=made.id))
+                assert unpacked(packed) == dict(folder("First."))
         with self.cell(f"{name}.versions.delete"):
             deleted = skills.versions.delete(first.id, skill_id=made.id)
             assert (deleted.id, deleted.type) == (first.id, "skill_version_deleted")

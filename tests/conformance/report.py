@@ -25,12 +25,18 @@ Every managed-agents call of the official clients, unmodified, against the relea
 |---|---|
 | ✓ | the answer was compared with what was sent, and read back with another call where there is one |
 | 501 | the server does not have this resource yet and says so: the contract's error envelope, and `x-should-retry: false` |
-| local | the call does its work without a server |
+| local | the call does its work without a server, and was tried: a signed webhook is taken, a forged one is not |
 | — | this client does not have the call |
 | ✗ | not so: the note says what is wrong |
 
-The calls are read from the clients themselves, so a call that no test makes is shown as ✗ and not left out. `ant` is run on machines
-that have it (on the `PATH`, or named by `MANYHANDS_ANT`); elsewhere its column is that of the last such run.
+The calls are read from the clients themselves, so a call that no test makes is shown as ✗ and not left out. Where the documented
+answer is a refusal, that refusal and what stays as it was are what is compared: the primary thread cannot be archived, and a file
+that a client has uploaded is not given back. The files that are downloaded are written by an agent, and compared byte for byte.
+"""
+ANT = """`ant` is run on machines that have it: `scripts/setup` installs version {pinned} where its module can be had, and `MANYHANDS_ANT`
+names another binary of it. Its column is of {version}. That is the newest whose source could be had; newer ones exist, and
+nothing is claimed of them. On machines without it, every request of that run is made again as it was recorded, and each answer must
+have the status and the shape that it had then, what was sent included: a call whose answers have changed since is shown as ✗.
 """
 
 
@@ -55,9 +61,9 @@ def group(call: str) -> str:
     return call.removeprefix("beta.").rpartition(".")[0]
 
 
-def render(table: dict[str, dict[str, tuple[str, str]]], versions: dict[str, str], own: list[dict]) -> str:
-    """The page."""
-    parts = [HEAD]
+def render(table: dict[str, dict[str, tuple[str, str]]], versions: dict[str, str], pinned: str, own: list[dict]) -> str:
+    """The page; `pinned` is the version of `ant` that is asked for."""
+    parts = [HEAD, ANT.format(pinned=pinned, version=versions["ant"])]
     parts.append("| client | version |\n|---|---|\n" + "".join(f"| {CLIENTS[one]} | {versions[one]} |\n" for one in CLIENTS))
     parts.append(totals(table))
     notes: list[str] = []
@@ -97,19 +103,27 @@ def totals(table: dict[str, dict[str, tuple[str, str]]]) -> str:
 
 
 def own_tests(own: list[dict]) -> str:
-    """The second table: the SDK's own generated tests."""
-    text = """## The Python SDK's own tests
+    """The second table: the SDKs' own generated tests."""
+    text = """## The SDKs' own tests
 
-The tests that the Python SDK's maintainers generate for these resources, from its source distribution, pointed at this server. They use
-fixed sample ids and send every optional parameter at once; a proxy puts ids of real resources in the place of sample ids. Run are those
-of the synchronous client, but for streams (which have no end) and downloads (which play the server themselves). What is refused is
-mostly a sample that is no legal value, such as a cursor `page`, else something that this server does not have: the reasons stand below.
-The npm package has no such tests; those of the Go module are not run.
+The tests that the SDKs' maintainers generate for these resources, unchanged: those of Python from its source distribution, with the
+synchronous and the asynchronous client (that one over both of its transports), strict about answers; those of Go from its module.
+They use fixed sample ids and send every optional parameter at once; a proxy puts ids of real resources in the place of sample ids.
+Left out are streams, which have no end, and downloads, which play the server themselves. A cell says how many passed, and how many
+were answered 501 (of resources that the server does not have yet), refused, or failed. What is refused is mostly a sample that is
+no legal value, such as a cursor `page`, else something that this server does not have: the reasons stand below. The npm package of
+the TypeScript SDK and `ant` bring no tests.
 
-| tests of | pass | 501 | refused | fail |
-|---|---|---|---|---|
 """
+    for client in dict.fromkeys(line["client"] for line in own):
+        text += f"| {CLIENTS[client]} | passed | 501 | refused | failed |\n|---|---|---|---|---|\n"
+        lines = [line for line in own if line["client"] == client]
+        for line in lines:
+            text += f"| {line['file']} | {line['passed']} | {line['later']} | {line['refused']} | {line['fail']} |\n"
+        counts = [sum(line[kind] for line in lines) for kind in ("passed", "later", "refused", "fail")]
+        text += f"| all |{''.join(f' {count} |' for count in counts)}\n\n"
+    files: dict[str, set[str]] = {}
     for line in own:
-        text += f"| {line['file']} | {line['pass']} | {line['later']} | {line['refused']} | {line['fail']} |\n"
-    reasons = sorted({why for line in own for why in line["reasons"]})
-    return text + "\n" + "".join(f"- {why}\n" for why in reasons)
+        for why in line["reasons"]:
+            files.setdefault(why, set()).add(f"`{line['file']}`")
+    return text + "".join(f"- {why}: {', '.join(sorted(files[why]))}\n" for why in sorted(files))

@@ -1,15 +1,14 @@
-"""A proxy for the SDK's own tests: sample ids in what they send become ids of real resources, made anew for each request."""
+"""A proxy for the SDK's own tests: sample ids in what they send become ids of real resources, made anew for each request that may change them."""
 
 from __future__ import annotations
 
-import http.client
-import http.server
 import re
 import threading
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import anthropic
+from forward import Exchange, Forwarder, Request
 from stories import MODEL, House
 
 # Ids that the tests have made up, by what they are of. Words such as "file_id" stand for ids as well.
@@ -17,8 +16,10 @@ SAMPLES = re.compile(
     r"\b(?:(?:agent|env|sesn|sthr|sesrsc|vlt|vcrd|uprof|file|wrkspc)_01[0-9A-Za-z]{22}"
     r"|file_id|skill_id|memory_id|memory_store_id|memory_version_id|model_id)\b"
 )
-# The workspace is named in a header, the rest is the client's business.
-DROPPED = {"host", "authorization", "x-api-key", "content-length", "connection", "anthropic-workspace-id", "accept-encoding"}
+# In a body only whole texts are ids.
+IN_BODY = re.compile(rb'(?<=")(?:[a-z]+_01[0-9A-Za-z]{22})(?=")')
+# The key is the server's own, and the workspace is that of the key.
+DROPPED = {"authorization", "x-api-key", "anthropic-workspace-id"}
 
 
 class Fixtures:
@@ -96,55 +97,33 @@ class Fixtures:
         return [version.id for version in self.beta.memory_stores.memory_versions.list(store)][-1]
 
 
-class Proxy:
-    """Listens on a port of its own until it is closed."""
+def real(request: Request, fixtures: Fixtures, key: str) -> Request:
+    """A request of the tests as one that a client of this server would make."""
+    replaced = lambda text: SAMPLES.sub(lambda found: fixtures.id(found[0]), text)  # noqa: E731
+    path, _, query = request.path.partition("?")
+    # The version of a skill is a word in a path alone.
+    path = re.sub(r"/versions/version\b", "/versions/latest", replaced(path))
+    # Names of parameters stay; what they say may be a sample.
+    pairs = urllib.parse.parse_qsl(query, keep_blank_values=True)
+    query = urllib.parse.urlencode([(name, replaced(value)) for name, value in pairs])
+    body = request.body
+    if "multipart" not in request.headers.get("content-type", ""):
+        body = IN_BODY.sub(lambda found: replaced(found[0].decode()).encode(), body)
+    headers = {name: value for name, value in request.headers.items() if name not in DROPPED}
+    return Request(request.method, f"{path}?{query}" if query else path, headers | {"authorization": f"Bearer {key}"}, body)
 
-    def __init__(self, house: House) -> None:
-        client = house.client()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+def proxy(house: House) -> Forwarder:
+    """Stands before the server until it is closed."""
+    client = house.client()
+    # What is only looked at stays as it is.
+    kept = threading.local()
 
-            def _answer(self) -> None:
-                length = int(self.headers.get("content-length") or 0)
-                body, fixtures = self.rfile.read(length), Fixtures(client)
-                real = lambda text: SAMPLES.sub(lambda found: fixtures.id(found[0]), text)  # noqa: E731
-                path, _, query = self.path.partition("?")
-                is_upload = "multipart" in self.headers.get("content-type", "")
-                # The version of a skill is a word in a path alone.
-                path = re.sub(r"/versions/version\b", "/versions/latest", real(path))
-                pairs = urllib.parse.parse_qsl(query, keep_blank_values=True)
-                # Names of parameters stay; what they say may be a sample.
-                query = urllib.parse.urlencode([(name, real(value)) for name, value in pairs])
-                if not is_upload:
-                    body = re.sub(r'(?<=")(?:[a-z]+_01[0-9A-Za-z]{22})(?=")', lambda found: real(found[0]), body.decode()).encode()
-                headers = {name: value for name, value in self.headers.items() if name.lower() not in DROPPED}
-                headers |= {"authorization": f"Bearer {house.server.key}", "content-length": str(len(body))}
-                server = http.client.HTTPConnection(house.server.url.removeprefix("http://"), timeout=30)
-                server.request(self.command, f"{path}?{query}" if query else path, body, headers)
-                answer = server.getresponse()
-                told = answer.read()
-                self.send_response(answer.status)
-                for name, value in answer.getheaders():
-                    if name.lower() not in ("content-length", "transfer-encoding", "connection"):
-                        self.send_header(name, value)
-                self.send_header("content-length", str(len(told)))
-                self.end_headers()
-                self.wfile.write(told)
-                server.close()
+    def answer(request: Request) -> tuple[Exchange, Iterator[bytes]]:
+        if request.method == "GET" and not hasattr(kept, "fixtures"):
+            kept.fixtures = Fixtures(client)
+        fixtures = kept.fixtures if request.method == "GET" else Fixtures(client)
+        exchange = Exchange(house.server.url, real(request, fixtures, house.server.key))
+        return exchange, exchange.lines() if exchange.is_stream else iter([exchange.read()])
 
-            do_GET = do_POST = do_DELETE = _answer  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Ends it."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    return Forwarder(answer)

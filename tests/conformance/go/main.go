@@ -1,7 +1,7 @@
 // Command conformance makes every managed-agents call of the official Go SDK against a running server, and prints for each call
 // how it went, one JSON object a line: first {"calls": […]}, the calls that the SDK has by its own types, then the cells.
 //
-// It reads CONFORMANCE_URL, CONFORMANCE_KEY and CONFORMANCE_MODEL.
+// It reads CONFORMANCE_URL, CONFORMANCE_KEY, CONFORMANCE_MODEL, CONFORMANCE_OUTPUT and CONFORMANCE_OUTPUT_SESSION.
 package main
 
 import (
@@ -32,6 +32,16 @@ type run struct {
 	client anthropic.Client
 	model  string
 	url    string
+	// A file that an agent wrote, each byte once in order, and its session.
+	output, outputSession string
+}
+
+func everyByte() []byte {
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	return all
 }
 
 func main() {
@@ -39,7 +49,10 @@ func main() {
 	defer cancel()
 	url := os.Getenv("CONFORMANCE_URL")
 	client := anthropic.NewClient(option.WithBaseURL(url), option.WithAPIKey(os.Getenv("CONFORMANCE_KEY")))
-	r := &run{ctx: ctx, client: client, model: os.Getenv("CONFORMANCE_MODEL"), url: url}
+	r := &run{
+		ctx: ctx, client: client, model: os.Getenv("CONFORMANCE_MODEL"), url: url,
+		output: os.Getenv("CONFORMANCE_OUTPUT"), outputSession: os.Getenv("CONFORMANCE_OUTPUT_SESSION"),
+	}
 	tell(map[string]any{"calls": r.inventory()})
 	for name, group := range map[string]func(){
 		"agents": r.agents, "environments": r.environments, "files": r.files, "beta files": r.betaFiles,
@@ -47,7 +60,8 @@ func main() {
 		"threads": r.threads, "resources": r.resources, "tool runner": r.toolRunner, "models": r.models,
 		"beta models": r.betaModels, "user profiles": r.userProfiles, "beta user profiles": r.betaUserProfiles,
 		"memory stores": r.memoryStores, "memories": r.memories, "skills": r.skills, "beta skills": r.betaSkills,
-		"unknown fields": r.unknownFields, "later": r.later, "local": r.local,
+		"unknown fields": r.unknownFields, "later": r.later, "webhooks": r.webhooks,
+		"the helpers": r.helpers,
 	} {
 		if err := attempt(group); err != nil {
 			told("what the cells of "+name+" need", "red", err)
@@ -56,12 +70,17 @@ func main() {
 }
 
 // cell runs what proves a call: green when it does not panic.
-func cell(call string, proof func()) {
+func cell(call string, proof func()) { prove(call, "green", proof) }
+
+// local is the same for what needs no server.
+func local(call string, proof func()) { prove(call, "local", proof) }
+
+func prove(call, good string, proof func()) {
 	err := attempt(proof)
 	var answer *anthropic.Error
 	switch {
 	case err == nil:
-		told(call, "green", nil)
+		told(call, good, nil)
 	case errors.As(err, &answer) && answer.StatusCode == 501:
 		told(call, "not built", nil)
 	default:
@@ -295,10 +314,4 @@ func (r *run) someArguments(method reflect.Type) []reflect.Value {
 		}
 	}
 	return given
-}
-
-// local is what needs no server.
-func (r *run) local() {
-	told("Beta.Webhooks.Unwrap", "local", nil)
-	told("Beta.Webhooks.ParseUnverified", "local", nil)
 }

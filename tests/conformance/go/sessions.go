@@ -131,6 +131,19 @@ func (r *run) events() {
 		same("message", text(of(seen, "agent.message")[0]), "Two words.")
 		holds("previews", len(of(seen, "event_start")) == 1 && len(of(seen, "event_delta")) > 0)
 	})
+	cell("helper: accumulate_managed_agents_event", func() {
+		var previews anthropic.BetaManagedAgentsEventAccumulator
+		deltas := ""
+		for _, event := range seen {
+			previews.Accumulate(event)
+			if event.Type == "event_delta" {
+				deltas = previews.AgentMessageText(event.EventID)
+			}
+		}
+		message := of(seen, "agent.message")[0]
+		same("previews", deltas, "Two words.")
+		same("message", previews.AgentMessages[message.ID].RawJSON(), message.RawJSON())
+	})
 	cell("Beta.Sessions.Events.Send", func() {
 		same("echo", []any{in(stored.Data[0], "type"), text(stored.Data[0])}, []any{"user.message", says})
 	})
@@ -225,6 +238,8 @@ func (r *run) resources() {
 		}))
 		same("the same", []any{id(changed), in(changed, "url")}, []any{id(cloned), in(cloned, "url")})
 		holds("no secret", !strings.Contains(changed.RawJSON(), secret))
+		params := anthropic.BetaSessionResourceGetParams{SessionID: made.ID}
+		alike("read back", got(resources.Get(r.ctx, id(cloned), params)), changed)
 	})
 	cell("Beta.Sessions.Resources.Delete", func() {
 		params := anthropic.BetaSessionResourceDeleteParams{SessionID: made.ID}

@@ -18,11 +18,12 @@ type fileCalls struct {
 	upload        func(file io.Reader) (shown, error)
 	get           func(id string) (shown, error)
 	page, listAll func() []string
-	download      func(id string) error
+	download      func(id string) (*http.Response, error)
+	written       func() (shown, error)
 	delete        func(id string) (shown, error)
 }
 
-func proveFiles(prefix string, calls fileCalls) {
+func (r *run) proveFiles(prefix string, calls fileCalls) {
 	var made shown
 	cell(prefix+".Upload", func() {
 		made = got(calls.upload(anthropic.File(strings.NewReader("one line\n"), "notes.txt", "text/plain")))
@@ -40,8 +41,12 @@ func proveFiles(prefix string, calls fileCalls) {
 	})
 	cell(prefix+".Download", func() {
 		// What a client has uploaded is not given back: the refusal is the documented answer, and its code is read.
-		answer := refused(400, calls.download(id(made)))
+		_, err := calls.download(id(made))
+		answer := refused(400, err)
 		holds("file_not_downloadable", strings.Contains(answer.RawJSON(), "file_not_downloadable"))
+		// What an agent has written is.
+		same("written", in(got(calls.written()), "filename"), any("every-byte.bin"))
+		same("content", body(got(calls.download(r.output))), everyByte())
 	})
 	cell(prefix+".Delete", func() {
 		same("id", id(got(calls.delete(id(made)))), id(made))
@@ -54,7 +59,7 @@ func (r *run) files() {
 	files := r.client.Files
 	one := anthropic.FileListParams{Limit: anthropic.Int(1)}
 	fileID := func(file anthropic.FileMetadata) string { return file.ID }
-	proveFiles("Files", fileCalls{
+	r.proveFiles("Files", fileCalls{
 		upload: func(file io.Reader) (shown, error) {
 			return ask(files.Upload(r.ctx, anthropic.FileUploadParams{File: file, ExpiresInSeconds: anthropic.Int(7200)}))
 		},
@@ -63,9 +68,12 @@ func (r *run) files() {
 		},
 		page:    func() []string { return each(got(files.List(r.ctx, one)).Data, fileID) },
 		listAll: func() []string { return ids(files.ListAutoPaging(r.ctx, one), fileID) },
-		download: func(id string) error {
-			_, err := files.Download(r.ctx, id, anthropic.FileDownloadParams{})
-			return err
+		download: func(id string) (*http.Response, error) {
+			return files.Download(r.ctx, id, anthropic.FileDownloadParams{})
+		},
+		written: func() (shown, error) {
+			listed, err := files.List(r.ctx, anthropic.FileListParams{IDs: []string{r.output}})
+			return only(listed.Data), err
 		},
 		delete: func(id string) (shown, error) { return ask(files.Delete(r.ctx, id, anthropic.FileDeleteParams{})) },
 	})
@@ -75,7 +83,7 @@ func (r *run) betaFiles() {
 	files := r.client.Beta.Files
 	one := anthropic.BetaFileListParams{Limit: anthropic.Int(1)}
 	fileID := func(file anthropic.BetaFileMetadata) string { return file.ID }
-	proveFiles("Beta.Files", fileCalls{
+	r.proveFiles("Beta.Files", fileCalls{
 		upload: func(file io.Reader) (shown, error) {
 			return ask(files.Upload(r.ctx, anthropic.BetaFileUploadParams{File: file, ExpiresInSeconds: anthropic.Int(7200)}))
 		},
@@ -84,23 +92,27 @@ func (r *run) betaFiles() {
 		},
 		page:    func() []string { return each(got(files.List(r.ctx, one)).Data, fileID) },
 		listAll: func() []string { return ids(files.ListAutoPaging(r.ctx, one), fileID) },
-		download: func(id string) error {
-			_, err := files.Download(r.ctx, id, anthropic.BetaFileDownloadParams{})
-			return err
+		download: func(id string) (*http.Response, error) {
+			return files.Download(r.ctx, id, anthropic.BetaFileDownloadParams{})
+		},
+		written: func() (shown, error) {
+			listed, err := files.List(r.ctx, anthropic.BetaFileListParams{ScopeID: anthropic.String(r.outputSession)})
+			return only(listed.Data), err
 		},
 		delete: func(id string) (shown, error) { return ask(files.Delete(r.ctx, id, anthropic.BetaFileDeleteParams{})) },
 	})
 }
 
-func proveModels(prefix, name string, page, listed func() []string, get func(id string) (shown, error)) {
+func proveModels[T shown](prefix, name string, page, listed func() []T, get func(id string) (shown, error)) {
+	named := func(model T) string { return id(model) }
 	cell(prefix+".List", func() {
-		found := listed()
-		holds("over pages", starts(found, page()...) && has(found, name) && len(found) > 1)
+		found := each(listed(), named)
+		holds("over pages", starts(found, each(page(), named)...) && has(found, name) && len(found) > 1)
 	})
 	cell(prefix+".Get", func() {
-		model := got(get(name))
-		same("id", id(model), name)
-		same("type", in(model, "type"), any("model"))
+		for _, model := range listed() {
+			alike("read back", got(get(id(model))), model)
+		}
 		_, err := get("no-such-model")
 		refused(404, err)
 	})
@@ -108,19 +120,17 @@ func proveModels(prefix, name string, page, listed func() []string, get func(id 
 
 func (r *run) models() {
 	models, one := r.client.Models, anthropic.ModelListParams{Limit: anthropic.Int(1)}
-	modelID := func(model anthropic.ModelInfo) string { return model.ID }
 	proveModels("Models", r.model,
-		func() []string { return each(got(models.List(r.ctx, one)).Data, modelID) },
-		func() []string { return ids(models.ListAutoPaging(r.ctx, one), modelID) },
+		func() []anthropic.ModelInfo { return got(models.List(r.ctx, one)).Data },
+		func() []anthropic.ModelInfo { return all(models.ListAutoPaging(r.ctx, one)) },
 		func(id string) (shown, error) { return ask(models.Get(r.ctx, id, anthropic.ModelGetParams{})) })
 }
 
 func (r *run) betaModels() {
 	models, one := r.client.Beta.Models, anthropic.BetaModelListParams{Limit: anthropic.Int(1)}
-	modelID := func(model anthropic.BetaModelInfo) string { return model.ID }
 	proveModels("Beta.Models", r.model,
-		func() []string { return each(got(models.List(r.ctx, one)).Data, modelID) },
-		func() []string { return ids(models.ListAutoPaging(r.ctx, one), modelID) },
+		func() []anthropic.BetaModelInfo { return got(models.List(r.ctx, one)).Data },
+		func() []anthropic.BetaModelInfo { return all(models.ListAutoPaging(r.ctx, one)) },
 		func(id string) (shown, error) { return ask(models.Get(r.ctx, id, anthropic.BetaModelGetParams{})) })
 }
 
@@ -365,10 +375,18 @@ func (r *run) betaSkills() {
 			packed := body(got(skills.Versions.Download(r.ctx, version, params)))
 			archive := got(zip.NewReader(bytes.NewReader(packed), int64(len(packed))))
 			same("files", len(archive.File), 2)
-			text := got(io.ReadAll(got(archive.Open(calls.slug + "/SKILL.md"))))
-			same("SKILL.md", string(text), string(got(io.ReadAll(calls.folder("First.")[0]))))
+			for i, path := range []string{"/SKILL.md", "/scripts/run.sh"} {
+				text := got(io.ReadAll(got(archive.Open(calls.slug + path))))
+				same(path, string(text), string(got(io.ReadAll(calls.folder("First.")[i]))))
+			}
 		})
 	})
+}
+
+// only is the one item there is.
+func only[T any](items []T) T {
+	same("items", len(items), 1)
+	return items[0]
 }
 
 // each is a text of each item.

@@ -6,8 +6,9 @@ import json
 import pathlib
 import shutil
 import tempfile
+import time
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import anthropic
 from programs import Program, Server, program
@@ -19,6 +20,8 @@ SMALL_WINDOW = 24_000
 # Nobody knows its prices, and it takes no system messages within a conversation.
 PLAIN_MODEL = "plain"
 BUILT_IN = {"type": "agent_toolset_20260401"}
+# How long a chore may take.
+PATIENCE_SECONDS = 30
 
 CONFIG = """
 [[models]]
@@ -227,6 +230,14 @@ def to_rest(stream: Iterable) -> list:
         if event.type == "session.status_idle":
             return seen
     raise AssertionError(f"the stream ended before a rest, after {types(seen)}")
+
+
+def until(what: str, found: Callable):
+    """What a chore brings, asked for until it is there: nobody tells of it."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not (seen := found()):
+        assert time.monotonic() < end, what
+    return seen
 
 
 def types(events: Iterable) -> list[str]:

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
-from collections.abc import Callable
 
 import anthropic
 import pytest
-from stories import BUILT_IN, MODEL, House, Story, bash, call, every, replies, say, text, told_stub
+from stories import BUILT_IN, MODEL, House, Story, bash, call, every, replies, say, text, told_stub, until
 
 from programs import Server
-
-PATIENCE_SECONDS = 30
-
-
-def until(what: str, found: Callable):
-    """What a chore brings, asked for until it is there: nobody tells of it."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not (seen := found()):
-        assert time.monotonic() < end, what
-    return seen
 
 
 def run(command: str) -> dict:

@@ -14,7 +14,7 @@ import sqlite3
 import subprocess
 
 from canary import Canaries
-from test_files import until
+from stories import until
 from test_networking import House
 from test_repositories import Session, canaries, house, kept, repository
 

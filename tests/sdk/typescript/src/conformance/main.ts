@@ -1,10 +1,11 @@
 // Every managed-agents call of the official TypeScript SDK against a running server: prints the calls that the SDK has, then for
-// each how it went. It reads CONFORMANCE_URL, CONFORMANCE_KEY and CONFORMANCE_MODEL.
+// each how it went. It reads CONFORMANCE_URL, CONFORMANCE_KEY, CONFORMANCE_MODEL, CONFORMANCE_OUTPUT and CONFORMANCE_OUTPUT_SESSION.
 
 import Anthropic from '@anthropic-ai/sdk';
 
-import { agents, environments, later, local, models, unknownFields } from './agents.js';
+import { agents, environments, later, models, unknownFields } from './agents.js';
 import { calls, group, resources, tell } from './cells.js';
+import { helpers, webhooks } from './helpers.js';
 import { events, sessionResources, sessions, threads, toolRunner } from './sessions.js';
 import { betaSkills, credentials, files, memories, memoryStores, skills, userProfiles, vaults } from './stores.js';
 
@@ -35,6 +36,7 @@ const groups: Record<string, () => Promise<void>> = {
   skills: () => skills('skills', client.skills),
   'unknown fields': () => unknownFields(client),
   later: () => later(client),
+  webhooks: () => webhooks(client),
+  'the helpers': () => helpers(client),
 };
 for (const [name, cells] of Object.entries(groups)) await group(name, cells);
-local();

@@ -2,10 +2,12 @@
 
 import Anthropic, { toFile } from '@anthropic-ai/sdk';
 import { betaTool } from '@anthropic-ai/sdk/helpers/beta/json-schema';
+import { accumulateManagedAgentsEvent } from '@anthropic-ai/sdk/lib/sessions/accumulate';
 
 import { LOOKUP, MODEL } from './agents.js';
 import { all, cell, holds, ids, refused, same } from './cells.js';
 
+type Accumulated = Parameters<typeof accumulateManagedAgentsEvent>[0];
 type SessionParams = Anthropic.Beta.SessionCreateParams;
 
 const say = (text: string) => ({ content: [{ type: 'text', text }] });
@@ -85,6 +87,16 @@ export async function events(client: Anthropic): Promise<void> {
     const types = new Set(seen.map((event) => event.type));
     holds('previews', types.has('event_start') && types.has('event_delta'));
   });
+  await cell('helper: accumulate_managed_agents_event', async () => {
+    let snapshot: Accumulated;
+    let deltas = 0;
+    for (const event of seen) {
+      snapshot = accumulateManagedAgentsEvent(snapshot, event);
+      if (event.type === 'event_delta') deltas += 1;
+      if (event.type === 'agent.message') same('message', snapshot, event);
+    }
+    holds('deltas', deltas > 0);
+  });
   await cell('beta.sessions.events.send', async () => {
     const [stored] = sent.data ?? [];
     same('type', stored?.type, 'user.message');
@@ -146,6 +158,7 @@ export async function sessionResources(client: Anthropic): Promise<void> {
   await cell('beta.sessions.resources.update', async () => {
     const changed = await resources.update(cloned?.id ?? '', { ...of, authorization_token: 'cell-secret-2' });
     same('the same', [changed.type, changed.type === 'github_repository' && changed.url], ['github_repository', url]);
+    same('read back', await resources.retrieve(cloned?.id ?? '', of), changed);
     holds('no secret', !JSON.stringify(changed).includes('cell-secret'));
   });
   await cell('beta.sessions.resources.delete', async () => {

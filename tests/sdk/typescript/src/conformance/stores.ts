@@ -5,8 +5,13 @@ import { createHash } from 'node:crypto';
 import Anthropic, { toFile } from '@anthropic-ai/sdk';
 
 import { all, cell, holds, ids, kind, refused, same } from './cells.js';
+import { unpacked } from './zip.js';
 
 const SECRET = 'cell-secret';
+const { CONFORMANCE_OUTPUT = '', CONFORMANCE_OUTPUT_SESSION = '' } = process.env;
+/** A file that an agent wrote: its session, and each byte once, in order. */
+export const OUTPUT = { file: CONFORMANCE_OUTPUT, session: CONFORMANCE_OUTPUT_SESSION };
+export const EVERY_BYTE = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
 
 /** The files, as they are and under `beta`. */
 export async function files(prefix: string, files: Anthropic['files']): Promise<void> {
@@ -29,6 +34,11 @@ export async function files(prefix: string, files: Anthropic['files']): Promise<
     // What a client has uploaded is not given back: the refusal is the documented answer, and its code is read.
     const error = await refused(400, files.download(made.id));
     holds('error_code', JSON.stringify(error.error).includes('file_not_downloadable'));
+    // What an agent has written is.
+    const of = prefix === 'files' ? { ids: [OUTPUT.file] } : { scope_id: OUTPUT.session };
+    const written = await all(files.list(of as Anthropic.FileListParams));
+    same('written', written.map((file) => [file.id, file.filename]), [[OUTPUT.file, 'every-byte.bin']]);
+    same('content', Buffer.from(await (await files.download(OUTPUT.file)).arrayBuffer()), EVERY_BYTE);
   });
   await cell(`${prefix}.delete`, async () => {
     const deleted = await files.delete(made.id);
@@ -240,10 +250,10 @@ export async function betaSkills(client: Anthropic): Promise<void> {
   await skills('beta.skills', beta as unknown as Anthropic['skills'], async (skill, version, slug) => {
     await cell('beta.skills.versions.download', async () => {
       const answer = await beta.versions.download(version, { skill_id: skill });
-      const packed = Buffer.from(await answer.arrayBuffer());
-      same('a zip', packed.subarray(0, 4).toString('latin1'), 'PK\x03\x04');
-      // Names stand in a zip as they are.
-      for (const path of ['SKILL.md', 'scripts/run.sh']) holds(path, packed.includes(`${slug}/${path}`));
+      same('files', unpacked(Buffer.from(await answer.arrayBuffer())), {
+        [`${slug}/SKILL.md`]: `---\nname: ${slug}\ndescription: First.\n---\nFirst.\n`,
+        [`${slug}/scripts/run.sh`]: 'echo hello\n',
+      });
     });
   });
 }
