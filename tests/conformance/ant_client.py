@@ -42,6 +42,7 @@ class AntRun(Stores):
         groups: list[Callable[[], None]] = [
             self.agents, self.environments, self.sessions, self.events, self.threads, self.resources, self.files,
             self.vaults, self.credentials, self.memory_stores, self.memories, self.skills, self.user_profiles, self.models,
+            self.unknown_fields,
         ]  # fmt: skip
         for group in groups:
             try:
@@ -191,6 +192,13 @@ tools:
             # The one thread there is cannot be archived by itself; the session goes on.
             self.refused(400, group, "archive", *of)
             assert self.one(group, "retrieve", *of)["status"] == "idle"
+
+    def unknown_fields(self) -> None:
+        with self.cell("unknown fields in a request"):
+            given = {"name": "Future", "model": MODEL, "of_the_future": {"a": [1]}}
+            made = self.one("beta:agents", "create", given=given)
+            assert made["name"] == "Future"
+            assert self.one("beta:agents", "retrieve", "--agent-id", made["id"]) == made
 
     def resources(self) -> None:
         group, url = "beta:sessions:resources", "https://github.com/acme/tools"

@@ -8,6 +8,7 @@ import inspect
 import urllib.request
 from collections.abc import Callable
 
+import anthropic
 from cells import Cells
 from outputs import Output
 from stories import MODEL, House, custom, types
@@ -114,6 +115,22 @@ class Run:
                 if event.type == end:
                     return seen
         raise AssertionError(f"the stream ended after {types(seen)}")
+
+    def ends(self, name: str, group, item, *above: str, **of: str) -> None:
+        """The cells of how one of a kind ends: `above` is what a list of them is below, `of` what a call of one is told of it."""
+        with self.cell(f"{name}.archive"):
+            archived = group.archive(item.id, **of)
+            assert archived.id == item.id and archived.archived_at is not None
+            assert group.retrieve(item.id, **of).archived_at == archived.archived_at
+            assert item.id not in ids(group.list(*above))
+            assert item.id in ids(group.list(*above, include_archived=True))
+        if not hasattr(group, "delete"):
+            return
+        with self.cell(f"{name}.delete"):
+            deleted = group.delete(item.id, **of)
+            assert deleted.id == item.id and deleted.type.endswith("_deleted")
+            refused(anthropic.NotFoundError, group.retrieve, item.id, **of)
+            assert item.id not in ids(group.list(*above, include_archived=True))
 
     def plain(self, part):
         """A part of the client as its users have it, without what makes an asynchronous one wait."""

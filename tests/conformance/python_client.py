@@ -105,11 +105,7 @@ class PythonRun(Sessions, Stores, Helpers):
             second = agents.create(name="Second", model=MODEL)
             listed = list(agents.list(limit=1))
             assert ids(listed)[:2] == [second.id, made.id] and changed in listed
-        with self.cell("beta.agents.archive"):
-            archived = agents.archive(second.id)
-            assert archived.id == second.id and archived.archived_at is not None
-            assert second.id not in ids(agents.list())
-            assert second.id in ids(agents.list(include_archived=True))
+        self.ends("beta.agents", agents, second)
 
     def environments(self) -> None:
         environments = self.beta.environments
@@ -128,14 +124,7 @@ class PythonRun(Sessions, Stores, Helpers):
         with self.cell("beta.environments.list"):
             second = environments.create(name="second")
             assert ids(environments.list(limit=1))[:2] == [second.id, made.id]
-        with self.cell("beta.environments.archive"):
-            assert environments.archive(second.id).archived_at is not None
-            assert second.id not in ids(environments.list())
-            assert second.id in ids(environments.list(include_archived=True))
-        with self.cell("beta.environments.delete"):
-            deleted = environments.delete(second.id)
-            assert (deleted.id, deleted.type) == (second.id, "environment_deleted")
-            refused(anthropic.NotFoundError, environments.retrieve, second.id)
+        self.ends("beta.environments", environments, second)
 
     def models(self, name: str, models) -> None:
         with self.cell(f"{name}.list"):

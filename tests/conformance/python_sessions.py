@@ -32,14 +32,7 @@ class Sessions(Run):
             assert ids(sessions.list(limit=1))[:2] == [second.id, made.id]
             assert ids(sessions.list(agent_id=made.agent.id, statuses=["idle"])) == [made.id]
             assert ids(sessions.list(agent_id=made.agent.id, statuses=["running"])) == []
-        with self.cell("beta.sessions.archive"):
-            assert sessions.archive(second.id).archived_at is not None
-            assert second.id not in ids(sessions.list())
-            assert second.id in ids(sessions.list(include_archived=True))
-        with self.cell("beta.sessions.delete"):
-            deleted = sessions.delete(second.id)
-            assert (deleted.id, deleted.type) == (second.id, "session_deleted")
-            refused(anthropic.NotFoundError, sessions.retrieve, second.id)
+        self.ends("beta.sessions", sessions, second)
 
     def events(self) -> None:
         events, made = self.beta.sessions.events, self.session()

@@ -52,14 +52,7 @@ class Stores(Run):
         with self.cell("beta.vaults.list"):
             second = vaults.create(display_name="second")
             assert ids(vaults.list(limit=1))[:2] == [second.id, made.id]
-        with self.cell("beta.vaults.archive"):
-            assert vaults.archive(second.id).archived_at is not None
-            assert second.id not in ids(vaults.list())
-            assert second.id in ids(vaults.list(include_archived=True))
-        with self.cell("beta.vaults.delete"):
-            deleted = vaults.delete(second.id)
-            assert (deleted.id, deleted.type) == (second.id, "vault_deleted")
-            refused(anthropic.NotFoundError, vaults.retrieve, second.id)
+        self.ends("beta.vaults", vaults, second)
 
     def credentials(self) -> None:
         credentials, vault = self.beta.vaults.credentials, self.beta.vaults.create(display_name="keys").id
@@ -94,14 +87,7 @@ class Stores(Run):
             # The server of it does not exist, which says nothing about the credential.
             assert (tried.credential_id, tried.vault_id, tried.status) == (third.id, vault, "unknown")
             assert tried.has_refresh_token is False
-        with self.cell("beta.vaults.credentials.archive"):
-            assert credentials.archive(second.id, vault_id=vault).archived_at is not None
-            assert second.id not in ids(credentials.list(vault))
-            assert second.id in ids(credentials.list(vault, include_archived=True))
-        with self.cell("beta.vaults.credentials.delete"):
-            deleted = credentials.delete(second.id, vault_id=vault)
-            assert (deleted.id, deleted.type) == (second.id, "vault_credential_deleted")
-            refused(anthropic.NotFoundError, credentials.retrieve, second.id, vault_id=vault)
+        self.ends("beta.vaults.credentials", credentials, second, vault, vault_id=vault)
 
     def user_profiles(self, name: str, profiles) -> None:
         given, beta = {"name": "Ada", "access_type": "passthrough", "metadata": {"a": "b"}}, name.startswith("beta.")
@@ -154,18 +140,12 @@ class Stores(Run):
             changed = stores.update(made.id, name="other", description="", metadata={"a": None})
             assert (changed.name, changed.description, changed.metadata) == ("other", "", {})
             assert stores.retrieve(made.id) == changed
+            old = stores.archive(stores.create(name="old", description="").id)
+            refused(anthropic.BadRequestError, stores.update, old.id, name="late")
         with self.cell("beta.memory_stores.list"):
             second = stores.create(name="second", description="")
             assert ids(stores.list(limit=1))[:2] == [second.id, made.id]
-        with self.cell("beta.memory_stores.archive"):
-            assert stores.archive(second.id).archived_at is not None
-            assert second.id not in ids(stores.list())
-            assert second.id in ids(stores.list(include_archived=True))
-            refused(anthropic.BadRequestError, stores.update, second.id, name="late")
-        with self.cell("beta.memory_stores.delete"):
-            deleted = stores.delete(second.id)
-            assert (deleted.id, deleted.type) == (second.id, "memory_store_deleted")
-            refused(anthropic.NotFoundError, stores.retrieve, second.id)
+        self.ends("beta.memory_stores", stores, second)
 
     def memories(self) -> None:
         store = self.beta.memory_stores.create(name="cells", description="").id

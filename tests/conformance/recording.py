@@ -86,7 +86,7 @@ class Recorder(Cells):
         """Waits until the stream that is open has shown an event of a type."""
         while self._passed.get(timeout=SECONDS) != kind:
             pass
-        self._steps.append({"passes": kind})
+        self._steps.append({"call": self._call, "passes": kind})
 
     def end_streams(self) -> None:
         """Ends the streams that are open: what was on them is what their step keeps."""
@@ -94,7 +94,7 @@ class Recorder(Cells):
             exchange.end()
             ended.wait(SECONDS)
         self._streams.clear()
-        self._steps.append({"end": True})
+        self._steps.append({"call": self._call, "end": True})
 
     def close(self) -> list[dict]:
         """Ends the recording; gives its steps, with the names alone that some later step uses."""
@@ -221,9 +221,10 @@ class Replay:
             try:
                 self._again(step)
             except Exception as error:
-                waiting = waiting or f"{step.get('method', 'a stream')} {step.get('path', '')}: {error}".strip()
+                asked = f"{step['method']} {step['path']}" if "path" in step else "the stream"
+                waiting = waiting or f"{asked}: {error}"
             # What a cell needs is made before it, and is of the next call there is.
-            if waiting and step.get("call"):
+            if waiting and step["call"]:
                 changed.setdefault(step["call"], waiting)
                 waiting = ""
         if waiting:

@@ -65,27 +65,26 @@ func (r *run) agents() {
 		listed := all(agents.Versions.ListAutoPaging(r.ctx, made.ID, one))
 		same("versions", []int64{listed[0].Version, listed[1].Version}, []int64{2, 1})
 	})
-	var second *anthropic.BetaManagedAgentsAgent
-	cell("Beta.Agents.List", func() {
-		second = r.newAgent("Second")
-		one := anthropic.BetaAgentListParams{Limit: anthropic.Int(1)}
-		same("first page", got(agents.List(r.ctx, one)).Data[0].ID, second.ID)
-		listed := ids(agents.ListAutoPaging(r.ctx, one), agentID)
-		holds("newest first, over pages", has(listed, made.ID) && starts(listed, second.ID))
-	})
-	cell("Beta.Agents.Archive", func() {
-		archived := got(agents.Archive(r.ctx, second.ID, anthropic.BetaAgentArchiveParams{}))
-		holds("archived_at", archived.ID == second.ID && !archived.ArchivedAt.IsZero())
-		listed := ids(agents.ListAutoPaging(r.ctx, anthropic.BetaAgentListParams{}), agentID)
-		holds("out of the list", !has(listed, second.ID))
-		every := anthropic.BetaAgentListParams{IncludeArchived: anthropic.Bool(true)}
-		holds("in the whole list", has(ids(agents.ListAutoPaging(r.ctx, every), agentID), second.ID))
-	})
+	one := anthropic.Int(1)
+	life{
+		create: func() string { return r.newAgent("Second").ID },
+		page: func() []string {
+			return each(got(agents.List(r.ctx, anthropic.BetaAgentListParams{Limit: one})).Data, agentID)
+		},
+		all: func(archived bool) []string {
+			params := anthropic.BetaAgentListParams{Limit: one, IncludeArchived: anthropic.Bool(archived)}
+			return ids(agents.ListAutoPaging(r.ctx, params), agentID)
+		},
+		archive: func(id string) (shown, error) {
+			return ask(agents.Archive(r.ctx, id, anthropic.BetaAgentArchiveParams{}))
+		},
+		get: func(id string) (shown, error) { return ask(agents.Get(r.ctx, id, anthropic.BetaAgentGetParams{})) },
+	}.prove("Beta.Agents", made.ID)
 }
 
 func (r *run) environments() {
 	environments := r.client.Beta.Environments
-	var made, second *anthropic.BetaEnvironment
+	var made *anthropic.BetaEnvironment
 	cell("Beta.Environments.New", func() {
 		made = got(environments.New(r.ctx, anthropic.BetaEnvironmentNewParams{
 			Name: "cell-go", Description: anthropic.String("of a table"), Metadata: map[string]string{"a": "b"},
@@ -110,25 +109,28 @@ func (r *run) environments() {
 		same("metadata", changed.Metadata, map[string]string{"a": "b", "c": "d"})
 		alike("read back", got(environments.Get(r.ctx, made.ID, anthropic.BetaEnvironmentGetParams{})), changed)
 	})
-	cell("Beta.Environments.List", func() {
-		second = got(environments.New(r.ctx, anthropic.BetaEnvironmentNewParams{Name: "second-go"}))
-		one := anthropic.BetaEnvironmentListParams{Limit: anthropic.Int(1)}
-		same("first page", got(environments.List(r.ctx, one)).Data[0].ID, second.ID)
-		listed := ids(environments.ListAutoPaging(r.ctx, one), environmentID)
-		holds("newest first, over pages", has(listed, made.ID) && starts(listed, second.ID))
-	})
-	cell("Beta.Environments.Archive", func() {
-		archived := got(environments.Archive(r.ctx, second.ID, anthropic.BetaEnvironmentArchiveParams{}))
-		holds("archived_at", archived.ID == second.ID && archived.ArchivedAt != "")
-		listed := ids(environments.ListAutoPaging(r.ctx, anthropic.BetaEnvironmentListParams{}), environmentID)
-		holds("out of the list", !has(listed, second.ID))
-	})
-	cell("Beta.Environments.Delete", func() {
-		deleted := got(environments.Delete(r.ctx, second.ID, anthropic.BetaEnvironmentDeleteParams{}))
-		same("id", deleted.ID, second.ID)
-		_, err := environments.Get(r.ctx, second.ID, anthropic.BetaEnvironmentGetParams{})
-		refused(404, err)
-	})
+	one := anthropic.Int(1)
+	life{
+		create: func() string {
+			return got(environments.New(r.ctx, anthropic.BetaEnvironmentNewParams{Name: "second-go"})).ID
+		},
+		page: func() []string {
+			return each(got(environments.List(r.ctx, anthropic.BetaEnvironmentListParams{Limit: one})).Data, environmentID)
+		},
+		all: func(archived bool) []string {
+			params := anthropic.BetaEnvironmentListParams{Limit: one, IncludeArchived: anthropic.Bool(archived)}
+			return ids(environments.ListAutoPaging(r.ctx, params), environmentID)
+		},
+		archive: func(id string) (shown, error) {
+			return ask(environments.Archive(r.ctx, id, anthropic.BetaEnvironmentArchiveParams{}))
+		},
+		delete: func(id string) (shown, error) {
+			return ask(environments.Delete(r.ctx, id, anthropic.BetaEnvironmentDeleteParams{}))
+		},
+		get: func(id string) (shown, error) {
+			return ask(environments.Get(r.ctx, id, anthropic.BetaEnvironmentGetParams{}))
+		},
+	}.prove("Beta.Environments", made.ID)
 }
 
 func (r *run) unknownFields() {

@@ -25,7 +25,7 @@ func (r *run) newSession(more anthropic.BetaSessionNewParams) *anthropic.BetaMan
 
 func (r *run) sessions() {
 	sessions := r.client.Beta.Sessions
-	var made, second *anthropic.BetaManagedAgentsSession
+	var made *anthropic.BetaManagedAgentsSession
 	// What a session has been told to be; its figures grow while one looks.
 	given := func(session *anthropic.BetaManagedAgentsSession) string {
 		return fmt.Sprint(session.ID, session.Title, session.Metadata, session.VaultIDs, session.Agent.RawJSON(), session.EnvironmentID)
@@ -51,26 +51,28 @@ func (r *run) sessions() {
 		same("metadata", changed.Metadata, map[string]string{"a": "b", "c": "d"})
 		same("read back", given(got(sessions.Get(r.ctx, made.ID, anthropic.BetaSessionGetParams{}))), given(changed))
 	})
-	cell("Beta.Sessions.List", func() {
-		second = r.newSession(anthropic.BetaSessionNewParams{})
-		one := anthropic.BetaSessionListParams{Limit: anthropic.Int(1)}
-		same("first page", got(sessions.List(r.ctx, one)).Data[0].ID, second.ID)
-		listed := ids(sessions.ListAutoPaging(r.ctx, one), sessionID)
-		holds("newest first, over pages", starts(listed, second.ID) && has(listed, made.ID))
-		of := anthropic.BetaSessionListParams{AgentID: anthropic.String(made.Agent.ID), Statuses: []string{"idle"}}
-		same("of one agent", ids(sessions.ListAutoPaging(r.ctx, of), sessionID), []string{made.ID})
-	})
-	cell("Beta.Sessions.Archive", func() {
-		archived := got(sessions.Archive(r.ctx, second.ID, anthropic.BetaSessionArchiveParams{}))
-		holds("archived_at", archived.ID == second.ID && !archived.ArchivedAt.IsZero())
-		listed := ids(sessions.ListAutoPaging(r.ctx, anthropic.BetaSessionListParams{}), sessionID)
-		holds("out of the list", !has(listed, second.ID))
-	})
-	cell("Beta.Sessions.Delete", func() {
-		same("id", got(sessions.Delete(r.ctx, second.ID, anthropic.BetaSessionDeleteParams{})).ID, second.ID)
-		_, err := sessions.Get(r.ctx, second.ID, anthropic.BetaSessionGetParams{})
-		refused(404, err)
-	})
+	one := anthropic.Int(1)
+	life{
+		create: func() string {
+			of := anthropic.BetaSessionListParams{AgentID: anthropic.String(made.Agent.ID), Statuses: []string{"idle"}}
+			same("of one agent", ids(sessions.ListAutoPaging(r.ctx, of), sessionID), []string{made.ID})
+			return r.newSession(anthropic.BetaSessionNewParams{}).ID
+		},
+		page: func() []string {
+			return each(got(sessions.List(r.ctx, anthropic.BetaSessionListParams{Limit: one})).Data, sessionID)
+		},
+		all: func(archived bool) []string {
+			params := anthropic.BetaSessionListParams{Limit: one, IncludeArchived: anthropic.Bool(archived)}
+			return ids(sessions.ListAutoPaging(r.ctx, params), sessionID)
+		},
+		archive: func(id string) (shown, error) {
+			return ask(sessions.Archive(r.ctx, id, anthropic.BetaSessionArchiveParams{}))
+		},
+		delete: func(id string) (shown, error) {
+			return ask(sessions.Delete(r.ctx, id, anthropic.BetaSessionDeleteParams{}))
+		},
+		get: func(id string) (shown, error) { return ask(sessions.Get(r.ctx, id, anthropic.BetaSessionGetParams{})) },
+	}.prove("Beta.Sessions", made.ID)
 }
 
 // message is one of the user, which makes the model answer as it says.

@@ -14,7 +14,7 @@ func storeID(store anthropic.BetaManagedAgentsMemoryStore) string          { ret
 
 func (r *run) vaults() {
 	vaults := r.client.Beta.Vaults
-	var made, second *anthropic.BetaManagedAgentsVault
+	var made *anthropic.BetaManagedAgentsVault
 	cell("Beta.Vaults.New", func() {
 		made = got(vaults.New(r.ctx, anthropic.BetaVaultNewParams{DisplayName: "keys", Metadata: map[string]string{"a": "b"}}))
 		same("name", made.DisplayName, "keys")
@@ -26,29 +26,32 @@ func (r *run) vaults() {
 		same("name", changed.DisplayName, "other")
 		alike("read back", got(vaults.Get(r.ctx, made.ID, anthropic.BetaVaultGetParams{})), changed)
 	})
-	cell("Beta.Vaults.List", func() {
-		second = got(vaults.New(r.ctx, anthropic.BetaVaultNewParams{DisplayName: "second"}))
-		one := anthropic.BetaVaultListParams{Limit: anthropic.Int(1)}
-		same("first page", got(vaults.List(r.ctx, one)).Data[0].ID, second.ID)
-		listed := ids(vaults.ListAutoPaging(r.ctx, one), vaultID)
-		holds("newest first, over pages", starts(listed, second.ID) && has(listed, made.ID))
-	})
-	cell("Beta.Vaults.Archive", func() {
-		archived := got(vaults.Archive(r.ctx, second.ID, anthropic.BetaVaultArchiveParams{}))
-		holds("archived_at", archived.ID == second.ID && !archived.ArchivedAt.IsZero())
-		holds("out of the list", !has(ids(vaults.ListAutoPaging(r.ctx, anthropic.BetaVaultListParams{}), vaultID), second.ID))
-	})
-	cell("Beta.Vaults.Delete", func() {
-		same("id", got(vaults.Delete(r.ctx, second.ID, anthropic.BetaVaultDeleteParams{})).ID, second.ID)
-		_, err := vaults.Get(r.ctx, second.ID, anthropic.BetaVaultGetParams{})
-		refused(404, err)
-	})
+	one := anthropic.Int(1)
+	life{
+		create: func() string {
+			return got(vaults.New(r.ctx, anthropic.BetaVaultNewParams{DisplayName: "second"})).ID
+		},
+		page: func() []string {
+			return each(got(vaults.List(r.ctx, anthropic.BetaVaultListParams{Limit: one})).Data, vaultID)
+		},
+		all: func(archived bool) []string {
+			params := anthropic.BetaVaultListParams{Limit: one, IncludeArchived: anthropic.Bool(archived)}
+			return ids(vaults.ListAutoPaging(r.ctx, params), vaultID)
+		},
+		archive: func(id string) (shown, error) {
+			return ask(vaults.Archive(r.ctx, id, anthropic.BetaVaultArchiveParams{}))
+		},
+		delete: func(id string) (shown, error) {
+			return ask(vaults.Delete(r.ctx, id, anthropic.BetaVaultDeleteParams{}))
+		},
+		get: func(id string) (shown, error) { return ask(vaults.Get(r.ctx, id, anthropic.BetaVaultGetParams{})) },
+	}.prove("Beta.Vaults", made.ID)
 }
 
 func (r *run) credentials() {
 	credentials, secret := r.client.Beta.Vaults.Credentials, "cell-secret"
 	vault := got(r.client.Beta.Vaults.New(r.ctx, anthropic.BetaVaultNewParams{DisplayName: "keys"})).ID
-	var made, second *anthropic.BetaManagedAgentsCredential
+	var made *anthropic.BetaManagedAgentsCredential
 	get := func(id string) (*anthropic.BetaManagedAgentsCredential, error) {
 		return credentials.Get(r.ctx, id, anthropic.BetaVaultCredentialGetParams{VaultID: vault})
 	}
@@ -71,20 +74,6 @@ func (r *run) credentials() {
 		same("name", changed.DisplayName, "two")
 		alike("read back", got(get(made.ID)), changed)
 	})
-	cell("Beta.Vaults.Credentials.List", func() {
-		second = got(credentials.New(r.ctx, vault, anthropic.BetaVaultCredentialNewParams{
-			Auth: anthropic.BetaVaultCredentialNewParamsAuthUnion{
-				OfEnvironmentVariable: &anthropic.BetaManagedAgentsEnvironmentVariableCreateParams{
-					SecretName: "API_KEY", SecretValue: secret,
-					Networking: anthropic.BetaManagedAgentsCredentialNetworkingParamsOfLimited([]string{"api.example.com"}),
-				},
-			},
-		}))
-		same("hosts", second.Auth.Networking.AllowedHosts, []string{"api.example.com"})
-		one := anthropic.BetaVaultCredentialListParams{Limit: anthropic.Int(1)}
-		same("first page", got(credentials.List(r.ctx, vault, one)).Data[0].ID, second.ID)
-		same("all", ids(credentials.ListAutoPaging(r.ctx, vault, one), credentialID), []string{second.ID, made.ID})
-	})
 	cell("Beta.Vaults.Credentials.MCPOAuthValidate", func() {
 		third := got(credentials.New(r.ctx, vault, anthropic.BetaVaultCredentialNewParams{
 			Auth: anthropic.BetaVaultCredentialNewParamsAuthUnion{OfMCPOAuth: &anthropic.BetaManagedAgentsMCPOAuthCreateParams{
@@ -96,23 +85,41 @@ func (r *run) credentials() {
 		// The server of it does not exist, which says nothing about the credential.
 		same("tried", []string{tried.CredentialID, tried.VaultID, string(tried.Status)}, []string{third.ID, vault, "unknown"})
 	})
-	cell("Beta.Vaults.Credentials.Archive", func() {
-		params := anthropic.BetaVaultCredentialArchiveParams{VaultID: vault}
-		holds("archived_at", !got(credentials.Archive(r.ctx, second.ID, params)).ArchivedAt.IsZero())
-		listed := ids(credentials.ListAutoPaging(r.ctx, vault, anthropic.BetaVaultCredentialListParams{}), credentialID)
-		holds("out of the list", !has(listed, second.ID))
-	})
-	cell("Beta.Vaults.Credentials.Delete", func() {
-		params := anthropic.BetaVaultCredentialDeleteParams{VaultID: vault}
-		same("id", got(credentials.Delete(r.ctx, second.ID, params)).ID, second.ID)
-		_, err := get(second.ID)
-		refused(404, err)
-	})
+	one := anthropic.Int(1)
+	life{
+		create: func() string {
+			second := got(credentials.New(r.ctx, vault, anthropic.BetaVaultCredentialNewParams{
+				Auth: anthropic.BetaVaultCredentialNewParamsAuthUnion{
+					OfEnvironmentVariable: &anthropic.BetaManagedAgentsEnvironmentVariableCreateParams{
+						SecretName: "API_KEY", SecretValue: secret,
+						Networking: anthropic.BetaManagedAgentsCredentialNetworkingParamsOfLimited([]string{"api.example.com"}),
+					},
+				},
+			}))
+			same("hosts", second.Auth.Networking.AllowedHosts, []string{"api.example.com"})
+			return second.ID
+		},
+		page: func() []string {
+			params := anthropic.BetaVaultCredentialListParams{Limit: one}
+			return each(got(credentials.List(r.ctx, vault, params)).Data, credentialID)
+		},
+		all: func(archived bool) []string {
+			params := anthropic.BetaVaultCredentialListParams{Limit: one, IncludeArchived: anthropic.Bool(archived)}
+			return ids(credentials.ListAutoPaging(r.ctx, vault, params), credentialID)
+		},
+		archive: func(id string) (shown, error) {
+			return ask(credentials.Archive(r.ctx, id, anthropic.BetaVaultCredentialArchiveParams{VaultID: vault}))
+		},
+		delete: func(id string) (shown, error) {
+			return ask(credentials.Delete(r.ctx, id, anthropic.BetaVaultCredentialDeleteParams{VaultID: vault}))
+		},
+		get: func(id string) (shown, error) { return ask(get(id)) },
+	}.prove("Beta.Vaults.Credentials", made.ID)
 }
 
 func (r *run) memoryStores() {
 	stores := r.client.Beta.MemoryStores
-	var made, second *anthropic.BetaManagedAgentsMemoryStore
+	var made *anthropic.BetaManagedAgentsMemoryStore
 	get := func(id string) (*anthropic.BetaManagedAgentsMemoryStore, error) {
 		return stores.Get(r.ctx, id, anthropic.BetaMemoryStoreGetParams{})
 	}
@@ -130,23 +137,26 @@ func (r *run) memoryStores() {
 		same("texts", []string{changed.Name, changed.Description}, []string{"other", ""})
 		alike("read back", got(get(made.ID)), changed)
 	})
-	cell("Beta.MemoryStores.List", func() {
-		second = got(stores.New(r.ctx, anthropic.BetaMemoryStoreNewParams{Name: "second"}))
-		one := anthropic.BetaMemoryStoreListParams{Limit: anthropic.Int(1)}
-		same("first page", got(stores.List(r.ctx, one)).Data[0].ID, second.ID)
-		listed := ids(stores.ListAutoPaging(r.ctx, one), storeID)
-		holds("newest first, over pages", starts(listed, second.ID) && has(listed, made.ID))
-	})
-	cell("Beta.MemoryStores.Archive", func() {
-		archived := got(stores.Archive(r.ctx, second.ID, anthropic.BetaMemoryStoreArchiveParams{}))
-		holds("archived_at", archived.ID == second.ID && !archived.ArchivedAt.IsZero())
-		holds("out of the list", !has(ids(stores.ListAutoPaging(r.ctx, anthropic.BetaMemoryStoreListParams{}), storeID), second.ID))
-	})
-	cell("Beta.MemoryStores.Delete", func() {
-		same("id", got(stores.Delete(r.ctx, second.ID, anthropic.BetaMemoryStoreDeleteParams{})).ID, second.ID)
-		_, err := get(second.ID)
-		refused(404, err)
-	})
+	one := anthropic.Int(1)
+	life{
+		create: func() string {
+			return got(stores.New(r.ctx, anthropic.BetaMemoryStoreNewParams{Name: "second"})).ID
+		},
+		page: func() []string {
+			return each(got(stores.List(r.ctx, anthropic.BetaMemoryStoreListParams{Limit: one})).Data, storeID)
+		},
+		all: func(archived bool) []string {
+			params := anthropic.BetaMemoryStoreListParams{Limit: one, IncludeArchived: anthropic.Bool(archived)}
+			return ids(stores.ListAutoPaging(r.ctx, params), storeID)
+		},
+		archive: func(id string) (shown, error) {
+			return ask(stores.Archive(r.ctx, id, anthropic.BetaMemoryStoreArchiveParams{}))
+		},
+		delete: func(id string) (shown, error) {
+			return ask(stores.Delete(r.ctx, id, anthropic.BetaMemoryStoreDeleteParams{}))
+		},
+		get: func(id string) (shown, error) { return ask(get(id)) },
+	}.prove("Beta.MemoryStores", made.ID)
 }
 
 func digest(content string) string {

@@ -33,12 +33,6 @@ func (r *run) proveFiles(prefix string, calls fileCalls) {
 		holds("expiry", in(made, "expires_at") != nil)
 	})
 	cell(prefix+".GetMetadata", func() { alike("read back", got(calls.get(id(made))), made) })
-	cell(prefix+".List", func() {
-		second := id(got(calls.upload(anthropic.File(strings.NewReader("b"), "b.bin", ""))))
-		same("first page", calls.page(), []string{second})
-		listed := calls.listAll()
-		holds("newest first, over pages", starts(listed, second) && has(listed, id(made)))
-	})
 	cell(prefix+".Download", func() {
 		// What a client has uploaded is not given back: the refusal is the documented answer, and its code is read.
 		_, err := calls.download(id(made))
@@ -48,11 +42,12 @@ func (r *run) proveFiles(prefix string, calls fileCalls) {
 		same("written", in(got(calls.written()), "filename"), any("every-byte.bin"))
 		same("content", body(got(calls.download(r.output))), everyByte())
 	})
-	cell(prefix+".Delete", func() {
-		same("id", id(got(calls.delete(id(made)))), id(made))
-		_, err := calls.get(id(made))
-		refused(404, err)
-	})
+	life{
+		create: func() string { return id(got(calls.upload(anthropic.File(strings.NewReader("b"), "b.bin", "")))) },
+		page:   calls.page,
+		all:    func(bool) []string { return calls.listAll() },
+		delete: calls.delete, get: calls.get,
+	}.prove(prefix, id(made))
 }
 
 func (r *run) files() {
@@ -132,117 +127,6 @@ func (r *run) betaModels() {
 		func() []anthropic.BetaModelInfo { return got(models.List(r.ctx, one)).Data },
 		func() []anthropic.BetaModelInfo { return all(models.ListAutoPaging(r.ctx, one)) },
 		func(id string) (shown, error) { return ask(models.Get(r.ctx, id, anthropic.BetaModelGetParams{})) })
-}
-
-type profileCalls struct {
-	create        func(name, reference string) (shown, error)
-	get, delete   func(id string) (shown, error)
-	update        func(id, name string, metadata map[string]string) (shown, error)
-	page, listAll func() []string
-	action        func(id string) (shown, error)
-	reference     []string
-}
-
-func (r *run) proveProfiles(prefix string, calls profileCalls) shown {
-	var made, second shown
-	cell(prefix+".New", func() {
-		made = got(calls.create("Ada", "u-1"))
-		same("name", in(made, "name"), any("Ada"))
-		same("access_type", in(made, "access_type"), any("passthrough"))
-		same("reference", in(made, calls.reference...), any("u-1"))
-		same("metadata", in(made, "metadata"), any(map[string]any{"a": "b"}))
-	})
-	cell(prefix+".Get", func() { alike("read back", got(calls.get(id(made))), made) })
-	cell(prefix+".Update", func() {
-		changed := got(calls.update(id(made), "Grace", map[string]string{"a": "", "c": "d"}))
-		same("name", in(changed, "name"), any("Grace"))
-		same("metadata", in(changed, "metadata"), any(map[string]any{"c": "d"}))
-		alike("read back", got(calls.get(id(made))), changed)
-	})
-	cell(prefix+".List", func() {
-		second = got(calls.create("Aaron", "u-2"))
-		same("first page", calls.page(), []string{id(second)})
-		listed := calls.listAll()
-		holds("newest first, over pages", starts(listed, id(second)) && has(listed, id(made)))
-	})
-	cell(prefix+".ActionURLs.New", func() {
-		link := got(calls.action(id(made)))
-		same("type", in(link, "type"), any("user_profile_action_url"))
-		holds("a page", strings.Contains(r.page(fmt.Sprint(in(link, "url"))), "nothing to do"))
-	})
-	cell(prefix+".Delete", func() {
-		same("id", id(got(calls.delete(id(second)))), id(second))
-		_, err := calls.get(id(second))
-		refused(404, err)
-	})
-	return made
-}
-
-func (r *run) userProfiles() {
-	profiles := r.client.UserProfiles
-	one := anthropic.UserProfileListParams{Limit: anthropic.Int(1)}
-	profileID := func(profile anthropic.UserProfile) string { return profile.ID }
-	r.proveProfiles("UserProfiles", profileCalls{
-		reference: []string{"external_user_details", "reference_id"},
-		create: func(name, reference string) (shown, error) {
-			return ask(profiles.New(r.ctx, anthropic.UserProfileNewParams{
-				Name: anthropic.String(name), AccessType: anthropic.UserProfileAccessTypePassthrough,
-				Metadata:            map[string]string{"a": "b"},
-				ExternalUserDetails: anthropic.UserProfileExternalUserDetailsParams{ReferenceID: anthropic.String(reference)},
-			}))
-		},
-		get: func(id string) (shown, error) { return ask(profiles.Get(r.ctx, id, anthropic.UserProfileGetParams{})) },
-		update: func(id, name string, metadata map[string]string) (shown, error) {
-			params := anthropic.UserProfileUpdateParams{Name: anthropic.String(name), Metadata: metadata}
-			return ask(profiles.Update(r.ctx, id, params))
-		},
-		page:    func() []string { return each(got(profiles.List(r.ctx, one)).Data, profileID) },
-		listAll: func() []string { return ids(profiles.ListAutoPaging(r.ctx, one), profileID) },
-		action: func(id string) (shown, error) {
-			return ask(profiles.ActionURLs.New(r.ctx, id, anthropic.UserProfileActionURLNewParams{
-				Action: anthropic.UserProfileActionUnionParam{OfEnrollEndUser: &anthropic.UserProfileEnrollEndUserActionParam{}},
-			}))
-		},
-		delete: func(id string) (shown, error) {
-			return ask(profiles.Delete(r.ctx, id, anthropic.UserProfileDeleteParams{}))
-		},
-	})
-}
-
-func (r *run) betaUserProfiles() {
-	profiles := r.client.Beta.UserProfiles
-	one := anthropic.BetaUserProfileListParams{Limit: anthropic.Int(1)}
-	profileID := func(profile anthropic.BetaUserProfile) string { return profile.ID }
-	made := r.proveProfiles("Beta.UserProfiles", profileCalls{
-		reference: []string{"external_id"},
-		create: func(name, reference string) (shown, error) {
-			return ask(profiles.New(r.ctx, anthropic.BetaUserProfileNewParams{
-				Name: anthropic.String(name), AccessType: anthropic.BetaUserProfileNewParamsAccessTypePassthrough,
-				Metadata: map[string]string{"a": "b"}, ExternalID: anthropic.String(reference),
-			}))
-		},
-		get: func(id string) (shown, error) {
-			return ask(profiles.Get(r.ctx, id, anthropic.BetaUserProfileGetParams{}))
-		},
-		update: func(id, name string, metadata map[string]string) (shown, error) {
-			params := anthropic.BetaUserProfileUpdateParams{Name: anthropic.String(name), Metadata: metadata}
-			return ask(profiles.Update(r.ctx, id, params))
-		},
-		page:    func() []string { return each(got(profiles.List(r.ctx, one)).Data, profileID) },
-		listAll: func() []string { return ids(profiles.ListAutoPaging(r.ctx, one), profileID) },
-		action: func(id string) (shown, error) {
-			return ask(profiles.ActionURLs.New(r.ctx, id, anthropic.BetaUserProfileActionURLNewParams{
-				Action: anthropic.BetaUserProfileActionUnionParam{OfEnrollEndUser: &anthropic.BetaUserProfileEnrollEndUserActionParam{}},
-			}))
-		},
-		delete: func(id string) (shown, error) {
-			return ask(profiles.Delete(r.ctx, id, anthropic.BetaUserProfileDeleteParams{}))
-		},
-	})
-	cell("Beta.UserProfiles.NewEnrollmentURL", func() {
-		link := got(profiles.NewEnrollmentURL(r.ctx, id(made), anthropic.BetaUserProfileNewEnrollmentURLParams{}))
-		holds("a page", strings.Contains(r.page(link.URL), "nothing to do"))
-	})
 }
 
 type skillCalls struct {

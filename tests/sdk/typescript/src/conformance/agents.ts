@@ -2,7 +2,7 @@
 
 import type Anthropic from '@anthropic-ai/sdk';
 
-import { all, calls, cell, holds, ids, isLater, kind, refused, resources, same } from './cells.js';
+import { all, calls, cell, ends, holds, ids, isLater, kind, refused, resources, same } from './cells.js';
 
 export const MODEL = process.env['CONFORMANCE_MODEL'] ?? '';
 
@@ -42,12 +42,7 @@ export async function agents(client: Anthropic): Promise<void> {
     const listed = await ids(agents.list({ limit: 1 }));
     holds('newest first, over pages', listed[0] === second.id && listed.includes(made.id));
   });
-  await cell('beta.agents.archive', async () => {
-    const archived = await agents.archive(second.id);
-    holds('archived_at', archived.id === second.id && archived.archived_at !== null);
-    holds('out of the list', !(await ids(agents.list())).includes(second.id));
-    holds('in the whole list', (await ids(agents.list({ include_archived: true }))).includes(second.id));
-  });
+  await ends('beta.agents', agents, second.id, (archived) => ids(agents.list({ include_archived: archived })));
 }
 
 export async function environments(client: Anthropic): Promise<void> {
@@ -72,15 +67,7 @@ export async function environments(client: Anthropic): Promise<void> {
     const listed = await ids(environments.list({ limit: 1 }));
     holds('newest first, over pages', listed[0] === second.id && listed.includes(made.id));
   });
-  await cell('beta.environments.archive', async () => {
-    holds('archived_at', (await environments.archive(second.id)).archived_at !== null);
-    holds('out of the list', !(await ids(environments.list())).includes(second.id));
-  });
-  await cell('beta.environments.delete', async () => {
-    const deleted = await environments.delete(second.id);
-    same('deleted', [deleted.id, deleted.type], [second.id, 'environment_deleted']);
-    await refused(404, environments.retrieve(second.id));
-  });
+  await ends('beta.environments', environments, second.id, (archived) => ids(environments.list({ include_archived: archived })));
 }
 
 /** The models, as they are and under `beta`. */

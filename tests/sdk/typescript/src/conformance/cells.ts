@@ -66,6 +66,37 @@ export async function ids(pages: AsyncIterable<{ id: string }>): Promise<string[
   return (await all(pages)).map((item) => item.id);
 }
 
+/** How one of a kind of resource ends. */
+interface Ends {
+  archive(id: string, of?: any): PromiseLike<{ id: string; archived_at?: string | null }>;
+  delete?(id: string, of?: any): PromiseLike<{ id: string; type: string }>;
+  retrieve(id: string, of?: any): PromiseLike<{ archived_at?: string | null }>;
+}
+
+/** The cells of how one ends; `listed` gives the ids of all, with the archived ones or without, and `of` is what calls are told. */
+export async function ends(
+  prefix: string,
+  calls: Ends,
+  id: string,
+  listed: (archived: boolean) => Promise<string[]>,
+  of?: object,
+): Promise<void> {
+  await cell(`${prefix}.archive`, async () => {
+    const archived = await calls.archive(id, of);
+    holds('archived_at', archived.id === id && Boolean(archived.archived_at));
+    same('read back', (await calls.retrieve(id, of)).archived_at, archived.archived_at);
+    holds('out of the list', !(await listed(false)).includes(id));
+    holds('in the whole list', (await listed(true)).includes(id));
+  });
+  if (!calls.delete) return;
+  await cell(`${prefix}.delete`, async () => {
+    const deleted = await calls.delete?.(id, of);
+    holds('deleted', deleted?.id === id && deleted.type.endsWith('_deleted'));
+    await refused(404, calls.retrieve(id, of));
+    holds('out of the whole list', !(await listed(true)).includes(id));
+  });
+}
+
 /** Runs a group of cells; what goes wrong between them is told as well. */
 export async function group(name: string, cells: () => Promise<void>): Promise<void> {
   try {

@@ -5,7 +5,7 @@ import { betaTool } from '@anthropic-ai/sdk/helpers/beta/json-schema';
 import { accumulateManagedAgentsEvent } from '@anthropic-ai/sdk/lib/sessions/accumulate';
 
 import { LOOKUP, MODEL } from './agents.js';
-import { all, cell, holds, ids, refused, same } from './cells.js';
+import { all, cell, ends, holds, ids, refused, same } from './cells.js';
 
 type Accumulated = Parameters<typeof accumulateManagedAgentsEvent>[0];
 type SessionParams = Anthropic.Beta.SessionCreateParams;
@@ -47,15 +47,7 @@ export async function sessions(client: Anthropic): Promise<void> {
     holds('newest first, over pages', listed[0] === second.id && listed.includes(made.id));
     same('of one agent', await ids(sessions.list({ agent_id: made.agent.id, statuses: ['idle'] })), [made.id]);
   });
-  await cell('beta.sessions.archive', async () => {
-    holds('archived_at', (await sessions.archive(second.id)).archived_at !== null);
-    holds('out of the list', !(await ids(sessions.list())).includes(second.id));
-  });
-  await cell('beta.sessions.delete', async () => {
-    const deleted = await sessions.delete(second.id);
-    same('deleted', [deleted.id, deleted.type], [second.id, 'session_deleted']);
-    await refused(404, sessions.retrieve(second.id));
-  });
+  await ends('beta.sessions', sessions, second.id, (archived) => ids(sessions.list({ include_archived: archived })));
 }
 
 /** Reads a stream to the first event of a type. */

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 
 import Anthropic, { toFile } from '@anthropic-ai/sdk';
 
-import { all, cell, holds, ids, kind, refused, same } from './cells.js';
+import { all, cell, ends, holds, ids, kind, refused, same } from './cells.js';
 import { unpacked } from './zip.js';
 
 const SECRET = 'cell-secret';
@@ -62,15 +62,7 @@ export async function vaults(client: Anthropic): Promise<void> {
     const listed = await ids(vaults.list({ limit: 1 }));
     holds('newest first, over pages', listed[0] === second.id && listed.includes(made.id));
   });
-  await cell('beta.vaults.archive', async () => {
-    holds('archived_at', (await vaults.archive(second.id)).archived_at !== null);
-    holds('out of the list', !(await ids(vaults.list())).includes(second.id));
-  });
-  await cell('beta.vaults.delete', async () => {
-    const deleted = await vaults.delete(second.id);
-    same('deleted', [deleted.id, deleted.type], [second.id, 'vault_deleted']);
-    await refused(404, vaults.retrieve(second.id));
-  });
+  await ends('beta.vaults', vaults, second.id, (archived) => ids(vaults.list({ include_archived: archived })));
 }
 
 export async function credentials(client: Anthropic): Promise<void> {
@@ -106,15 +98,8 @@ export async function credentials(client: Anthropic): Promise<void> {
     // The server of it does not exist, which says nothing about the credential.
     same('tried', [tried.credential_id, tried.vault_id, tried.status], [third.id, vault, 'unknown']);
   });
-  await cell('beta.vaults.credentials.archive', async () => {
-    holds('archived_at', (await credentials.archive(second.id, of)).archived_at !== null);
-    holds('out of the list', !(await ids(credentials.list(vault))).includes(second.id));
-  });
-  await cell('beta.vaults.credentials.delete', async () => {
-    const deleted = await credentials.delete(second.id, of);
-    same('deleted', [deleted.id, deleted.type], [second.id, 'vault_credential_deleted']);
-    await refused(404, credentials.retrieve(second.id, of));
-  });
+  const listed = (archived: boolean) => ids(credentials.list(vault, { include_archived: archived }));
+  await ends('beta.vaults.credentials', credentials, second.id, listed, of);
 }
 
 export async function memoryStores(client: Anthropic): Promise<void> {
@@ -134,15 +119,7 @@ export async function memoryStores(client: Anthropic): Promise<void> {
     const listed = await ids(stores.list({ limit: 1 }));
     holds('newest first, over pages', listed[0] === second.id && listed.includes(made.id));
   });
-  await cell('beta.memoryStores.archive', async () => {
-    holds('archived_at', Boolean((await stores.archive(second.id)).archived_at));
-    holds('out of the list', !(await ids(stores.list())).includes(second.id));
-  });
-  await cell('beta.memoryStores.delete', async () => {
-    const deleted = await stores.delete(second.id);
-    same('deleted', [deleted.id, deleted.type], [second.id, 'memory_store_deleted']);
-    await refused(404, stores.retrieve(second.id));
-  });
+  await ends('beta.memoryStores', stores, second.id, (archived) => ids(stores.list({ include_archived: archived })));
 }
 
 const digest = (content: string) => createHash('sha256').update(content).digest('hex');
