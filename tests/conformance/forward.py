@@ -76,6 +76,8 @@ class Forwarder:
     def __init__(self, answer: Callable[[Request], tuple[Exchange, Iterator[bytes]]]) -> None:
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # A body goes out without waiting for the client to have its headers.
+            disable_nagle_algorithm = True
 
             def _answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
