@@ -90,17 +90,25 @@ class Ant:
             second = self.one(group, "create", given=given)
             ids = [item["id"] for item in self.all(group, "list", *PAGED)]
             assert ids[0] == second["id"] and made["id"] in ids
+        self.ends(group, second["id"], (flag,), ends=ends)
+        return made
+
+    def ends(self, group: str, item: str, flags: tuple[str, ...], ends: tuple[str, ...] = ("archive", "delete")) -> None:
+        """The cells of how one of a kind ends; the last of the flags is followed by its id, those before are of a list as well."""
+        name, one = group.replace(":", ".").replace("-", "_"), (*flags, item)
+        listed = lambda *more: [item["id"] for item in self.all(group, "list", *flags[:-1], *more)]  # noqa: E731
         if "archive" in ends:
             with self.cell(f"{name}.archive"):
-                assert self.one(group, "archive", flag, second["id"])["archived_at"]
-                assert second["id"] not in [item["id"] for item in self.all(group, "list")]
-                assert second["id"] in [item["id"] for item in self.all(group, "list", "--include-archived")]
+                archived = self.one(group, "archive", *one)
+                assert archived["id"] == item and archived["archived_at"]
+                assert self.one(group, "retrieve", *one)["archived_at"] == archived["archived_at"]
+                assert item not in listed() and item in listed("--include-archived")
         if "delete" in ends:
             with self.cell(f"{name}.delete"):
-                deleted = self.one(group, "delete", flag, second["id"])
-                assert deleted["id"] == second["id"] and deleted["type"].endswith("_deleted")
-                self.refused(404, group, "retrieve", flag, second["id"])
-        return made
+                deleted = self.one(group, "delete", *one)
+                assert deleted["id"] == item and deleted["type"].endswith("_deleted")
+                self.refused(404, group, "retrieve", *one)
+                assert item not in listed(*(["--include-archived"] if "archive" in ends else []))
 
     def file(self, path: str, text: str) -> str:
         """A file for a command to read."""

@@ -75,9 +75,7 @@ class AntRun(Stores):
             assert f"id: {made['id']}\nname: Other\n" in told, told
             told = self.raw(group, "retrieve", flag, made["id"], top=("--transform", "name", "--raw-output"))
             assert told == "Other\n"
-        with self.cell("beta.agents.archive"):
-            assert self.one(group, "archive", flag, second["id"])["archived_at"]
-            assert second["id"] not in [agent["id"] for agent in self.all(group, "list")]
+        self.ends(group, second["id"], (flag,), ends=("archive",))
 
     def agent(self) -> dict:
         """An agent, created from YAML on standard input."""
@@ -126,12 +124,7 @@ tools:
         with self.cell("beta.sessions.list"):
             ids = [session["id"] for session in self.all(group, "list", *PAGED)]
             assert ids[0] == second["id"] and made["id"] in ids
-        with self.cell("beta.sessions.archive"):
-            assert self.one(group, "archive", flag, second["id"])["archived_at"]
-            assert second["id"] not in [session["id"] for session in self.all(group, "list")]
-        with self.cell("beta.sessions.delete"):
-            assert self.one(group, "delete", flag, second["id"])["type"] == "session_deleted"
-            self.refused(404, group, "retrieve", flag, second["id"])
+        self.ends(group, second["id"], (flag,))
 
     def streamed(self, group: str, flags: tuple[str, ...], session: str, message: dict, end: str) -> tuple[list[dict], dict]:
         """What a stream prints of the first of the turns that a message starts; and what its sending gave."""
@@ -219,6 +212,7 @@ tools:
             token = {"authorization_token": "cell-secret-2"}
             changed = self.one(group, "update", *flags, "--resource-id", cloned["id"], given=token)
             assert (changed["id"], changed["url"]) == (cloned["id"], url) and "cell-secret" not in json.dumps(changed)
+            assert self.one(group, "retrieve", *flags, "--resource-id", cloned["id"]) == changed
         with self.cell("beta.sessions.resources.delete"):
             assert self.one(group, "delete", *flags, "--resource-id", added["id"])["id"] == added["id"]
             assert [resource["id"] for resource in self.all(group, "list", *flags)] == [cloned["id"]]
