@@ -97,10 +97,8 @@ impl Store {
                     quota::one_more(tx, &services, &workspace, Thing::File).await?;
                     let size = record.file.size_bytes;
                     quota::more_bytes(tx, &services, &workspace, size).await?;
-                    if let Some(quota) = quota {
-                        let lock = "SELECT id FROM workspaces WHERE id = $1";
-                        tx.locked(Lock::Update, lock, values![workspace.as_str()])
-                            .await?;
+                    if let Some(most) = quota {
+                        quota::lock(tx, &workspace).await?;
                         let used = tx
                             .one(
                                 "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM files
@@ -110,7 +108,7 @@ impl Store {
                             .await?;
                         let used = used.map_or(Ok(0), |row| row.int(0))?;
                         let used = u64::try_from(used).unwrap_or(u64::MAX);
-                        if used.saturating_add(record.file.size_bytes) > quota {
+                        if used.saturating_add(record.file.size_bytes) > most {
                             return Ok(false);
                         }
                     }
@@ -183,7 +181,7 @@ impl Store {
             .db
             .write(scope, move |tx| {
                 Box::pin(async move {
-                    let Some(record) = lock(tx, &workspace, &id).await? else {
+                    let Some(record) = locked(tx, Lock::Update, &workspace, &id).await? else {
                         return Ok(FileDeletion::Missing);
                     };
                     if record.origin == (Origin::Mount {}) {
@@ -214,13 +212,14 @@ fn record_of(row: &Row) -> Result<FileRecord, Error> {
 }
 
 /// The file under its lock.
-async fn lock(
+async fn locked(
     tx: &mut Tx,
+    lock: Lock,
     workspace: &WorkspaceId,
     id: &FileId,
 ) -> Result<Option<FileRecord>, Error> {
     let values = values![id.as_str(), workspace.as_str()];
-    let rows = tx.locked(Lock::Update, SELECT_ONE, values).await?;
+    let rows = tx.locked(lock, SELECT_ONE, values).await?;
     rows.first().map(record_of).transpose()
 }
 

@@ -9,6 +9,7 @@ use crate::db::{Lock, Row, Scope, Tx, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::log::json;
+use crate::quota;
 use crate::reserve::Purpose;
 use crate::store::{Services, Store};
 
@@ -140,8 +141,7 @@ impl Store {
             .write(scope, move |tx| {
                 Box::pin(async move {
                     let workspace = key.workspace.as_str();
-                    let sql = "SELECT id FROM workspaces WHERE id = $1";
-                    tx.locked(Lock::Update, sql, values![workspace]).await?;
+                    quota::lock(tx, &key.workspace).await?;
                     let sql = "SELECT id FROM api_keys WHERE workspace = $1 LIMIT 1";
                     if tx.one(sql, values![workspace]).await?.is_some() {
                         return Ok(false);

@@ -126,6 +126,27 @@ pub(crate) async fn more_bytes(
     check(tx, workspace, "bytes", quota, more, BYTES).await
 }
 
+/// Takes the workspace's lock now, where bytes have a quota. Whoever asks for room only behind the lock of something in the
+/// workspace calls this before it: all take the workspace first, and no two wait for each other.
+pub(crate) async fn hold(
+    tx: &mut Tx,
+    services: &Services,
+    workspace: &WorkspaceId,
+) -> Result<(), Error> {
+    match services.quotas().and_then(|quotas| quotas.bytes) {
+        Some(_) => lock(tx, workspace).await,
+        None => Ok(()),
+    }
+}
+
+/// Makes those who add to a workspace at the same time wait for each other, so that they see each other's bytes.
+pub(crate) async fn lock(tx: &mut Tx, workspace: &WorkspaceId) -> Result<(), Error> {
+    let sql = "SELECT id FROM workspaces WHERE id = $1";
+    tx.locked(Lock::Update, sql, values![workspace.as_str()])
+        .await
+        .map(drop)
+}
+
 async fn check(
     tx: &mut Tx,
     workspace: &WorkspaceId,
@@ -134,9 +155,7 @@ async fn check(
     more: u64,
     used: &'static str,
 ) -> Result<(), Error> {
-    let lock = "SELECT id FROM workspaces WHERE id = $1";
-    tx.locked(Lock::Update, lock, values![workspace.as_str()])
-        .await?;
+    lock(tx, workspace).await?;
     let used = tx.one(used, values![workspace.as_str()]).await?;
     let used = used.map_or(Ok(0), |row| row.int(0))?;
     let used = u64::try_from(used).unwrap_or(u64::MAX);

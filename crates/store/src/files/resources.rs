@@ -1,10 +1,12 @@
 //! The files that a session's sandbox reads: each a copy of its own of the row, and the same blob (runtime ID-3, FI-2).
 
+use std::collections::{BTreeSet, HashMap};
+
 use manyhands_protocol::file::{File, FileResource, FileScope};
 use manyhands_protocol::repository::Resource;
 use manyhands_protocol::{FileId, ResourceId, SessionId, Timestamp, WorkspaceId};
 
-use super::{FileRecord, Origin, insert, lock, remove};
+use super::{FileRecord, Origin, insert, locked, remove};
 use crate::body;
 use crate::db::{Lock, Row, Scope, Tx, values};
 use crate::error::Error;
@@ -163,7 +165,7 @@ impl Store {
                         Some(Resource::Repository(_)) => return Ok(Unmounted::NoFile),
                         Some(Resource::File(file)) => file.file_id,
                     };
-                    if let Some(record) = lock(tx, &workspace, &copy).await? {
+                    if let Some(record) = locked(tx, Lock::Update, &workspace, &copy).await? {
                         remove(tx, &record).await?;
                     }
                     let sql = "DELETE FROM session_resources WHERE id = $1";
@@ -249,9 +251,17 @@ pub(crate) async fn mount_all(
     if paths.len() + mounts.len() > FILES {
         return Ok(Err(MountRefusal::TooMany));
     }
+    // Everybody locks files in this order, and against their deletion alone: no two who mount the same ones wait for each other.
+    let wanted: BTreeSet<&FileId> = mounts.iter().map(|mount| &mount.file_id).collect();
+    let mut originals = HashMap::with_capacity(wanted.len());
+    for id in wanted {
+        if let Some(original) = locked(tx, Lock::Share, workspace, id).await? {
+            originals.insert(id.clone(), original);
+        }
+    }
     let mut copies = Vec::with_capacity(mounts.len());
     for (index, mount) in mounts.into_iter().enumerate() {
-        let Some(original) = lock(tx, workspace, &mount.file_id).await? else {
+        let Some(original) = originals.get(&mount.file_id).cloned() else {
             return Ok(Err(MountRefusal::NoFile(index)));
         };
         if original.is_expired(now) {

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::quota;
 use crate::reserve::Purpose;
-use crate::store::Store;
+use crate::store::{Services, Store};
 
 /// So many versions of a memory that is there are kept however old they get (runtime ME-9).
 const RECENT: u32 = 10;
@@ -99,7 +99,7 @@ pub enum Changed {
     },
     /// The memory's text is not the expected one (runtime ME-6). As it is, without the text.
     Unexpected(Memory),
-    /// The store has [`MEMORIES`] (runtime ME-4).
+    /// The store has [`MEMORIES`] (runtime ME-4), or the workspace has all the bytes that it may have.
     Full,
 }
 
@@ -129,11 +129,9 @@ impl Store {
             .write(scope, move |tx| {
                 Box::pin(async move {
                     // The workspace before the store, as who makes a session takes them: neither waits for the other.
-                    let more = mutation.bytes() as u64;
-                    let over = match quota::more_bytes(tx, &services, &workspace, more).await {
-                        Err(over @ Error::OverQuota { .. }) => Some(over),
-                        admitted => admitted.map(|()| None)?,
-                    };
+                    if mutation.bytes() > 0 {
+                        quota::hold(tx, &services, &workspace).await?;
+                    }
                     let Some(locked) = lock_store(tx, &workspace, &store).await? else {
                         return Ok(Changed::NoStore);
                     };
@@ -149,14 +147,10 @@ impl Store {
                     {
                         return Ok(Changed::Archived);
                     }
-                    match (over, &actor) {
-                        // Its agent is told that there is no room, and goes on.
-                        (Some(_), Actor::SessionActor { .. }) => return Ok(Changed::Full),
-                        (Some(over), _) => return Err(over),
-                        (None, _) => {}
-                    }
                     let now = services.clock.now();
                     let write = Write {
+                        workspace,
+                        services,
                         store,
                         actor,
                         at: now.max(Timestamp::from_micros(locked.written_at.as_micros() + 1)),
@@ -189,6 +183,8 @@ impl Store {
 
 /// A change of a store whose lock the transaction has.
 struct Write {
+    workspace: WorkspaceId,
+    services: Services,
     store: MemoryStoreId,
     actor: Actor,
     at: Timestamp,
@@ -217,6 +213,9 @@ impl Write {
         let count = tx.one(sql, values![self.store.as_str()]).await?;
         if count.map_or(Ok(0), |row| row.int(0))? >= i64::from(MEMORIES) {
             return Ok(Changed::Full);
+        }
+        if let Some(full) = self.full(tx, content.len() as u64).await? {
+            return Ok(full);
         }
         let memory = Memory {
             id: MemoryId::generate(),
@@ -256,6 +255,14 @@ impl Write {
         {
             return Ok(occupied);
         }
+        // What gets smaller, and what only moves, may be what somebody does who is short of room.
+        let grown = content.as_ref().map_or(0, String::len) as u64;
+        if hash != memory.content_sha256
+            && grown >= memory.content_size_bytes
+            && let Some(full) = self.full(tx, grown).await?
+        {
+            return Ok(full);
+        }
         let content = match content {
             Some(content) => content.into_bytes(),
             None => self.content_of(tx, &memory).await?,
@@ -269,6 +276,18 @@ impl Write {
             ..memory
         };
         self.keep(tx, memory, Operation::Modified, &content).await
+    }
+
+    /// Whether a text of so many bytes is too much for the workspace: a session's agent is told that there is no room, and goes
+    /// on; others are refused.
+    async fn full(&self, tx: &mut Tx, bytes: u64) -> Result<Option<Changed>, Error> {
+        match quota::more_bytes(tx, &self.services, &self.workspace, bytes).await {
+            Ok(()) => Ok(None),
+            Err(Error::OverQuota { .. }) if matches!(self.actor, Actor::SessionActor { .. }) => {
+                Ok(Some(Changed::Full))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn delete(

@@ -3,8 +3,9 @@
 
 use manyhands_protocol::{Timestamp, WorkspaceId};
 
-use crate::db::{Lock, Row, Scope, Tx, values};
+use crate::db::{Row, Scope, Tx, values};
 use crate::error::Error;
+use crate::quota;
 use crate::reserve::Purpose;
 use crate::store::Store;
 
@@ -67,10 +68,7 @@ impl Store {
             .db
             .write(Scope::of(&kept.blob), move |tx| {
                 Box::pin(async move {
-                    // Those who add at the same time see each other's bytes.
-                    let lock = "SELECT id FROM workspaces WHERE id = $1";
-                    tx.locked(Lock::Update, lock, values![workspace.as_str()])
-                        .await?;
+                    quota::lock(tx, &workspace).await?;
                     let sql = "SELECT blob FROM kept_clones WHERE workspace = $1 AND repository = $2";
                     let values = values![workspace.as_str(), repository.as_str()];
                     let there = tx.one(sql, values).await?;

@@ -165,6 +165,7 @@ impl Store {
             .db
             .write(Scope::of(skill.as_str()), move |tx| {
                 Box::pin(async move {
+                    quota::hold(tx, &services, &workspace).await?;
                     let Some(record) = lock(tx, workspace.as_str(), &skill).await? else {
                         return Ok(Added::Missing);
                     };

@@ -19,6 +19,7 @@ contract!(
     api_2_foreign_files_are_not_there,
     api_4_a_quota_is_exact_also_at_once,
     id_3_a_mounted_file_is_a_copy_that_shares_the_blob,
+    id_3_sessions_mount_the_same_files_in_any_order_at_once,
     fi_3_a_session_has_at_most_500_files,
     inp_4_two_resources_cannot_share_a_path,
     ht_15_a_session_with_a_bad_file_is_not_created,
@@ -284,6 +285,34 @@ async fn id_3_a_mounted_file_is_a_copy_that_shares_the_blob(bed: Bed) {
     );
 }
 
+/// runtime ID-3: who mounts files in another order waits for nobody in a ring.
+async fn id_3_sessions_mount_the_same_files_in_any_order_at_once(bed: Bed) {
+    const ROUNDS: usize = 24;
+    let world = World::new(bed).await;
+    let mut files = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        files.push(world.upload(name).await);
+    }
+    let there: Vec<Mount> = files
+        .iter()
+        .map(|file| mount(file, &format!("/{}", file.file.id)))
+        .collect();
+    let back: Vec<Mount> = there.iter().rev().cloned().collect();
+    let session = async |files: &[Mount]| {
+        let session = world.new_session(Change::default());
+        let belongings = Belongings {
+            files: files.to_vec(),
+            ..Belongings::default()
+        };
+        world.store.create_session_with(session, belongings).await
+    };
+    for _ in 0..ROUNDS {
+        let made = soon(async { tokio::join!(session(&there), session(&back)) });
+        assert_eq!(made.await, (Ok(Created::Done), Ok(Created::Done)));
+    }
+}
+
+/// runtime FI-3, CONFLICT-5
 async fn fi_3_a_session_has_at_most_500_files(bed: Bed) {
     let world = World::new(bed).await;
     let file = world.upload("a").await;

@@ -38,6 +38,7 @@ mod memory_stores;
 mod model;
 mod opening;
 mod outages;
+mod quotas;
 mod remains;
 mod replicas;
 mod repositories;

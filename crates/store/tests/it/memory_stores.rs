@@ -31,7 +31,7 @@ contract!(
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn key() -> Actor {
+pub(crate) fn key() -> Actor {
     Actor::ApiActor {
         api_key_id: ApiKeyId::parse("apikey_1").unwrap(),
     }
@@ -49,14 +49,14 @@ fn newest(limit: u32) -> Range {
     }
 }
 
-fn create(at: &str, content: &str) -> Mutation {
+pub(crate) fn create(at: &str, content: &str) -> Mutation {
     Mutation::Create {
         path: path(at),
         content: content.to_owned(),
     }
 }
 
-fn rewrite(memory: &Memory, content: &str, expected: Option<&str>) -> Mutation {
+pub(crate) fn rewrite(memory: &Memory, content: &str, expected: Option<&str>) -> Mutation {
     Mutation::Update {
         memory: Which::Id(memory.id.clone()),
         content: Some(content.to_owned()),
@@ -65,7 +65,7 @@ fn rewrite(memory: &Memory, content: &str, expected: Option<&str>) -> Mutation {
     }
 }
 
-fn rename(memory: &Memory, to: &str) -> Mutation {
+pub(crate) fn rename(memory: &Memory, to: &str) -> Mutation {
     Mutation::Update {
         memory: Which::Id(memory.id.clone()),
         content: None,
@@ -82,7 +82,7 @@ fn delete(memory: &Memory, expected: Option<&str>) -> Mutation {
 }
 
 #[track_caller]
-fn done(changed: Changed) -> Memory {
+pub(crate) fn done(changed: Changed) -> Memory {
     match changed {
         Changed::Done(memory) => memory,
         other => panic!("{other:?}"),
@@ -90,7 +90,7 @@ fn done(changed: Changed) -> Memory {
 }
 
 impl World {
-    async fn memory_store(&self, name: &str) -> MemoryStore {
+    pub(crate) async fn memory_store(&self, name: &str) -> MemoryStore {
         let now = self.bed.clock.now();
         let store = MemoryStore {
             id: MemoryStoreId::generate(),
@@ -107,11 +107,16 @@ impl World {
         store
     }
 
-    async fn mutate(&self, store: &MemoryStore, mutation: Mutation) -> Changed {
+    pub(crate) async fn mutate(&self, store: &MemoryStore, mutation: Mutation) -> Changed {
         self.mutate_as(store, key(), mutation).await
     }
 
-    async fn mutate_as(&self, store: &MemoryStore, actor: Actor, mutation: Mutation) -> Changed {
+    pub(crate) async fn mutate_as(
+        &self,
+        store: &MemoryStore,
+        actor: Actor,
+        mutation: Mutation,
+    ) -> Changed {
         let changed = self
             .store
             .change_memory(&self.workspace, &store.id, actor, mutation);

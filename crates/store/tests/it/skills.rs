@@ -30,7 +30,7 @@ const ALL: Range = Range {
     limit: 100,
 };
 
-fn version(name: &str) -> NewVersion {
+pub(crate) fn version(name: &str) -> NewVersion {
     let id = SkillVersionId::generate();
     NewVersion {
         name: name.to_owned(),
@@ -42,7 +42,7 @@ fn version(name: &str) -> NewVersion {
     }
 }
 
-async fn skill(world: &World, name: &str) -> SkillRecord {
+pub(crate) async fn skill(world: &World, name: &str) -> SkillRecord {
     let (id, shown) = (SkillId::generate(), "shown".to_owned());
     let made = world
         .store

@@ -1,6 +1,5 @@
-//! Workspaces, whose keys open what, quotas, and requests that may be repeated.
+//! Workspaces, whose keys open what, and requests that may be repeated.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use manyhands_protocol::id::ApiKeyId;
@@ -9,9 +8,8 @@ use manyhands_protocol::{EnvironmentId, WorkspaceId};
 use manyhands_store::audit::{Actor, AuditFilter};
 use manyhands_store::idempotency::{Claim, Claimed, KEPT};
 use manyhands_store::key::{ApiKey, KeyRole, Opens};
-use manyhands_store::quota::Quotas;
 use manyhands_store::workspace::Workspace;
-use manyhands_store::{Change, Error, Store};
+use manyhands_store::{Error, Store};
 
 use crate::bed::*;
 
@@ -19,8 +17,6 @@ contract!(
     api_1_workspaces_are_made_and_renamed,
     api_3_a_key_opens_what_it_was_made_for,
     ops_3_what_is_done_to_workspaces_is_in_the_audit_log,
-    store_4_quotas_are_exact_also_at_once,
-    store_4_other_workspaces_have_a_quota_of_their_own,
     api_6_a_claim_is_granted_once,
     api_6_a_request_without_effect_can_be_claimed_again,
     api_6_a_request_with_an_effect_is_not_run_again,
@@ -36,7 +32,7 @@ fn workspace(world: &World, name: &str) -> Workspace {
     }
 }
 
-async fn another(world: &World) -> WorkspaceId {
+pub(crate) async fn another(world: &World) -> WorkspaceId {
     let made = workspace(world, "another");
     let store = &world.store;
     store
@@ -154,75 +150,6 @@ async fn ops_3_what_is_done_to_workspaces_is_in_the_audit_log(bed: Bed) {
             ("workspace.rename", "apikey_1", id)
         ]
     );
-}
-
-fn over<T: std::fmt::Debug>(result: Result<T, Error>) -> (&'static str, u64, u64) {
-    match result {
-        Err(Error::OverQuota { what, quota, used }) => (what, quota, used),
-        other => panic!("no quota stopped it: {other:?}"),
-    }
-}
-
-async fn store_4_quotas_are_exact_also_at_once(bed: Bed) {
-    let world = Arc::new(World::new(bed).await);
-    let store = &world.store;
-    store.hold_to(Quotas {
-        agents: Some(4),
-        environments: Some(2),
-        sessions: Some(3),
-        ..Quotas::default()
-    });
-    let now = world.bed.clock.now();
-    let adds = (0..12).map(|n| {
-        let (store, workspace) = (store.clone(), world.workspace.clone());
-        async move {
-            let agent = agent(&format!("{n}"), now);
-            store.insert_agent(&workspace, &agent).await
-        }
-    });
-    let added = futures::future::join_all(adds).await;
-    let (done, refused): (Vec<_>, Vec<_>) = added.into_iter().partition(Result::is_ok);
-    assert_eq!(done.len(), 3, "one was there");
-    for refused in refused {
-        assert_eq!(over(refused), ("agents", 4, 4));
-    }
-    let insert = async |name: &str| {
-        let environment = environment(name, now);
-        store
-            .insert_environment(&world.workspace, &environment)
-            .await
-    };
-    insert("second").await.unwrap();
-    assert_eq!(over(insert("third").await), ("environments", 2, 2));
-    for _ in 0..3 {
-        world.session().await;
-    }
-    let session = world.new_session(Change::default());
-    assert_eq!(
-        over(store.create_session(session).await),
-        ("sessions", 3, 3)
-    );
-}
-
-async fn store_4_other_workspaces_have_a_quota_of_their_own(bed: Bed) {
-    let world = World::new(bed).await;
-    let store = &world.store;
-    store.hold_to(Quotas {
-        agents: Some(1),
-        ..Quotas::default()
-    });
-    let now = world.bed.clock.now();
-    let refused = store.insert_agent(&world.workspace, &agent("b", now)).await;
-    assert_eq!(over(refused), ("agents", 1, 1));
-    let other = another(&world).await;
-    store.insert_agent(&other, &agent("b", now)).await.unwrap();
-    let refused = store.insert_agent(&other, &agent("c", now)).await;
-    assert_eq!(over(refused), ("agents", 1, 1));
-    let environment = environment("e", now);
-    store
-        .insert_environment(&other, &environment)
-        .await
-        .unwrap();
 }
 
 async fn claim(store: &Store, workspace: &WorkspaceId, name: u8) -> Claimed {
