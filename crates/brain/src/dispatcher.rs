@@ -251,11 +251,14 @@ impl Dispatcher {
 
     /// The figures of what is at work (security OPS-1).
     fn count(&self) {
-        let queued = self.running.values();
-        let queued =
-            queued.filter(|running| matches!(running.activity.look().doing, Doing::Queueing));
+        let looks = self.running.values().map(|running| running.activity.look());
+        let queued = looks.filter(|look| matches!(look.doing, Doing::Queueing));
+        let since: Vec<i64> = queued.map(|look| look.since.as_micros()).collect();
+        let now = self.shared.clock.now().as_micros();
+        let oldest = since.iter().min().map_or(0, |since| (now - since).max(0));
         metrics::gauge!("manyhands_wakes").set(self.running.len() as f64);
-        metrics::gauge!("manyhands_wakes_queued").set(queued.count() as f64);
+        metrics::gauge!("manyhands_wakes_queued").set(since.len() as f64);
+        metrics::gauge!("manyhands_wakes_queued_oldest_seconds").set(oldest as f64 / 1e6);
     }
 
     /// The watchdog: ends wakes that do not get on, by progress and not by time alone.

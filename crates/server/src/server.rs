@@ -73,7 +73,7 @@ impl Server {
     /// What is in the way and what to do: a port or data directory in use, a database that is absent or would lose
     /// data, a model that cannot be had.
     pub async fn start(config: Config, overrides: Overrides) -> anyhow::Result<Self> {
-        telemetry::recorder();
+        let figures = telemetry::recorder();
         make_data_dir(&config.data_dir)?;
         let listener = bind(config.listen).await?;
         let address = listener.local_addr().context("the port has no address")?;
@@ -81,6 +81,7 @@ impl Server {
         let store = open_store(&config, &clock).await?;
         store.hold_to(config.limits.quotas);
         let workspace = store.default_workspace().await?;
+        let (waking, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let vaults = Vaults::open(store.clone(), config.master_key.source()).await?;
         let first_key = match config.role {
             // It has no use for one.
@@ -89,12 +90,12 @@ impl Server {
                 keys::ensure_first(&store, &workspace, &config.data_dir, clock.now()).await?
             }
         };
+        tokio::spawn(telemetry::fold_while_running(figures, waking.clone()));
         let models = match overrides.models {
             Some(models) => models,
             None => Arc::new(registry(&config, &clock)?),
         };
         let scripted = models.claude_is_scripted();
-        let (waking, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let blobs = blobs(&config)?;
         let outbound = outbound(&config.egress)?;
         let refresher = refresher(&config, outbound.clone(), &vaults, &clock);
@@ -187,6 +188,7 @@ impl Server {
             clock,
             workspace,
             legacy_event_names: config.legacy_event_names,
+            public_url: config.public_url,
             web_within_environment: config.web.within_environment,
             draining: CancellationToken::new(),
             shutdown: shutdown.clone(),

@@ -4,8 +4,10 @@ mod line;
 
 use std::io;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -32,6 +34,23 @@ pub(crate) fn recorder() -> &'static PrometheusHandle {
         }
         handle
     })
+}
+
+/// Between two times that samples are folded into their figures.
+const FOLD: Duration = Duration::from_secs(10);
+
+/// Folds what was measured into the figures until `stop`: samples that nobody asks for would pile up for ever.
+pub(crate) async fn fold_while_running(
+    recorder: &'static PrometheusHandle,
+    stop: CancellationToken,
+) {
+    let folding = async {
+        loop {
+            tokio::time::sleep(FOLD).await;
+            recorder.run_upkeep();
+        }
+    };
+    stop.run_until_cancelled(folding).await;
 }
 
 /// Sends the log to standard error, filtered by `MANYHANDS_LOG` (such as `debug`, or `manyhands_server=debug`).

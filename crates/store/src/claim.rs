@@ -1,6 +1,6 @@
 //! Which sessions want a brain, and who takes them: leases that begin (security LEASE-1).
 
-use manyhands_protocol::{SessionId, WorkspaceId};
+use manyhands_protocol::{SessionId, Timestamp, WorkspaceId};
 use tokio::time::Instant;
 
 use crate::db::{Scope, Tx, values};
@@ -12,27 +12,56 @@ use crate::store::Store;
 use crate::strays::place_of;
 
 macro_rules! wanting {
-    () => {
-        "SELECT workspace, id FROM sessions
-         WHERE wants_brain = 1 AND archived_at IS NULL
-           AND (holder IS NULL OR holder NOT IN (SELECT id FROM living))"
+    ($columns:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM sessions
+             WHERE wants_brain = 1 AND archived_at IS NULL
+               AND (holder IS NULL OR holder NOT IN (SELECT id FROM living))"
+        )
     };
 }
 
 /// Sessions without a brain that may have one here: $1 is how many, $2 this place.
 const WANTING_HERE: &str = concat!(
-    wanting!(),
+    wanting!("workspace, id"),
     " AND (place IS NULL OR place = $2 OR place NOT IN (SELECT place FROM brains))",
     " ORDER BY wanted_since, id LIMIT $1"
 );
 /// Those whose sandbox is at another place, where a brain lives.
 const WANTING_ELSEWHERE: &str = concat!(
-    wanting!(),
+    wanting!("workspace, id"),
     " AND place <> $2 AND place IN (SELECT place FROM brains)",
     " ORDER BY wanted_since, id LIMIT $1"
 );
 
+/// What waits for a brain, at all servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// How many sessions want a brain that no living instance holds.
+    pub sessions: u64,
+    /// When the oldest wish among theirs was made.
+    pub oldest: Option<Timestamp>,
+}
+
 impl Store {
+    /// The sessions that want a brain and that no living instance holds, counted (security OPS-1).
+    pub async fn backlog(&self) -> Result<Backlog, Error> {
+        const SELECT: &str = wanting!("COUNT(*), MIN(wanted_since)");
+        let row = self.inner.db.read_one(SELECT, Vec::new()).await?;
+        let Some(row) = row else {
+            return Ok(Backlog {
+                sessions: 0,
+                oldest: None,
+            });
+        };
+        Ok(Backlog {
+            sessions: u64::try_from(row.int(0)?).unwrap_or(0),
+            oldest: row.optional_time(1)?,
+        })
+    }
+
     /// Sessions that want a brain and that no living instance holds, oldest wish first. The timer behind lost nudges.
     ///
     /// One whose sandbox is at another place with a living brain is among them, behind the others, when it was left to

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::OnceLock;
 
 use manyhands_protocol::{SessionId, ThreadId, Timestamp, WorkspaceId};
+use tokio::time::Instant;
 
 use crate::db::{Scope, Tx, Value, values};
 use crate::entry::Entry;
@@ -82,6 +83,19 @@ impl Store {
     }
 
     async fn append_guarded(
+        &self,
+        lease: &Lease,
+        append: Append,
+        guard: Guard,
+    ) -> Result<Vec<Entry>, AppendError> {
+        let begun = Instant::now();
+        let entries = self.append_unmeasured(lease, append, guard).await?;
+        metrics::histogram!("manyhands_append_seconds", "by" => "brain")
+            .record(begun.elapsed().as_secs_f64());
+        Ok(entries)
+    }
+
+    async fn append_unmeasured(
         &self,
         lease: &Lease,
         append: Append,

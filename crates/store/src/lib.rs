@@ -41,6 +41,7 @@ pub mod vault;
 pub mod verify;
 pub mod workspace;
 
+pub use claim::Backlog;
 pub use db::{Conduct, Outcome, SharedMemory, Use};
 pub use entry::{Entry, EntryKind, NewEntry};
 pub use error::{AppendError, Error};

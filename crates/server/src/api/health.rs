@@ -102,8 +102,18 @@ async fn sandbox(app: &App) -> Result<(), String> {
     }
 }
 
-/// `GET /metrics`: the Prometheus text format.
-pub(crate) async fn metrics() -> Response {
+/// `GET /metrics`: the Prometheus text format. What waits is counted now and not as it comes: it costs nothing between.
+pub(crate) async fn metrics(State(app): State<App>) -> Response {
+    match app.store.backlog().await {
+        Ok(backlog) => {
+            let age = backlog.oldest.map_or(0, |oldest| {
+                (app.now().as_micros() - oldest.as_micros()).max(0)
+            });
+            metrics::gauge!("manyhands_sessions_waiting").set(backlog.sessions as f64);
+            metrics::gauge!("manyhands_sessions_waiting_oldest_seconds").set(age as f64 / 1e6);
+        }
+        Err(error) => tracing::warn!(%error, "sessions that wait cannot be counted"),
+    }
     let text = crate::telemetry::recorder().render();
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],

@@ -15,8 +15,9 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName};
 use manyhands_protocol::event::PreviewKind;
-use manyhands_protocol::{SessionId, ThreadId};
-use manyhands_store::{Store, Subscription};
+use manyhands_protocol::time::SharedClock;
+use manyhands_protocol::{SessionId, ThreadId, Timestamp};
+use manyhands_store::{Store, Subscription, TailItem};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::auth::Principal;
@@ -152,6 +153,7 @@ async fn open(
     let stream = Stream {
         subscription,
         store: app.store.clone(),
+        clock: app.clock.clone(),
         session: session.clone(),
         behind: options.after.is_some(),
         follow: Follow::new(
@@ -180,6 +182,7 @@ async fn open(
 struct Stream {
     subscription: Subscription,
     store: Store,
+    clock: SharedClock,
     session: SessionId,
     follow: Follow,
     /// Whether there may be entries in the log that this stream has not heard.
@@ -211,7 +214,14 @@ impl Stream {
                 Ok(None) => return None,
                 Ok(Some(item)) => match self.follow.hear(&item) {
                     Heard::Frames(frames) if frames.is_empty() => {}
-                    Heard::Frames(frames) => return Some(frames.into()),
+                    Heard::Frames(frames) => {
+                        if let TailItem::Entries(entries) = &item
+                            && let Some(last) = entries.last()
+                        {
+                            self.measure(last.created_at);
+                        }
+                        return Some(frames.into());
+                    }
                     Heard::Gap => self.behind = true,
                     Heard::End(frames) => {
                         self.ended = true;
@@ -221,6 +231,13 @@ impl Stream {
             }
         }
         None
+    }
+
+    /// How long after it was made an entry is handed to the connection (security OPS-1). What is read from the log counts not:
+    /// it may be as old as the reader likes.
+    fn measure(&self, created_at: Timestamp) {
+        let micros = self.clock.now().as_micros() - created_at.as_micros();
+        metrics::histogram!("manyhands_stream_delay_seconds").record(micros.max(0) as f64 / 1e6);
     }
 
     /// Frames of a page of the log, if the page has any.
@@ -326,6 +343,7 @@ mod tests {
         let mut stream = Stream {
             subscription: store.subscribe(&session),
             store: store.clone(),
+            clock: std::sync::Arc::new(manyhands_protocol::time::SystemClock),
             session,
             follow: Follow::new(0, HashSet::new(), false),
             behind: false,

@@ -2,6 +2,7 @@
 
 use http::Method;
 use manyhands_testkit::http::Client;
+use manyhands_testkit::model::Reply;
 use serde_json::{Value, json};
 
 use crate::app::{TestApp, stories};
@@ -262,6 +263,25 @@ async fn ops_1_health_readiness_and_figures_are_open(app: &TestApp) {
     );
     // What sandboxes can be here was found out for the readiness (security SBX-2).
     assert!(text.contains("manyhands_sandbox_usable 1"), "{text}");
+    app.model.push(Reply::text("Hello."));
+    let session = app.session().await;
+    app.turn(&session, "hello").await;
+    let figures = stranger.get("/metrics").await;
+    let text = String::from_utf8_lossy(&figures.body).into_owned();
+    // Others may have counted too: the recorder is the process's.
+    for figure in [
+        "manyhands_append_seconds_count{by=\"client\"} ",
+        "manyhands_append_seconds_count{by=\"brain\"} ",
+        "manyhands_stream_delay_seconds_count ",
+        "manyhands_model_first_token_seconds_count ",
+        "manyhands_wakes_queued ",
+        "manyhands_wakes_queued_oldest_seconds ",
+        "manyhands_sessions_waiting ",
+        "manyhands_sessions_waiting_oldest_seconds ",
+    ] {
+        assert!(text.contains(&format!("\n{figure}")), "{figure}: {text}");
+    }
+    assert!(!text.contains("sesn_"), "no figure is of one session");
     // The key is gone, so nobody could work with it: not ready.
     let keys = app.client.get("/v1/manyhands/keys").await.ok();
     let id = keys["data"][0]["id"].as_str().expect("an id").to_owned();

@@ -6,6 +6,7 @@ use manyhands_protocol::event::{Event, EventBody};
 use manyhands_protocol::session::SessionStatus;
 use manyhands_protocol::{EventId, SessionId, Timestamp, WorkspaceId};
 use tokio::sync::mpsc::OwnedPermit;
+use tokio::time::Instant;
 
 use super::read::Profile;
 use super::running::transition;
@@ -80,7 +81,9 @@ impl Store {
         let permit = self.nudge_permit();
         let (workspace, id, referenced) = (workspace.clone(), id.clone(), referenced.to_vec());
         let scope = Scope::of(id.as_str()).with_purpose(Purpose::Depends);
-        self.inner
+        let begun = Instant::now();
+        let changed = self
+            .inner
             .db
             .write(scope, move |tx| {
                 Box::pin(async move {
@@ -108,7 +111,12 @@ impl Store {
                     Ok(Some(Ok((entries, value))))
                 })
             })
-            .await
+            .await?;
+        if matches!(changed, Some(Ok(_))) {
+            metrics::histogram!("manyhands_append_seconds", "by" => "client")
+                .record(begun.elapsed().as_secs_f64());
+        }
+        Ok(changed)
     }
 }
 

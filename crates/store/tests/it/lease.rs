@@ -4,7 +4,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use manyhands_protocol::SessionId;
-use manyhands_store::{AppendError, Change, Database, EntryKind, Error, NewEntry, Store};
+use manyhands_protocol::time::Clock as _;
+use manyhands_store::{AppendError, Backlog, Change, Database, EntryKind, Error, NewEntry, Store};
 
 use crate::bed::*;
 
@@ -13,6 +14,7 @@ contract!(
     lease_1_closing_gives_leases_back,
     lease_1_opening_again_voids_what_a_crash_left,
     i_5_of_many_claims_one_wins,
+    ops_1_what_waits_for_a_brain_is_counted_from_the_oldest_wish_on,
     resting_is_refused_while_there_is_unread_input,
     a_write_that_wants_a_brain_grants_the_lease,
     without_room_for_a_nudge_no_lease_is_granted,
@@ -210,6 +212,31 @@ async fn lease_1_opening_again_voids_what_a_crash_left(bed: Bed) {
     assert_eq!(refused, Err(AppendError::StaleEpoch { epoch }));
     let next = store.claim(&workspace, &id).await.unwrap().unwrap();
     assert!(next.epoch > lease.epoch);
+}
+
+async fn ops_1_what_waits_for_a_brain_is_counted_from_the_oldest_wish_on(bed: Bed) {
+    let world = World::new(bed).await;
+    let backlog = async || world.store.backlog().await.unwrap();
+    let nobody = Backlog {
+        sessions: 0,
+        oldest: None,
+    };
+    world.session().await;
+    assert_eq!(backlog().await, nobody, "idle ones do not wait");
+    let since = world.bed.clock.now();
+    let first = world.session_with(work(vec![queued("go")])).await;
+    world.bed.clock.advance(Duration::from_secs(7));
+    let later = world.bed.clock.now();
+    let second = world.session_with(work(vec![queued("go")])).await;
+    let waits = |sessions, oldest| Backlog {
+        sessions,
+        oldest: Some(oldest),
+    };
+    assert_eq!(backlog().await, waits(2, since));
+    world.claim(&first).await.expect("nobody holds it");
+    assert_eq!(backlog().await, waits(1, later), "one is at work");
+    world.claim(&second).await.expect("nobody holds it");
+    assert_eq!(backlog().await, nobody);
 }
 
 async fn i_5_of_many_claims_one_wins(bed: Bed) {
