@@ -225,13 +225,13 @@ impl Reading<'_> {
         });
     }
 
-    fn call(&mut self, index: usize, tool_use_id: &str, name: &str, input: &RawValue) {
+    fn call(&mut self, index: usize, tool_use_id: &str, name: &str, raw: &RawValue) {
         self.end_message();
         let event_id = EventId::generate();
         let mcp = self.tools.target(name);
-        let input = parse(input);
+        let input = parse(raw);
         let ruling = if self.calls.len() < self.most_calls {
-            ruling(self.tools, name, &input)
+            ruling(self.tools, name, raw, &input)
         } else {
             Ruling::Refused(format!(
                 "at most {} tool calls are run at once; this one was not",

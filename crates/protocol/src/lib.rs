@@ -18,6 +18,7 @@ pub mod file;
 pub mod id;
 pub mod memory;
 pub mod model;
+pub mod number;
 pub mod page;
 pub mod patch;
 pub mod repository;

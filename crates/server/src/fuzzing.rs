@@ -66,7 +66,7 @@ pub fn events(events: &[Value]) -> Result<usize, String> {
 /// # Errors
 /// What the client reads.
 pub fn query(text: &str) -> Result<Vec<(String, String)>, String> {
-    let query = Query::from_text(text);
+    let query = told(Query::parse(text))?;
     // Whatever is asked of it, it answers.
     told(query.limit(20, 100))?;
     told(query.instant("created_at[gte]"))?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use manyhands_hands::toolset;
 use manyhands_protocol::agent::{Definition, PermissionPolicy};
 use manyhands_protocol::event::{EvaluatedPermission, Evaluation, Judgement};
+use manyhands_protocol::number::has_wide_integer;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -70,8 +71,8 @@ pub(crate) fn unjudged(response: &Response, tools: Tools<'_>, most_calls: usize)
             View::Text(_) | View::Thinking | View::Other => None,
         });
     let within = calls.take(most_calls).filter_map(|(index, name, input)| {
-        let input = parse(input);
-        match (ruling(tools, name, &input), input) {
+        let (raw, input) = (input, parse(input));
+        match (ruling(tools, name, raw, &input), input) {
             (Ruling::Ours(PermissionPolicy::Auto {}), Value::Object(input)) => Some(Unjudged {
                 index,
                 tool: name.clone(),
@@ -93,8 +94,13 @@ pub(super) enum Ruling {
     Ours(PermissionPolicy),
 }
 
-/// What the agent's settings say about a call with this input.
-pub(super) fn ruling(tools: Tools<'_>, name: &str, input: &Value) -> Ruling {
+/// What the agent's settings say about a call with this input, as it was written and as it was read.
+pub(super) fn ruling(tools: Tools<'_>, name: &str, raw: &RawValue, input: &Value) -> Ruling {
+    if has_wide_integer(raw.get().as_bytes()) {
+        return Ruling::Refused(format!(
+            "{name}: invalid input: a whole number needs more than 64 bits; write it as a string"
+        ));
+    }
     let access = access(tools.agent, name);
     let problem = match (input, access, tools.meaning(name)) {
         (_, Access::None, None) => format!("there is no tool named '{name}'"),

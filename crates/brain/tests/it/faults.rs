@@ -107,6 +107,29 @@ async fn model_5_inputs_that_are_no_objects_get_error_results() {
     bed.assert_each_call_has_one_result().await;
 }
 
+/// security MODEL-5, INP-2: a number that would be run rounded is not run.
+#[tokio::test]
+async fn model_5_inputs_that_would_lose_digits_get_error_results() {
+    let wide = r#"{"command":"ls","id":18446744073709551616}"#;
+    let bed = Bed::new([
+        Reply::empty()
+            .then_tool_use_raw("toolu_1", "bash", wide)
+            .then_tool_use_raw("toolu_2", "ask_human", wide),
+        Reply::text("I see."),
+    ])
+    .await;
+    let log = bed.turn("Go").await;
+    assert_eq!(log.last().unwrap(), "session.status_idle: end_turn");
+    let second = bed.model.request(2).await;
+    let results = second.tool_results();
+    assert_eq!(results.len(), 2);
+    for result in results {
+        assert!(result.is_error && result.text.contains("64 bits"));
+    }
+    assert_eq!(bed.hands.starts().len(), 0);
+    bed.assert_each_call_has_one_result().await;
+}
+
 /// runtime SQ-1, ER-2: an empty message after a round of tools ends the turn, and its results are not lost.
 #[tokio::test]
 async fn sq_1_an_empty_message_behind_results_ends_the_turn() {

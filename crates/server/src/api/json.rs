@@ -14,6 +14,7 @@ use axum::extract::{FromRequest, Request};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
+use manyhands_protocol::number::has_wide_integer;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
@@ -140,6 +141,9 @@ fn require_object(
     let left = Cell::new(VALUES);
     let root = Unambiguous { left: &left }.deserialize(&mut reader);
     match root.and_then(|root| reader.end().map(|()| root)) {
+        Ok(Root::Object) if has_wide_integer(bytes) => Err(ApiError::invalid(
+            "the request body has a whole number that needs more than 64 bits; send it as a string",
+        )),
         Ok(Root::Object) => Ok(()),
         Ok(Root::Other) => Err(ApiError::invalid("the request body is not a JSON object")),
         Err(_) if left.get() == 0 => Err(ApiError::invalid(format!(

@@ -8,6 +8,7 @@ use manyhands_protocol::{
     AgentId, CredentialId, EnvironmentId, FileId, MemoryId, MemoryStoreId, MemoryVersionId,
     ResourceId, SessionId, SkillId, ThreadId, Timestamp, VaultId, WorkspaceId,
 };
+use percent_encoding::percent_decode_str;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::api::error::ApiError;
@@ -25,7 +26,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let query = Self::from_text(parts.uri.query().unwrap_or_default());
+        let query = Self::parse(parts.uri.query().unwrap_or_default())?;
         if let Some(Declared(parameters)) = parts.extensions.get() {
             query.check(parameters)?;
         }
@@ -34,7 +35,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 }
 
 impl Query {
-    /// Decodes `text`, the part after the question mark.
+    /// Reads `text`, the part after the question mark. What is no UTF-8 is refused: read with other characters in its place it
+    /// would ask for something else (security INP-2).
+    pub(crate) fn parse(text: &str) -> Result<Self, ApiError> {
+        match percent_decode_str(text).decode_utf8() {
+            Ok(_) => Ok(Self::from_text(text)),
+            Err(_) => Err(ApiError::invalid("the query of the URL is not UTF-8")),
+        }
+    }
+
+    /// Decodes `text`, which is UTF-8.
     pub(crate) fn from_text(text: &str) -> Self {
         let pairs = url::form_urlencoded::parse(text.as_bytes());
         Self(

@@ -17,6 +17,8 @@ stories! {
     api_4_server_owned_fields_change_nothing,
     api_4_limits_are_exact_under_concurrency,
     inp_1_what_is_too_much_is_refused_before_it_is_read,
+    inp_2_a_query_that_is_no_text_is_refused,
+    inp_2_numbers_come_back_as_they_were_sent,
     inp_5_text_becomes_no_frame_no_event_and_no_role,
 }
 
@@ -249,6 +251,53 @@ fn is_refused(answer: &Result<Answer, Failure>, statuses: &[u16]) -> bool {
     answer
         .as_ref()
         .map_or(true, |answer| statuses.contains(&answer.status))
+}
+
+async fn inp_2_a_query_that_is_no_text_is_refused(app: &TestApp) {
+    for query in ["limit=1&x=%FF", "%ff", "x=%C3&y=%A9", "agent_id=%ED%A0%80"] {
+        let answer = app.client.get(&format!("/v1/sessions?{query}")).await;
+        let message = answer.error(400, "invalid_request_error");
+        assert_eq!(message, "the query of the URL is not UTF-8", "{query}");
+    }
+    for query in ["x=%EF%BF%BD", "x=%C3%A9", "x=%00", "x=100%"] {
+        app.client.get(&format!("/v1/sessions?{query}")).await.ok();
+    }
+}
+
+/// security INP-2: what a floating-point number would not hold is refused, and all else is shown as it came.
+async fn inp_2_numbers_come_back_as_they_were_sent(app: &TestApp) {
+    let tool = |number: &str| {
+        let schema = format!(r#"{{"type":"object","properties":{{"n":{{"const":{number}}}}}}}"#);
+        format!(
+            r#"{{"name":"a","model":"claude-opus-4-8","tools":[{{"type":"custom","name":"t","description":"d","input_schema":{schema}}}]}}"#
+        )
+    };
+    let post = async |number: &str| {
+        let sent = app.client.send(Method::POST, "/v1/agents", tool(number));
+        sent.await.expect("an answer")
+    };
+    for number in [
+        "18446744073709551615",
+        "-9223372036854775808",
+        "0.1",
+        "1e-7",
+        "0",
+    ] {
+        let made = post(number).await;
+        let shown = format!("\"const\":{number}}}");
+        made.ok();
+        let listed = app.client.get("/v1/agents?limit=1").await;
+        let text = String::from_utf8_lossy(&listed.body).into_owned();
+        assert!(text.contains(&shown), "{number}: {text}");
+    }
+    for number in [
+        "18446744073709551616",
+        "-9223372036854775809",
+        "123456789012345678901234567890",
+    ] {
+        let message = post(number).await.error(400, "invalid_request_error");
+        assert!(message.contains("more than 64 bits"), "{message}");
+    }
 }
 
 async fn inp_5_text_becomes_no_frame_no_event_and_no_role(app: &TestApp) {
