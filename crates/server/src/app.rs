@@ -67,6 +67,8 @@ pub(crate) struct Parts {
     pub(crate) organization: HeaderValue,
     /// Whether all stream frames are named `message` (runtime ST-4).
     pub(crate) legacy_event_names: bool,
+    /// What links to this server begin with; `None` when each request says it.
+    pub(crate) public_url: Option<String>,
     /// Whether an environment that limits its hosts limits the web tools too (runtime WB-9).
     pub(crate) web_within_environment: bool,
     /// Cancelled when the server is told to stop: it is not ready any more, and clients leave their connections.

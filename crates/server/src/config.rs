@@ -8,6 +8,7 @@ mod file;
 mod limits;
 mod mcp;
 mod repositories;
+mod server;
 pub(crate) mod show;
 mod vault;
 mod web;
@@ -28,14 +29,13 @@ pub use egress::Egress;
 pub use environments::Environments;
 pub use limits::{Limits, Rates};
 pub use repositories::Repositories;
+use server::role;
 pub use vault::MasterKey;
 pub use web::{Search, Web};
 
 const LISTEN: &str = "127.0.0.1:8787";
 const DATA_DIR: &str = "./manyhands-data";
 const FILE: &str = "manyhands.toml";
-/// The longest time between the order to stop and the closing of the port, in seconds.
-const LONGEST_DRAIN: u64 = 3600;
 
 /// The settings that flags and the environment can give. A flag wins over its variable, both over the file.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -60,6 +60,9 @@ pub struct Flags {
     /// What this server does: all, api (requests and streams) or brain (sessions' work) [default: all].
     #[arg(long, env = "MANYHANDS_ROLE", value_name = "ROLE", value_parser = role)]
     pub role: Option<Role>,
+    /// Where people reach this server, for links to it [default: as each request says].
+    #[arg(long, env = "MANYHANDS_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
     /// A script for the scripted model [default: the built-in one].
     #[arg(long, env = "MANYHANDS_SCRIPT", value_name = "FILE")]
     pub script: Option<PathBuf>,
@@ -78,6 +81,8 @@ pub struct Config {
     pub role: Role,
     /// For how long requests are still served after the order to stop, while balancers see that this server is not ready.
     pub drain: Duration,
+    /// What links to this server begin with, without a slash at the end; `None` when each request says it.
+    pub public_url: Option<String>,
     /// Which models, and who serves them.
     pub models: Vec<ModelSpec>,
     /// Whether all stream frames are named `message`, for old clients (runtime ST-4).
@@ -216,24 +221,8 @@ impl Config {
             },
             Some(url) => postgres(url)?,
         };
-        let role = match (flags.role, file.server.role) {
-            (Some(role), _) => role,
-            (None, Some(text)) => role(&text).map_err(|why| wrong("server.role", why))?,
-            (None, None) => Role::All,
-        };
-        if role != Role::All && matches!(database, Database::Sqlite { .. }) {
-            let problem = format!(
-                "{} is one of several servers' roles, and SQLite serves one: set database.url to a PostgreSQL URL, or take \
-                 the role all",
-                role.as_str()
-            );
-            return Err(wrong("server.role", problem));
-        }
-        let drain = file.server.drain_seconds.unwrap_or(0);
-        if drain > LONGEST_DRAIN {
-            let problem = format!("must be at most {LONGEST_DRAIN}");
-            return Err(wrong("server.drain_seconds", problem));
-        }
+        let alone = matches!(database, Database::Sqlite { .. });
+        let serving = file.server.effective(flags.role, flags.public_url, alone)?;
         let sandbox = file.sandbox.effective(&data_dir, environment)?;
         let blobs = file.blobs.effective(&data_dir, environment)?;
         let master_key = file.vault.effective(&data_dir, environment)?;
@@ -241,8 +230,9 @@ impl Config {
             listen,
             data_dir,
             database,
-            role,
-            drain: Duration::from_secs(drain),
+            role: serving.role,
+            drain: serving.drain,
+            public_url: serving.public_url,
             models: model_specs(file.models, flags.script.or(file.script), environment)?,
             legacy_event_names: file.stream.legacy_event_names,
             environments: file.environments.effective(sandbox.container.is_some())?,
@@ -264,11 +254,6 @@ impl Config {
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzzing(text: &str) -> Result<(), Error> {
     file::parse(Path::new(FILE), text).map(drop)
-}
-
-/// A role by its name.
-fn role(text: &str) -> Result<Role, String> {
-    Role::parse(text).ok_or_else(|| format!("{text:?} is none of all, api and brain"))
 }
 
 fn postgres(url: SecretString) -> Result<Database, Error> {

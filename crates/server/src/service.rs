@@ -95,6 +95,7 @@ impl Service {
             clock,
             workspace,
             legacy_event_names: false,
+            public_url: None,
             web_within_environment: true,
             draining: CancellationToken::new(),
             shutdown: shutdown.clone(),

@@ -16,6 +16,7 @@ use super::environments::EnvironmentsSection;
 use super::limits::LimitsSection;
 use super::mcp::McpSection;
 use super::repositories::RepositoriesSection;
+use super::server::ServerSection;
 use super::vault::VaultSection;
 use super::web::WebSection;
 use super::{Environment, Error, Sandbox, variable, wrong};
@@ -41,13 +42,6 @@ pub(super) struct File {
     pub(super) repositories: RepositoriesSection,
     pub(super) limits: LimitsSection,
     pub(super) permissions: PermissionsSection,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct ServerSection {
-    pub(super) role: Option<String>,
-    pub(super) drain_seconds: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

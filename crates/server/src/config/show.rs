@@ -18,13 +18,13 @@ pub(crate) fn show(config: &Config) -> String {
     let mut set = |name: &str, value: Value| drop(all.insert(name.to_owned(), value));
     set("listen", config.listen.to_string().into());
     set("data_dir", config.data_dir.display().to_string().into());
-    set(
-        "server",
-        table([
-            ("role", config.role.as_str().into()),
-            ("drain_seconds", number(config.drain.as_secs())),
-        ]),
-    );
+    let server = [
+        ("role", config.role.as_str().into()),
+        ("drain_seconds", number(config.drain.as_secs())),
+    ];
+    let public = config.public_url.as_deref();
+    let public = public.map(|url| ("public_url", url.into()));
+    set("server", table(server.into_iter().chain(public)));
     set(
         "database",
         table([("url", database(&config.database).into())]),
@@ -285,7 +285,7 @@ fn limits(limits: &Limits) -> Value {
     Value::Table(shown)
 }
 
-fn table<const N: usize>(pairs: [(&str, Value); N]) -> Value {
+fn table<'n>(pairs: impl IntoIterator<Item = (&'n str, Value)>) -> Value {
     Value::Table(
         pairs
             .into_iter()

@@ -39,6 +39,33 @@ fn defaults_listen_on_loopback_with_sqlite() {
 }
 
 #[test]
+fn links_begin_with_a_place_of_the_web() {
+    let file = |url: &str| format!("[server]\npublic_url = '{url}'");
+    assert_eq!(plain("", &[]).public_url, None);
+    let config = plain(&file("https://Agents.example.com:443/base/"), &[]);
+    let place = "https://agents.example.com/base";
+    assert_eq!(config.public_url.as_deref(), Some(place));
+    assert!(show(&config).contains(&format!("public_url = \"{place}\"")));
+    let flags = Flags {
+        public_url: Some("http://localhost:8787".to_owned()),
+        ..Flags::default()
+    };
+    let config = merge(flags, &file("https://example.com"), &[]).expect("accepted");
+    assert_eq!(config.public_url.as_deref(), Some("http://localhost:8787"));
+    for url in [
+        "agents.example.com",
+        "ftp://example.com",
+        "https://me@example.com",
+        "https://:secret@example.com",
+        "https://example.com/?a=b",
+        "https://example.com/#a",
+        "",
+    ] {
+        refused(&file(url), &[], "server.public_url");
+    }
+}
+
+#[test]
 fn flags_win_over_the_file() {
     let toml =
         "listen = '127.0.0.1:1'\ndata_dir = '/from/file'\n[database]\nurl = 'postgres://file/db'";

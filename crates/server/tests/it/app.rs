@@ -85,6 +85,7 @@ pub(crate) fn config(dir: &TempDir, database: Database, model: &ModelServer) -> 
         drain: Duration::ZERO,
         models: vec![ModelSpec::new("claude-*", anthropic), plain, priced],
         legacy_event_names: false,
+        public_url: None,
         sandbox: Sandbox::default(),
         blobs: BlobPlace::default_in(dir.path()),
         files: Files::default(),

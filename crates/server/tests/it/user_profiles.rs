@@ -245,6 +245,24 @@ async fn profiles_are_paged_in_either_order(app: &TestApp) {
     }
 }
 
+/// security INP-5: what a request says of itself is in no link where the operator has said how the server is reached.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inp_5_links_begin_as_the_operator_says() {
+    let place = "https://agents.example.com/base";
+    let app = TestApp::with(|config| config.public_url = Some(place.to_owned())).await;
+    let client = shape(&app, None);
+    let made = client.post(PROFILES, &json!({})).await.ok();
+    let path = format!("{PROFILES}/{}/enrollment_url", id(&made));
+    for host in ["evil.example.net", "agents.example.com:1"] {
+        let client = client.clone().header("host", host);
+        let client = client.header("x-forwarded-proto", "http");
+        let link = client.post_empty(&path).await.ok();
+        let url = link["url"].as_str().expect("a link");
+        assert!(url.starts_with(&format!("{place}/enroll/")), "{url}");
+    }
+    app.end().await;
+}
+
 async fn links_lead_to_a_page_while_the_profile_lives(app: &TestApp) {
     let client = shape(app, None);
     let made = client.post(PROFILES, &json!({})).await.ok();

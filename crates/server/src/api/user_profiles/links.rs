@@ -97,13 +97,16 @@ pub(crate) async fn open_link(State(app): State<App>, ids: Ids) -> Result<Respon
     Ok((headers, text).into_response())
 }
 
-/// Where the client reaches this server, as its request says: what a link begins with.
+/// Where people reach this server: what a link begins with. As the operator says, or else as the request says.
 pub(crate) struct Origin(String);
 
-impl<S: Send + Sync> FromRequestParts<S> for Origin {
+impl FromRequestParts<App> for Origin {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        if let Some(url) = &app.public_url {
+            return Ok(Self(url.clone()));
+        }
         let text = |name: &str| {
             parts
                 .headers
