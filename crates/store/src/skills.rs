@@ -8,7 +8,7 @@ mod held;
 mod write;
 
 use manyhands_protocol::skill::{Origin, Skill, SkillVersion};
-use manyhands_protocol::{SessionId, SkillId, SkillVersionId, WorkspaceId};
+use manyhands_protocol::{EnvironmentId, SessionId, SkillId, SkillVersionId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use held::{hold, remove_of_session};
@@ -138,6 +138,20 @@ impl Store {
         query.page("created_at", "id", range);
         let rows = self.inner.db.read(query.sql, query.values).await?;
         rows.iter().map(version_of).collect()
+    }
+
+    /// Whether a session of this environment has the version (security API-1).
+    pub async fn has_skill_version(
+        &self,
+        workspace: &WorkspaceId,
+        environment: &EnvironmentId,
+        version: &str,
+    ) -> Result<bool, Error> {
+        let sql = "SELECT 1 FROM session_skills h JOIN sessions s ON s.id = h.session_id
+                   WHERE h.version_id = $1 AND s.workspace = $2 AND s.environment_id = $3 LIMIT 1";
+        let values = values![version, workspace.as_str(), environment.as_str()];
+        let row = self.inner.db.read_one(sql, values).await?;
+        Ok(row.is_some())
     }
 
     /// The versions that a session has, by their names; also those that were deleted since.

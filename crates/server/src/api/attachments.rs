@@ -8,7 +8,8 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use manyhands_blobs::Stored;
 use manyhands_brain::Attached;
 use manyhands_protocol::content::{ContentBlock, Source};
-use manyhands_protocol::{FileId, WorkspaceId};
+use manyhands_protocol::file::{File, FileScope};
+use manyhands_protocol::{FileId, SessionId, WorkspaceId};
 use url::Url;
 
 use crate::api::admission::Incoming;
@@ -58,19 +59,35 @@ struct Wanted {
     at: String,
 }
 
+/// Whose files blocks may name.
+#[derive(Clone, Copy)]
+pub(crate) struct Reach<'a> {
+    /// Of this workspace.
+    pub(crate) workspace: &'a WorkspaceId,
+    /// Of this session alone, for who reaches no other (security API-1).
+    pub(crate) session: Option<&'a SessionId>,
+}
+
+impl Reach<'_> {
+    fn has(&self, file: &File) -> bool {
+        let of = |session| matches!(&file.scope, Some(FileScope::Session { id }) if id == session);
+        self.session.is_none_or(of)
+    }
+}
+
 /// Fetches what the blocks of these events name elsewhere. `list` is the events' field in the request.
 ///
 /// # Errors
 /// 400 with the block that cannot be had, 404 for a file that is not there. Nothing is stored.
 pub(crate) async fn attach(
     app: &App,
-    workspace: &WorkspaceId,
+    reach: Reach<'_>,
     events: &mut [Incoming],
     list: &str,
 ) -> Result<(), ApiError> {
     let wanted = wanted(events, list)?;
     let fetched = futures::stream::iter(wanted).map(|wanted| async move {
-        let bytes = fetch(app, workspace, &wanted).await?;
+        let bytes = fetch(app, reach, &wanted).await?;
         let source =
             source(wanted.kind, &bytes).map_err(|problem| ApiError::field(&wanted.at, problem))?;
         Ok::<_, ApiError>((wanted, bytes.len(), source))
@@ -132,7 +149,7 @@ fn wanted(events: &mut [Incoming], list: &str) -> Result<Vec<Wanted>, ApiError> 
     Ok(wanted)
 }
 
-async fn fetch(app: &App, workspace: &WorkspaceId, wanted: &Wanted) -> Result<Vec<u8>, ApiError> {
+async fn fetch(app: &App, reach: Reach<'_>, wanted: &Wanted) -> Result<Vec<u8>, ApiError> {
     let Wanted {
         source, kind, at, ..
     } = wanted;
@@ -149,7 +166,8 @@ async fn fetch(app: &App, workspace: &WorkspaceId, wanted: &Wanted) -> Result<Ve
             let at = format!("{at}.file_id");
             let id = FileId::parse(file_id)
                 .map_err(|problem| ApiError::field(&at, problem.to_string()))?;
-            let record = app.store.file(workspace, &id).await?;
+            let record = app.store.file(reach.workspace, &id).await?;
+            let record = record.filter(|record| reach.has(&record.file));
             let record = record.ok_or_else(|| ApiError::not_found("file"))?;
             if record.is_expired(app.now()) {
                 return Err(ApiError::field(at, "the file has expired").with_code("file_expired"));

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::api::admission::{self, Echo, Incoming};
 use crate::api::approvals;
-use crate::api::attachments::attach;
+use crate::api::attachments::{Reach, attach};
 use crate::api::auth::Principal;
 use crate::api::cursor;
 use crate::api::error::ApiError;
@@ -65,7 +65,11 @@ pub(crate) async fn send_events(
             "the key of an environment allows and denies no tool calls: those who run them do not approve them",
         ));
     }
-    attach(&app, &principal.workspace, &mut events, "events").await?;
+    let reach = Reach {
+        workspace: &principal.workspace,
+        session: principal.environment.as_ref().map(|_| &session),
+    };
+    attach(&app, reach, &mut events, "events").await?;
     let referenced: Vec<EventId> = events.iter().filter_map(Incoming::call).cloned().collect();
     let (models, caller) = (app.clone(), principal.clone());
     let decided = app

@@ -19,7 +19,7 @@ use manyhands_store::{Append, Change, Created, NewEntry, NewSession, SessionReco
 
 use crate::api::admission;
 use crate::api::agents::definition;
-use crate::api::attachments::attach;
+use crate::api::attachments::{Reach, attach};
 use crate::api::auth::Principal;
 use crate::api::cursor::Paging;
 use crate::api::error::ApiError;
@@ -132,7 +132,11 @@ pub(crate) async fn create_session(
         return Err(unpriced(&agent.definition.model.id));
     }
 
-    attach(&app, &principal.workspace, &mut events, "initial_events").await?;
+    let reach = Reach {
+        workspace: &principal.workspace,
+        session: None,
+    };
+    attach(&app, reach, &mut events, "initial_events").await?;
     let thread_id = ThreadId::generate();
     let change = admission::begin(&thread_id, &agent.definition.name, events);
     let running = change.append.status.is_some();

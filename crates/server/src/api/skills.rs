@@ -200,7 +200,16 @@ async fn find_version(
     let (skill, name) = (ids.skill()?, version_name(ids.text("version"))?);
     app.built_in.ensure_for(app, &skill).await?;
     let found = app.store.skill_version(&principal.workspace, &skill, &name);
-    let found = found.await?;
+    let mut found = found.await?;
+    if let Some(environment) = &principal.environment {
+        // Its workers need what its sessions have, and no more. What is not there costs as much as what is not theirs.
+        let id = found.as_ref().map(|record| record.version.id.as_str());
+        let held = app
+            .store
+            .has_skill_version(&principal.workspace, environment, id.unwrap_or_default())
+            .await?;
+        found = found.filter(|_| held);
+    }
     found.ok_or_else(|| ApiError::not_found("skill version"))
 }
 

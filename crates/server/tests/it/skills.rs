@@ -16,9 +16,9 @@ stories! {
     sk_1_built_in_skills_are_there_and_stay,
 }
 
-const MARKDOWN: &str = "---\nname: greet\ndescription: Greets people. Use it when somebody comes.\nlicense: MIT\n---\n# Greet\n";
+pub(crate) const MARKDOWN: &str = "---\nname: greet\ndescription: Greets people. Use it when somebody comes.\nlicense: MIT\n---\n# Greet\n";
 
-async fn post(client: &Client, path: &str, parts: &[(&str, &[u8])]) -> Answer {
+pub(crate) async fn post(client: &Client, path: &str, parts: &[(&str, &[u8])]) -> Answer {
     let kind = format!("multipart/form-data; boundary={BOUNDARY}");
     let client = client.clone().header("content-type", &kind);
     let sent = client.send(Method::POST, path, multipart(parts));
@@ -26,7 +26,7 @@ async fn post(client: &Client, path: &str, parts: &[(&str, &[u8])]) -> Answer {
 }
 
 /// No beta header is asked for (runtime HT-5).
-fn plain(app: &TestApp) -> Client {
+pub(crate) fn plain(app: &TestApp) -> Client {
     app.client.clone().without("anthropic-beta")
 }
 
@@ -34,10 +34,10 @@ fn old(app: &TestApp) -> Client {
     plain(app).header("anthropic-beta", "skills-2025-10-02")
 }
 
-const FILE: &str = "name=\"files[]\"; filename=\"greet/SKILL.md\"";
+pub(crate) const FILE: &str = "name=\"files[]\"; filename=\"greet/SKILL.md\"";
 const SCRIPT: &str = "name=\"files[]\"; filename=\"greet/scripts/hello.sh\"";
 
-async fn skill(app: &TestApp) -> Value {
+pub(crate) async fn skill(app: &TestApp) -> Value {
     let parts: &[(&str, &[u8])] = &[
         (SCRIPT, b"#!/bin/sh\necho hello\n"),
         (FILE, MARKDOWN.as_bytes()),

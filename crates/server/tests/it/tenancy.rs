@@ -1,22 +1,17 @@
-//! Workspaces, roles, keys of environments, rate limits, quotas, and requests that may be repeated, through HTTP.
+//! Workspaces, roles, rate limits, and requests that may be repeated, through HTTP.
 
 use std::num::NonZeroU32;
 
-use http::Method;
 use manyhands_server::Rates;
-use manyhands_store::quota::Quotas;
 use manyhands_testkit::http::Client;
-use manyhands_testkit::model::Reply;
 use serde_json::{Value, json};
 
-use crate::app::{TestApp, id, message, stories};
+use crate::app::{TestApp, id, stories};
 
 stories! {
     api_1_roles_see_change_and_rule,
-    api_1_the_key_of_an_environment_reaches_its_sessions_alone,
     api_2_a_workspace_sees_nothing_of_another,
     api_3_of_two_keys_the_narrower_one_counts,
-    api_5_the_key_of_an_environment_allows_nothing,
     ops_3_the_operator_makes_workspaces_and_keys_and_it_is_told,
     api_6_a_repeated_request_gets_the_first_answer,
     api_6_requests_at_once_have_one_effect,
@@ -24,7 +19,7 @@ stories! {
 }
 
 /// A client with a key that this one makes.
-async fn keyed(app: &TestApp, maker: &Client, body: Value) -> Client {
+pub(crate) async fn keyed(app: &TestApp, maker: &Client, body: Value) -> Client {
     let made = maker.post("/v1/manyhands/keys", &body).await.ok();
     Client::with_key(&app.url(), made["key"].as_str().expect("a key"))
 }
@@ -112,73 +107,6 @@ async fn api_1_roles_see_change_and_rule(app: &TestApp) {
     }
 }
 
-async fn api_1_the_key_of_an_environment_reaches_its_sessions_alone(app: &TestApp) {
-    app.model.push(Reply::text("hello"));
-    let agent = app.agent_with(json!([])).await;
-    let own = app.session_of(&agent).await;
-    let other = app.session_of(&agent).await;
-    let environment = app.retrieve(&own).await["environment_id"].clone();
-    let worker = keyed(
-        app,
-        &app.client,
-        json!({"name": "w", "environment_id": environment}),
-    )
-    .await;
-    let session = worker.get(&format!("/v1/sessions/{own}")).await.ok();
-    assert_eq!(session["id"], own.as_str());
-    let events = json!({"events": [message("hello")]});
-    let sent = worker
-        .post(&format!("/v1/sessions/{own}/events"), &events)
-        .await;
-    sent.ok();
-    let mut stream = worker
-        .stream(&format!("/v1/sessions/{own}/events/stream"))
-        .await;
-    let rests = app.retrieve(&own).await["status"] == "idle";
-    if !rests {
-        stream.until_idle().await;
-    }
-    let listed = worker.get(&format!("/v1/sessions/{own}/events")).await.ok();
-    let mut listed = listed["data"].as_array().expect("events").iter();
-    assert!(listed.any(|event| event["type"] == "user.message"));
-    let missing = worker
-        .get("/v1/sessions/sesn_01none")
-        .await
-        .error(404, "not_found_error");
-    for (method, path) in [
-        (Method::GET, format!("/v1/sessions/{other}")),
-        (Method::GET, format!("/v1/sessions/{other}/events")),
-        (Method::GET, format!("/v1/sessions/{other}/events/stream")),
-        (Method::POST, format!("/v1/sessions/{other}/events")),
-    ] {
-        let answer = worker.send(method, &path, events.to_string()).await;
-        let told = answer.expect("an answer").error(404, "not_found_error");
-        assert_eq!(told, missing, "{path}");
-    }
-    for (method, path) in [
-        (Method::GET, "/v1/sessions".to_owned()),
-        (Method::POST, format!("/v1/sessions/{own}")),
-        (Method::DELETE, format!("/v1/sessions/{own}")),
-        (Method::POST, format!("/v1/sessions/{own}/archive")),
-        (Method::GET, "/v1/agents".to_owned()),
-        (Method::GET, "/v1/vaults".to_owned()),
-        (Method::GET, "/v1/manyhands/keys".to_owned()),
-    ] {
-        let answer = worker.send(method, &path, "{}").await;
-        answer.expect("an answer").error(403, "permission_error");
-    }
-    let keys = app.client.get("/v1/manyhands/keys").await.ok();
-    let key = &keys["data"][1];
-    assert_eq!(
-        (&key["role"], &key["environment_id"]),
-        (&json!("environment"), &environment)
-    );
-    let path = format!("/v1/manyhands/keys/{}", key["id"].as_str().expect("an id"));
-    app.client.delete(&path).await.ok();
-    let refused = worker.get(&format!("/v1/sessions/{own}")).await;
-    refused.error(401, "authentication_error");
-}
-
 async fn api_2_a_workspace_sees_nothing_of_another(app: &TestApp) {
     let other = workspace(app, "other").await;
     let admin = json!({"name": "a", "role": "admin", "workspace_id": other});
@@ -258,29 +186,6 @@ async fn api_3_of_two_keys_the_narrower_one_counts(app: &TestApp) {
     let two = Client::with_key(&app.url(), &worker).header("x-api-key", &secret(other).await);
     let path = format!("/v1/sessions/{session}");
     two.get(&path).await.error(401, "authentication_error");
-}
-
-async fn api_5_the_key_of_an_environment_allows_nothing(app: &TestApp) {
-    let session = app.session().await;
-    let environment = app.retrieve(&session).await["environment_id"].clone();
-    let worker = keyed(
-        app,
-        &app.client,
-        json!({"name": "w", "environment_id": environment}),
-    )
-    .await;
-    let events = json!({"events": [
-        {"type": "user.tool_confirmation", "tool_use_id": "sevt_01none", "result": "allow"}
-    ]});
-    let path = format!("/v1/sessions/{session}/events");
-    worker
-        .post(&path, &events)
-        .await
-        .error(403, "permission_error");
-    app.client
-        .post(&path, &events)
-        .await
-        .error(400, "invalid_request_error");
 }
 
 async fn ops_3_the_operator_makes_workspaces_and_keys_and_it_is_told(app: &TestApp) {
@@ -487,59 +392,5 @@ async fn rl_1_a_workspace_has_so_many_requests_a_minute() {
     refused.error(429, "rate_limit_error");
     other.post("/v1/environments", &body).await.ok();
     app.client.get("/healthz").await.ok();
-    app.end().await;
-}
-
-/// security STORE-4
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn store_4_a_full_workspace_is_told_what_is_full() {
-    let app = TestApp::with(|config| {
-        config.limits.quotas = Quotas {
-            bytes: Some(10),
-            agents: Some(1),
-            files: Some(2),
-            vaults: Some(0),
-            ..Quotas::default()
-        };
-    })
-    .await;
-    let full = async |path: &str, body: Value, words: &str| {
-        let answer = app.client.post(path, &body).await;
-        assert_eq!(
-            answer.json()["error"]["details"]["error_code"],
-            "storage_quota_exceeded"
-        );
-        let message = answer.error(400, "invalid_request_error");
-        assert!(message.contains(words), "{message}");
-    };
-    app.agent().await;
-    let agent = json!({"name": "a", "model": "claude-opus-4-8"});
-    full("/v1/agents", agent, "1 of the 1 agents").await;
-    full(
-        "/v1/vaults",
-        json!({"display_name": "v"}),
-        "0 of the 0 vaults",
-    )
-    .await;
-    let upload = async |content: &str| {
-        let client = app
-            .client
-            .clone()
-            .header("content-type", "multipart/form-data; boundary=b");
-        let head = "Content-Disposition: form-data; name=\"file\"; filename=\"f\"";
-        let body = format!("--b\r\n{head}\r\n\r\n{content}\r\n--b--\r\n");
-        client
-            .send(Method::POST, "/v1/files", body)
-            .await
-            .expect("an answer")
-    };
-    let first = id(&upload("123456").await.ok());
-    let message = upload("12345").await.error(400, "invalid_request_error");
-    assert!(message.contains("6 of the 10 bytes"), "{message}");
-    upload("1234").await.ok();
-    let message = upload("").await.error(400, "invalid_request_error");
-    assert!(message.contains("2 of the 2 files"), "{message}");
-    app.client.delete(&format!("/v1/files/{first}")).await.ok();
-    upload("123456").await.ok();
     app.end().await;
 }
