@@ -4,6 +4,7 @@
 //! out. A new id always opens a new call; ids that are missing, used before, or not of the form that all providers take
 //! are replaced.
 
+mod reach;
 mod wire;
 
 use std::collections::HashSet;
@@ -18,6 +19,7 @@ use crate::models::error::{Error, ErrorKind};
 use crate::models::input;
 use crate::models::refusal::{self, Said};
 use crate::models::{Block, BlockKind, Delta, Response, Sink, Stop, Usage, View, raw_json};
+use reach::Reach;
 use wire::{CallDelta, Choice, Chunk, Content, WireUsage};
 
 /// Stands for thinking in the log: this wire form has nothing of it that could be sent back.
@@ -52,6 +54,8 @@ struct Call {
     id: String,
     name: String,
     arguments: String,
+    /// How far the arguments have come.
+    reach: Reach,
 }
 
 impl Assembly {
@@ -157,6 +161,7 @@ impl Assembly {
                 call.name = name;
             }
             call.arguments.push_str(&arguments);
+            call.reach.push(&arguments);
         }
         Ok(())
     }
@@ -177,7 +182,7 @@ impl Assembly {
         };
         let another_id = !id.is_empty() && !call.id.is_empty() && id != call.id;
         // Without ids, a name after complete arguments begins the next call.
-        let complete = || serde_json::from_str::<&RawValue>(&call.arguments).is_ok();
+        let complete = || call.reach.is_complete(&call.arguments);
         let another_name = id.is_empty() && !name.is_empty() && !arguments.is_empty() && complete();
         let unnamed_twin =
             index.is_none() && id.is_empty() && !name.is_empty() && !call.name.is_empty();
