@@ -130,6 +130,7 @@ async fn net_9_each_redirect_is_decided_anew() {
     }
 }
 
+/// security NET-3, NET-9, runtime SC-7
 #[tokio::test]
 async fn net_3_nothing_is_sent_to_an_address_that_is_not_public() {
     let world = World::new(site).await;

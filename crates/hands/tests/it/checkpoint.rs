@@ -250,6 +250,31 @@ async fn en_18_files_that_are_too_old_are_not_gone_on_with() {
     }
 }
 
+/// runtime CONFLICT-9, EN-18: the time runs from the making of a sandbox on, however often and wherever it is used.
+#[tokio::test]
+async fn conflict_9_use_makes_no_sandbox_younger() {
+    let blobs = Blobs::memory();
+    let host = host_with(&blobs);
+    let sandbox = start(&host, 1, None).await;
+    sh(&sandbox, 1, "echo first > f").await;
+    host.provider.release(SESSION).await.unwrap();
+    let first = keep(&host.provider, 1).await;
+    let again = start(&host, 2, Some(&first)).await;
+    sh(&again, 2, "echo second > f").await;
+    host.provider.release(SESSION).await.unwrap();
+    let second = keep(&host.provider, 2).await;
+    assert_eq!(second.sandbox_created_at, first.sandbox_created_at);
+    let other = host_with(&blobs);
+    let elsewhere = start(&other, 3, Some(&second)).await;
+    assert_eq!(sh(&elsewhere, 3, "cat f").await, "second");
+    sh(&elsewhere, 3, "echo third > f").await;
+    other.provider.release(SESSION).await.unwrap();
+    let third = keep(&other.provider, 3).await;
+    assert_eq!(third.sandbox_created_at, first.sandbox_created_at);
+    host.provider.destroy(SESSION).await.unwrap();
+    other.provider.destroy(SESSION).await.unwrap();
+}
+
 /// runtime EN-19, security TOOL-3, STORE-3: files that are gone come from the checkpoint; what cannot be read is not
 /// served, and the session goes on.
 #[tokio::test]

@@ -133,6 +133,7 @@ pub(crate) fn says(name: &str, session: &str) -> String {
     format!("{name} for {session}: GET http://a.example.com/path HTTP/1.1")
 }
 
+/// security NET-1, runtime SC-4: what may be reached is decided outside, by who is told which session asks.
 #[tokio::test]
 async fn net_1_clients_find_the_gate_which_knows_the_session_and_what_it_may_reach() {
     let gate = Porter::new("gate");
@@ -195,7 +196,7 @@ async fn net_8_each_session_has_a_door_of_its_own() {
     assert_eq!(gate.open_doors(), 0);
 }
 
-/// security NET-1 and invariant I9: no gate, or one that fails, and there is no way out.
+/// security NET-1, invariant I9 and runtime SC-4: no gate, or one that fails, and there is no way out.
 #[tokio::test]
 async fn net_1_without_a_gate_there_is_no_way_out() {
     let none = Host::new();

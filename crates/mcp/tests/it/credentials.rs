@@ -263,7 +263,7 @@ async fn inp_1_a_token_with_a_line_break_is_not_sent() {
     assert!(world.peer.asked().is_empty());
 }
 
-/// security NET-9: the gate decides for these requests as for all others.
+/// security NET-9, runtime SC-7: the gate decides for these requests as for all others.
 #[tokio::test]
 async fn net_9_a_server_in_a_private_place_is_not_reached() {
     let mut world = World::new(but_calls(|asked| Reply::result(asked, &text("done")))).await;

@@ -43,7 +43,8 @@ fn url(kind: &str, url: &str) -> Value {
     json!({"type": kind, "source": {"type": "url", "url": url}})
 }
 
-/// invariant I6: what the model sees is what was there when the message was sent.
+/// invariant I6: what the model sees is what was there when the message was sent. Runtime SC-8: the server has fetched it, no
+/// sandbox.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i_6_blocks_by_url_and_by_file_reach_the_model_as_they_were() {
     let port = site().await;
@@ -75,6 +76,7 @@ async fn i_6_blocks_by_url_and_by_file_reach_the_model_as_they_were() {
         .ok();
     let app = app.restarted().await;
     app.turn(&session, "And now?").await;
+    assert!(app.hands.starts().is_empty(), "no sandbox was made");
     for request in [1, 2] {
         let request = app.model.request(request).await;
         let shown = &request.messages()[0]["content"];
@@ -89,7 +91,7 @@ async fn i_6_blocks_by_url_and_by_file_reach_the_model_as_they_were() {
     app.end().await;
 }
 
-/// security NET-9, API-2, runtime HT-15
+/// security NET-9, API-2, runtime HT-15, SC-7
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn net_9_what_cannot_be_had_refuses_the_request_and_stores_nothing() {
     let port = site().await;

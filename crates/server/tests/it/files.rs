@@ -173,6 +173,7 @@ async fn fi_8_names_and_expiries_are_checked(app: &TestApp) {
     assert_eq!(blobs(app), before, "nothing is left of what was refused");
 }
 
+/// runtime LI-1, LI-10
 async fn li_1_files_are_listed_in_both_forms(app: &TestApp) {
     let client = &app.client;
     let mut ids = Vec::new();
@@ -254,6 +255,7 @@ async fn create(app: &TestApp, resources: Value) -> Answer {
     app.client.post("/v1/sessions", &body).await
 }
 
+/// runtime ID-3, FI-1, CONFLICT-5: a path is rooted, and need not be given.
 async fn id_3_a_session_reads_copies_of_files(app: &TestApp) {
     let file = upload(app, "data.csv", b"a,b").await;
     let entry = json!({"type": "file", "file_id": file["id"], "mount_path": "/in/data.csv"});
@@ -321,6 +323,7 @@ async fn id_3_a_session_reads_copies_of_files(app: &TestApp) {
     assert_eq!(original, file, "runtime UP-8: the original stays");
 }
 
+/// runtime FI-1, FI-3, CONFLICT-5
 async fn fi_1_mount_paths_are_rooted_and_checked(app: &TestApp) {
     let file = id(&upload(app, "a", b"1").await);
     let entry = |path: &str| json!({"type": "file", "file_id": file, "mount_path": path});

@@ -146,7 +146,7 @@ async fn move_endpoint(server: &Server, record: &CredentialRecord, to: &str) {
     server.change(record, change).await;
 }
 
-/// security NET-3, NET-9, CRED-4: token endpoints are reached through the gate of all outgoing requests, or not at all.
+/// security NET-3, NET-9, CRED-4, runtime SC-7: token endpoints are reached through the gate of all outgoing requests, or not at all.
 #[tokio::test]
 async fn net_9_token_endpoints_are_reached_through_the_gate() {
     let mut bed = Bed::sqlite().await;

@@ -564,7 +564,7 @@ mod tests {
         );
     }
 
-    /// runtime WB-9
+    /// runtime WB-9, CONFLICT-2
     #[test]
     fn wb_9_allowed_domains_lie_within_the_environments_hosts() {
         #[track_caller]
