@@ -69,6 +69,8 @@ pub(crate) struct Done {
     pub(crate) failure: Option<Box<SessionError>>,
     /// Searches that a service has answered (runtime WB-12).
     pub(crate) searches: u64,
+    /// Why no such call can succeed before the agent's settings are changed (runtime ER-10).
+    pub(crate) rejected: Option<String>,
 }
 
 /// A call of a web tool.
@@ -224,6 +226,7 @@ pub(crate) async fn execute(sandbox: &dyn Sandbox, call: Call) -> Done {
             verdict,
             failure: None,
             searches: 0,
+            rejected: None,
         },
         Err(_) => unreachable!("the call's id was an event's"),
     }
@@ -242,6 +245,7 @@ pub(crate) async fn fetch(web: Option<&web::Web>, call: WebCall) -> Done {
         verdict: Verdict::Given(done.output.into()),
         failure: None,
         searches: done.searches,
+        rejected: done.rejected,
     }
 }
 

@@ -22,7 +22,7 @@ use url::Url;
 
 use crate::provider::{Block, Output};
 
-use search::{Hit, Question, RESULTS, Search};
+use search::{Hit, Question, RESULTS, Search, Trouble};
 pub use shown::Shown;
 
 /// How long a call may take in all.
@@ -115,6 +115,8 @@ pub struct Done {
     pub output: Output,
     /// Searches that a service has answered (runtime WB-12).
     pub searches: u64,
+    /// Why no call of the tool can succeed before the agent's settings are changed (runtime ER-10), for people.
+    pub rejected: Option<String>,
 }
 
 impl From<Output> for Done {
@@ -122,6 +124,7 @@ impl From<Output> for Done {
         Self {
             output,
             searches: 0,
+            rejected: None,
         }
     }
 }
@@ -198,10 +201,18 @@ impl Web {
             Ok(hits) => Done {
                 output: results(hits, bounds),
                 searches: 1,
+                rejected: None,
             },
-            Err(text) => {
+            Err(Trouble::Failed(text)) => {
                 tracing::warn!(service = search.name(), text, "a search failed");
                 Output::error(text).into()
+            }
+            Err(Trouble::Settings(text)) => {
+                tracing::warn!(service = search.name(), text, "a search cannot be made");
+                Done {
+                    rejected: Some(text.clone()),
+                    ..Output::error(text).into()
+                }
             }
         }
     }

@@ -50,7 +50,9 @@ impl Wake {
                     while let Some(Some(more)) = work.next().now_or_never() {
                         finished.push(more);
                     }
-                    self.finished(sandbox.as_ref(), finished).await?;
+                    if let Some(why) = self.finished(sandbox.as_ref(), finished).await? {
+                        return self.misconfigured(why).await;
+                    }
                 }
                 () = &mut stirred => {
                     self.reconcile().await?;
@@ -126,12 +128,14 @@ impl Wake {
         stream::select_all(lanes.chain(beside).collect::<Vec<_>>())
     }
 
+    /// Writes the results. Gives back why the turn must end, when a service does not take the agent's settings.
     async fn finished(
         &mut self,
         sandbox: Option<&Arc<dyn Sandbox>>,
         mut finished: Vec<Done>,
-    ) -> Result<(), Stop> {
+    ) -> Result<Option<String>, Stop> {
         let mut usage = self.usage;
+        let rejected = finished.iter_mut().find_map(|done| done.rejected.take());
         for done in finished
             .iter_mut()
             .filter(|done| done.hand != Hand::Sandbox)
@@ -211,7 +215,7 @@ impl Wake {
             // Off the path to the next request; one that is lost costs the sandbox a little memory.
             tokio::spawn(async move { tools::forget(&*sandbox, &known, epoch).await });
         }
-        Ok(())
+        Ok(rejected)
     }
 
     pub(super) async fn results(&mut self, entries: Vec<NewEntry>) -> Result<(), Stop> {

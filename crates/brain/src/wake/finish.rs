@@ -18,6 +18,9 @@ use crate::tools::{Hand, error_result};
 /// What the model reads of a call that an interrupt cut off (runtime IN-6).
 const INTERRUPTED: &str = "Tool execution was interrupted before completion. Please retry.";
 
+/// What the model reads of a call that was open when its turn ended for another call's sake (runtime ER-10).
+const ENDED: &str = "The turn ended before this call did.";
+
 /// How long the end of running calls is waited for at an interrupt.
 const KILL: Duration = Duration::from_secs(5);
 
@@ -93,28 +96,16 @@ impl Wake {
     /// (runtime SQ-11, IN-3).
     pub(super) async fn interrupt(&mut self, ids: Vec<EventId>) -> Result<Flow, Stop> {
         self.pass("brain::interrupt").await;
-        self.kill_calls().await;
-        let open = self.transcript.open_calls();
-        let open: Vec<(EventId, Hand)> = open.map(|(id, call)| (id.clone(), call.hand())).collect();
-        if open.iter().any(|(_, hand)| *hand == Hand::Sandbox) {
-            // What the model is to know of it comes with the next result.
-            self.reconcile().await?;
-        }
+        self.kill_open().await?;
         let idle = self.transcript.status == crate::replay::Status::Idle;
         let mut entries: Vec<NewEntry> = self.close_span().into_iter().collect();
-        let mut answered = Vec::new();
-        for (call, hand) in &open {
-            let result = error_result(call, *hand, INTERRUPTED);
-            if let NewEntry::Event { id, .. } = &result {
-                answered.push((call.clone(), id.clone()));
-            }
-            entries.push(result);
-        }
+        let (results, answered) = self.end_open(INTERRUPTED);
+        entries.extend(results);
         entries.extend(
             ids.into_iter()
                 .map(|event_id| NewEntry::Processed { event_id }),
         );
-        if idle && open.is_empty() && !self.transcript.owes_answer {
+        if idle && answered.is_empty() && !self.transcript.owes_answer {
             // Nothing was stopped: only the interrupt is marked as seen (runtime IN-8).
             self.append(Append {
                 entries,
@@ -130,6 +121,52 @@ impl Wake {
         self.go_idle(entries, idle, answered, waits).await
     }
 
+    /// A service does not take the agent's settings: calls that are open end, and the turn with them. Nothing is tried again
+    /// (runtime ER-10).
+    pub(super) async fn misconfigured(&mut self, why: String) -> Result<Flow, Stop> {
+        self.kill_open().await?;
+        let error = exhausted(SessionErrorType::UnknownError, why);
+        self.pass("brain::give_up").await;
+        loop {
+            // Each time anew: a client may have answered one meanwhile.
+            let (results, answered) = self.end_open(ENDED);
+            if self
+                .try_to_give_up(results, answered, &error, false)
+                .await?
+                == Flow::Rested
+            {
+                return Ok(Flow::Rested);
+            }
+        }
+    }
+
+    /// Ends what runs of the calls that are open, and keeps what the sandbox has written so far.
+    async fn kill_open(&mut self) -> Result<(), Stop> {
+        self.kill_calls().await;
+        let mut open = self.transcript.open_calls();
+        let in_sandbox = open.any(|(_, call)| call.hand() == Hand::Sandbox);
+        drop(open);
+        if in_sandbox {
+            // What the model is to know of it comes with the next result.
+            self.reconcile().await?;
+        }
+        Ok(())
+    }
+
+    /// Results with this error for the calls that are open, and which calls they answer.
+    fn end_open(&self, text: &str) -> (Vec<NewEntry>, Vec<(EventId, EventId)>) {
+        let mut answered = Vec::new();
+        let results = self.transcript.open_calls().map(|(call, state)| {
+            let result = error_result(call, state.hand(), text);
+            if let NewEntry::Event { id, .. } = &result {
+                answered.push((call.clone(), id.clone()));
+            }
+            result
+        });
+        let results = results.collect();
+        (results, answered)
+    }
+
     /// The turn is dead: `entries`, the error, the end of what was queued, idle (runtime SQ-13). With `withhold`, the
     /// input of the last request leaves the context, so that the next message is not refused for it.
     pub(super) async fn give_up(
@@ -138,43 +175,63 @@ impl Wake {
         error: SessionError,
         withhold: bool,
     ) -> Result<Flow, Stop> {
-        let usage = self.usage;
-        metrics::counter!("manyhands_turns_total", "ending" => "retries_exhausted").increment(1);
         self.pass("brain::give_up").await;
         loop {
-            let mut entries = entries.clone();
-            entries.extend(self.close_span().filter(|_| entries.is_empty()));
-            entries.push(NewEntry::event(EventBody::SessionError {
-                error: error.clone(),
-            }));
-            if withhold {
-                entries.push(private(WITHHELD, &serde_json::json!({})));
-            }
-            let queued: Vec<EventId> = self
-                .transcript
-                .queued
-                .iter()
-                .map(|queued| queued.id.clone())
-                .collect();
-            if !queued.is_empty() {
-                let events = queued.clone();
-                entries.push(private(FLUSHED, &Flushed { events }));
-                let processed = queued.into_iter();
-                entries.extend(processed.map(|event_id| NewEntry::Processed { event_id }));
-            }
-            let idle = self.idle(StopReason::RetriesExhausted, None, usage);
-            entries.extend(idle.entries);
-            let append = Append {
-                entries,
-                status: Some(SessionStatus::Idle),
-                usage: Some(usage),
-                active_millis: Some(idle.active_millis),
-                ..Append::default()
-            };
-            if self.append_and_rest(append).await? == Flow::Rested {
+            let entries = entries.clone();
+            if self
+                .try_to_give_up(entries, Vec::new(), &error, withhold)
+                .await?
+                == Flow::Rested
+            {
                 return Ok(Flow::Rested);
             }
         }
+    }
+
+    /// Writes the end of a dead turn, unless a client's input came meanwhile: then it is read, and there is no rest.
+    async fn try_to_give_up(
+        &mut self,
+        mut entries: Vec<NewEntry>,
+        answered: Vec<(EventId, EventId)>,
+        error: &SessionError,
+        withhold: bool,
+    ) -> Result<Flow, Stop> {
+        let usage = self.usage;
+        entries.extend(self.close_span().filter(|_| entries.is_empty()));
+        entries.push(NewEntry::event(EventBody::SessionError {
+            error: error.clone(),
+        }));
+        if withhold {
+            entries.push(private(WITHHELD, &serde_json::json!({})));
+        }
+        let queued: Vec<EventId> = self
+            .transcript
+            .queued
+            .iter()
+            .map(|queued| queued.id.clone())
+            .collect();
+        if !queued.is_empty() {
+            let events = queued.clone();
+            entries.push(private(FLUSHED, &Flushed { events }));
+            let processed = queued.into_iter();
+            entries.extend(processed.map(|event_id| NewEntry::Processed { event_id }));
+        }
+        let idle = self.idle(StopReason::RetriesExhausted, None, usage);
+        entries.extend(idle.entries);
+        let append = Append {
+            entries,
+            status: Some(SessionStatus::Idle),
+            usage: Some(usage),
+            active_millis: Some(idle.active_millis),
+            answered,
+            ..Append::default()
+        };
+        let flow = self.append_and_rest(append).await?;
+        if flow == Flow::Rested {
+            metrics::counter!("manyhands_turns_total", "ending" => "retries_exhausted")
+                .increment(1);
+        }
+        Ok(flow)
     }
 
     /// Writes an idle behind `entries` and gives the lease back. When messages wait that nothing else holds up, the

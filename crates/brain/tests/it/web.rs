@@ -10,7 +10,7 @@ use manyhands_egress::dial::{Dialler, Resolve, Tcp, Timeouts};
 use manyhands_egress::host::Host;
 use manyhands_egress::outbound::Outbound;
 use manyhands_hands::web::Web;
-use manyhands_hands::web::search::Searxng;
+use manyhands_hands::web::search::{Brave, Searxng};
 use manyhands_hands::{Call, Output};
 use manyhands_protocol::agent::Tool;
 use manyhands_testkit::gate::Gate;
@@ -164,6 +164,95 @@ async fn wb_12_answered_searches_are_counted_and_filtered() {
         usage,
         &json!({"web_search_requests": 1, "web_fetch_requests": 0})
     );
+}
+
+/// What Brave says of a country that it does not know, and of a question that it does not take.
+fn refusal(path: &str, _: u16) -> Vec<u8> {
+    let place = match path.contains("country=ZZ") {
+        true => "country",
+        false => "q",
+    };
+    let wrong =
+        json!({"loc": ["query", place], "msg": "Input should be 'AR' or 'AT'", "type": "enum"});
+    let body = json!({"type": "ErrorResponse", "error": {"status": 422, "code": "VALIDATION", "meta": {"errors": [wrong]}}});
+    let body = body.to_string();
+    format!(
+        "HTTP/1.1 422 Unprocessable Entity\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// A bed whose searches go to Brave, for users in this country.
+async fn located<const N: usize>(site: &Site, country: &str, replies: [Reply; N]) -> Bed {
+    let mut bed = bed(site, false, replies).await;
+    let endpoint = format!("http://{}/search", site.address()).parse().unwrap();
+    let client = manyhands_egress::client(manyhands_egress::Timeouts::default()).unwrap();
+    let brave = Brave::new(client, endpoint, "key".into());
+    let allowed = Allowed::parse(["127.0.0.1/32"]).unwrap();
+    let dialler = Dialler::new(Arc::new(Here), Arc::new(Tcp), allowed, Timeouts::default());
+    let outbound = Outbound::new(dialler, &[site.address().port()]).unwrap();
+    bed.config.web = Some(Web::new(outbound, Some(Arc::new(brave))));
+    let location = json!({"type": "approximate", "country": country});
+    bed.set_tools(with(
+        json!({"name": "web_search", "user_location": location}),
+    ))
+    .await;
+    bed.wake();
+    bed
+}
+
+/// runtime ER-10, ER-2: what the service does not take of the settings ends the turn, with all calls, and is not tried again.
+#[tokio::test]
+async fn er_10_settings_that_the_service_does_not_take_end_the_turn() {
+    let site = Site::start(refusal).await;
+    let bed = located(
+        &site,
+        "ZZ",
+        [
+            Reply::tool_use("toolu_1", "web_search", json!({"query": "it"})).then_tool_use(
+                "toolu_2",
+                "ask_human",
+                json!({"question": "why?"}),
+            ),
+            Reply::text("Never mind."),
+        ],
+    )
+    .await;
+    let log = bed.turn("Search").await;
+    assert_eq!(
+        log.last().unwrap(),
+        "session.status_idle: retries_exhausted"
+    );
+    let error = &bed.events("session.error").await[0]["error"];
+    assert_eq!(error["retry_status"], json!({"type": "exhausted"}));
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("user_location.country"), "{message}");
+    assert_eq!(site.asked().len(), 1);
+    bed.assert_each_call_has_one_result().await;
+    let log = bed.turn("Then do not").await;
+    assert_eq!(log.last().unwrap(), "session.status_idle: end_turn");
+    bed.model.assert_done();
+}
+
+/// runtime ER-11: a question that it does not take is the model's matter.
+#[tokio::test]
+async fn er_11_a_question_that_the_service_refuses_is_a_failed_call() {
+    let site = Site::start(refusal).await;
+    let bed = located(
+        &site,
+        "AT",
+        [
+            Reply::tool_use("toolu_1", "web_search", json!({"query": "it"})),
+            Reply::text("Done."),
+        ],
+    )
+    .await;
+    let log = bed.turn("Search").await;
+    assert_eq!(log.last().unwrap(), "session.status_idle: end_turn");
+    assert!(bed.events("session.error").await.is_empty());
+    let (text, error) = &results(&bed).await[0];
+    assert!(text.contains("answered 422") && *error, "{text}");
 }
 
 #[tokio::test]

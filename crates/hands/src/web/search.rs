@@ -53,6 +53,15 @@ struct Hits {
     results: Vec<Hit>,
 }
 
+/// Why a question has no answer. Both texts say nothing of the service's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// It failed this time: a text for the model.
+    Failed(String),
+    /// The service does not take the agent's settings, whatever it is asked (runtime ER-10): a text for people.
+    Settings(String),
+}
+
 /// A service that searches the web.
 #[async_trait]
 pub trait Search: Send + Sync + 'static {
@@ -62,34 +71,51 @@ pub trait Search: Send + Sync + 'static {
     /// The results, best first.
     ///
     /// # Errors
-    /// A text for the model, without the service's key.
-    async fn search(&self, question: &Question) -> Result<Vec<Hit>, String>;
+    /// Why there are none.
+    async fn search(&self, question: &Question) -> Result<Vec<Hit>, Trouble>;
 }
 
-/// Sends a request and reads its JSON, bounded in bytes and time. Errors say nothing of the request, which holds a key.
-async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, String> {
+/// Sends a request and reads its JSON, bounded in bytes and time. Errors say nothing of the request, which holds a key. `settings`
+/// says what of the agent's settings a refusal, of this status and with this body, is about.
+async fn answer<T: DeserializeOwned>(
+    request: reqwest::RequestBuilder,
+    settings: impl FnOnce(u16, &[u8]) -> Option<String>,
+) -> Result<T, Trouble> {
     let work = async {
         let mut response = request.send().await.map_err(|error| reason(&error))?;
         let status = response.status();
-        if !status.is_success() {
-            return Err(format!("the search service answered {}", status.as_u16()));
-        }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| reason(&error))? {
             if body.len() + chunk.len() > ANSWER {
-                return Err("the search service's answer is too long".to_owned());
+                let text = "the search service's answer is too long";
+                return Err(Trouble::Failed(text.to_owned()));
             }
             body.extend_from_slice(&chunk);
         }
-        serde_json::from_slice(&body)
-            .map_err(|error| format!("the search service's answer cannot be read: {error}"))
+        if !status.is_success() {
+            let status = status.as_u16();
+            return Err(match settings(status, &body) {
+                Some(what) => Trouble::Settings(format!(
+                    "The search service does not take the agent's {what}. Change the settings of web_search, then send a message to go on."
+                )),
+                None => Trouble::Failed(format!("the search service answered {status}")),
+            });
+        }
+        serde_json::from_slice(&body).map_err(|error| {
+            Trouble::Failed(format!(
+                "the search service's answer cannot be read: {error}"
+            ))
+        })
     };
     tokio::time::timeout(PATIENCE, work)
         .await
-        .unwrap_or_else(|_| Err("the search service did not answer in time".to_owned()))
+        .unwrap_or_else(|_| {
+            let text = "the search service did not answer in time";
+            Err(Trouble::Failed(text.to_owned()))
+        })
 }
 
-fn reason(error: &reqwest::Error) -> String {
+fn reason(error: &reqwest::Error) -> Trouble {
     let why = if error.is_connect() {
         "cannot be reached"
     } else if error.is_timeout() {
@@ -97,5 +123,5 @@ fn reason(error: &reqwest::Error) -> String {
     } else {
         "broke the connection off"
     };
-    format!("the search service {why}")
+    Trouble::Failed(format!("the search service {why}"))
 }

@@ -98,6 +98,7 @@ impl Servers {
                 verdict,
                 failure,
                 searches: 0,
+                rejected: None,
             }
         }
     }

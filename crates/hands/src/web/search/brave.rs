@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use url::Url;
 
-use super::{Hit, Hits, Question, RESULTS, Search, answer};
+use super::{Hit, Hits, Question, RESULTS, Search, Trouble, answer};
 
 /// Brave's web search.
 pub struct Brave {
@@ -17,6 +17,46 @@ pub struct Brave {
 #[derive(Deserialize)]
 struct Answer {
     web: Option<Hits>,
+}
+
+/// What it says of a request that it finds wrong.
+#[derive(Deserialize)]
+struct Refusal {
+    error: Wrong,
+}
+
+#[derive(Deserialize)]
+struct Wrong {
+    meta: Errors,
+}
+
+#[derive(Deserialize)]
+struct Errors {
+    errors: Vec<At>,
+}
+
+#[derive(Deserialize)]
+struct At {
+    /// Where: `query` or `header`, then the name.
+    loc: Vec<String>,
+}
+
+/// The part of the agent's settings that a refusal is about.
+fn settings(status: u16, body: &[u8]) -> Option<String> {
+    if status != 422 {
+        return None;
+    }
+    let refusal: Refusal = serde_json::from_slice(body).ok()?;
+    let named = refusal.error.meta.errors.iter().flat_map(|at| &at.loc);
+    let mut parts = named.filter_map(|name| match name.to_ascii_lowercase().as_str() {
+        "country" => Some("country"),
+        "x-loc-city" => Some("city"),
+        "x-loc-state-name" => Some("region"),
+        "x-loc-timezone" => Some("timezone"),
+        _ => None,
+    });
+    let part = parts.next()?;
+    Some(format!("user_location.{part}"))
 }
 
 impl Brave {
@@ -36,7 +76,7 @@ impl Search for Brave {
         "brave"
     }
 
-    async fn search(&self, question: &Question) -> Result<Vec<Hit>, String> {
+    async fn search(&self, question: &Question) -> Result<Vec<Hit>, Trouble> {
         let mut url = self.endpoint.clone();
         url.query_pairs_mut()
             .append_pair("q", &question.query)
@@ -72,7 +112,7 @@ impl Search for Brave {
                 request = request.header(header, value);
             }
         }
-        let answer: Answer = answer(request).await?;
+        let answer: Answer = answer(request, settings).await?;
         Ok(answer.web.map_or_else(Vec::new, |web| web.results))
     }
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use url::Url;
 
-use super::{Hit, Hits, Question, RESULTS, Search, answer};
+use super::{Hit, Hits, Question, RESULTS, Search, Trouble, answer};
 
 /// A SearXNG instance.
 pub struct Searxng {
@@ -29,12 +29,12 @@ impl Search for Searxng {
         "searxng"
     }
 
-    async fn search(&self, question: &Question) -> Result<Vec<Hit>, String> {
+    async fn search(&self, question: &Question) -> Result<Vec<Hit>, Trouble> {
         let mut url = self.endpoint.clone();
         url.query_pairs_mut()
             .append_pair("q", &question.query)
             .append_pair("format", "json");
-        let mut found: Hits = answer(self.client.get(url)).await?;
+        let mut found: Hits = answer(self.client.get(url), |_, _| None).await?;
         found.results.truncate(RESULTS * 3);
         Ok(found.results)
     }

@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use url::Url;
 
-use super::{Hit, Hits, Question, RESULTS, Search, answer};
+use super::{Hit, Hits, Question, RESULTS, Search, Trouble, answer};
 
 /// Tavily's search.
 pub struct Tavily {
@@ -31,7 +31,7 @@ impl Search for Tavily {
         "tavily"
     }
 
-    async fn search(&self, question: &Question) -> Result<Vec<Hit>, String> {
+    async fn search(&self, question: &Question) -> Result<Vec<Hit>, Trouble> {
         let body =
             json!({"query": question.query, "max_results": RESULTS * 2, "search_depth": "basic"});
         let request = self
@@ -39,7 +39,7 @@ impl Search for Tavily {
             .post(self.endpoint.clone())
             .bearer_auth(self.key.expose_secret())
             .json(&body);
-        let found: Hits = answer(request).await?;
+        let found: Hits = answer(request, |_, _| None).await?;
         Ok(found.results)
     }
 }
