@@ -43,7 +43,10 @@ def lived_in() -> Iterator[tuple[House, outputs.Output]]:
     """A new server, and a file that an agent wrote there."""
     house = House(None)
     try:
-        yield house, outputs.written(house)
+        output = outputs.written(house)
+        yield house, output
+        # Its sandbox would outlive the server.
+        house.client().beta.sessions.delete(output.session)
     finally:
         house.remove()
 
