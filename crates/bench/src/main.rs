@@ -56,6 +56,9 @@ struct Flags {
     /// Turns with a bash call in a cold sandbox
     #[arg(long, default_value_t = 30)]
     cold: usize,
+    /// Turns with calls beside a memory store, and as many without one, of each kind
+    #[arg(long, default_value_t = 100)]
+    remembering: usize,
     /// Sandboxes started for the time to their first output
     #[arg(long, default_value_t = 50)]
     starts: usize,
@@ -119,6 +122,8 @@ enum Group {
     FirstToken,
     /// Turns with a bash call
     Bash,
+    /// What a memory store adds to a call
+    MemoryStore,
     /// Sandboxes alone: starts, calls, many at once, checkpoints
     Sandboxes,
     /// The egress proxy against a direct request
@@ -201,6 +206,7 @@ async fn run(group: Group, flags: &Flags, setup: &Setup) -> Result<Vec<Row>> {
             rows::first_token::run(setup, flags.first_tokens, flags.sessions).await
         }
         Group::Bash => rows::bash::run(setup, flags.warm, flags.cold).await,
+        Group::MemoryStore => rows::memory_store::run(setup, flags.remembering).await,
         Group::Sandboxes => rows::sandboxes::run(setup, flags.starts, flags.alive).await,
         Group::Proxy => rows::proxy::run(setup, flags.proxied, flags.seconds).await,
         Group::Lazy => rows::lazy::run(setup, flags.provisions, flags.layer).await,

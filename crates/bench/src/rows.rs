@@ -8,6 +8,7 @@ pub(crate) mod first_token;
 pub(crate) mod lazy;
 pub(crate) mod long;
 pub(crate) mod memory;
+pub(crate) mod memory_store;
 pub(crate) mod proxy;
 pub(crate) mod recovery;
 pub(crate) mod sandboxes;

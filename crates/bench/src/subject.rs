@@ -101,7 +101,19 @@ impl Subject {
 
     /// Creates one session over this connection; returns its id.
     pub(crate) async fn create_session(&self, connection: &mut Connection) -> Result<String> {
-        let body = json!({"agent": self.agent, "environment_id": self.environment});
+        self.create_session_with(connection, &json!([])).await
+    }
+
+    async fn create_session_with(
+        &self,
+        connection: &mut Connection,
+        resources: &Value,
+    ) -> Result<String> {
+        let body = json!({
+            "agent": self.agent,
+            "environment_id": self.environment,
+            "resources": resources,
+        });
         let body = body.to_string();
         id_of(&connection.send(Method::POST, "/v1/sessions", body).await?)
     }
@@ -122,8 +134,13 @@ impl Subject {
 
     /// Opens a new session for turns.
     pub(crate) async fn open_chat(&self) -> Result<Chat> {
+        self.open_chat_with(&json!([])).await
+    }
+
+    /// The same for a session with these resources.
+    pub(crate) async fn open_chat_with(&self, resources: &Value) -> Result<Chat> {
         let mut connection = self.connect().await?;
-        let session = self.create_session(&mut connection).await?;
+        let session = self.create_session_with(&mut connection, resources).await?;
         let tail = self.open_stream(&session).await?;
         Ok(Chat {
             events: format!("/v1/sessions/{session}/events"),
@@ -201,14 +218,7 @@ impl Chat {
 
     async fn run_turn(&mut self, body: bytes::Bytes) -> Result<Turn> {
         let started = Instant::now();
-        let send = async {
-            let sent = self
-                .connection
-                .send(Method::POST, &self.events, body)
-                .await?;
-            ensure!(sent.status == 200, "{sent}");
-            Ok(())
-        };
+        let send = send(&mut self.connection, &self.events, body);
         let follow = async {
             self.tail.until(Name::Delta).await?;
             let first_token = started.elapsed();
@@ -250,13 +260,14 @@ impl Chat {
 
     /// Sends events without waiting for what comes of them.
     pub(crate) async fn append(&mut self, body: bytes::Bytes) -> Result<()> {
-        let sent = self
-            .connection
-            .send(Method::POST, &self.events, body)
-            .await?;
-        ensure!(sent.status == 200, "{sent}");
-        Ok(())
+        send(&mut self.connection, &self.events, body).await
     }
+}
+
+async fn send(connection: &mut Connection, events: &str, body: bytes::Bytes) -> Result<()> {
+    let sent = connection.send(Method::POST, events, body).await?;
+    ensure!(sent.status == 200, "{sent}");
+    Ok(())
 }
 
 /// A page of a list of events.
@@ -281,7 +292,8 @@ pub(crate) fn user_message(text: &str) -> Value {
     json!({"type": "user.message", "content": [{"type": "text", "text": text}]})
 }
 
-fn id_of(answer: &Answer) -> Result<String> {
+/// The id in an answer.
+pub(crate) fn id_of(answer: &Answer) -> Result<String> {
     ensure!(answer.status == 200, "{answer}");
     let body: Value = serde_json::from_slice(&answer.body)?;
     let id = body["id"].as_str();

@@ -5,12 +5,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use manyhands_protocol::agent::Agent;
-use manyhands_protocol::environment::Environment;
 use manyhands_protocol::event::EventBody;
 use manyhands_protocol::time::SystemClock;
 use manyhands_protocol::{SessionId, ThreadId};
 use manyhands_store::{Append, Change, Config, Database, Lease, NewEntry, NewSession, Store};
+use manyhands_testkit::resources;
 
 const SESSIONS: usize = 64;
 const ALONE: usize = 2_000;
@@ -33,18 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::new(database, Arc::new(SystemClock));
     let store = Store::open(config.clone()).await?;
     let workspace = store.default_workspace().await?;
-    let agent: Agent = serde_json::from_value(serde_json::json!({
-        "id": "agent_measure", "type": "agent", "version": 1, "name": "m", "description": null, "system": null,
-        "model": {"id": "scripted", "effort": {"type": "high"}, "speed": "standard"}, "tools": [],
-        "mcp_servers": [], "skills": [], "multiagent": null, "execution_identity": {"type": "service_account"},
-        "metadata": {}, "created_at": "2026-11-21T00:00:00Z", "updated_at": "2026-11-21T00:00:00Z",
-        "archived_at": null
-    }))?;
-    let environment: Environment = serde_json::from_value(serde_json::json!({
-        "id": "env_measure", "type": "environment", "name": "m", "description": null,
-        "config": {"type": "self_hosted"}, "metadata": {}, "scope": "organization",
-        "created_at": "2026-11-21T00:00:00Z", "updated_at": "2026-11-21T00:00:00Z", "archived_at": null
-    }))?;
+    let (agent, environment) = (resources::agent(), resources::environment());
     if store.agent(&workspace, &agent.id, None).await?.is_none() {
         store.insert_agent(&workspace, &agent).await?;
         store.insert_environment(&workspace, &environment).await?;

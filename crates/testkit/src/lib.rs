@@ -11,6 +11,7 @@
 //! - [`site`]: a web site that answers by path.
 //! - [`mcp`]: an MCP server that says what a test wants.
 //! - [`oauth`]: an authorization server that grants and rotates tokens.
+//! - [`resources`]: an agent and an environment as a server keeps them.
 //! - [`gate`]: how a test holds something still without sleeping.
 //!
 //! Of the product it knows the wire contract and the words of `protocol`, and nothing of its inside, so that a story told
@@ -27,5 +28,6 @@ pub mod mcp;
 pub mod model;
 pub mod oauth;
 pub mod postgres;
+pub mod resources;
 mod sandboxes;
 pub mod site;

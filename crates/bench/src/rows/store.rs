@@ -6,8 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
-use manyhands_protocol::agent::Agent;
-use manyhands_protocol::environment::Environment;
 use manyhands_protocol::event::EventBody;
 use manyhands_protocol::time::SystemClock;
 use manyhands_protocol::{SessionId, ThreadId};
@@ -15,6 +13,7 @@ use manyhands_store::{
     Append, AppendError, Change, Config, Database, Lease, NewEntry, NewSession, Store,
 };
 use manyhands_testkit::postgres::Cluster;
+use manyhands_testkit::resources;
 use serde_json::json;
 
 use super::appends::ENTRY_BYTES;
@@ -108,18 +107,7 @@ async fn load(database: Database, sessions: usize, span: Duration) -> Result<Loa
 
 /// New sessions at work, each held by this program.
 async fn leases(store: &Store, body: &EventBody, count: usize) -> Result<Vec<Lease>> {
-    let now = "2026-11-21T00:00:00Z";
-    let agent: Agent = serde_json::from_value(json!({
-        "id": "agent_bench", "type": "agent", "version": 1, "name": "bench", "description": null, "system": null,
-        "model": {"id": "scripted", "effort": {"type": "high"}, "speed": "standard"}, "tools": [],
-        "mcp_servers": [], "skills": [], "multiagent": null, "execution_identity": {"type": "service_account"},
-        "metadata": {}, "created_at": now, "updated_at": now, "archived_at": null
-    }))?;
-    let environment: Environment = serde_json::from_value(json!({
-        "id": "env_bench", "type": "environment", "name": "bench", "description": null,
-        "config": {"type": "self_hosted"}, "metadata": {}, "scope": "organization",
-        "created_at": now, "updated_at": now, "archived_at": null
-    }))?;
+    let (agent, environment) = (resources::agent(), resources::environment());
     let workspace = store.default_workspace().await?;
     store.insert_agent(&workspace, &agent).await?;
     store.insert_environment(&workspace, &environment).await?;
