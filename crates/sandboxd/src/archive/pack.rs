@@ -57,6 +57,15 @@ struct Level {
     path: usize,
 }
 
+/// Something that is no folder, as it was found.
+struct Leaf<'a> {
+    parent: BorrowedFd<'a>,
+    name: &'a CStr,
+    /// Its whole path in the archive.
+    path: &'a [u8],
+    stat: &'a Stat,
+}
+
 impl<W: Write> Pack<W> {
     /// A folder with all that is below it, depth first.
     fn walk(&mut self, top: &Top<'_>) -> io::Result<()> {
@@ -78,8 +87,12 @@ impl<W: Write> Pack<W> {
             path.extend_from_slice(name.to_bytes());
             let stat = statat(&level.handle, name, AtFlags::SYMLINK_NOFOLLOW)?;
             if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-                let handle = level.handle.as_fd();
-                self.leaf(&handle, name, &path, &stat)?;
+                self.leaf(&Leaf {
+                    parent: level.handle.as_fd(),
+                    name,
+                    path: &path,
+                    stat: &stat,
+                })?;
                 continue;
             }
             let handle = open(&level.handle, name, OFlags::DIRECTORY, 0o500)?;
@@ -103,16 +116,16 @@ impl<W: Write> Pack<W> {
         })
     }
 
-    fn leaf(
-        &mut self,
-        parent: &impl AsFd,
-        name: &CStr,
-        path: &[u8],
-        stat: &Stat,
-    ) -> io::Result<()> {
+    fn leaf(&mut self, leaf: &Leaf<'_>) -> io::Result<()> {
+        let Leaf {
+            parent,
+            name,
+            path,
+            stat,
+        } = *leaf;
         let mut attributes = Attributes::default();
         let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => return self.file(parent, name, path, stat),
+            FileType::RegularFile => return self.file(leaf),
             FileType::Symlink => {
                 attributes.add(
                     "linkpath",
@@ -129,13 +142,8 @@ impl<W: Write> Pack<W> {
         self.append(kind, path, stat, attributes, 0, io::empty())
     }
 
-    fn file(
-        &mut self,
-        parent: &impl AsFd,
-        name: &CStr,
-        path: &[u8],
-        stat: &Stat,
-    ) -> io::Result<()> {
+    fn file(&mut self, leaf: &Leaf<'_>) -> io::Result<()> {
+        let (path, stat) = (leaf.path, leaf.stat);
         let mut attributes = Attributes::default();
         if stat.st_nlink > 1 {
             match self.links.entry((stat.st_dev, stat.st_ino)) {
@@ -148,7 +156,7 @@ impl<W: Write> Pack<W> {
                 }
             }
         }
-        let opened = open(parent, name, OFlags::empty(), 0o400)?;
+        let opened = open(&leaf.parent, leaf.name, OFlags::empty(), 0o400)?;
         let file = File::from(opened.handle.try_clone()?);
         extended(&file, &mut attributes)?;
         let size = u64::try_from(stat.st_size).unwrap_or_default();
