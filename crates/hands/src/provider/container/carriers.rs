@@ -3,14 +3,18 @@
 //!
 //! A few programs that the engine has started inside wait for clients, each at the far end of streams of its own; what comes
 //! on them goes to the session's socket, as if the client had come to it. More are started as they are needed. They end with
-//! this server, and the next one starts its own. Nobody looks whether there is something to do.
+//! this server, and the next one starts its own. Nobody looks whether there is something to do. A connection that breaks off
+//! ends its carrier, so how often more are started is bounded for each container: what is inside could break off all day.
+
+mod starts;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use bytes::{Buf as _, Bytes, BytesMut};
 use manyhands_sandboxd::door::carrier::{HEAD, Mark, PIECE, WINDOW};
 use manyhands_sandboxd::door::porch::CARRIERS;
@@ -26,6 +30,7 @@ use super::exec::Streams;
 use super::spec::{KEEPER, SANDBOXD};
 use crate::provider::door;
 use crate::provider::namespace::at;
+use starts::Starts;
 
 /// How many wait while nothing goes out.
 const SPARE: usize = 2;
@@ -45,19 +50,46 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Keeps carriers in a running container, for clients of the socket in this folder, until the container or what is given back
 /// here is gone.
 pub(super) fn start(engine: &Engine, name: &str, folder: OwnedFd) -> AbortOnDropHandle<()> {
-    let pool = Arc::new(Pool {
+    let inside = Inside {
         engine: engine.clone(),
         name: name.to_owned(),
-        folder,
-        counts: Mutex::default(),
-        changed: Notify::new(),
-    });
-    AbortOnDropHandle::new(tokio::spawn(pool.run()))
+    };
+    let pool = Pool::new(name, Box::new(inside), folder);
+    AbortOnDropHandle::new(tokio::spawn(Arc::new(pool).run()))
+}
+
+/// Who starts carriers.
+#[async_trait]
+trait Starter: Send + Sync {
+    /// Starts one; its streams.
+    async fn start(&self) -> Result<Streams, String>;
+
+    /// Whether there is nothing any more to start one in.
+    async fn is_over(&self) -> bool;
+}
+
+/// A running container.
+struct Inside {
+    engine: Engine,
+    name: String,
+}
+
+#[async_trait]
+impl Starter for Inside {
+    async fn start(&self) -> Result<Streams, String> {
+        let words = [SANDBOXD, "carry"];
+        self.engine.run(&self.name, KEEPER, &words).await
+    }
+
+    async fn is_over(&self) -> bool {
+        matches!(self.engine.runs(&self.name).await, Ok(Some(false) | None))
+    }
 }
 
 struct Pool {
-    engine: Engine,
+    /// The container's name.
     name: String,
+    starter: Box<dyn Starter>,
     /// Where the session's socket is.
     folder: OwnedFd,
     counts: Mutex<Counts>,
@@ -138,6 +170,16 @@ impl Drop for Place {
 }
 
 impl Pool {
+    fn new(name: &str, starter: Box<dyn Starter>, folder: OwnedFd) -> Self {
+        Self {
+            name: name.to_owned(),
+            starter,
+            folder,
+            counts: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
     fn counts(&self) -> Counts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -149,13 +191,26 @@ impl Pool {
 
     async fn run(self: Arc<Self>) {
         let mut carriers = JoinSet::new();
+        let (mut starts, mut held) = (Starts::default(), false);
         loop {
-            for _ in 0..self.counts().lacking() {
-                let place = Place::new(&self);
-                carriers.spawn(Arc::clone(&self).carrier(place));
+            let mut pause = None;
+            while pause.is_none() && self.counts().lacking() > 0 {
+                pause = starts.take(Instant::now()).err();
+                if pause.is_none() {
+                    let place = Place::new(&self);
+                    carriers.spawn(Arc::clone(&self).carrier(place));
+                }
             }
+            if pause.is_some() && !held {
+                tracing::warn!(
+                    name = self.name,
+                    "connections out of a container break off so often that they are made slowly now"
+                );
+            }
+            held = pause.is_some();
             tokio::select! {
                 () = self.changed.notified() => {}
+                () = sleep(pause.unwrap_or_default()), if pause.is_some() => {}
                 Some(ended) = carriers.join_next() => {
                     if matches!(ended, Ok(Ended::WithContainer)) {
                         return;
@@ -180,7 +235,7 @@ impl Pool {
             );
             return Ended::Alone;
         }
-        if matches!(self.engine.runs(&self.name).await, Ok(Some(false) | None)) {
+        if self.starter.is_over().await {
             return Ended::WithContainer;
         }
         tracing::warn!(
@@ -193,8 +248,7 @@ impl Pool {
     }
 
     async fn serve(&self, place: &mut Place) -> Result<(), String> {
-        let begun = self.engine.run(&self.name, KEEPER, &[SANDBOXD, "carry"]);
-        let mut streams = begun.await?;
+        let mut streams = self.starter.start().await?;
         let served = self.clients(place, &mut streams).await;
         served.map_err(|error| format!("{error}: {}", streams.said()))
     }

@@ -43,6 +43,18 @@ pub(super) struct Streams {
 type Said = Arc<Mutex<String>>;
 
 impl Streams {
+    /// Those of a program of a test's own.
+    #[cfg(test)]
+    pub(super) fn of(stream: tokio::io::DuplexStream) -> Self {
+        let (output, input) = tokio::io::split(stream);
+        let pieces = tokio_util::io::ReaderStream::new(output);
+        Self {
+            input: Box::pin(input),
+            output: StreamReader::new(pieces.boxed()),
+            said: Said::default(),
+        }
+    }
+
     /// What the program has said of its failures.
     pub(super) fn said(&self) -> String {
         words(&self.said)

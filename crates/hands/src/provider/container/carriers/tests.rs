@@ -174,6 +174,45 @@ async fn what_has_not_passed_is_bounded() {
     assert!(sending.await.unwrap().is_err(), "nobody took the rest");
 }
 
+/// Starts carriers whose only client breaks off, and tells of each.
+struct Breaking(mpsc::UnboundedSender<()>);
+
+#[async_trait]
+impl Starter for Breaking {
+    async fn start(&self) -> Result<Streams, String> {
+        let (mut carrier, streams) = tokio::io::duplex(64);
+        for mark in [Mark::Waiting, Mark::Begun] {
+            carrier.write_all(&mark.head()).await.unwrap();
+        }
+        // A test that has seen enough.
+        let _ = self.0.send(());
+        Ok(Streams::of(streams))
+    }
+
+    async fn is_over(&self) -> bool {
+        false
+    }
+}
+
+/// security SBX-5: a tool whose connections all break off has the engine start so many programs, and no more.
+#[tokio::test]
+async fn sbx_5_connections_that_break_off_start_carriers_at_a_bounded_rate() {
+    const MORE: u32 = 6;
+    let folder = tempfile::tempdir().unwrap();
+    let _gate = tokio::net::UnixListener::bind(folder.path().join(door::NAME)).unwrap();
+    let (tell, mut started) = mpsc::unbounded_channel();
+    let folder = std::fs::File::open(folder.path()).unwrap();
+    let pool = Pool::new("test", Box::new(Breaking(tell)), folder.into());
+    let since = Instant::now();
+    let _pool = AbortOnDropHandle::new(tokio::spawn(Arc::new(pool).run()));
+    for _ in 0..CARRIERS as u32 + MORE {
+        let next = timeout(PATIENCE, started.recv()).await;
+        next.expect("more are started").expect("they go on");
+    }
+    let took = since.elapsed();
+    assert!(took >= starts::EACH * MORE, "{took:?}");
+}
+
 /// security SBX-5: what a carrier must not say ends it.
 #[tokio::test]
 async fn sbx_5_marks_out_of_place_end_the_exchange() {
