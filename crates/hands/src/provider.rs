@@ -7,171 +7,32 @@ mod door;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
 mod hold;
+mod laid;
 mod link;
 mod live;
 mod lodge;
 mod measure;
 pub mod namespace;
+mod outputs;
 mod places;
+mod probe;
+mod recipe;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use manyhands_protocol::environment::{Networking, Packages};
-use serde::{Deserialize, Serialize};
+use manyhands_protocol::environment::Packages;
 
 use crate::Error;
-use crate::memory::{Folder, Memories};
+use crate::memory::Memories;
 use crate::packages::Manager;
-use crate::skills::Skill;
 pub use checkpoint::{Checkpoint, Checkpoints, Origin};
 pub use manyhands_sandboxd::frame::Variables;
 pub use manyhands_sandboxd::output::{Block, Output, Source};
-
-/// What a session's sandbox is made from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recipe {
-    /// The session, `sesn_…`: one sandbox each (security SBX-1).
-    pub session: String,
-    /// The epoch of the lease that the caller holds: one lower than a session's sandbox has had is refused (security
-    /// LEASE-1).
-    pub epoch: i64,
-    /// What the sandbox may use.
-    pub limits: Limits,
-    /// What it may reach.
-    pub network: Network,
-    /// What is installed in it (runtime EN-7).
-    pub packages: Packages,
-    /// Variables of its shell beside the usual ones: placeholders of secrets, never secrets (runtime VA-9).
-    pub variables: Variables,
-    /// The files it reads below `/mnt/session/uploads` (runtime FI-1).
-    pub uploads: Vec<Upload>,
-    /// The folders of the memory stores that it sees at `/mnt/memory` (runtime ME-13). They are a session's from its beginning to
-    /// its end; what is in them is seen to by way of [`Provider::memories`].
-    pub memory: Vec<Folder>,
-    /// The skills that it reads at `/mnt/skills` (runtime SK-3). They are a session's from its beginning to its end.
-    pub skills: Vec<Skill>,
-    /// What an earlier sandbox of the session has written, where the host has nothing newer (runtime EN-17).
-    pub checkpoint: Option<Checkpoint>,
-    /// The session's environment, `env_…`: it may take one of the sandboxes that wait for that environment's sessions, where
-    /// the provider keeps some. Without it, it takes none.
-    pub environment_id: Option<String>,
-}
-
-impl Recipe {
-    /// The recipe of a session for the owner with this epoch: the default limits, no packages, no files, everything
-    /// reachable that the gate does not refuse.
-    pub fn new(session: impl Into<String>, epoch: i64) -> Self {
-        Self {
-            session: session.into(),
-            epoch,
-            limits: Limits::default(),
-            network: Network::default(),
-            packages: Packages::default(),
-            variables: Variables::default(),
-            uploads: Vec::new(),
-            memory: Vec::new(),
-            skills: Vec::new(),
-            checkpoint: None,
-            environment_id: None,
-        }
-    }
-}
-
-/// What a sandbox may reach (security NET-1, runtime EN-10).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Network {
-    /// As the environment says.
-    pub networking: Networking,
-    /// The hosts of the session's MCP servers, which count where the environment allows them.
-    pub mcp_hosts: Vec<String>,
-}
-
-impl Default for Network {
-    fn default() -> Self {
-        Self {
-            networking: Networking::Unrestricted {},
-            mcp_hosts: Vec::new(),
-        }
-    }
-}
-
-/// A file that a sandbox reads.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Upload {
-    /// Where, below `/mnt/session/uploads`: safe segments, relative (security INP-4).
-    pub path: String,
-    /// The name of its bytes among the blobs.
-    pub blob: String,
-    /// How many bytes.
-    pub size: u64,
-    /// Their SHA-256, in hex.
-    pub sha256: String,
-}
-
-/// An output of a session that was captured before.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// Where it is, below the outputs.
-    pub path: String,
-    /// What told that it was written.
-    pub stamp: String,
-    /// Its SHA-256, in hex.
-    pub sha256: String,
-}
-
-/// An output that is new or was changed, among the blobs now (runtime FI-5).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Captured {
-    /// Where it is, below the outputs: text without control characters, whatever bytes its name has.
-    pub path: String,
-    /// Changes when it is written again.
-    pub stamp: String,
-    /// The name of its bytes among the blobs.
-    pub blob: String,
-    /// How many bytes.
-    pub size: u64,
-    /// Their SHA-256, in hex.
-    pub sha256: String,
-}
-
-/// What a look at a session's outputs has found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Capture {
-    /// New or changed files.
-    pub files: Vec<Captured>,
-    /// Files that were written again with the content that was seen, and their new stamps.
-    pub same: Vec<Seen>,
-    /// Whether something was being written and has to be looked at again.
-    pub unsteady: bool,
-}
-
-/// Files of a sandbox that are to be kept as they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Join<'a> {
-    /// Where they are: an absolute path below `/workspace`, of plain segments.
-    pub folder: &'a str,
-    /// Their paths below it, of plain segments; at least one.
-    pub files: &'a [&'a str],
-    /// The fewest bytes of all of them that are worth keeping.
-    pub least: u64,
-    /// The most that they may have.
-    pub cap: u64,
-}
-
-/// Files that are among the blobs now, one behind the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Joined {
-    /// The name of their blob.
-    pub blob: String,
-    /// How many bytes it has.
-    pub size: u64,
-    /// How many of them are the first file's.
-    pub head: u64,
-    /// The SHA-256 of all, in hex.
-    pub sha256: String,
-}
+pub use outputs::{Capture, Captured, Join, Joined, Seen};
+pub use probe::{Helper, Holds, Limit, Missing, Probe, Strength};
+pub use recipe::{Limits, Network, Recipe, Upload};
 
 /// The guarded way out of sandboxes (security NET-1). Without one there is none.
 pub trait Gate: Send + Sync + 'static {
@@ -199,30 +60,6 @@ impl std::fmt::Debug for dyn Gate {
 
 /// An open way out. Dropping it closes it.
 pub type Door = Box<dyn Send + Sync>;
-
-/// What a sandbox may use (security SBX-3, runtime EN-14). Which of these a host can hold is in its [`Probe`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Memory of all processes together, in bytes.
-    pub memory_bytes: u64,
-    /// Disk space, in bytes; the largest size of any one file in any case.
-    pub disk_bytes: u64,
-    /// Processes and threads at once.
-    pub processes: u64,
-    /// Open files of one process.
-    pub open_files: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            memory_bytes: 8 << 30,
-            disk_bytes: 10 << 30,
-            processes: 512,
-            open_files: 4096,
-        }
-    }
-}
 
 /// Who waits for packages hears of it here.
 pub type Told = Arc<dyn Fn(&str) + Send + Sync>;
@@ -418,91 +255,4 @@ pub struct Call {
     /// The outer time limit, counted from the start of the call (runtime TL-20); see
     /// [`toolset::deadline`](crate::toolset::deadline).
     pub deadline: Duration,
-}
-
-/// What a provider can give on this host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Probe {
-    /// The provider's name.
-    pub provider: &'static str,
-    /// How strong its isolation is.
-    pub strength: Strength,
-    /// The programs it leans on.
-    pub helpers: Vec<Helper>,
-    /// What becomes of each limit.
-    pub limits: Vec<Limit>,
-    /// What stands in the way; empty means that sandboxes can be made.
-    pub missing: Vec<Missing>,
-    /// What an operator should know, a sentence each.
-    pub notes: Vec<String>,
-}
-
-impl Probe {
-    /// Whether sandboxes can be made.
-    pub fn usable(&self) -> bool {
-        self.missing.is_empty()
-    }
-}
-
-/// How a sandbox is kept apart from the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Strength {
-    /// Not at all: tests only.
-    Fake,
-    /// Name spaces, a system-call filter and no network of its own, on the host's kernel: not for hostile tenants.
-    Namespace,
-    /// The same on a kernel of its own: gVisor's, or a virtual machine's.
-    Kernel,
-}
-
-/// A program that a provider leans on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Helper {
-    /// For example `bubblewrap`.
-    pub name: &'static str,
-    /// What it says of itself.
-    pub version: String,
-    /// Where it is.
-    pub path: String,
-}
-
-/// What becomes of one limit on this host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Limit {
-    /// For example `memory`.
-    pub name: &'static str,
-    /// Whether it holds.
-    pub holds: Holds,
-    /// By what means.
-    pub by: String,
-}
-
-/// Whether a limit holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Holds {
-    /// For the sandbox as a whole.
-    Hard,
-    /// For each process or file alone.
-    Soft,
-    /// Not at all.
-    No,
-}
-
-/// Something that stands in the way of sandboxes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Missing {
-    /// For example `bubblewrap is missing`.
-    pub what: String,
-    /// What was seen.
-    pub why: String,
-    /// What the operator should do.
-    pub install: String,
-}
-
-impl From<Missing> for Error {
-    fn from(Missing { what, why, install }: Missing) -> Self {
-        Self::Unavailable { what, why, install }
-    }
 }

@@ -148,12 +148,17 @@ pub(crate) fn web(config: &Config, outbound: Outbound) -> anyhow::Result<Web> {
     use manyhands_hands::web::search;
     // A service is the operator's own choice, as a model endpoint is, and may be in a private network.
     let client = manyhands_egress::client(Timeouts::default())?;
+    let keyed = |client, endpoint, key| search::Keyed {
+        client,
+        endpoint,
+        key,
+    };
     let search = config.web.search.clone().map(|service| match service {
         Search::Searxng { base_url } => {
             Arc::new(search::Searxng::new(client, base_url)) as Arc<dyn search::Search>
         }
-        Search::Brave { base_url, key } => Arc::new(search::Brave::new(client, base_url, key)),
-        Search::Tavily { base_url, key } => Arc::new(search::Tavily::new(client, base_url, key)),
+        Search::Brave { base_url, key } => Arc::new(search::Brave(keyed(client, base_url, key))),
+        Search::Tavily { base_url, key } => Arc::new(search::Tavily(keyed(client, base_url, key))),
     });
     Ok(Web::new(outbound, search))
 }

@@ -10,7 +10,7 @@ use manyhands_egress::dial::{Dialler, Resolve, Tcp, Timeouts};
 use manyhands_egress::host::Host;
 use manyhands_egress::outbound::Outbound;
 use manyhands_hands::web::Web;
-use manyhands_hands::web::search::{Brave, Searxng};
+use manyhands_hands::web::search::{Brave, Keyed, Searxng};
 use manyhands_hands::{Call, Output};
 use manyhands_protocol::agent::Tool;
 use manyhands_testkit::gate::Gate;
@@ -188,7 +188,11 @@ async fn located<const N: usize>(site: &Site, country: &str, replies: [Reply; N]
     let mut bed = bed(site, false, replies).await;
     let endpoint = format!("http://{}/search", site.address()).parse().unwrap();
     let client = manyhands_egress::client(manyhands_egress::Timeouts::default()).unwrap();
-    let brave = Brave::new(client, endpoint, "key".into());
+    let brave = Brave(Keyed {
+        client,
+        endpoint,
+        key: "key".into(),
+    });
     let allowed = Allowed::parse(["127.0.0.1/32"]).unwrap();
     let dialler = Dialler::new(Arc::new(Here), Arc::new(Tcp), allowed, Timeouts::default());
     let outbound = Outbound::new(dialler, &[site.address().port()]).unwrap();

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::sync::watch;
 
 use super::Told;
@@ -31,6 +32,9 @@ const WORDS: usize = 1500;
 
 /// How much of one line is told.
 const LINE: usize = 120;
+
+/// The longest line of a manager's output that is looked at, in bytes.
+const LONGEST: u64 = 4096;
 
 /// What a server builds and has built, by name.
 #[derive(Default)]
@@ -249,6 +253,29 @@ fn last(text: &str) -> String {
         from += 1;
     }
     text[from..].to_owned()
+}
+
+/// Hears each line of what a program says, until it says no more.
+pub(super) async fn each_line(
+    output: impl AsyncRead + Unpin,
+    mut said: impl FnMut(&str),
+) -> io::Result<()> {
+    let mut lines = BufReader::new(output);
+    loop {
+        let mut line = Vec::new();
+        let read = (&mut lines)
+            .take(LONGEST)
+            .read_until(b'\n', &mut line)
+            .await?;
+        if read == 0 {
+            return Ok(());
+        }
+        let line = String::from_utf8_lossy(&line);
+        let line = line.trim_end();
+        if !line.is_empty() {
+            said(line);
+        }
+    }
 }
 
 #[cfg(test)]

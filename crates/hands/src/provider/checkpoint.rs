@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use manyhands_protocol::Timestamp;
 
 use crate::Error;
-pub(super) use keeper::{Begin, Keeper, Kept};
+pub(super) use keeper::{Begin, Keeper, Kept, Stock};
 pub(super) use packing::Packing;
 pub(super) use state::{State, note, owner, used};
-pub(super) use stream::{Pieces, Writer, bounds, no_blobs, of_blob};
+pub(super) use stream::{Pieces, Writer, bounds, open, restored};
 
 /// What a session's sandbox had written when it came to rest.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -27,7 +27,6 @@ mod skills;
 mod spec;
 mod tree;
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,18 +35,18 @@ use async_trait::async_trait;
 use manyhands_blobs::Blobs;
 use manyhands_protocol::environment::Packages;
 
-use super::lodge::Lodge as _;
-use super::namespace::{blocking, chain, files::empty};
-use super::places::{is_name, owned};
+use super::checkpoint::Keeper as _;
+use super::lodge::{Lodge, There, destroy_all, names};
+use super::namespace::{blocking, files::empty};
+use super::places::is_name;
 use super::{
-    Capture, Checkpoints, Gate, Helper, Join, Joined, Missing, Origin, Probe, Provider, Recipe,
-    Sandbox, Seen, Strength, Told, Upload,
+    Capture, Checkpoints, Gate, Helper, Join, Joined, Missing, Probe, Provider, Recipe, Sandbox,
+    Seen, Strength, Told, Upload,
 };
 use crate::Error;
 use crate::memory::Memories;
 use crate::packages::Manager;
 use crate::packages::sources::Sources;
-use contained::Live;
 pub use doorway::Doorway;
 use doorway::Passage;
 use host::Host;
@@ -196,7 +195,7 @@ impl Provider for Container {
     }
 
     async fn prepare(&self) -> Result<(), Error> {
-        self.host.image().await.map(drop)
+        Lodge::prepare(&self.host).await
     }
 
     async fn installs(&self, manager: Manager) -> Result<(), Missing> {
@@ -204,13 +203,7 @@ impl Provider for Container {
     }
 
     async fn furnish(&self, recipe: &Recipe, told: &Told) -> Result<(), Error> {
-        let place = self.host.places.at(&recipe.session)?;
-        // Whoever starts or ends the sandbox just now will see to it.
-        let is_up = |live: &Arc<Live>| live.is_up();
-        let at = place.0.try_lock();
-        let live = at.is_ok_and(|at| at.as_ref().is_some_and(is_up));
-        self.host.places.vacate(&recipe.session, &place);
-        match live {
+        match self.host.is_live(&recipe.session)? {
             true => Ok(()),
             false => self.host.furnish(recipe, Some(told)).await,
         }
@@ -222,7 +215,7 @@ impl Provider for Container {
 
     async fn lay(&self, session: &str, uploads: &[Upload]) -> Result<(), Error> {
         match self.host.hold(session).await? {
-            Some((folder, _hold)) if self.host.runs(session).await? => {
+            Some((folder, _hold)) if Host::runs(&self.host, session).await? => {
                 self.host.lay_in(session, &folder, uploads).await
             }
             // Its next start brings them.
@@ -239,7 +232,7 @@ impl Provider for Container {
     }
 
     async fn join(&self, session: &str, files: &Join<'_>) -> Result<Option<Joined>, Error> {
-        match self.host.runs(session).await? {
+        match Host::runs(&self.host, session).await? {
             true => self.host.join_from(session, files).await,
             false => Ok(None),
         }
@@ -249,29 +242,14 @@ impl Provider for Container {
         let _wanted = self.host.packing.want(&recipe.session);
         let place = self.host.places.at(&recipe.session)?;
         let mut at = place.0.lock().await;
-        // One that no call of this owner has used yet may be behind the recipe's checkpoint.
-        let is_used = |live: &Arc<Live>| !matches!(live.origin(), Some(Origin::Kept { .. }));
-        if let Some(live) = owned(&at, recipe.epoch).filter(is_used) {
-            live.equip(recipe).await?;
-            live.touch();
-            return Ok(live);
-        }
-        let mut held = match self.host.hold(&recipe.session).await? {
-            Some(held) => held,
-            None => {
-                // Where no sandbox can be made, nothing else is.
-                self.prepare().await?;
-                self.host.hold_or_make(&recipe.session).await?
-            }
-        };
-        let found = self.host.own_for(&mut at, recipe, &mut held).await?;
-        let live = match found {
-            Some(live) => {
+        let (live, _held) = match self.host.come_to(&mut at, recipe).await? {
+            There::Used(live) => (live, None),
+            There::Owned(live, held) => {
                 // Whoever started it may have ended before its files were there.
                 self.host.lay_all(recipe, &held.0).await?;
-                live
+                (live, Some(held))
             }
-            None => {
+            There::Nothing(held) => {
                 if self.host.image_of(recipe).await?.is_none() {
                     // It may take minutes, and whoever wants the session gone does not wait for it.
                     drop((held, at));
@@ -280,12 +258,10 @@ impl Provider for Container {
                 }
                 let live = self.host.start(recipe, &held.0).await?;
                 self.host.settle(&mut at, &live);
-                live
+                (live, Some(held))
             }
         };
-        live.equip(recipe).await?;
-        live.touch();
-        Ok(live)
+        self.host.ready(live, recipe).await
     }
 
     fn checkpoints(&self) -> Option<&dyn Checkpoints> {
@@ -294,44 +270,21 @@ impl Provider for Container {
     }
 
     async fn find(&self, session: &str, epoch: i64) -> Result<Option<Arc<dyn Sandbox>>, Error> {
-        self.host.find(session, epoch).await
+        Lodge::find(&self.host, session, epoch).await
     }
 
     async fn release(&self, session: &str) -> Result<(), Error> {
-        self.host.release(session).await
+        Lodge::release(&self.host, session).await
     }
 
     async fn destroy(&self, session: &str) -> Result<(), Error> {
-        let _wanted = self.host.packing.want(session);
-        let place = self.host.places.at(session)?;
-        let mut at = place.0.lock().await;
-        if let Some(live) = at.take() {
-            // Also for those who still hold it.
-            live.door().take();
-        }
-        let removed = async {
-            // The folder's, where there is one; a container without one is somebody's leftover.
-            let _held = self.host.hold(session).await?;
-            self.host.remove(session).await
-        };
-        let removed = removed.await;
-        // What was kept of it can go as well.
-        self.host.packing.changed();
-        drop(at);
-        self.host.places.vacate(session, &place);
-        removed
+        Lodge::destroy(&self.host, session).await
     }
 
     async fn sessions(&self) -> Result<Vec<String>, Error> {
-        let folder = self.host.containers();
-        let mut sessions: Vec<String> = match std::fs::read_dir(&folder) {
-            Ok(entries) => entries
-                .flatten()
-                .filter_map(|entry| entry.file_name().into_string().ok())
-                .collect(),
+        let Some(mut sessions) = names(&self.host.containers())? else {
             // Without it there are no containers either: it is made first.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(Error::io(format!("list {}", folder.display()), error)),
+            return Ok(Vec::new());
         };
         sessions.retain(|name| is_name(name) && self.host.folder(name).join("lock").exists());
         sessions.extend(self.host.contained().await?);
@@ -344,19 +297,7 @@ impl Provider for Container {
         if !self.host.containers().exists() {
             return Ok(());
         }
-        for session in gone {
-            tracing::info!(
-                session.id = session,
-                "removing the sandbox of a session that is gone"
-            );
-            if let Err(error) = self.destroy(session).await {
-                tracing::warn!(
-                    session.id = session,
-                    error = chain(&error),
-                    "a sandbox could not be removed"
-                );
-            }
-        }
+        destroy_all(self, gone).await;
         self.host.remove_unfinished().await?;
         let trash = self.host.trash();
         blocking("empty the trash", move || empty(&trash)).await

@@ -15,6 +15,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, openat};
 use rustix::io::Errno;
 
 use super::namespace::files;
+use crate::Error;
 
 /// The file's name in a session's folder.
 const NAME: &str = "lock";
@@ -47,6 +48,23 @@ impl Hold {
             // While this waited, the folder may have been removed, and another made in its place.
             if files::open_directory(path).is_ok_and(|now| same(&now, &folder)) {
                 return Ok(Some((folder, hold)));
+            }
+        }
+    }
+
+    /// Locks the folder of a session, which is at `path`; `None` when there is none.
+    pub(super) async fn of_session(path: &Path, session: &str) -> Result<Option<Held>, Error> {
+        let held = Self::take(path).await;
+        held.map_err(|error| Error::io(format!("take hold of the sandbox of {session}"), error))
+    }
+
+    /// As `of_session`, with the folder made if there is none.
+    pub(super) async fn of_session_made(path: &Path, session: &str) -> Result<Held, Error> {
+        loop {
+            files::private_directory(path)
+                .map_err(|error| Error::io(format!("make the folder of {session}"), error))?;
+            if let Some(held) = Self::of_session(path, session).await? {
+                return Ok(held);
             }
         }
     }

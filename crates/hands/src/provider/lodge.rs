@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::hold::Held;
 use super::live::Live;
 use super::namespace::chain;
 use super::places::owned;
-use super::{Gate, Recipe, Sandbox};
+use super::{Gate, Origin, Provider, Recipe, Sandbox};
 use crate::Error;
 
 /// A keeper with what is the provider's own in the life of a sandbox.
@@ -25,6 +26,9 @@ pub(in crate::provider) trait Lodge: Keeper {
 
     /// The gate of those sandboxes that can be let out.
     fn gate(&self) -> Option<&dyn Gate>;
+
+    /// See [`Provider::prepare`].
+    async fn prepare(&self) -> Result<(), Error>;
 
     /// Stands by a sandbox; see [`watch`].
     fn stand_by(&self, live: Arc<Live<Self::Body>>);
@@ -44,6 +48,16 @@ pub(in crate::provider) trait Lodge: Keeper {
         held: &Held,
         live: Option<Arc<Live<Self::Body>>>,
     ) -> Result<(), Error>;
+
+    /// Ends a session's sandbox, whoever started it, and removes all there is of it. Its place is held.
+    async fn remove_all(
+        &self,
+        session: &str,
+        live: Option<Arc<Live<Self::Body>>>,
+    ) -> Result<(), Error>;
+
+    /// Locks the session's folder, made if there is none.
+    async fn hold_or_make(&self, session: &str) -> Result<Held, Error>;
 
     /// Whether this sandbox is what was started last, as the session's folder tells.
     fn is_last(&self, live: &Live<Self::Body>, folder: &OwnedFd) -> io::Result<bool>;
@@ -147,7 +161,43 @@ pub(in crate::provider) trait Lodge: Keeper {
         }
     }
 
-    /// See [`Provider::find`](super::Provider::find).
+    /// What there is of a session's sandbox for an owner that wants it alive. Its place is held.
+    async fn come_to(
+        &self,
+        place: &mut Option<Arc<Live<Self::Body>>>,
+        recipe: &Recipe,
+    ) -> Result<There<Self::Body>, Error> {
+        // One that no call of this owner has used yet may be behind the recipe's checkpoint.
+        let is_used = |live: &Arc<Live<_>>| !matches!(live.origin(), Some(Origin::Kept { .. }));
+        if let Some(live) = owned(place, recipe.epoch).filter(is_used) {
+            return Ok(There::Used(live));
+        }
+        let mut held = match self.hold(&recipe.session).await? {
+            Some(held) => held,
+            None => {
+                // Where no sandbox can be made, nothing else is.
+                self.prepare().await?;
+                self.hold_or_make(&recipe.session).await?
+            }
+        };
+        Ok(match self.own_for(place, recipe, &mut held).await? {
+            Some(live) => There::Owned(live, held),
+            None => There::Nothing(held),
+        })
+    }
+
+    /// A sandbox as the recipe wants it, on its way to somebody who uses it.
+    async fn ready(
+        &self,
+        live: Arc<Live<Self::Body>>,
+        recipe: &Recipe,
+    ) -> Result<Arc<dyn Sandbox>, Error> {
+        live.equip(recipe).await?;
+        live.touch();
+        Ok(live)
+    }
+
+    /// See [`Provider::find`].
     async fn find(&self, session: &str, epoch: i64) -> Result<Option<Arc<dyn Sandbox>>, Error> {
         let _wanted = self.packing().want(session);
         let slot = self.places().at(session)?;
@@ -166,7 +216,21 @@ pub(in crate::provider) trait Lodge: Keeper {
         Ok(found.map(|live| live as Arc<dyn Sandbox>))
     }
 
-    /// See [`Provider::release`](super::Provider::release).
+    /// See [`Provider::destroy`].
+    async fn destroy(&self, session: &str) -> Result<(), Error> {
+        let _wanted = self.packing().want(session);
+        let slot = self.places().at(session)?;
+        let mut place = slot.0.lock().await;
+        let live = place.take();
+        let removed = self.remove_all(session, live).await;
+        // What was kept of it can go as well.
+        self.packing().changed();
+        drop(place);
+        self.places().vacate(session, &slot);
+        removed
+    }
+
+    /// See [`Provider::release`].
     async fn release(&self, session: &str) -> Result<(), Error> {
         let slot = self.places().at(session)?;
         let mut place = slot.0.lock().await;
@@ -237,6 +301,47 @@ pub(in crate::provider) trait Lodge: Keeper {
         let ended = self.end(session, &held, Some(Arc::clone(live))).await;
         self.packing().changed();
         ended
+    }
+}
+
+/// What there is of a session's sandbox, for its owner.
+pub(in crate::provider) enum There<B> {
+    /// It lives, and this owner has it already.
+    Used(Arc<Live<B>>),
+    /// It lives, and this owner has just got it.
+    Owned(Arc<Live<B>>, Held),
+    /// It is to be started.
+    Nothing(Held),
+}
+
+/// The names of what is in the folder of the sandboxes; `None` where there is no such folder.
+pub(super) fn names(folder: &Path) -> Result<Option<Vec<String>>, Error> {
+    match std::fs::read_dir(folder) {
+        Ok(entries) => {
+            let names = entries.flatten().map(|entry| entry.file_name());
+            Ok(Some(
+                names.filter_map(|name| name.into_string().ok()).collect(),
+            ))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(format!("list {}", folder.display()), error)),
+    }
+}
+
+/// Destroys the sandboxes of sessions that are gone; what cannot be removed is left for the next time.
+pub(super) async fn destroy_all(provider: &impl Provider, gone: &[String]) {
+    for session in gone {
+        tracing::info!(
+            session.id = session,
+            "removing the sandbox of a session that is gone"
+        );
+        if let Err(error) = provider.destroy(session).await {
+            tracing::warn!(
+                session.id = session,
+                error = chain(&error),
+                "a sandbox could not be removed"
+            );
+        }
     }
 }
 

@@ -185,8 +185,18 @@ pub(in crate::provider) async fn blocking<T: Send + 'static>(
     doing: &str,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, Error> {
-    let done = tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(io::Error::other(error)));
-    done.map_err(|error| Error::io(doing, error))
+    let failing = doing.to_owned();
+    aside(doing, move || {
+        work().map_err(|error| Error::io(failing, error))
+    })
+    .await
+}
+
+/// As [`blocking`], for work that says itself what has failed.
+pub(in crate::provider) async fn aside<T: Send + 'static>(
+    doing: &str,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Error::io(doing, io::Error::other(error))))
 }

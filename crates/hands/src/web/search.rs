@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use manyhands_protocol::web::UserLocation;
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use url::Url;
 
 pub use brave::Brave;
 pub use searxng::Searxng;
@@ -60,6 +62,16 @@ pub enum Trouble {
     Failed(String),
     /// The service does not take the agent's settings, whatever it is asked (runtime ER-10): a text for people.
     Settings(String),
+}
+
+/// A service with a key, and how it is reached.
+pub struct Keyed {
+    /// Sends the requests.
+    pub client: reqwest::Client,
+    /// The URL of the search itself.
+    pub endpoint: Url,
+    /// Goes with each request.
+    pub key: SecretString,
 }
 
 /// A service that searches the web.

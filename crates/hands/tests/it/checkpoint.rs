@@ -32,9 +32,45 @@ pub(crate) fn recipe(epoch: i64, checkpoint: Option<&Checkpoint>) -> Recipe {
     }
 }
 
-async fn start(host: &Host, epoch: i64, checkpoint: Option<&Checkpoint>) -> Arc<dyn Sandbox> {
+/// The session's sandbox for the owner of this epoch, going on with this checkpoint.
+pub(crate) async fn start(
+    provider: &impl Provider,
+    epoch: i64,
+    checkpoint: Option<&Checkpoint>,
+) -> Arc<dyn Sandbox> {
     let recipe = recipe(epoch, checkpoint);
-    host.provider.provision(&recipe).await.unwrap()
+    provider.provision(&recipe).await.unwrap()
+}
+
+/// Brings the session's sandbox, which is at work, to rest.
+pub(crate) async fn rest(provider: &(impl Provider + Checkpoints)) {
+    assert!(
+        provider.unsaved().await.unwrap().is_empty(),
+        "it is not at rest"
+    );
+    let rested = provider.rested();
+    provider.release(SESSION).await.unwrap();
+    tokio::time::timeout(PATIENCE, rested)
+        .await
+        .expect("it came to rest");
+}
+
+/// A session that was at `one`, then at `two`, and is at `one` again, whose own sandbox had lived on with older files: now that
+/// there goes on with those of the second, of which this is the checkpoint.
+pub(crate) async fn overtake(
+    one: &impl Provider,
+    two: &(impl Provider + Checkpoints),
+) -> (Arc<dyn Sandbox>, Checkpoint) {
+    let first = start(one, 1, None).await;
+    sh(&first, 1, "echo one > f").await;
+    let second = start(two, 2, None).await;
+    sh(&second, 2, "echo two > f").await;
+    two.release(SESSION).await.unwrap();
+    let kept = keep(two, 2).await;
+    let third = start(one, 3, Some(&kept)).await;
+    assert_ne!(third.instance(), first.instance());
+    assert_eq!(sh(&third, 3, "cat f").await, "two");
+    (third, kept)
 }
 
 /// Runs a command as the owner of this epoch.
@@ -72,15 +108,35 @@ pub(crate) async fn keep(provider: &impl Checkpoints, epoch: i64) -> Checkpoint 
     }
 }
 
+/// The checkpoint of a session whose sandbox has written this to `f`, and rests.
+pub(crate) async fn written(provider: &(impl Provider + Checkpoints), text: &str) -> Checkpoint {
+    let sandbox = start(provider, 1, None).await;
+    sh(&sandbox, 1, &format!("echo {text} > f")).await;
+    provider.release(SESSION).await.unwrap();
+    keep(provider, 1).await
+}
+
+/// A checkpoint that is another than was written down is not gone on with.
+pub(crate) async fn ends_damaged(provider: &impl Provider, kept: &Checkpoint) {
+    let damaged = Checkpoint {
+        sha256: "0".repeat(64),
+        epoch: 9,
+        ..kept.clone()
+    };
+    let fresh = start(provider, 10, Some(&damaged)).await;
+    assert_eq!(fresh.origin(), Some(Origin::New { expired: false }));
+    assert_eq!(sh(&fresh, 10, "ls /workspace | wc -l").await, "0");
+}
+
 /// runtime EN-17, LC-18, security SBX-7, LEASE-1: another host goes on with the files, then the first one again with what the
 /// second one has made of them.
 #[tokio::test]
 async fn en_17_another_host_goes_on_with_the_files() {
     let blobs = Blobs::memory();
     let (one, two) = (host_with(&blobs), host_with(&blobs));
-    let first = start(&one, 1, None).await;
+    let first = start(&one.provider, 1, None).await;
     assert_eq!(first.origin(), Some(Origin::New { expired: false }));
-    let first = start(&one, 2, None).await;
+    let first = start(&one.provider, 2, None).await;
     assert_eq!(
         first.origin(),
         Some(Origin::New { expired: false }),
@@ -91,18 +147,10 @@ async fn en_17_another_host_goes_on_with_the_files() {
                 setsid sleep 1000 >/dev/null 2>&1 & echo $BASHPID > /tmp/pid";
     sh(&first, 2, make).await;
     assert_eq!(first.origin(), None, "a call has seen the files");
-    assert!(
-        one.provider.unsaved().await.unwrap().is_empty(),
-        "it is not at rest"
-    );
-    let rested = one.provider.rested();
-    one.provider.release(SESSION).await.unwrap();
-    tokio::time::timeout(PATIENCE, rested)
-        .await
-        .expect("it came to rest");
+    rest(&one.provider).await;
     let kept = keep(&one.provider, 2).await;
 
-    let second = start(&two, 3, Some(&kept)).await;
+    let second = start(&two.provider, 3, Some(&kept)).await;
     assert_eq!(second.origin(), Some(Origin::Restored));
     assert_ne!(second.instance(), first.instance());
     let look = "cat ~/.cache/f /mnt/session/outputs/o one two three; stat -c '%u %a %h %s' one holes; \
@@ -121,7 +169,7 @@ async fn en_17_another_host_goes_on_with_the_files() {
     );
 
     // The first host's own files are older now.
-    let third = start(&one, 4, Some(&newer)).await;
+    let third = start(&one.provider, 4, Some(&newer)).await;
     assert_eq!(third.origin(), Some(Origin::Restored));
     assert_eq!(
         sh(&third, 4, "cat one; ls /workspace").await,
@@ -130,7 +178,7 @@ async fn en_17_another_host_goes_on_with_the_files() {
     // Its own again, whatever the last checkpoint is.
     sh(&third, 4, "echo three > one").await;
     one.provider.release(SESSION).await.unwrap();
-    let fourth = start(&one, 5, Some(&newer)).await;
+    let fourth = start(&one.provider, 5, Some(&newer)).await;
     assert_eq!(fourth.origin(), Some(Origin::Kept { epoch: 4 }));
     assert_eq!(sh(&fourth, 5, "cat one").await, "three");
     one.provider.destroy(SESSION).await.unwrap();
@@ -142,15 +190,7 @@ async fn en_17_another_host_goes_on_with_the_files() {
 async fn lease_1_a_sandbox_with_older_files_is_not_gone_on_with() {
     let blobs = Blobs::memory();
     let (one, two) = (host_with(&blobs), host_with(&blobs));
-    let first = start(&one, 1, None).await;
-    sh(&first, 1, "echo one > f").await;
-    let second = start(&two, 2, None).await;
-    sh(&second, 2, "echo two > f").await;
-    two.provider.release(SESSION).await.unwrap();
-    let kept = keep(&two.provider, 2).await;
-    let third = start(&one, 3, Some(&kept)).await;
-    assert_ne!(third.instance(), first.instance());
-    assert_eq!(sh(&third, 3, "cat f").await, "two");
+    let (third, kept) = overtake(&one.provider, &two.provider).await;
 
     // Without a newer one nothing better is known than what lives here, and its owner is told how old that is. Looking for
     // it is not using it.
@@ -161,16 +201,16 @@ async fn lease_1_a_sandbox_with_older_files_is_not_gone_on_with() {
         .unwrap()
         .expect("it lives");
     assert_eq!(found.origin(), Some(Origin::Kept { epoch: 3 }));
-    let fourth = start(&one, 5, Some(&kept)).await;
+    let fourth = start(&one.provider, 5, Some(&kept)).await;
     assert_eq!(fourth.instance(), third.instance());
     assert_eq!(fourth.origin(), Some(Origin::Kept { epoch: 3 }));
     let newer = Checkpoint { epoch: 4, ..kept };
-    let fifth = start(&one, 6, Some(&newer)).await;
+    let fifth = start(&one.provider, 6, Some(&newer)).await;
     assert_ne!(fifth.instance(), fourth.instance());
     assert_eq!(fifth.origin(), Some(Origin::Restored));
     assert_eq!(sh(&fifth, 6, "cat f").await, "two");
     // What is used by a new owner is as new as the owner, and what was not used yet is as it was started.
-    let sixth = start(&one, 7, Some(&newer)).await;
+    let sixth = start(&one.provider, 7, Some(&newer)).await;
     assert_eq!(sixth.origin(), Some(Origin::Kept { epoch: 6 }));
     sh(&sixth, 7, "true").await;
     one.provider.release(SESSION).await.unwrap();
@@ -184,7 +224,7 @@ async fn lease_1_a_sandbox_with_older_files_is_not_gone_on_with() {
 async fn en_17_the_next_server_packs_what_is_left() {
     let blobs = Blobs::memory();
     let host = host_with(&blobs);
-    let sandbox = start(&host, 1, None).await;
+    let sandbox = start(&host.provider, 1, None).await;
     sh(&sandbox, 1, "echo kept > f").await;
     let next = next_of(&host, |config| config.blobs = Some(blobs.clone()));
     let unsaved = next.unsaved().await.unwrap();
@@ -198,7 +238,7 @@ async fn en_17_the_next_server_packs_what_is_left() {
     host.provider.release(SESSION).await.unwrap();
     let kept = keep(&next, 1).await;
     let elsewhere = host_with(&blobs);
-    let restored = start(&elsewhere, 2, Some(&kept)).await;
+    let restored = start(&elsewhere.provider, 2, Some(&kept)).await;
     assert_eq!(sh(&restored, 2, "cat f").await, "kept");
     elsewhere.provider.destroy(SESSION).await.unwrap();
 }
@@ -207,7 +247,7 @@ async fn en_17_the_next_server_packs_what_is_left() {
 #[tokio::test]
 async fn en_17_a_call_goes_before_packing() {
     let host = host_with(&Blobs::memory());
-    let sandbox = start(&host, 1, None).await;
+    let sandbox = start(&host.provider, 1, None).await;
     sh(
         &sandbox,
         1,
@@ -219,7 +259,7 @@ async fn en_17_a_call_goes_before_packing() {
     let blob = manyhands_blobs::fresh("checkpoints");
     let (saved, again) = tokio::join!(
         host.provider.save(&unsaved[0], &blob),
-        start(&host, 2, None)
+        start(&host.provider, 2, None)
     );
     assert_eq!(saved.unwrap(), None, "it gave way");
     assert_eq!(sh(&again, 2, "cat f* | wc -c").await, "30000000");
@@ -233,10 +273,7 @@ async fn en_17_a_call_goes_before_packing() {
 async fn en_18_files_that_are_too_old_are_not_gone_on_with() {
     let blobs = Blobs::memory();
     let host = host_with(&blobs);
-    let sandbox = start(&host, 1, None).await;
-    sh(&sandbox, 1, "echo old > f").await;
-    host.provider.release(SESSION).await.unwrap();
-    let kept = keep(&host.provider, 1).await;
+    let kept = written(&host.provider, "old").await;
     let short = |config: &mut Config| {
         config.blobs = Some(blobs.clone());
         config.retention = Duration::ZERO;
@@ -255,17 +292,14 @@ async fn en_18_files_that_are_too_old_are_not_gone_on_with() {
 async fn conflict_9_use_makes_no_sandbox_younger() {
     let blobs = Blobs::memory();
     let host = host_with(&blobs);
-    let sandbox = start(&host, 1, None).await;
-    sh(&sandbox, 1, "echo first > f").await;
-    host.provider.release(SESSION).await.unwrap();
-    let first = keep(&host.provider, 1).await;
-    let again = start(&host, 2, Some(&first)).await;
+    let first = written(&host.provider, "first").await;
+    let again = start(&host.provider, 2, Some(&first)).await;
     sh(&again, 2, "echo second > f").await;
     host.provider.release(SESSION).await.unwrap();
     let second = keep(&host.provider, 2).await;
     assert_eq!(second.sandbox_created_at, first.sandbox_created_at);
     let other = host_with(&blobs);
-    let elsewhere = start(&other, 3, Some(&second)).await;
+    let elsewhere = start(&other.provider, 3, Some(&second)).await;
     assert_eq!(sh(&elsewhere, 3, "cat f").await, "second");
     sh(&elsewhere, 3, "echo third > f").await;
     other.provider.release(SESSION).await.unwrap();
@@ -281,14 +315,11 @@ async fn conflict_9_use_makes_no_sandbox_younger() {
 async fn en_19_lost_files_come_from_the_checkpoint_or_not_at_all() {
     let blobs = Blobs::memory();
     let host = host_with(&blobs);
-    let sandbox = start(&host, 1, None).await;
-    sh(&sandbox, 1, "echo kept > f").await;
-    host.provider.release(SESSION).await.unwrap();
-    let kept = keep(&host.provider, 1).await;
+    let kept = written(&host.provider, "kept").await;
 
     // Somebody has removed the folder.
     fs::rename(host.folder(SESSION), host.data.path().join("elsewhere")).unwrap();
-    let again = start(&host, 2, Some(&kept)).await;
+    let again = start(&host.provider, 2, Some(&kept)).await;
     assert_eq!(again.origin(), Some(Origin::Restored));
     assert_eq!(sh(&again, 2, "cat f").await, "kept");
     host.provider.release(SESSION).await.unwrap();
@@ -307,7 +338,7 @@ async fn en_19_lost_files_come_from_the_checkpoint_or_not_at_all() {
             .unwrap();
         fs::rename(&other, &disk).unwrap();
         let again = start(
-            &host,
+            &host.provider,
             3,
             Some(&Checkpoint {
                 epoch: 2,
@@ -321,14 +352,7 @@ async fn en_19_lost_files_come_from_the_checkpoint_or_not_at_all() {
     }
 
     // The checkpoint is another than was written down.
-    let damaged = Checkpoint {
-        sha256: "0".repeat(64),
-        epoch: 9,
-        ..kept.clone()
-    };
-    let fresh = start(&host, 10, Some(&damaged)).await;
-    assert_eq!(fresh.origin(), Some(Origin::New { expired: false }));
-    assert_eq!(sh(&fresh, 10, "ls /workspace | wc -l").await, "0");
+    ends_damaged(&host.provider, &kept).await;
     host.provider.destroy(SESSION).await.unwrap();
 }
 
@@ -336,7 +360,7 @@ async fn en_19_lost_files_come_from_the_checkpoint_or_not_at_all() {
 #[tokio::test]
 async fn en_17_files_that_are_kept_make_room() {
     let host = host_with(&Blobs::memory());
-    let sandbox = start(&host, 1, None).await;
+    let sandbox = start(&host.provider, 1, None).await;
     sh(&sandbox, 1, "echo kept > f").await;
     assert_eq!(
         host.provider.shed(u64::MAX).await.unwrap(),
@@ -353,7 +377,7 @@ async fn en_17_files_that_are_kept_make_room() {
     assert_eq!(host.provider.shed(0).await.unwrap(), 0, "there is room");
     assert_eq!(host.provider.shed(u64::MAX).await.unwrap(), 1);
     assert!(!host.folder(SESSION).join("writable").exists());
-    let again = start(&host, 2, Some(&kept)).await;
+    let again = start(&host.provider, 2, Some(&kept)).await;
     assert_eq!(again.origin(), Some(Origin::Restored));
     assert_eq!(sh(&again, 2, "cat f").await, "kept");
     host.provider.destroy(SESSION).await.unwrap();

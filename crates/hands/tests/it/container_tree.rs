@@ -1,17 +1,16 @@
 //! What a container has written: bounded, and coming back elsewhere, later and after a loss (runtime EN-17 to EN-19), whichever
 //! provider goes on with it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use manyhands_blobs::Blobs;
 use manyhands_hands::provider::container::Config;
 use manyhands_hands::provider::{Checkpoint, Checkpoints, Holds, Origin};
-use manyhands_hands::{Provider, Recipe, Sandbox};
+use manyhands_hands::{Provider, Recipe};
 
-use crate::checkpoint::{SESSION, keep, recipe, sh};
+use crate::checkpoint::{SESSION, ends_damaged, keep, overtake, rest, sh, start, written};
 use crate::containers::Containers;
-use crate::host::{Host, PATIENCE, run, text};
+use crate::host::{Host, run, text};
 
 fn containers(blobs: &Blobs) -> Containers {
     Containers::with(|config| config.blobs = Some(blobs.clone()))
@@ -23,15 +22,6 @@ fn apart(blobs: &Blobs) -> Containers {
         config.blobs = Some(blobs.clone());
         config.shared_folders = false;
     })
-}
-
-async fn start(
-    provider: &impl Provider,
-    epoch: i64,
-    checkpoint: Option<&Checkpoint>,
-) -> Arc<dyn Sandbox> {
-    let recipe = recipe(epoch, checkpoint);
-    provider.provision(&recipe).await.unwrap()
 }
 
 /// Makes files of all kinds.
@@ -60,15 +50,7 @@ async fn en_17_either_provider_goes_on_with_the_files_of_the_other() {
     sh(&first, 1, MAKE).await;
     assert_eq!(first.origin(), None, "a call has seen the files");
     assert_eq!(sh(&first, 1, "date +%z >/dev/null; cat one").await, "one");
-    assert!(
-        one.provider.unsaved().await.unwrap().is_empty(),
-        "it is not at rest"
-    );
-    let rested = one.provider.rested();
-    one.provider.release(SESSION).await.unwrap();
-    tokio::time::timeout(PATIENCE, rested)
-        .await
-        .expect("it came to rest");
+    rest(&one.provider).await;
     let kept = keep(&one.provider, 1).await;
     assert!(one.has_stopped(), "it rests as before");
 
@@ -103,15 +85,7 @@ async fn en_17_either_provider_goes_on_with_the_files_of_the_other() {
 async fn lease_1_a_container_with_older_files_is_not_gone_on_with() {
     let blobs = Blobs::memory();
     let (one, two) = (containers(&blobs), containers(&blobs));
-    let first = start(&one.provider, 1, None).await;
-    sh(&first, 1, "echo one > f").await;
-    let second = start(&two.provider, 2, None).await;
-    sh(&second, 2, "echo two > f").await;
-    two.provider.release(SESSION).await.unwrap();
-    let kept = keep(&two.provider, 2).await;
-    let third = start(&one.provider, 3, Some(&kept)).await;
-    assert_ne!(third.instance(), first.instance());
-    assert_eq!(sh(&third, 3, "cat f").await, "two");
+    overtake(&one.provider, &two.provider).await;
     let found = one.provider.find(SESSION, 5).await.unwrap();
     let found = found.expect("it lives");
     assert_eq!(found.origin(), Some(Origin::Kept { epoch: 3 }));
@@ -126,10 +100,7 @@ async fn lease_1_a_container_with_older_files_is_not_gone_on_with() {
 async fn en_19_a_lost_container_comes_back_from_its_checkpoint_or_not_at_all() {
     let blobs = Blobs::memory();
     let host = containers(&blobs);
-    let sandbox = start(&host.provider, 1, None).await;
-    sh(&sandbox, 1, "echo kept > f").await;
-    host.provider.release(SESSION).await.unwrap();
-    let kept = keep(&host.provider, 1).await;
+    let kept = written(&host.provider, "kept").await;
     host.remove(SESSION);
     // Its disk, where it has one, outlives it.
     let disk = host
@@ -162,14 +133,7 @@ async fn en_19_a_lost_container_comes_back_from_its_checkpoint_or_not_at_all() {
         host.provider.release(SESSION).await.unwrap();
     }
 
-    let damaged = Checkpoint {
-        sha256: "0".repeat(64),
-        epoch: 9,
-        ..kept.clone()
-    };
-    let fresh = start(&host.provider, 10, Some(&damaged)).await;
-    assert_eq!(fresh.origin(), Some(Origin::New { expired: false }));
-    assert_eq!(sh(&fresh, 10, "ls /workspace | wc -l").await, "0");
+    ends_damaged(&host.provider, &kept).await;
     host.provider.release(SESSION).await.unwrap();
 
     let short = |config: &mut Config| {

@@ -8,7 +8,7 @@ use manyhands_hands::{Error, Gate, Output, Provider, Recipe, Sandbox};
 use manyhands_testkit::containers::{Engine, IMAGE};
 
 use crate::door::{Porter, ask, limited, says};
-use crate::host::{PATIENCE, program, run, text};
+use crate::host::{PATIENCE, data, refusal, run, text};
 
 /// A provider with a data directory of its own, on the engine that all tests share.
 pub(crate) struct Containers {
@@ -23,13 +23,7 @@ impl Containers {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let sandboxd = program("manyhands-sandboxd");
-        assert!(
-            sandboxd.is_file(),
-            "{} is not there: build it first with \"cargo build --package manyhands-sandboxd\"",
-            sandboxd.display()
-        );
-        let data = tempfile::tempdir().unwrap();
+        let data = data();
         let engine = Engine::shared();
         let mut config = Self::config(data.path(), engine);
         change(&mut config);
@@ -312,12 +306,7 @@ async fn sbx_2_without_engine_or_image_nothing_is_started() {
             !probe.usable() && probe.missing[0].what.contains(what),
             "{probe:?}"
         );
-        let error = host
-            .provider
-            .provision(&Recipe::new("sesn_a", 1))
-            .await
-            .err()
-            .unwrap();
+        let error = refusal(&host.provider, "sesn_a").await;
         assert!(
             matches!(&error, Error::Unavailable { what: said, .. } if said.contains(what)),
             "{error:?}"

@@ -1,9 +1,11 @@
 //! A server that ends at any durable step of a sandbox's life leaves something the next one can go on from.
 
 use std::process::Command;
+use std::sync::Arc;
 
 use manyhands_hands::provider::Origin;
-use manyhands_hands::{FAILPOINTS, Output, Provider, Recipe};
+use manyhands_hands::{FAILPOINTS, Output, Provider, Recipe, Sandbox};
+use rustix::process::Pid;
 
 use crate::host::{Host, program, run, until_gone};
 use crate::pool::{groups, users, waiting};
@@ -25,17 +27,34 @@ fn stop_at(host: &Host, point: &str, option: Option<&str>) {
     assert_eq!(output.status.code(), Some(STOPPED), "{point}: {output:?}");
 }
 
+/// The six failpoints on the way to a sandbox that was made for its session, or to one that has waited for it.
+fn starting(waited: bool) -> Vec<&'static str> {
+    let points = FAILPOINTS.iter().copied();
+    let points = points.take_while(|point| *point != "hands::before_end");
+    let points = points.filter(|point| point.starts_with("hands::pool_") == waited);
+    let points: Vec<_> = points.collect();
+    assert_eq!(points.len(), 6);
+    points
+}
+
+/// The next server goes on with what a start at `point` has left, and no call has been run.
+async fn go_on(host: &Host, left: Option<Pid>, point: &str) -> Arc<dyn Sandbox> {
+    let sandbox = host.sandbox("sesn_a").await;
+    assert!(
+        left.is_none_or(|left| host.process("sesn_a") == Some(left)),
+        "{point}"
+    );
+    assert_eq!(
+        run(&sandbox, "cat ledger 2>/dev/null || echo none").await,
+        Output::text("none"),
+        "{point}"
+    );
+    sandbox
+}
+
 #[tokio::test]
 async fn log_3_a_start_that_was_cut_short_anywhere_is_picked_up() {
-    for point in [
-        "hands::after_tree",
-        "hands::after_folders",
-        "hands::before_record",
-        "hands::after_record",
-        "hands::after_spawn",
-        "hands::after_attach",
-    ] {
-        assert!(FAILPOINTS.contains(&point));
+    for point in starting(false) {
         let host = Host::new();
         stop_at(&host, point, None);
         let left = host.process("sesn_a");
@@ -44,22 +63,9 @@ async fn log_3_a_start_that_was_cut_short_anywhere_is_picked_up() {
         // What was started is found and not started again.
         let found = host.provider.find("sesn_a", 1).await.unwrap();
         assert_eq!(found.is_some(), started, "{point}");
-        let sandbox = host
-            .provider
-            .provision(&Recipe::new("sesn_a", 1))
-            .await
-            .unwrap();
+        let sandbox = go_on(&host, left, point).await;
         assert!(
             found.is_none_or(|found| found.instance() == sandbox.instance()),
-            "{point}"
-        );
-        assert!(
-            left.is_none_or(|left| host.process("sesn_a") == Some(left)),
-            "{point}"
-        );
-        assert_eq!(
-            run(&sandbox, "cat ledger 2>/dev/null || echo none").await,
-            Output::text("none"),
             "{point}"
         );
     }
@@ -112,15 +118,7 @@ async fn log_3_a_removal_that_was_cut_short_anywhere_is_finished() {
 /// security SBX-8, LEASE-1: a sandbox that waited is the session's or nobody's, at whatever step its server ends.
 #[tokio::test]
 async fn log_3_a_sandbox_that_was_being_given_to_a_session_is_its_own_or_removed() {
-    for point in [
-        "hands::pool_filled",
-        "hands::pool_announced",
-        "hands::pool_shared",
-        "hands::pool_noted",
-        "hands::pool_recorded",
-        "hands::pool_taken",
-    ] {
-        assert!(FAILPOINTS.contains(&point));
+    for point in starting(true) {
         let host = Host::new();
         stop_at(&host, point, Some("--warm"));
         let given = point == "hands::pool_taken";
@@ -137,20 +135,7 @@ async fn log_3_a_sandbox_that_was_being_given_to_a_session_is_its_own_or_removed
         assert_eq!(waiting(&host), [""; 0], "{point}");
         assert_eq!(groups(&host).len(), usize::from(given), "{point}");
         assert_eq!(users(&host), usize::from(given), "{point}");
-        let sandbox = host
-            .provider
-            .provision(&Recipe::new("sesn_a", 1))
-            .await
-            .unwrap();
-        assert!(
-            left.is_none_or(|left| host.process("sesn_a") == Some(left)),
-            "{point}"
-        );
-        assert_eq!(
-            run(&sandbox, "cat ledger 2>/dev/null || echo none").await,
-            Output::text("none"),
-            "{point}"
-        );
+        go_on(&host, left, point).await;
         host.provider.destroy("sesn_a").await.unwrap();
         assert_eq!(groups(&host), [""; 0], "{point}");
         assert_eq!(users(&host), 0, "{point}");

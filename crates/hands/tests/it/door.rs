@@ -276,26 +276,27 @@ async fn net_6_no_packet_leaves_but_through_the_gate() {
     let gate = Porter::new("gate");
     let host = host(&gate);
     let sandbox = host.sandbox("sesn_a").await;
+    let curl = |url: &str| format!("curl -sS --noproxy '*' --max-time 5 '{url}'");
     // Each ends with the words of the refusal.
-    let attempts = [
+    let attempts: [(&str, &str, &str); 12] = [
         (
             "connect to an address",
-            "curl -sS --noproxy '*' --max-time 5 http://93.184.216.34/",
+            &curl("http://93.184.216.34/"),
             "connect",
         ),
         (
             "connect by IPv6",
-            "curl -sS --noproxy '*' --max-time 5 'http://[2606:4700::1111]/'",
+            &curl("http://[2606:4700::1111]/"),
             "connect",
         ),
         (
             "the metadata service",
-            "curl -sS --noproxy '*' --max-time 5 http://169.254.169.254/",
+            &curl("http://169.254.169.254/"),
             "connect",
         ),
         (
             "resolve a name",
-            "curl -sS --noproxy '*' --max-time 5 http://a.example.com/",
+            &curl("http://a.example.com/"),
             "resolve host",
         ),
         (

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use manyhands_hands::provider::namespace::{Config, Namespace};
-use manyhands_hands::{Block, Call, Output, Provider, Recipe, Sandbox};
+use manyhands_hands::{Block, Call, Error, Output, Provider, Recipe, Sandbox};
 use serde_json::{Value, json};
 
 /// How long anything that must happen may take.
@@ -23,13 +23,7 @@ impl Host {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let sandboxd = program("manyhands-sandboxd");
-        assert!(
-            sandboxd.is_file(),
-            "{} is not there: build it first with \"cargo build --package manyhands-sandboxd\"",
-            sandboxd.display()
-        );
-        let data = tempfile::tempdir().unwrap();
+        let data = data();
         let mut config = Config::new(data.path());
         change(&mut config);
         Self {
@@ -111,6 +105,23 @@ impl Drop for Host {
             }
         }
     }
+}
+
+/// A data directory of a test's own, beside a `sandboxd` that is built.
+pub(crate) fn data() -> tempfile::TempDir {
+    let sandboxd = program("manyhands-sandboxd");
+    assert!(
+        sandboxd.is_file(),
+        "{} is not there: build it first with \"cargo build --package manyhands-sandboxd\"",
+        sandboxd.display()
+    );
+    tempfile::tempdir().unwrap()
+}
+
+/// Why a session gets no sandbox.
+pub(crate) async fn refusal(provider: &impl Provider, session: &str) -> Error {
+    let made = provider.provision(&Recipe::new(session, 1)).await;
+    made.err().expect("it is refused")
 }
 
 /// Waits until a process has ended.

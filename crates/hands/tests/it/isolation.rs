@@ -10,9 +10,9 @@ use std::process::Command;
 
 use manyhands_hands::provider::Strength;
 use manyhands_hands::provider::namespace::{Config, Namespace, ReadOnly};
-use manyhands_hands::{Error, Provider, Recipe};
+use manyhands_hands::{Error, Provider};
 
-use crate::host::{Host, program, run, text};
+use crate::host::{Host, program, refusal, run, text};
 
 fn bound(from: &Path, to: &str) -> ReadOnly {
     ReadOnly {
@@ -454,12 +454,7 @@ async fn sbx_2_without_its_helpers_nothing_is_started() {
             probe.missing.iter().any(|missing| missing.what == what),
             "{probe:?}"
         );
-        let error = host
-            .provider
-            .provision(&Recipe::new("sesn_a", 1))
-            .await
-            .err()
-            .unwrap();
+        let error = refusal(&host.provider, "sesn_a").await;
         assert!(matches!(&error, Error::Unavailable { .. }), "{error:?}");
         assert!(
             error.to_string().starts_with(what) && error.to_string().contains(install),
@@ -492,12 +487,7 @@ async fn a_session_id_is_one_plain_segment() {
         "a\0b",
         &"x".repeat(200),
     ] {
-        let error = host
-            .provider
-            .provision(&Recipe::new(session, 1))
-            .await
-            .err()
-            .unwrap();
+        let error = refusal(&host.provider, session).await;
         assert!(matches!(error, Error::Refused(_)), "{session:?}: {error:?}");
         assert!(host.provider.destroy(session).await.is_err(), "{session:?}");
     }

@@ -23,6 +23,7 @@ mod lifecycle;
 mod limits;
 mod links;
 mod memory;
+mod ordinary;
 mod packages;
 mod pool;
 mod skills;

@@ -31,6 +31,21 @@ use crate::provider::{Limits, Recipe};
 /// How many pieces may wait.
 const WAITING: usize = 4;
 
+/// The folder of what is being removed, in that of the sandboxes.
+const TRASH: &str = ".trash";
+
+/// What a keeper works with.
+pub(in crate::provider) struct Stock<'a, B> {
+    /// Where the sessions' sandboxes are.
+    pub(in crate::provider) places: &'a Places<B>,
+    /// Which of their files are being packed.
+    pub(in crate::provider) packing: &'a Packing,
+    /// Where packed files go; without it nothing is kept.
+    pub(in crate::provider) blobs: Option<&'a Blobs>,
+    /// How long after it was made a sandbox's files are gone on with (runtime EN-18).
+    pub(in crate::provider) retention: Duration,
+}
+
 /// What a start begins with.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::provider) enum Begin<'a> {
@@ -49,16 +64,24 @@ pub(in crate::provider) trait Keeper: Send + Sync {
     /// What beginning gives.
     type Begun: Send;
 
-    fn places(&self) -> &Places<Self::Body>;
-    fn packing(&self) -> &Packing;
-    fn blobs(&self) -> Option<&Blobs>;
-    fn retention(&self) -> Duration;
+    /// What it works with.
+    fn stock(&self) -> Stock<'_, Self::Body>;
 
     /// The folder with those of the sessions.
     fn sandboxes(&self) -> PathBuf;
 
+    fn places(&self) -> &Places<Self::Body> {
+        self.stock().places
+    }
+
+    fn packing(&self) -> &Packing {
+        self.stock().packing
+    }
+
     /// The folder of what is being removed.
-    fn trash(&self) -> PathBuf;
+    fn trash(&self) -> PathBuf {
+        self.sandboxes().join(TRASH)
+    }
 
     async fn hold(&self, session: &str) -> Result<Option<Held>, Error>;
 
@@ -92,7 +115,7 @@ pub(in crate::provider) trait Keeper: Send + Sync {
         let path = self.sandboxes().join(session);
         let fail = |error| Error::io(format!("look at the files of {session}"), error);
         let now = SystemClock.now();
-        let retention = i64::try_from(self.retention().as_micros()).unwrap_or(i64::MAX);
+        let retention = i64::try_from(self.stock().retention.as_micros()).unwrap_or(i64::MAX);
         let oldest = Timestamp::from_micros(now.as_micros().saturating_sub(retention));
         let known = state::read(folder).map_err(fail)?;
         let mut has_tree = self.has_tree(session, folder).await?;
@@ -164,21 +187,21 @@ pub(in crate::provider) trait Keeper: Send + Sync {
             Ok(states)
         });
         let mut states = states.await?;
-        states.retain(|(session, _)| !self.is_live(session));
+        states.retain(|(session, _)| !self.is_live(session).unwrap_or(false));
         Ok(states)
     }
 
-    /// Whether this server uses the session's sandbox, as far as is seen without waiting.
-    fn is_live(&self, session: &str) -> bool {
-        let place = self.places().at(session);
-        let live = place.as_ref().is_ok_and(|place| {
-            let at = place.0.try_lock();
-            at.is_ok_and(|at| at.as_ref().is_some_and(|live| live.is_up()))
-        });
-        if let Ok(place) = place {
-            self.places().vacate(session, &place);
-        }
-        live
+    /// Whether this server uses the session's sandbox, as far as is seen without waiting: whoever starts or ends it just now
+    /// has its place.
+    ///
+    /// # Errors
+    /// When that is no session's id.
+    fn is_live(&self, session: &str) -> Result<bool, Error> {
+        let place = self.places().at(session)?;
+        let at = place.0.try_lock();
+        let live = at.is_ok_and(|at| at.as_ref().is_some_and(|live| live.is_up()));
+        self.places().vacate(session, &place);
+        Ok(live)
     }
 
     /// Keeps a tree of which nobody runs anything.
@@ -190,7 +213,7 @@ pub(in crate::provider) trait Keeper: Send + Sync {
     ) -> Result<Option<Saved>, Error> {
         let session = &unsaved.session;
         let fail = |error| Error::io(format!("pack the files of {session}"), error);
-        let Some(blobs) = self.blobs() else {
+        let Some(blobs) = self.stock().blobs else {
             return Err(no_blobs("sandboxes cannot be kept"));
         };
         let Some(held) = self.hold(session).await? else {

@@ -1,10 +1,17 @@
 //! A tree on its way among the blobs and back: in pieces, bounded, and what its errors mean.
 
 use std::io;
+use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt as _;
+use manyhands_blobs::{Blobs, Stored};
+use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
+use tokio_util::io::{StreamReader, SyncIoBridge};
 
+use super::Checkpoint;
 use crate::Error;
 use crate::archive::Bounds;
 use crate::provider::{Limits, Missing};
@@ -30,7 +37,7 @@ pub(in crate::provider) fn bounds(limits: &Limits) -> Bounds {
 }
 
 /// The blobs are missing that something needs.
-pub(in crate::provider) fn no_blobs(what: &str) -> Error {
+pub(super) fn no_blobs(what: &str) -> Error {
     Error::from(Missing {
         what: what.to_owned(),
         why: "this provider has no blobs".to_owned(),
@@ -39,7 +46,7 @@ pub(in crate::provider) fn no_blobs(what: &str) -> Error {
 }
 
 /// A blob's error as one of reading: whether another try may help is in its kind.
-pub(in crate::provider) fn of_blob(error: manyhands_blobs::Error) -> io::Error {
+pub(super) fn of_blob(error: manyhands_blobs::Error) -> io::Error {
     use manyhands_blobs::Error as Blob;
     let kind = match &error {
         Blob::Missing { .. } | Blob::Damaged { .. } => io::ErrorKind::InvalidData,
@@ -47,6 +54,42 @@ pub(in crate::provider) fn of_blob(error: manyhands_blobs::Error) -> io::Error {
         _ => io::ErrorKind::ConnectionAborted,
     };
     io::Error::new(kind, error)
+}
+
+/// What a session's checkpoint holds, to be read where waiting is fine.
+pub(in crate::provider) type Kept = SyncIoBridge<Pin<Box<dyn AsyncRead + Send>>>;
+
+/// Opens a session's checkpoint. Its bytes are checked as they are read.
+pub(in crate::provider) async fn open(
+    blobs: Option<&Blobs>,
+    session: &str,
+    checkpoint: &Checkpoint,
+) -> Result<Kept, Error> {
+    let Some(blobs) = blobs else {
+        return Err(no_blobs("the session's files are in a checkpoint"));
+    };
+    let stored = Stored {
+        size: checkpoint.size,
+        sha256: checkpoint.sha256.clone(),
+    };
+    let reader = blobs.get(&checkpoint.blob, &stored).await;
+    let reader = reader
+        .map_err(|error| Error::io(format!("restore the files of {session}"), of_blob(error)))?;
+    let stream = Box::pin(reader.into_stream().map_err(of_blob));
+    let reader: Pin<Box<dyn AsyncRead + Send>> = Box::pin(StreamReader::new(stream));
+    Ok(SyncIoBridge::new(reader))
+}
+
+/// Says that a session's files were restored, in so much time.
+pub(in crate::provider) fn restored(session: &str, entries: u64, took: Duration) {
+    let seconds = took.as_secs_f64();
+    metrics::histogram!("manyhands_checkpoint_restore_seconds").record(seconds);
+    tracing::info!(
+        session.id = session,
+        seconds,
+        entries,
+        "restored a checkpoint"
+    );
 }
 
 /// Whether what was to be read can never be: not for a reason that lies in the host or on the way.

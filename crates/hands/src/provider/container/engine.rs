@@ -219,17 +219,21 @@ impl Engine {
 
     /// Removes a container with its volumes, running or not. None is fine.
     pub(super) async fn remove(&self, name: &str) -> Result<(), Error> {
+        match self.try_remove(name).await {
+            // Podman cannot kill one that ends by itself at the same moment, and says so of its removal.
+            Err(_) if self.runs(name).await? == Some(false) => self.try_remove(name).await,
+            removed => removed,
+        }
+    }
+
+    async fn try_remove(&self, name: &str) -> Result<(), Error> {
         let options = RemoveContainerOptions {
             v: true,
             force: true,
             ..RemoveContainerOptions::default()
         };
-        match self
-            .docker()
-            .await?
-            .remove_container(name, Some(options))
-            .await
-        {
+        let docker = self.docker().await?;
+        match docker.remove_container(name, Some(options)).await {
             Ok(()) => Ok(()),
             Err(error) if status(&error) == Some(404) => Ok(()),
             Err(error) => Err(failed(&format!("remove {name}"), &error)),

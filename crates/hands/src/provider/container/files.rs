@@ -10,8 +10,6 @@ use manyhands_blobs::{Blobs, Error as Blob, Stored, Writer, fresh};
 use manyhands_protocol::file::{LARGEST, UPLOADS};
 use manyhands_sandboxd::exchange::{Laid, Lay, Show, Want};
 use manyhands_sandboxd::frame;
-use rustix::fs::{Mode, OFlags, openat};
-use rustix::io::Errno;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
@@ -19,10 +17,11 @@ use super::exec::Streams;
 use super::host::Host;
 use super::spec::{KEEPER, OUTPUTS, SANDBOXD, USER};
 use crate::Error;
+use crate::provider::laid::{blobs, listed};
 use crate::provider::link;
 use crate::provider::namespace::files;
-use crate::provider::namespace::outputs::{self, FILES, LONGEST, TOTAL};
-use crate::provider::{Capture, Captured, Missing, Seen, Upload};
+use crate::provider::namespace::outputs::{self, FILES, Gathered, LONGEST, TOTAL};
+use crate::provider::{Capture, Captured, Seen, Upload};
 
 /// The name of the list of what is in a container.
 const LIST: &str = "laid.json";
@@ -66,13 +65,7 @@ struct Output {
 
 impl Host {
     pub(super) fn blobs(&self) -> Result<&Blobs, Error> {
-        self.config.blobs.as_ref().ok_or_else(|| {
-            Error::from(Missing {
-                what: "files have no place".to_owned(),
-                why: "this provider was made without blobs".to_owned(),
-                install: "start a server that has them".to_owned(),
-            })
-        })
+        blobs(self.config.blobs.as_ref())
     }
 
     /// Brings the files that a running container reads in line with these. The session's folder is held. A file whose bytes
@@ -92,7 +85,7 @@ impl Host {
                 (upload.path.clone(), content)
             };
             let wanted: List = sound.iter().map(list).collect();
-            let mut stays = read(folder).map_err(fail)?;
+            let mut stays: List = listed(folder, LIST).map_err(fail)?;
             if stays == wanted && !cut_short {
                 return Ok(());
             }
@@ -173,40 +166,14 @@ impl Host {
             .await;
         let mut streams = streams.map_err(|why| fail(io::Error::other(why)))?;
         let (found, left_out) = found(&mut streams).await.map_err(fail)?;
-        let mut capture = Capture::default();
+        let mut gathered = Gathered::new(blobs, seen);
         for output in found {
-            let known = seen.iter().find(|seen| seen.path == output.path);
-            if known.is_some_and(|known| known.stamp == output.stamp) {
-                continue;
-            }
-            match keep(session, &mut streams, blobs, &output).await {
-                Ok(Some(captured)) if known.is_some_and(|it| it.sha256 == captured.sha256) => {
-                    outputs::remove(blobs, &captured.blob).await;
-                    capture.same.push(Seen {
-                        path: captured.path,
-                        stamp: captured.stamp,
-                        sha256: captured.sha256,
-                    });
-                }
-                Ok(Some(captured)) => capture.files.push(captured),
-                Ok(None) => capture.unsteady = true,
-                Err(error) => {
-                    for captured in &capture.files {
-                        outputs::remove(blobs, &captured.blob).await;
-                    }
-                    return Err(error);
-                }
+            if !gathered.knows(&output.path, &output.stamp) {
+                let kept = keep(session, &mut streams, blobs, &output).await;
+                gathered.add(kept).await?;
             }
         }
-        if left_out > 0 {
-            metrics::counter!("manyhands_outputs_left_out_total").increment(left_out);
-            tracing::warn!(
-                session.id = session,
-                left_out,
-                "outputs are too large, too many or too deep to be captured"
-            );
-        }
-        Ok(capture)
+        Ok(gathered.end(session, left_out))
     }
 }
 
@@ -320,16 +287,6 @@ pub(super) async fn say(
     let bytes = frame::encode(message).map_err(io::Error::other)?;
     to.write_all(&bytes).await?;
     to.flush().await
-}
-
-/// The list. One that cannot be read says that nothing is known to be there.
-fn read(session: &OwnedFd) -> io::Result<List> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(session, LIST, flags, Mode::empty()) {
-        Ok(file) => Ok(serde_json::from_reader(std::fs::File::from(file)).unwrap_or_default()),
-        Err(Errno::NOENT) => Ok(List::new()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn write(session: &Path, list: &List) -> io::Result<()> {

@@ -23,7 +23,7 @@ use crate::provider::door;
 use crate::provider::hold::{Held, Hold};
 use crate::provider::lodge::Lodge as _;
 use crate::provider::namespace::disk::Disks;
-use crate::provider::namespace::{blocking, files, record};
+use crate::provider::namespace::{aside, blocking, files, record};
 use crate::provider::places::Places;
 use crate::provider::{Capture, Missing, Recipe, Seen};
 
@@ -81,16 +81,11 @@ impl Host {
             let (data, given) = (self.config.data.clone(), self.config.sandboxd.clone());
             let (folder, gate) = (self.containers(), self.config.gate.clone());
             let gate = gate.filter(|_| self.config.lets_out());
-            let made = tokio::task::spawn_blocking(move || {
+            aside("make the parts of a sandbox", move || {
                 let authority = gate.map(|gate| gate.authority());
                 Parts::make(&data, &folder, given.as_deref(), filtered, authority)
-            });
-            made.await.unwrap_or_else(|error| {
-                Err(Error::io(
-                    "make the parts of a sandbox",
-                    io::Error::other(error),
-                ))
             })
+            .await
         };
         self.parts.get_or_try_init(make).await
     }
@@ -133,20 +128,12 @@ impl Host {
 
     /// Locks the session's folder; `None` when it has none.
     pub(super) async fn hold(&self, session: &str) -> Result<Option<Held>, Error> {
-        Hold::take(&self.folder(session))
-            .await
-            .map_err(|error| Error::io(format!("take hold of the sandbox of {session}"), error))
+        Hold::of_session(&self.folder(session), session).await
     }
 
     /// Locks the session's folder, made if there is none.
     pub(super) async fn hold_or_make(&self, session: &str) -> Result<Held, Error> {
-        loop {
-            files::private_directory(&self.folder(session))
-                .map_err(|error| Error::io(format!("make the folder of {session}"), error))?;
-            if let Some(held) = self.hold(session).await? {
-                return Ok(held);
-            }
-        }
+        Hold::of_session_made(&self.folder(session), session).await
     }
 
     pub(super) async fn attach(

@@ -179,6 +179,7 @@ fn pack(
     let mut archive = Builder::new(Vec::new());
     let root = |mode| Owner { id: 0, mode };
     let own = |mode| Owner { id: USER, mode };
+    let kept = |mode| Owner { id: KEEPER, mode };
     folder(&mut archive, "usr/libexec/manyhands", root(0o755))?;
     file(&mut archive, SANDBOXD, &contents.sandboxd, root(0o555))?;
     for (path, filter) in FILTERS.iter().zip(&contents.filters) {
@@ -201,30 +202,9 @@ fn pack(
     file(&mut archive, "/etc/group", groups.as_bytes(), root(0o644))?;
     folder(&mut archive, "mnt/session", root(0o755))?;
     folder(&mut archive, "mnt/session/outputs", own(0o755))?;
-    folder(
-        &mut archive,
-        SKILLS.trim_start_matches('/'),
-        Owner {
-            id: KEEPER,
-            mode: 0o755,
-        },
-    )?;
-    folder(
-        &mut archive,
-        "mnt/session/uploads",
-        Owner {
-            id: KEEPER,
-            mode: 0o755,
-        },
-    )?;
-    folder(
-        &mut archive,
-        "mnt/memory",
-        Owner {
-            id: KEEPER,
-            mode: 0o755,
-        },
-    )?;
+    folder(&mut archive, SKILLS.trim_start_matches('/'), kept(0o755))?;
+    folder(&mut archive, "mnt/session/uploads", kept(0o755))?;
+    folder(&mut archive, "mnt/memory", kept(0o755))?;
     folder(&mut archive, "workspace", own(0o755))?;
     folder(&mut archive, "home/agent", own(0o755))?;
     folder(&mut archive, "tmp", own(0o1777))?;

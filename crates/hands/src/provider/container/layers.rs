@@ -10,7 +10,6 @@ use bollard::query_parameters::{
     CommitContainerOptions, ListImagesOptions, RemoveImageOptions, UploadToContainerOptions,
 };
 use manyhands_protocol::environment::Packages;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use super::doorway::Passage;
 use super::engine::{failed, status};
@@ -23,16 +22,13 @@ use super::{Doorway, carriers};
 use crate::Error;
 use crate::packages::plan::{APT, Kind, NO_SERVICES, Step, environment, steps};
 use crate::packages::{self, Manager};
-use crate::provider::builds::{Failure, Heard, Telling, within};
+use crate::provider::builds::{Failure, Heard, Telling, each_line, within};
 use crate::provider::door::{self, Opened};
 use crate::provider::namespace::chain;
 use crate::provider::{Limits, Missing, Network, Recipe, Told};
 
 /// Changes when the same packages would be installed differently.
 const EDITION: u32 = 1;
-
-/// The longest line of a manager's output that is looked at.
-const LINE: u64 = 4096;
 
 /// The name of the images, which the data directory's id ends; the tag tells the content.
 const NAME: &str = "localhost/manyhands-packages";
@@ -252,19 +248,7 @@ impl Host {
             .begin(name, &program)
             .await
             .map_err(Failure::Host)?;
-        let mut lines = BufReader::new(streams.output);
-        loop {
-            let mut line = Vec::new();
-            let read = (&mut lines).take(LINE).read_until(b'\n', &mut line).await?;
-            if read == 0 {
-                break;
-            }
-            let line = String::from_utf8_lossy(&line);
-            let line = line.trim_end();
-            if !line.is_empty() {
-                heard.line(line);
-            }
-        }
+        each_line(streams.output, |line| heard.line(line)).await?;
         match self.engine.ended_with(&id).await? {
             0 => Ok(()),
             code => Err(heard.failure(format!("{} ended: exit status {code}", step.words[0]))),

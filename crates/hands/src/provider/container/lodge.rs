@@ -33,6 +33,10 @@ impl Lodge for Arc<Host> {
         }
     }
 
+    async fn prepare(&self) -> Result<(), Error> {
+        self.image().await.map(drop)
+    }
+
     fn stand_by(&self, live: Arc<Live>) {
         tokio::spawn(lodge::watch(Arc::downgrade(self), live));
     }
@@ -66,6 +70,20 @@ impl Lodge for Arc<Host> {
             live.door().take();
         }
         self.engine.kill(&self.name(session).await?).await
+    }
+
+    async fn remove_all(&self, session: &str, live: Option<Arc<Live>>) -> Result<(), Error> {
+        if let Some(live) = live {
+            // Also for those who still hold it.
+            live.door().take();
+        }
+        // The folder's, where there is one; a container without one is somebody's leftover.
+        let _held = self.hold(session).await?;
+        Host::remove(self, session).await
+    }
+
+    async fn hold_or_make(&self, session: &str) -> Result<Held, Error> {
+        Host::hold_or_make(self, session).await
     }
 
     /// One that was seen to end is not: what runs by its name now was started after it.

@@ -7,14 +7,13 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use manyhands_sandboxd::exchange::{Laid, Lay};
-use rustix::fs::{Mode, OFlags, openat};
-use rustix::io::Errno;
 use tokio::io::AsyncWriteExt as _;
 
 use super::files::say;
 use super::host::Host;
 use super::spec::{KEEPER, SANDBOXD};
 use crate::Error;
+use crate::provider::laid::listed;
 use crate::provider::link;
 use crate::provider::namespace::files;
 use crate::skills::{SKILLS, Skill, fetch};
@@ -40,7 +39,7 @@ impl Host {
             .iter()
             .map(|skill| (skill.name.clone(), skill.sha256.clone()))
             .collect();
-        if wanted.is_empty() || read(folder).map_err(fail)? == wanted {
+        if wanted.is_empty() || listed::<List>(folder, LIST).map_err(fail)? == wanted {
             return Ok(());
         }
         let name = self.name(session).await?;
@@ -69,16 +68,6 @@ impl Host {
         answer.map_err(|_| fail(io::Error::other(streams.said())))?;
         let list = serde_json::to_vec(&wanted).map_err(|error| fail(error.into()))?;
         files::replace(&self.folder(session).join(LIST), &list, 0o600).map_err(fail)
-    }
-}
-
-/// The list. One that cannot be read says that nothing is known to be there.
-fn read(session: &OwnedFd) -> io::Result<List> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(session, LIST, flags, Mode::empty()) {
-        Ok(file) => Ok(serde_json::from_reader(std::fs::File::from(file)).unwrap_or_default()),
-        Err(Errno::NOENT) => Ok(List::new()),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -10,13 +10,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::TryStreamExt as _;
-use manyhands_blobs::{Blobs, Stored};
 use manyhands_sandboxd::parcel::{PIECE, Verdict};
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::contained::{Contained, Live};
 use super::exec::Streams;
@@ -26,13 +23,12 @@ use super::{Container, shown};
 use crate::Error;
 use crate::archive::{self, Bounds, Totals};
 use crate::provider::checkpoint::{
-    Begin, Keeper, Kept, Packing, Pieces, Writer, bounds, no_blobs, of_blob,
+    Begin, Keeper, Kept, Pieces, Stock, Writer, bounds, open, restored,
 };
 use crate::provider::hold::Held;
 use crate::provider::link;
 use crate::provider::namespace::launch::FOLDERS;
 use crate::provider::namespace::{files, writable};
-use crate::provider::places::Places;
 use crate::provider::{Checkpoint, Limits, Recipe};
 
 /// How long nothing may move before a program inside counts as lost.
@@ -54,28 +50,17 @@ impl Keeper for Arc<Host> {
     type Body = Contained;
     type Begun = Arc<Live>;
 
-    fn places(&self) -> &Places<Contained> {
-        &self.places
-    }
-
-    fn packing(&self) -> &Packing {
-        &self.packing
-    }
-
-    fn blobs(&self) -> Option<&Blobs> {
-        self.config.blobs.as_ref()
-    }
-
-    fn retention(&self) -> Duration {
-        self.config.retention
+    fn stock(&self) -> Stock<'_, Contained> {
+        Stock {
+            places: &self.places,
+            packing: &self.packing,
+            blobs: self.config.blobs.as_ref(),
+            retention: self.config.retention,
+        }
     }
 
     fn sandboxes(&self) -> PathBuf {
-        self.containers()
-    }
-
-    fn trash(&self) -> PathBuf {
-        Host::trash(self)
+        Host::containers(self)
     }
 
     async fn hold(&self, session: &str) -> Result<Option<Held>, Error> {
@@ -184,22 +169,12 @@ impl Host {
     ) -> Result<(), Error> {
         let session = &recipe.session;
         let fail = |error| Error::io(format!("restore the files of {session}"), error);
-        let Some(blobs) = &self.config.blobs else {
-            return Err(no_blobs("the session's files are in a checkpoint"));
-        };
-        let stored = Stored {
-            size: checkpoint.size,
-            sha256: checkpoint.sha256.clone(),
-        };
         let started = Instant::now();
-        let reader = blobs.get(&checkpoint.blob, &stored).await;
-        let reader = reader.map_err(|error| fail(of_blob(error)))?;
-        let stream = Box::pin(reader.into_stream().map_err(of_blob));
-        let bridge = SyncIoBridge::new(StreamReader::new(stream));
+        let kept = open(self.config.blobs.as_ref(), session, checkpoint).await?;
         let bounds = bounds(&recipe.limits);
         let (pieces, mut plain) = mpsc::channel(WAITING);
         let expanding = tokio::task::spawn_blocking(move || {
-            let mut plain = archive::expand(bridge)?.take(bounds.bytes.saturating_add(1));
+            let mut plain = archive::expand(kept)?.take(bounds.bytes.saturating_add(1));
             let mut writer = Writer::new(pieces);
             io::copy(&mut plain, &mut writer)?;
             if plain.limit() == 0 {
@@ -226,15 +201,7 @@ impl Host {
             answered = answer.as_mut() => Ok(answered),
         };
         let totals = judged(answered.map_err(fail)?).map_err(fail)?;
-        let seconds = started.elapsed().as_secs_f64();
-        metrics::histogram!("manyhands_checkpoint_restore_seconds").record(seconds);
-        let entries = totals.entries;
-        tracing::info!(
-            session.id = session,
-            seconds,
-            entries,
-            "restored a checkpoint"
-        );
+        restored(session, totals.entries, started.elapsed());
         Ok(())
     }
 

@@ -6,9 +6,10 @@ use std::io::{self, Seek as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, MemfdFlags, Mode, OFlags, fstat, memfd_create, openat};
+use rustix::fs::{CWD, FileType, MemfdFlags, Mode, OFlags, fstat, memfd_create, openat};
 
 use super::process::{Shown, Stage};
+use crate::provider::door;
 
 /// Bubblewrap's options, each ended by a NUL, and the descriptors behind them.
 pub(super) struct Arguments {
@@ -30,6 +31,39 @@ impl Arguments {
             stage: other_user.then(stage_point).transpose()?,
             staged: Vec::new(),
         })
+    }
+
+    /// Name spaces of its own, a new session, no capabilities, and these filters of system calls (security SBX-1).
+    pub(super) fn apart(&mut self, filters: &[Vec<u8>]) -> io::Result<()> {
+        self.add(&[
+            "--unshare-pid",
+            "--unshare-net",
+            "--unshare-ipc",
+            "--unshare-uts",
+            "--unshare-cgroup-try",
+        ]);
+        self.add(&["--hostname", "sandbox", "--new-session"]);
+        self.add(&["--cap-drop", "ALL"]);
+        for filter in filters {
+            self.with_fd("--add-seccomp-fd", memory("filter", filter)?);
+        }
+        Ok(())
+    }
+
+    /// A user space where the user is an ordinary one, which can make no more of them.
+    pub(super) fn plain_user(&mut self) {
+        self.add(&["--unshare-user", "--uid", "1000", "--gid", "1000"]);
+        self.add(&["--disable-userns"]);
+    }
+
+    /// Shows the way out that lies in this folder, whom to trust there, and tells clients of it.
+    pub(super) fn way_out(&mut self, folder: &OwnedFd, trust: &Path) -> io::Result<()> {
+        self.bind(door::make(folder)?, door::INSIDE, Access::Read)?;
+        self.bind(open(CWD, trust)?, door::TRUST, Access::Read)?;
+        for (name, value) in door::ENVIRONMENT {
+            self.add(&["--setenv", name, value]);
+        }
+        Ok(())
     }
 
     /// The options.
@@ -83,7 +117,7 @@ impl Arguments {
             self.add(&["--ro-bind", path, path]);
             return Ok(());
         }
-        self.bind(open(rustix::fs::CWD, &source)?, path, Access::Read)
+        self.bind(open(CWD, &source)?, path, Access::Read)
     }
 
     /// Shows what a handle is on. Bubblewrap goes by paths, also for descriptors, and would need every folder above

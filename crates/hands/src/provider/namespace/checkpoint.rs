@@ -5,28 +5,24 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use async_trait::async_trait;
-use futures::TryStreamExt;
-use manyhands_blobs::{Blobs, Stored};
 use manyhands_protocol::Timestamp;
 use rustix::fs::{Mode, OFlags, openat};
-use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::host::Host;
 use super::launch::FOLDERS;
 use super::live::Process;
 use super::writable::{self, Tree};
-use super::{Namespace, files};
+use super::{Namespace, aside, files};
 use crate::Error;
 use crate::archive::{self, Owner, Top, Totals};
 use crate::provider::checkpoint::{
-    Begin, Keeper, Kept, Pieces, State, Writer, bounds, no_blobs, note, of_blob,
+    Begin, Keeper, Kept, Pieces, State, Stock, Writer, bounds, note, open, restored,
 };
 pub(super) use crate::provider::checkpoint::{Packing, used};
 use crate::provider::hold::Held;
-use crate::provider::places::Places;
 use crate::provider::{Checkpoint, Limits, Origin, Recipe};
 
 impl Kept for Namespace {
@@ -42,28 +38,17 @@ impl Keeper for Arc<Host> {
     type Body = Process;
     type Begun = Tree;
 
-    fn places(&self) -> &Places<Process> {
-        &self.places
-    }
-
-    fn packing(&self) -> &Packing {
-        &self.packing
-    }
-
-    fn blobs(&self) -> Option<&Blobs> {
-        self.config.blobs.as_ref()
-    }
-
-    fn retention(&self) -> Duration {
-        self.config.retention
+    fn stock(&self) -> Stock<'_, Process> {
+        Stock {
+            places: &self.places,
+            packing: &self.packing,
+            blobs: self.config.blobs.as_ref(),
+            retention: self.config.retention,
+        }
     }
 
     fn sandboxes(&self) -> PathBuf {
         Host::sandboxes(self)
-    }
-
-    fn trash(&self) -> PathBuf {
-        Host::trash(self)
     }
 
     async fn hold(&self, session: &str) -> Result<Option<Held>, Error> {
@@ -148,36 +133,21 @@ impl Host {
     ) -> Result<Tree, Error> {
         let session = &recipe.session;
         let fail = |error| Error::io(format!("restore the files of {session}"), error);
-        let Some(blobs) = &self.config.blobs else {
-            return Err(no_blobs("the session's files are in a checkpoint"));
-        };
-        let stored = Stored {
-            size: checkpoint.size,
-            sha256: checkpoint.sha256.clone(),
-        };
-        let started = std::time::Instant::now();
-        let reader = blobs.get(&checkpoint.blob, &stored).await;
-        let reader = reader.map_err(|error| fail(of_blob(error)))?;
-        let stream = Box::pin(reader.into_stream().map_err(of_blob));
-        let bridge = SyncIoBridge::new(StreamReader::new(stream));
+        let started = Instant::now();
+        let kept = open(self.config.blobs.as_ref(), session, checkpoint).await?;
         let (host, recipe) = (Arc::clone(self), recipe.clone());
         let folder = folder.try_clone().map_err(fail)?;
-        let unpacked = tokio::task::spawn_blocking(move || {
-            let bounds = bounds(&recipe.limits);
-            host.lay_out(&recipe, &folder, |root, uid| {
+        let (tree, totals) = aside(&format!("restore the files of {session}"), move || {
+            let (bounds, mut totals) = (bounds(&recipe.limits), Totals::default());
+            let tree = host.lay_out(&recipe, &folder, |root, uid| {
                 let gid = writable::gid(uid);
-                let owner = Owner { uid, gid };
-                let totals = archive::unpack(&tops(root)?, bridge, owner, bounds)?;
-                tracing::debug!(entries = totals.entries, "unpacked a checkpoint");
+                totals = archive::unpack(&tops(root)?, kept, Owner { uid, gid }, bounds)?;
                 Ok(())
-            })
-        });
-        let tree = unpacked
-            .await
-            .unwrap_or_else(|error| Err(fail(io::Error::other(error))))?;
-        let seconds = started.elapsed().as_secs_f64();
-        metrics::histogram!("manyhands_checkpoint_restore_seconds").record(seconds);
-        tracing::info!(session.id = session, seconds, "restored a checkpoint");
+            })?;
+            Ok((tree, totals))
+        })
+        .await?;
+        restored(session, totals.entries, started.elapsed());
         Ok(tree)
     }
 }

@@ -17,7 +17,7 @@ use super::parts::Parts;
 use super::pool::Pool;
 use super::users::Users;
 use super::writable::{self, Tree};
-use super::{Config, files, fingerprint, is_root};
+use super::{Config, aside, fingerprint, is_root};
 use super::{launch, probe, record};
 use crate::Error;
 use crate::failpoint::failpoint;
@@ -104,25 +104,19 @@ impl Host {
                 let (data, given) = (self.config.data.clone(), self.config.sandboxd.clone());
                 let image = self.config.image.clone();
                 let authority = self.config.gate.as_ref().map(|gate| gate.authority());
-                let made = tokio::task::spawn_blocking(move || {
+                aside("make the parts of a sandbox", move || {
                     Parts::make(&data, image.as_deref(), given.as_deref(), authority)
-                });
-                made.await.unwrap_or_else(|error| {
-                    Err(Error::io(
-                        "make the parts of a sandbox",
-                        io::Error::other(error),
-                    ))
                 })
+                .await
             })
             .await
     }
 
     /// Locks the session's folder; `None` when it has none.
     pub(super) async fn hold(&self, session: &str) -> Result<Option<Held>, Error> {
-        let fail = |error| Error::io(format!("take hold of the sandbox of {session}"), error);
-        let held = Hold::take(&self.folder(session)).await.map_err(fail)?;
+        let held = Hold::of_session(&self.folder(session), session).await?;
         if let Some((folder, _)) = &held {
-            writable::adopt(folder).map_err(fail)?;
+            adopt(session, folder)?;
         }
         Ok(held)
     }
@@ -136,13 +130,9 @@ impl Host {
 
     /// Locks the session's folder, made if there is none.
     pub(super) async fn hold_or_make(&self, session: &str) -> Result<Held, Error> {
-        loop {
-            files::private_directory(&self.folder(session))
-                .map_err(|error| Error::io(format!("make the folder of {session}"), error))?;
-            if let Some(held) = self.hold(session).await? {
-                return Ok(held);
-            }
-        }
+        let held = Hold::of_session_made(&self.folder(session), session).await?;
+        adopt(session, &held.0)?;
+        Ok(held)
     }
 
     /// The sandbox of a session that another server, or this one before it lost the connection, has started.
@@ -289,4 +279,9 @@ impl Host {
     pub(super) fn spare_uid(&self) -> Option<u32> {
         is_root().then_some(self.config.first_uid)
     }
+}
+
+fn adopt(session: &str, folder: &OwnedFd) -> Result<(), Error> {
+    writable::adopt(folder)
+        .map_err(|error| Error::io(format!("take hold of the sandbox of {session}"), error))
 }

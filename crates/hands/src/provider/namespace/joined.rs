@@ -5,10 +5,11 @@ use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
 use manyhands_blobs::{Blobs, Error as Blob, Stored, Writer, fresh};
+use manyhands_sandboxd::exchange::stamp;
 use rustix::fs::{Stat, fstat};
 use tokio::io::AsyncReadExt as _;
 
-use super::outputs::{remove, stamp};
+use super::outputs::remove;
 use super::writable::Tree;
 use crate::Error;
 use crate::provider::{Join, Joined};

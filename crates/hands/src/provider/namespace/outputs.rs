@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use manyhands_blobs::{Blobs, Writer, fresh};
 use manyhands_protocol::file::LARGEST;
-use rustix::fs::{FileType, Stat, fstat};
+use manyhands_sandboxd::exchange::stamp;
+use rustix::fs::{FileType, fstat};
 use tokio::io::AsyncReadExt as _;
 
 use super::blocking;
@@ -45,7 +46,7 @@ pub(super) async fn capture(
     let tree = std::sync::Arc::new(tree);
     let looked = std::sync::Arc::clone(&tree);
     let (outputs, mut left_out) = blocking(&doing, move || look(&looked)).await?;
-    let mut capture = Capture::default();
+    let mut gathered = Gathered::new(blobs, seen);
     let mut total: u64 = 0;
     for output in outputs {
         total = total.saturating_add(output.size);
@@ -54,38 +55,86 @@ pub(super) async fn capture(
             left_out += 1;
             continue;
         }
-        let known = seen.iter().find(|seen| seen.path == output.path);
-        if known.is_some_and(|known| known.stamp == output.stamp) {
-            continue;
+        if !gathered.knows(&output.path, &output.stamp) {
+            gathered
+                .add(keep(session, &tree, blobs, &output).await)
+                .await?;
         }
-        match keep(session, &tree, blobs, &output).await {
-            Ok(Some(captured)) if known.is_some_and(|known| known.sha256 == captured.sha256) => {
-                remove(blobs, &captured.blob).await;
-                capture.same.push(Seen {
+    }
+    Ok(gathered.end(session, left_out))
+}
+
+/// What has come together of a session's outputs.
+pub(in crate::provider) struct Gathered<'a> {
+    blobs: &'a Blobs,
+    seen: &'a [Seen],
+    capture: Capture,
+}
+
+impl<'a> Gathered<'a> {
+    /// Nothing yet, where these were seen before.
+    pub(in crate::provider) fn new(blobs: &'a Blobs, seen: &'a [Seen]) -> Self {
+        Self {
+            blobs,
+            seen,
+            capture: Capture::default(),
+        }
+    }
+
+    fn seen(&self, path: &str) -> Option<&Seen> {
+        self.seen.iter().find(|seen| seen.path == path)
+    }
+
+    /// Whether a file is as it was seen.
+    pub(in crate::provider) fn knows(&self, path: &str, stamp: &str) -> bool {
+        self.seen(path).is_some_and(|seen| seen.stamp == stamp)
+    }
+
+    /// Takes a file that was brought among the blobs; `None` when it went or was written meanwhile.
+    ///
+    /// # Errors
+    /// Those of the file: nothing is kept then.
+    pub(in crate::provider) async fn add(
+        &mut self,
+        kept: Result<Option<Captured>, Error>,
+    ) -> Result<(), Error> {
+        match kept {
+            Ok(Some(captured)) => {
+                let seen = self.seen(&captured.path);
+                if seen.is_none_or(|seen| seen.sha256 != captured.sha256) {
+                    self.capture.files.push(captured);
+                    return Ok(());
+                }
+                remove(self.blobs, &captured.blob).await;
+                self.capture.same.push(Seen {
                     path: captured.path,
                     stamp: captured.stamp,
                     sha256: captured.sha256,
                 });
             }
-            Ok(Some(captured)) => capture.files.push(captured),
-            Ok(None) => capture.unsteady = true,
+            Ok(None) => self.capture.unsteady = true,
             Err(error) => {
-                for captured in &capture.files {
-                    remove(blobs, &captured.blob).await;
+                for captured in &self.capture.files {
+                    remove(self.blobs, &captured.blob).await;
                 }
                 return Err(error);
             }
         }
+        Ok(())
     }
-    if left_out > 0 {
-        metrics::counter!("manyhands_outputs_left_out_total").increment(left_out);
-        tracing::warn!(
-            session.id = session,
-            left_out,
-            "outputs are too large, too many or too deep to be captured"
-        );
+
+    /// All of it, beside so many that are not captured.
+    pub(in crate::provider) fn end(self, session: &str, left_out: u64) -> Capture {
+        if left_out > 0 {
+            metrics::counter!("manyhands_outputs_left_out_total").increment(left_out);
+            tracing::warn!(
+                session.id = session,
+                left_out,
+                "outputs are too large, too many or too deep to be captured"
+            );
+        }
+        self.capture
     }
-    Ok(capture)
 }
 
 /// Removes a blob that no row will point to; the sweep finds what stays.
@@ -142,19 +191,6 @@ fn escape(written: &mut String, bytes: &[u8]) {
     for byte in bytes {
         written.push_str(&format!("%{byte:02X}"));
     }
-}
-
-/// What changes when a file is written.
-pub(super) fn stamp(stat: &Stat) -> String {
-    format!(
-        "{}-{}.{:09}-{}.{:09}-{}",
-        stat.st_size,
-        stat.st_mtime,
-        stat.st_mtime_nsec,
-        stat.st_ctime,
-        stat.st_ctime_nsec,
-        stat.st_ino
-    )
 }
 
 /// Brings one file among the blobs; `None` when it went or was written meanwhile.

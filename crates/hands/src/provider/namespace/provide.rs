@@ -1,6 +1,5 @@
 //! The contract of a provider, kept with this host's sandboxes.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,16 +7,16 @@ use async_trait::async_trait;
 use manyhands_protocol::environment::Packages;
 
 use super::cgroup::Cgroups;
-use super::live::Live;
 use super::{Namespace, blocking, chain, files, joined, outputs, pool, uploads};
 use crate::Error;
 use crate::memory::Memories;
 use crate::packages::Manager;
-use crate::provider::lodge::Lodge as _;
-use crate::provider::places::{is_name, owned};
+use crate::provider::checkpoint::Keeper as _;
+use crate::provider::lodge::{Lodge, There, destroy_all, names};
+use crate::provider::places::is_name;
 use crate::provider::{
-    Capture, Checkpoints, Helper, Holds, Join, Joined, Limit, Missing, Origin, Probe, Provider,
-    Recipe, Sandbox, Seen, Strength, Told, Upload,
+    Capture, Checkpoints, Helper, Holds, Join, Joined, Limit, Missing, Probe, Provider, Recipe,
+    Sandbox, Seen, Strength, Told, Upload,
 };
 
 #[async_trait]
@@ -112,17 +111,7 @@ impl Provider for Namespace {
     }
 
     async fn prepare(&self) -> Result<(), Error> {
-        self.host
-            .bubblewrap
-            .bubblewrap(self.host.config.bwrap.as_deref())
-            .await?;
-        self.host.cgroups().await;
-        let host = Arc::clone(&self.host);
-        blocking("make an empty disk", move || {
-            host.disks.ready(crate::Limits::default().disk_bytes)
-        })
-        .await?;
-        self.host.parts().await.map(drop)
+        Lodge::prepare(&self.host).await
     }
 
     async fn installs(&self, manager: Manager) -> Result<(), Missing> {
@@ -130,15 +119,7 @@ impl Provider for Namespace {
     }
 
     async fn furnish(&self, recipe: &Recipe, told: &Told) -> Result<(), Error> {
-        let slot = self.host.places.at(&recipe.session)?;
-        // Whoever starts or ends the sandbox just now will see to it.
-        let is_up = |live: &Arc<Live>| live.is_up();
-        let live = slot
-            .0
-            .try_lock()
-            .is_ok_and(|place| place.as_ref().is_some_and(is_up));
-        self.host.places.vacate(&recipe.session, &slot);
-        match live {
+        match self.host.is_live(&recipe.session)? {
             true => Ok(()),
             false => self.host.furnish(recipe, Some(told)).await,
         }
@@ -164,26 +145,10 @@ impl Provider for Namespace {
             .lay_skills(&recipe.session, &recipe.skills)
             .await?;
         let mut place = slot.0.lock().await;
-        // One that no call of this owner has used yet may be behind the recipe's checkpoint.
-        let is_used = |live: &Arc<Live>| !matches!(live.origin(), Some(Origin::Kept { .. }));
-        if let Some(live) = owned(&place, recipe.epoch).filter(is_used) {
-            live.equip(recipe).await?;
-            live.touch();
-            self.host.refill();
-            return Ok(live);
-        }
-        let mut held = match self.host.hold(&recipe.session).await? {
-            Some(held) => held,
-            None => {
-                // Where no sandbox can be made, nothing else is.
-                self.prepare().await?;
-                self.host.hold_or_make(&recipe.session).await?
-            }
-        };
-        let found = self.host.own_for(&mut place, recipe, &mut held).await?;
-        let live = match found {
-            Some(live) => live,
-            None => {
+        let (live, _held) = match self.host.come_to(&mut place, recipe).await? {
+            There::Used(live) => (live, None),
+            There::Owned(live, held) => (live, Some(held)),
+            There::Nothing(held) => {
                 let Some(furniture) = self.host.furniture(recipe).await? else {
                     // It may take minutes, and whoever wants the session gone does not wait for it.
                     drop((held, place));
@@ -194,13 +159,12 @@ impl Provider for Namespace {
                 let live = self.host.start(recipe, &held.0, &furniture, network);
                 let live = live.await?;
                 self.host.settle(&mut place, &live);
-                live
+                (live, Some(held))
             }
         };
-        live.equip(recipe).await?;
-        live.touch();
+        let sandbox = self.host.ready(live, recipe).await?;
         self.host.refill();
-        Ok(live)
+        Ok(sandbox)
     }
 
     fn checkpoints(&self) -> Option<&dyn Checkpoints> {
@@ -212,44 +176,19 @@ impl Provider for Namespace {
     }
 
     async fn find(&self, session: &str, epoch: i64) -> Result<Option<Arc<dyn Sandbox>>, Error> {
-        self.host.find(session, epoch).await
+        Lodge::find(&self.host, session, epoch).await
     }
 
     async fn release(&self, session: &str) -> Result<(), Error> {
-        self.host.release(session).await
+        Lodge::release(&self.host, session).await
     }
 
     async fn destroy(&self, session: &str) -> Result<(), Error> {
-        let _wanted = self.host.packing.want(session);
-        let slot = self.host.places.at(session)?;
-        let mut place = slot.0.lock().await;
-        let live = place.take();
-        let removed = async {
-            let Some(held) = self.host.hold(session).await? else {
-                self.host.remove_group(session).await;
-                return Ok(());
-            };
-            self.host.end(session, &held, live).await?;
-            self.host.remove(session, &held).await
-        };
-        let removed = removed.await;
-        // What was kept of it can go as well.
-        self.host.packing.changed();
-        drop(place);
-        self.host.places.vacate(session, &slot);
-        removed
+        Lodge::destroy(&self.host, session).await
     }
 
     async fn sessions(&self) -> Result<Vec<String>, Error> {
-        let folder = self.host.sandboxes();
-        let mut sessions: Vec<String> = match std::fs::read_dir(&folder) {
-            Ok(entries) => entries
-                .flatten()
-                .filter_map(|entry| entry.file_name().into_string().ok())
-                .collect(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(Error::io(format!("list {}", folder.display()), error)),
-        };
+        let mut sessions = names(&self.host.sandboxes())?.unwrap_or_default();
         let prefix = self.host.groups();
         let groups = self.host.cgroups().await.named(&prefix);
         sessions.extend(
@@ -264,19 +203,7 @@ impl Provider for Namespace {
     }
 
     async fn sweep(&self, gone: &[String]) -> Result<(), Error> {
-        for session in gone {
-            tracing::info!(
-                session.id = session,
-                "removing the sandbox of a session that is gone"
-            );
-            if let Err(error) = self.destroy(session).await {
-                tracing::warn!(
-                    session.id = session,
-                    error = chain(&error),
-                    "a sandbox could not be removed"
-                );
-            }
-        }
+        destroy_all(self, gone).await;
         self.host.sweep_waiting().await?;
         let has_files =
             |name: &str| (is_name(name) || pool::is_name(name)) && self.host.folder(name).exists();

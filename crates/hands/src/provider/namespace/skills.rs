@@ -18,6 +18,7 @@ use super::host::Host;
 use super::{at, blocking, files};
 use crate::Error;
 use crate::provider::hold::same;
+use crate::provider::laid::listed;
 use crate::skills::{SKILLS, Skill, fetch};
 
 /// The folder's name in a session's.
@@ -51,7 +52,7 @@ impl Host {
         }
         let doing = format!("lay out the skills of {session}");
         let (folder, lock) = self.hold_or_make(session).await?;
-        let there = read(&folder).map_err(|error| Error::io(doing.clone(), error))?;
+        let there: List = listed(&folder, LIST).map_err(|error| Error::io(doing.clone(), error))?;
         // Bringing bytes takes its time; nobody waits for it at the lock.
         drop(lock);
         for skill in skills {
@@ -74,16 +75,6 @@ impl Host {
     }
 }
 
-/// The list. One that cannot be read says that nothing is known to be there.
-fn read(session: &OwnedFd) -> io::Result<List> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(session, LIST, flags, Mode::empty()) {
-        Ok(file) => Ok(serde_json::from_reader(File::from(file)).unwrap_or_default()),
-        Err(Errno::NOENT) => Ok(List::new()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Unpacks a skill, then puts it in place and on the list. The session's lock is held.
 fn put(session: &OwnedFd, path: &Path, unpacked: &Folder, sha256: String) -> io::Result<()> {
     let name = &unpacked.manifest().name;
@@ -98,7 +89,7 @@ fn put(session: &OwnedFd, path: &Path, unpacked: &Folder, sha256: String) -> io:
     }
     write(&aside, unpacked)?;
     fs::rename(&aside, &place)?;
-    let mut list = read(session)?;
+    let mut list: List = listed(session, LIST)?;
     list.insert(name.clone(), sha256);
     files::replace(&path.join(LIST), &serde_json::to_vec(&list)?, 0o600)
 }

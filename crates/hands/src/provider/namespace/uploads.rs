@@ -21,8 +21,9 @@ use tokio::io::AsyncWriteExt as _;
 use super::host::Host;
 use super::{blocking, files};
 use crate::Error;
+use crate::provider::Upload;
 use crate::provider::hold::same;
-use crate::provider::{Missing, Upload};
+use crate::provider::laid::{blobs, listed};
 
 /// The folder's name in a session's.
 const FOLDER: &str = "uploads";
@@ -77,7 +78,7 @@ impl Host {
             .iter()
             .map(|upload| (upload.path.clone(), (upload.sha256.clone(), upload.size)))
             .collect();
-        let there = read(&folder).map_err(fail)?;
+        let there: List = listed(&folder, LIST).map_err(fail)?;
         let present = present(&folder, &there).map_err(fail)?;
         if present == wanted && there == wanted {
             return Ok(());
@@ -140,13 +141,7 @@ impl Host {
     }
 
     pub(super) fn blobs(&self) -> Result<&Blobs, Error> {
-        self.config.blobs.as_ref().ok_or_else(|| {
-            Error::from(Missing {
-                what: "files have no place".to_owned(),
-                why: "this provider was made without blobs".to_owned(),
-                install: "start a server that has them".to_owned(),
-            })
-        })
+        blobs(self.config.blobs.as_ref())
     }
 }
 
@@ -176,16 +171,6 @@ async fn copy(blobs: &Blobs, upload: &Upload, file: File) -> Result<(), manyhand
     rustix::fs::fchmod(&file, Mode::from(0o444)).map_err(|error| write(error.into()))
 }
 
-/// The list. One that cannot be read says that nothing is known to be there.
-fn read(session: &OwnedFd) -> io::Result<List> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(session, LIST, flags, Mode::empty()) {
-        Ok(file) => Ok(serde_json::from_reader(File::from(file)).unwrap_or_default()),
-        Err(Errno::NOENT) => Ok(List::new()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// What of the list is there.
 fn present(session: &OwnedFd, list: &List) -> io::Result<List> {
     if list.is_empty() {
@@ -213,7 +198,7 @@ fn put(
     brought: BTreeMap<String, String>,
 ) -> io::Result<()> {
     let root = folder(session)?;
-    let before = read(session)?;
+    let before: List = listed(session, LIST)?;
     let mut after = present(session, &before)?;
     let surplus: Vec<String> = before
         .keys()
@@ -313,7 +298,7 @@ mod tests {
     fn lay(at: &Path, paths: &[(&str, &str)]) -> io::Result<()> {
         let session = files::open_directory(at)?;
         let wanted = list(paths);
-        let there = present(&session, &read(&session)?)?;
+        let there = present(&session, &listed(&session, LIST)?)?;
         let mut brought = BTreeMap::new();
         for (path, text) in paths {
             if there.get(*path) != wanted.get(*path) {
@@ -327,7 +312,7 @@ mod tests {
 
     fn check(at: &Path, paths: &[(&str, &str)]) {
         let session = files::open_directory(at).unwrap();
-        assert_eq!(read(&session).unwrap(), list(paths));
+        assert_eq!(listed::<List>(&session, LIST).unwrap(), list(paths));
         for (path, text) in paths {
             let found = std::fs::read_to_string(at.join(FOLDER).join(path)).unwrap();
             assert_eq!(found, *text, "{path}");

@@ -1,18 +1,13 @@
 //! Brave Search.
 
 use async_trait::async_trait;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use serde::Deserialize;
-use url::Url;
 
-use super::{Hit, Hits, Question, RESULTS, Search, Trouble, answer};
+use super::{Hit, Hits, Keyed, Question, RESULTS, Search, Trouble, answer};
 
 /// Brave's web search.
-pub struct Brave {
-    client: reqwest::Client,
-    endpoint: Url,
-    key: SecretString,
-}
+pub struct Brave(pub Keyed);
 
 #[derive(Deserialize)]
 struct Answer {
@@ -59,17 +54,6 @@ fn settings(status: u16, body: &[u8]) -> Option<String> {
     Some(format!("user_location.{part}"))
 }
 
-impl Brave {
-    /// The service at this URL, which is that of the search itself.
-    pub fn new(client: reqwest::Client, endpoint: Url, key: SecretString) -> Self {
-        Self {
-            client,
-            endpoint,
-            key,
-        }
-    }
-}
-
 #[async_trait]
 impl Search for Brave {
     fn name(&self) -> &'static str {
@@ -77,7 +61,7 @@ impl Search for Brave {
     }
 
     async fn search(&self, question: &Question) -> Result<Vec<Hit>, Trouble> {
-        let mut url = self.endpoint.clone();
+        let mut url = self.0.endpoint.clone();
         url.query_pairs_mut()
             .append_pair("q", &question.query)
             .append_pair("count", &(RESULTS * 2).to_string())
@@ -87,10 +71,11 @@ impl Search for Brave {
             url.query_pairs_mut().append_pair("country", country);
         }
         let mut request = self
+            .0
             .client
             .get(url)
             .header("accept", "application/json")
-            .header("x-subscription-token", self.key.expose_secret());
+            .header("x-subscription-token", self.0.key.expose_secret());
         for (header, part) in [
             (
                 "x-loc-city",

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::CWD;
 
-use super::super::arguments::{Access, Arguments, memory, open};
+use super::super::arguments::{Access, Arguments, open};
 use super::super::bound::ReadOnly;
 use super::super::image;
 use super::super::layers::PREFIX;
@@ -53,33 +53,10 @@ pub(super) fn daemon_arguments(
 impl Arguments {
     /// Adds all that bubblewrap is told.
     pub(super) fn describe(&mut self, launch: &Launch<'_>) -> io::Result<()> {
-        // Name spaces, a new session, no capabilities (security SBX-1). Process 1 is sandboxd itself.
-        self.add(&[
-            "--unshare-user",
-            "--uid",
-            "1000",
-            "--gid",
-            "1000",
-            "--disable-userns",
-        ]);
-        self.add(&[
-            "--unshare-pid",
-            "--unshare-net",
-            "--unshare-ipc",
-            "--unshare-uts",
-            "--unshare-cgroup-try",
-        ]);
-        self.add(&[
-            "--hostname",
-            "sandbox",
-            "--new-session",
-            "--as-pid-1",
-            "--cap-drop",
-            "ALL",
-        ]);
-        for filter in launch.filters {
-            self.with_fd("--add-seccomp-fd", memory("filter", filter)?);
-        }
+        self.plain_user();
+        self.apart(launch.filters)?;
+        // Process 1 is sandboxd itself.
+        self.add(&["--as-pid-1"]);
         self.furniture(launch)?;
         self.add(&["--proc", "/proc"]);
         mask(self);
@@ -112,11 +89,7 @@ impl Arguments {
         }
         self.bind(open(CWD, launch.sandboxd)?, SANDBOXD, Access::Read)?;
         if let Some(trust) = launch.trust {
-            self.bind(door::make(launch.folder)?, door::INSIDE, Access::Read)?;
-            self.bind(open(CWD, trust)?, door::TRUST, Access::Read)?;
-            for (name, value) in door::ENVIRONMENT {
-                self.add(&["--setenv", name, value]);
-            }
+            self.way_out(launch.folder, trust)?;
         }
         self.add(&["--remount-ro", "/", "--chdir", "/workspace"]);
         for (name, value) in ENVIRONMENT {

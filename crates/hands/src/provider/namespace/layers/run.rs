@@ -8,7 +8,6 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use rustix::fs::CWD;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
 
 use super::super::arguments::{Access, Arguments, memory, open};
@@ -16,10 +15,8 @@ use super::super::bound::ReadOnly;
 use super::super::launch::{HIDDEN, SANDBOXD, SYSTEM};
 use super::super::process::{Preparation, User, prepare};
 use crate::packages::plan::{CAPABILITIES, PREFIX};
+use crate::provider::builds::each_line;
 use crate::provider::door;
-
-/// The longest line of a manager's output that is looked at.
-const LINE: u64 = 4096;
 
 /// Everything one command needs.
 pub(super) struct Run<'a> {
@@ -55,7 +52,7 @@ pub(super) enum Place<'a> {
 }
 
 /// Runs the command to its end; what it says goes to `said`, line by line. Dropping the future kills it.
-pub(super) async fn run(run: Run<'_>, mut said: impl FnMut(&str)) -> io::Result<ExitStatus> {
+pub(super) async fn run(run: Run<'_>, said: impl FnMut(&str)) -> io::Result<ExitStatus> {
     let mut arguments = Arguments::new(run.user.is_some())?;
     describe(&mut arguments, &run)?;
     let options = memory("options", arguments.bytes())?;
@@ -90,39 +87,13 @@ pub(super) async fn run(run: Run<'_>, mut said: impl FnMut(&str)) -> io::Result<
     let mut child = command.spawn()?;
     // With our copies gone, the pipe ends when the other side does.
     drop(command);
-    let mut lines = BufReader::new(output);
-    loop {
-        let mut line = Vec::new();
-        let read = (&mut lines).take(LINE).read_until(b'\n', &mut line).await?;
-        if read == 0 {
-            break;
-        }
-        let line = String::from_utf8_lossy(&line);
-        let line = line.trim_end();
-        if !line.is_empty() {
-            said(line);
-        }
-    }
+    each_line(output, said).await?;
     child.wait().await
 }
 
 fn describe(arguments: &mut Arguments, run: &Run<'_>) -> io::Result<()> {
-    arguments.add(&[
-        "--unshare-pid",
-        "--unshare-net",
-        "--unshare-ipc",
-        "--unshare-uts",
-        "--unshare-cgroup-try",
-        "--hostname",
-        "sandbox",
-        "--new-session",
-        "--die-with-parent",
-        "--cap-drop",
-        "ALL",
-    ]);
-    for filter in run.filters {
-        arguments.with_fd("--add-seccomp-fd", memory("filter", filter)?);
-    }
+    arguments.apart(run.filters)?;
+    arguments.add(&["--die-with-parent"]);
     match &run.place {
         Place::System { trees, root, .. } => {
             for capability in CAPABILITIES {
@@ -136,14 +107,7 @@ fn describe(arguments: &mut Arguments, run: &Run<'_>) -> io::Result<()> {
             }
         }
         Place::Prefix { folder, etc, root } => {
-            arguments.add(&[
-                "--unshare-user",
-                "--uid",
-                "1000",
-                "--gid",
-                "1000",
-                "--disable-userns",
-            ]);
+            arguments.plain_user();
             for path in SYSTEM {
                 arguments.system(root, path)?;
             }
@@ -166,11 +130,7 @@ fn describe(arguments: &mut Arguments, run: &Run<'_>) -> io::Result<()> {
     }
     arguments.bind(open(CWD, run.sandboxd)?, SANDBOXD, Access::Read)?;
     if let Some((folder, trust)) = run.way_out {
-        arguments.bind(door::make(folder)?, door::INSIDE, Access::Read)?;
-        arguments.bind(open(CWD, trust)?, door::TRUST, Access::Read)?;
-        for (name, value) in door::ENVIRONMENT {
-            arguments.add(&["--setenv", name, value]);
-        }
+        arguments.way_out(folder, trust)?;
         // Node alone would not know what this host trusts beside the usual.
         let roots = format!("{}/roots.pem", door::TRUST);
         arguments.add(&["--setenv", "NODE_EXTRA_CA_CERTS", &roots]);
