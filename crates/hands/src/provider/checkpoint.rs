@@ -2,6 +2,7 @@
 //! (runtime EN-17). A provider packs and restores; which checkpoint a session has is written down by who asks it to.
 
 mod keeper;
+mod kept;
 mod packing;
 mod state;
 mod stream;
@@ -10,7 +11,8 @@ use async_trait::async_trait;
 use manyhands_protocol::Timestamp;
 
 use crate::Error;
-pub(super) use keeper::{Begin, Keeper, Kept, Stock};
+pub(super) use keeper::{Begin, Keeper, Stock};
+pub(super) use kept::Kept;
 pub(super) use packing::Packing;
 pub(super) use state::{State, note, owner, used};
 pub(super) use stream::{Pieces, Writer, bounds, open, restored};

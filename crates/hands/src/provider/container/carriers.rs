@@ -6,6 +6,7 @@
 //! this server, and the next one starts its own. Nobody looks whether there is something to do. A connection that breaks off
 //! ends its carrier, so how often more are started is bounded for each container: what is inside could break off all day.
 
+mod counts;
 mod starts;
 
 use std::io;
@@ -17,7 +18,6 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::{Buf as _, Bytes, BytesMut};
 use manyhands_sandboxd::door::carrier::{HEAD, Mark, PIECE, WINDOW};
-use manyhands_sandboxd::door::porch::CARRIERS;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -30,16 +30,8 @@ use super::exec::Streams;
 use super::spec::{KEEPER, SANDBOXD};
 use crate::provider::door;
 use crate::provider::namespace::at;
+use counts::{Counts, State};
 use starts::Starts;
-
-/// How many wait while nothing goes out.
-const SPARE: usize = 2;
-
-/// How many are started at once, at most.
-const BURST: usize = 16;
-
-/// How many stay after a burst.
-const KEPT: usize = 8;
 
 /// How long one may take until it waits.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -94,48 +86,6 @@ struct Pool {
     folder: OwnedFd,
     counts: Mutex<Counts>,
     changed: Notify,
-}
-
-/// How many carriers do what.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Counts {
-    starting: usize,
-    waiting: usize,
-    busy: usize,
-}
-
-impl Counts {
-    /// How many are to wait: the more, the more have clients already.
-    fn spare(self) -> usize {
-        self.busy.clamp(SPARE, BURST)
-    }
-
-    /// How many are to be started.
-    fn lacking(self) -> usize {
-        let coming = self.starting + self.waiting;
-        let room = CARRIERS.saturating_sub(coming + self.busy);
-        self.spare().saturating_sub(coming).min(room)
-    }
-
-    /// Whether one whose client has gone is to wait for another.
-    fn keeps(self) -> bool {
-        self.starting + self.waiting < self.spare().max(KEPT)
-    }
-
-    fn of(&mut self, state: State) -> &mut usize {
-        match state {
-            State::Starting => &mut self.starting,
-            State::Waiting => &mut self.waiting,
-            State::Busy => &mut self.busy,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Starting,
-    Waiting,
-    Busy,
 }
 
 /// One carrier, counted for as long as it is there.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::CARRIERS;
+use manyhands_sandboxd::door::porch::CARRIERS;
 
 /// How many may be started at any time, if few were before: as many as there may be at once.
 const AT_ONCE: u32 = CARRIERS as u32;
