@@ -7,10 +7,18 @@ use crate::body;
 use crate::db::{Lock, Row, Scope, Tx, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
-use crate::listing::{AgentFilter, Query, Range};
+use crate::listing::{Filter, Query, Range};
 use crate::log::json;
 use crate::quota::{self, Thing};
+use crate::resource::{Place, Resource};
 use crate::store::Store;
+
+/// The columns of an agent `a` and one of its versions `v`, as [`agent_of`] takes them.
+macro_rules! agent_columns {
+    () => {
+        "v.body, a.archived_at, a.id, v.checksum, v.version"
+    };
+}
 
 impl Store {
     /// Adds an agent (its first version).
@@ -47,17 +55,20 @@ impl Store {
         id: &AgentId,
         version: Option<u32>,
     ) -> Result<Option<Agent>, Error> {
-        let row = self
-            .inner
+        self.inner
             .db
-            .read_one(
-                "SELECT v.body, a.archived_at, a.id, v.checksum, v.version FROM agents a
-                 JOIN agent_versions v ON v.agent_id = a.id AND v.version = COALESCE($3, a.version)
-                 WHERE a.id = $1 AND a.workspace = $2",
+            .find(
+                concat!(
+                    "SELECT ",
+                    agent_columns!(),
+                    " FROM agents a
+                     JOIN agent_versions v ON v.agent_id = a.id AND v.version = COALESCE($3, a.version)
+                     WHERE a.id = $1 AND a.workspace = $2"
+                ),
                 values![id.as_str(), workspace.as_str(), version.map(i64::from)],
+                agent_of,
             )
-            .await?;
-        row.as_ref().map(agent_of).transpose()
+            .await
     }
 
     /// Changes an agent under its lock. `decide` gets the latest version and answers with the new state (a higher
@@ -69,52 +80,30 @@ impl Store {
         id: &AgentId,
         decide: impl FnOnce(&Agent) -> Result<Option<Agent>, R> + Send + 'static,
     ) -> Result<Option<Result<Agent, R>>, Error> {
-        let (workspace, id) = (workspace.clone(), id.clone());
-        self.inner
-            .db
-            .write(Scope::of(id.as_str()), move |tx| {
-                Box::pin(async move {
-                    let Some(agent) = lock_agent(tx, &workspace, &id).await? else {
-                        return Ok(None);
-                    };
-                    match decide(&agent) {
-                        Ok(None) => Ok(Some(Ok(agent))),
-                        Ok(Some(new)) => {
-                            replace(tx, &workspace, &agent, &new).await?;
-                            Ok(Some(Ok(new)))
-                        }
-                        Err(refusal) => Ok(Some(Err(refusal))),
-                    }
-                })
-            })
-            .await
+        let place = Place::new(workspace, id.as_str());
+        self.update(place, None, decide).await
     }
 
     /// A page of agents (latest versions).
     pub async fn list_agents(
         &self,
         workspace: &WorkspaceId,
-        filter: &AgentFilter,
+        filter: &Filter,
         range: &Range,
     ) -> Result<Vec<Agent>, Error> {
-        let mut query = Query::new(
-            "SELECT v.body, a.archived_at, a.id, v.checksum, v.version FROM agents a
-             JOIN agent_versions v ON v.agent_id = a.id AND v.version = a.version
-             WHERE a.workspace = ",
+        let query = Query::listed(
+            concat!(
+                "SELECT ",
+                agent_columns!(),
+                " FROM agents a
+                 JOIN agent_versions v ON v.agent_id = a.id AND v.version = a.version
+                 WHERE a.workspace = "
+            ),
+            workspace,
+            filter,
+            range,
         );
-        query.bind(workspace.as_str());
-        if let Some(from) = filter.created_from {
-            query.and("a.created_at >= ", from);
-        }
-        if let Some(to) = filter.created_to {
-            query.and("a.created_at <= ", to);
-        }
-        if !filter.include_archived {
-            query.push(" AND a.archived_at IS NULL");
-        }
-        query.page("a.created_at", "a.id", range);
-        let rows = self.inner.db.read(query.sql, query.values).await?;
-        rows.iter().map(agent_of).collect()
+        self.inner.db.list(query.sql, query.values, agent_of).await
     }
 
     /// Versions of an agent, newest first, below `before` when given.
@@ -125,85 +114,79 @@ impl Store {
         before: Option<u32>,
         limit: u32,
     ) -> Result<Vec<Agent>, Error> {
-        let rows = self
-            .inner
+        self.inner
             .db
-            .read(
-                "SELECT v.body, a.archived_at, a.id, v.checksum, v.version FROM agents a
-                 JOIN agent_versions v ON v.agent_id = a.id AND v.version < $3
-                 WHERE a.id = $1 AND a.workspace = $2
-                 ORDER BY v.version DESC LIMIT $4",
+            .list(
+                concat!(
+                    "SELECT ",
+                    agent_columns!(),
+                    " FROM agents a
+                     JOIN agent_versions v ON v.agent_id = a.id AND v.version < $3
+                     WHERE a.id = $1 AND a.workspace = $2
+                     ORDER BY v.version DESC LIMIT $4"
+                ),
                 values![
                     id.as_str(),
                     workspace.as_str(),
                     before.map_or(i64::MAX, i64::from),
                     limit,
                 ],
+                agent_of,
             )
-            .await?;
-        rows.iter().map(agent_of).collect()
+            .await
     }
 }
 
 fn agent_of(row: &Row) -> Result<Agent, Error> {
     let archived_at: Option<Timestamp> = row.optional_time(1)?;
     let id = row.text(2)?;
-    let read = || -> Result<Agent, String> {
-        let version = row.int(4).map_err(|error| error.to_string())?;
-        let text = body::intact(row, &body::version_of(id, version), 0, 3)?;
-        serde_json::from_str(text).map_err(|error| error.to_string())
-    };
-    let agent = read().map_err(|reason| Error::Damaged {
-        item: format!("agent {id}"),
-        reason,
-    })?;
+    let owner = body::version_of(id, row.int(4)?);
+    let agent: Agent = body::read(row, &owner, 0, 3)
+        .map_err(|reason| Error::damaged(format!("agent {id}"), reason))?;
     Ok(Agent {
         archived_at,
         ..agent
     })
 }
 
-async fn lock_agent(
-    tx: &mut Tx,
-    workspace: &WorkspaceId,
-    id: &AgentId,
-) -> Result<Option<Agent>, Error> {
-    let locked = tx
-        .locked(
-            Lock::Update,
-            "SELECT id FROM agents WHERE id = $1 AND workspace = $2",
-            values![id.as_str(), workspace.as_str()],
-        )
-        .await?;
-    if locked.is_empty() {
-        return Ok(None);
-    }
-    let row = tx
-        .one(
-            "SELECT v.body, a.archived_at, a.id, v.checksum, v.version FROM agents a
-             JOIN agent_versions v ON v.agent_id = a.id AND v.version = a.version WHERE a.id = $1",
-            values![id.as_str()],
-        )
-        .await?;
-    row.as_ref().map(agent_of).transpose()
-}
+impl Resource for Agent {
+    const SELECT: &'static str = concat!(
+        "SELECT ",
+        agent_columns!(),
+        " FROM agents a
+         JOIN agent_versions v ON v.agent_id = a.id AND v.version = a.version
+         WHERE a.id = $1 AND a.workspace = $2"
+    );
 
-async fn replace(
-    tx: &mut Tx,
-    workspace: &WorkspaceId,
-    old: &Agent,
-    new: &Agent,
-) -> Result<(), Error> {
-    tx.run(
-        "UPDATE agents SET version = $2, archived_at = $3 WHERE id = $1",
-        values![old.id.as_str(), new.version, new.archived_at],
-    )
-    .await?;
-    failpoint!("store::agent::bumped");
-    if new.version > old.version {
-        insert_version(tx, workspace, new).await
-    } else {
-        let body = json(new)?;
+    fn of(row: &Row) -> Result<Self, Error> {
+        agent_of(row)
+    }
+
+    async fn lock(tx: &mut Tx, place: &Place) -> Result<Option<Self>, Error> {
+        // The agent's row alone, before its latest version is looked for.
+        let sql = "SELECT id FROM agents WHERE id = $1 AND workspace = $2";
+        if tx
+            .locked(Lock::Update, sql, place.values())
+            .await?
+            .is_empty()
+        {
+            return Ok(None);
+        }
+        tx.find(Self::SELECT, place.values(), agent_of).await
+    }
+
+    async fn write(tx: &mut Tx, place: &Place, old: Self, new: Self) -> Result<Self, Error> {
+        tx.run(
+            "UPDATE agents SET version = $2, archived_at = $3 WHERE id = $1",
+            values![old.id.as_str(), new.version, new.archived_at],
+        )
+        .await?;
+        failpoint!("store::agent::bumped");
+        if new.version > old.version {
+            insert_version(tx, &place.workspace, &new).await?;
+            return Ok(new);
+        }
+        let body = json(&new)?;
         let owner = body::version_of(old.id.as_str(), i64::from(old.version));
         tx.run(
             "UPDATE agent_versions SET body = $3, checksum = $4 WHERE agent_id = $1 AND version = $2",
@@ -214,7 +197,8 @@ async fn replace(
                 body::checksum(&owner, &body),
             ],
         )
-        .await
+        .await?;
+        Ok(new)
     }
 }
 

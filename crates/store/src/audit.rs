@@ -263,8 +263,7 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<AuditRecord>, Error> {
         let query = page(filter, limit);
-        let rows = self.inner.db.read(query.sql, query.values).await?;
-        rows.iter().map(record_of).collect()
+        self.inner.db.list(query.sql, query.values, record_of).await
     }
 }
 

@@ -1,5 +1,7 @@
 //! Bodies of resources: JSON text beside its checksum (security STORE-3).
 
+use serde::de::DeserializeOwned;
+
 use crate::db::Row;
 use crate::error::Error;
 
@@ -27,6 +29,24 @@ pub(crate) fn intact<'r>(
         }
         _ => Ok(body),
     }
+}
+
+/// What a body holds, from its columns; or what is wrong with it.
+pub(crate) fn read<T: DeserializeOwned>(
+    row: &Row,
+    owner: &str,
+    body: usize,
+    checksum_at: usize,
+) -> Result<T, String> {
+    let text = intact(row, owner, body, checksum_at)?;
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+/// What the body of a row holds whose first columns are the body, the id of what it belongs to, and the checksum.
+/// `kind` is what that is called.
+pub(crate) fn parsed<T: DeserializeOwned>(row: &Row, kind: &str) -> Result<T, Error> {
+    let id = row.text(1)?;
+    read(row, id, 0, 2).map_err(|reason| Error::damaged(format!("{kind} {id}"), reason))
 }
 
 /// The owner of an agent's version.

@@ -165,16 +165,9 @@ impl Store {
 
     /// The newest checkpoint of a session.
     pub async fn checkpoint(&self, session: &SessionId) -> Result<Option<Checkpoint>, Error> {
-        let row = self
-            .inner
-            .db
-            .read_one(
-                "SELECT number, blob, size, sha256, epoch, position, begun_at, sandbox_created_at FROM checkpoints
+        self.inner.db.find("SELECT number, blob, size, sha256, epoch, position, begun_at, sandbox_created_at FROM checkpoints
                  WHERE session_id = $1 AND sha256 IS NOT NULL ORDER BY epoch DESC, number DESC LIMIT 1",
-                values![session.as_str()],
-            )
-            .await?;
-        row.as_ref().map(checkpoint_of).transpose()
+                values![session.as_str()], checkpoint_of).await
     }
 
     /// At most `limit` checkpoints that nobody needs: of sessions that are gone, of sandboxes made before `expired` (runtime

@@ -200,6 +200,35 @@ impl Db {
         Ok(self.read(sql, values).await?.into_iter().next())
     }
 
+    /// Whether there is a row among what is committed.
+    pub(crate) async fn has(&self, sql: impl Into<Sql>, values: Vec<Value>) -> Result<bool, Error> {
+        Ok(self.read_one(sql, values).await?.is_some())
+    }
+
+    /// Reads at most one row of what is committed, and what it says.
+    pub(crate) async fn find<T>(
+        &self,
+        sql: impl Into<Sql>,
+        values: Vec<Value>,
+        of: impl Fn(&Row) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        self.read_one(sql, values)
+            .await?
+            .as_ref()
+            .map(of)
+            .transpose()
+    }
+
+    /// Reads rows of what is committed, and what they say.
+    pub(crate) async fn list<T>(
+        &self,
+        sql: impl Into<Sql>,
+        values: Vec<Value>,
+        of: impl Fn(&Row) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        self.read(sql, values).await?.iter().map(of).collect()
+    }
+
     /// Whether other processes may use the same database at the same time.
     pub(crate) fn is_shared(&self) -> bool {
         !matches!(self, Self::Sqlite(_))
@@ -252,10 +281,7 @@ fn sort_error(operation: &'static str, error: &sqlx::Error) -> Error {
             Error::NoSpace { operation }
         }
         (Some((sqlite::CORRUPT | sqlite::NOT_A_DATABASE, _)), _) | (None, "XX001" | "XX002") => {
-            Error::Damaged {
-                item: "the database".to_owned(),
-                reason: error.to_string(),
-            }
+            Error::damaged("the database", error)
         }
         _ => Error::Unavailable {
             operation,

@@ -4,13 +4,14 @@ use manyhands_protocol::environment::{Environment, EnvironmentConfig, Packages};
 use manyhands_protocol::{EnvironmentId, WorkspaceId};
 
 use crate::body;
-use crate::db::{Lock, Row, Scope, Tx, values};
+use crate::db::{Row, Scope, Tx, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
-use crate::listing::{Query, Range};
+use crate::listing::{Filter, Query, Range};
 use crate::log::json;
 use crate::quota::{self, Thing};
 use crate::reserve::Purpose;
+use crate::resource::{Place, Resource};
 use crate::store::Store;
 
 impl Store {
@@ -52,12 +53,7 @@ impl Store {
         workspace: &WorkspaceId,
         id: &EnvironmentId,
     ) -> Result<Option<Environment>, Error> {
-        let row = self
-            .inner
-            .db
-            .read_one(SELECT_ONE, values![id.as_str(), workspace.as_str()])
-            .await?;
-        row.as_ref().map(environment_of).transpose()
+        self.find(Place::new(workspace, id.as_str())).await
     }
 
     /// Changes an environment under its lock; as [`update_agent`](Self::update_agent).
@@ -67,35 +63,8 @@ impl Store {
         id: &EnvironmentId,
         decide: impl FnOnce(&Environment) -> Result<Option<Environment>, R> + Send + 'static,
     ) -> Result<Option<Result<Environment, R>>, Error> {
-        let (workspace, id) = (workspace.clone(), id.clone());
-        self.inner
-            .db
-            .write(Scope::of(id.as_str()), move |tx| {
-                Box::pin(async move {
-                    let Some(environment) = lock_environment(tx, &workspace, &id).await? else {
-                        return Ok(None);
-                    };
-                    let new = match decide(&environment) {
-                        Ok(Some(new)) => new,
-                        Ok(None) => return Ok(Some(Ok(environment))),
-                        Err(refusal) => return Ok(Some(Err(refusal))),
-                    };
-                    let body = json(&new)?;
-                    tx.run(
-                        "UPDATE environments SET body = $2, archived_at = $3, checksum = $4 WHERE id = $1",
-                        values![
-                            id.as_str(),
-                            body.as_str(),
-                            new.archived_at,
-                            body::checksum(id.as_str(), &body),
-                        ],
-                    )
-                    .await?;
-                    failpoint!("store::environment::updated");
-                    Ok(Some(Ok(new)))
-                })
-            })
-            .await
+        let place = Place::new(workspace, id.as_str());
+        self.update(place, None, decide).await
     }
 
     /// Deletes an environment that no session refers to. `Some(false)` when one does, `None` when there is no such
@@ -105,13 +74,13 @@ impl Store {
         workspace: &WorkspaceId,
         id: &EnvironmentId,
     ) -> Result<Option<bool>, Error> {
-        let (workspace, id) = (workspace.clone(), id.clone());
+        let (place, id) = (Place::new(workspace, id.as_str()), id.clone());
         let scope = Scope::of(id.as_str()).with_purpose(Purpose::Ends);
         self.inner
             .db
             .write(scope, move |tx| {
                 Box::pin(async move {
-                    if lock_environment(tx, &workspace, &id).await?.is_none() {
+                    if Environment::lock(tx, &place).await?.is_none() {
                         return Ok(None);
                     }
                     let used = tx
@@ -140,7 +109,7 @@ impl Store {
         let select = "SELECT body, id, checksum FROM environments WHERE archived_at IS NULL
              OR EXISTS (SELECT 1 FROM sessions WHERE environment_id = environments.id)";
         let rows = self.inner.db.read(select, values![]).await?;
-        let config = |row: &Row| environment_of(row).map(|environment| environment.config);
+        let config = |row: &Row| Environment::of(row).map(|environment| environment.config);
         let configs: Result<Vec<_>, Error> = rows.iter().map(config).collect();
         let packages = configs?.into_iter().filter_map(|config| match config {
             EnvironmentConfig::Cloud { packages, .. } => Some(packages),
@@ -156,44 +125,40 @@ impl Store {
         include_archived: bool,
         range: &Range,
     ) -> Result<Vec<Environment>, Error> {
-        let mut query =
-            Query::new("SELECT body, id, checksum FROM environments WHERE workspace = ");
-        query.bind(workspace.as_str());
-        if !include_archived {
-            query.push(" AND archived_at IS NULL");
-        }
-        query.page("created_at", "id", range);
-        let rows = self.inner.db.read(query.sql, query.values).await?;
-        rows.iter().map(environment_of).collect()
+        let query = Query::listed(
+            "SELECT body, id, checksum FROM environments WHERE workspace = ",
+            workspace,
+            &Filter::archived_too(include_archived),
+            range,
+        );
+        self.inner
+            .db
+            .list(query.sql, query.values, Environment::of)
+            .await
     }
 }
 
-const SELECT_ONE: &str =
-    "SELECT body, id, checksum FROM environments WHERE id = $1 AND workspace = $2";
+impl Resource for Environment {
+    const SELECT: &'static str =
+        "SELECT body, id, checksum FROM environments WHERE id = $1 AND workspace = $2";
 
-fn environment_of(row: &Row) -> Result<Environment, Error> {
-    let id = row.text(1)?;
-    let read = || -> Result<Environment, String> {
-        let text = body::intact(row, id, 0, 2)?;
-        serde_json::from_str(text).map_err(|error| error.to_string())
-    };
-    read().map_err(|reason| Error::Damaged {
-        item: format!("environment {id}"),
-        reason,
-    })
-}
+    fn of(row: &Row) -> Result<Self, Error> {
+        body::parsed(row, "environment")
+    }
 
-async fn lock_environment(
-    tx: &mut Tx,
-    workspace: &WorkspaceId,
-    id: &EnvironmentId,
-) -> Result<Option<Environment>, Error> {
-    let rows = tx
-        .locked(
-            Lock::Update,
-            SELECT_ONE,
-            values![id.as_str(), workspace.as_str()],
+    async fn write(tx: &mut Tx, place: &Place, _: Self, new: Self) -> Result<Self, Error> {
+        let body = json(&new)?;
+        tx.run(
+            "UPDATE environments SET body = $2, archived_at = $3, checksum = $4 WHERE id = $1",
+            values![
+                place.id.as_str(),
+                body.as_str(),
+                new.archived_at,
+                body::checksum(&place.id, &body),
+            ],
         )
         .await?;
-    rows.first().map(environment_of).transpose()
+        failpoint!("store::environment::updated");
+        Ok(new)
+    }
 }

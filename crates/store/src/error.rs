@@ -70,6 +70,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// That this stored item is not as it should be.
+    pub(crate) fn damaged(item: impl Into<String>, reason: impl ToString) -> Self {
+        Self::Damaged {
+            item: item.into(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
 /// Why a brain's append was refused. Nothing was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {

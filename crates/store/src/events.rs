@@ -55,7 +55,7 @@ impl Store {
         let sql = "SELECT id FROM sessions WHERE id = $1 AND last_position > $2
                    AND NOT EXISTS (SELECT 1 FROM log WHERE session_id = $1 AND position > $2)";
         let values = values![session.as_str(), position];
-        Ok(self.inner.db.read_one(sql, values).await?.is_some())
+        self.inner.db.has(sql, values).await
     }
 
     /// The last entry of a private type, if any: where replay starts (a compaction), or an intent.
@@ -132,8 +132,10 @@ impl Store {
         sql: impl Into<Sql>,
         values: Vec<Value>,
     ) -> Result<Vec<Entry>, Error> {
-        let rows = self.inner.db.read(sql, values).await?;
-        rows.iter().map(|row| entry_of(session, row)).collect()
+        self.inner
+            .db
+            .list(sql, values, |row| entry_of(session, row))
+            .await
     }
 }
 

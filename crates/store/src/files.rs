@@ -98,16 +98,7 @@ impl Store {
                     let size = record.file.size_bytes;
                     quota::more_bytes(tx, &services, &workspace, size).await?;
                     if let Some(most) = quota {
-                        quota::lock(tx, &workspace).await?;
-                        let used = tx
-                            .one(
-                                "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM files
-                                 WHERE workspace = $1 AND session_id IS NULL AND blob <> ''",
-                                values![workspace.as_str()],
-                            )
-                            .await?;
-                        let used = used.map_or(Ok(0), |row| row.int(0))?;
-                        let used = u64::try_from(used).unwrap_or(u64::MAX);
+                        let used = quota::used_now(tx, &workspace, UPLOADED).await?;
                         if used.saturating_add(record.file.size_bytes) > most {
                             return Ok(false);
                         }
@@ -126,12 +117,14 @@ impl Store {
         workspace: &WorkspaceId,
         id: &FileId,
     ) -> Result<Option<FileRecord>, Error> {
-        let row = self
-            .inner
+        self.inner
             .db
-            .read_one(SELECT_ONE, values![id.as_str(), workspace.as_str()])
-            .await?;
-        row.as_ref().map(record_of).transpose()
+            .find(
+                SELECT_ONE,
+                values![id.as_str(), workspace.as_str()],
+                record_of,
+            )
+            .await
     }
 
     /// Those of these files that are there, newest first.
@@ -147,8 +140,7 @@ impl Store {
         query.bind(workspace.as_str());
         query.and_in("id", ids.iter().map(FileId::as_str));
         query.push(" ORDER BY created_at DESC, id DESC");
-        let rows = self.inner.db.read(query.sql, query.values).await?;
-        rows.iter().map(record_of).collect()
+        self.inner.db.list(query.sql, query.values, record_of).await
     }
 
     /// A page of the workspace's files, or of those that belong to a session.
@@ -164,8 +156,7 @@ impl Store {
             query.and("session_id = ", session.as_str());
         }
         query.page("created_at", "id", range);
-        let rows = self.inner.db.read(query.sql, query.values).await?;
-        rows.iter().map(record_of).collect()
+        self.inner.db.list(query.sql, query.values, record_of).await
     }
 
     /// Removes a file, and notes its blob down for removal.
@@ -197,18 +188,14 @@ impl Store {
     }
 }
 
+/// The bytes that clients of a workspace have sent.
+const UPLOADED: &str = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM files
+     WHERE workspace = $1 AND session_id IS NULL AND blob <> ''";
+
 const SELECT_ONE: &str = "SELECT body, id, checksum FROM files WHERE id = $1 AND workspace = $2";
 
 fn record_of(row: &Row) -> Result<FileRecord, Error> {
-    let id = row.text(1)?;
-    let read = || -> Result<FileRecord, String> {
-        let text = body::intact(row, id, 0, 2)?;
-        serde_json::from_str(text).map_err(|error| error.to_string())
-    };
-    read().map_err(|reason| Error::Damaged {
-        item: format!("file {id}"),
-        reason,
-    })
+    body::parsed(row, "file")
 }
 
 /// The file under its lock.
@@ -219,8 +206,7 @@ async fn locked(
     id: &FileId,
 ) -> Result<Option<FileRecord>, Error> {
     let values = values![id.as_str(), workspace.as_str()];
-    let rows = tx.locked(lock, SELECT_ONE, values).await?;
-    rows.first().map(record_of).transpose()
+    tx.lock(lock, SELECT_ONE, values, record_of).await
 }
 
 async fn insert(tx: &mut Tx, workspace: &WorkspaceId, record: &FileRecord) -> Result<(), Error> {

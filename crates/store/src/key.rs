@@ -140,10 +140,10 @@ impl Store {
             .db
             .write(scope, move |tx| {
                 Box::pin(async move {
-                    let workspace = key.workspace.as_str();
                     quota::lock(tx, &key.workspace).await?;
                     let sql = "SELECT id FROM api_keys WHERE workspace = $1 LIMIT 1";
-                    if tx.one(sql, values![workspace]).await?.is_some() {
+                    let values = values![key.workspace.as_str()];
+                    if tx.one(sql, values).await?.is_some() {
                         return Ok(false);
                     }
                     insert(tx, &services, Actor::Server, key, hash).await?;
@@ -155,36 +155,34 @@ impl Store {
 
     /// The key with this hash, unless it is revoked.
     pub async fn key_by_hash(&self, hash: &KeyHash) -> Result<Option<ApiKey>, Error> {
-        let row = self
-            .inner
+        self.inner
             .db
-            .read_one(
+            .find(
                 concat!(
                     "SELECT ",
                     key_columns!(),
                     " FROM api_keys WHERE hash = $1 AND revoked_at IS NULL"
                 ),
                 values![hash.as_slice()],
+                key_of,
             )
-            .await?;
-        row.as_ref().map(key_of).transpose()
+            .await
     }
 
     /// All keys of a workspace, oldest first.
     pub async fn list_keys(&self, workspace: &WorkspaceId) -> Result<Vec<ApiKey>, Error> {
-        let rows = self
-            .inner
+        self.inner
             .db
-            .read(
+            .list(
                 concat!(
                     "SELECT ",
                     key_columns!(),
                     " FROM api_keys WHERE workspace = $1 ORDER BY created_at, id"
                 ),
                 values![workspace.as_str()],
+                key_of,
             )
-            .await?;
-        rows.iter().map(key_of).collect()
+            .await
     }
 
     /// Revokes a key; false when there is no such key. Repeating it changes nothing.
@@ -264,10 +262,8 @@ async fn insert(
 
 /// Reads a key from its columns.
 pub(crate) fn key_of(row: &Row) -> Result<ApiKey, Error> {
-    let damaged = |reason: String| Error::Damaged {
-        item: format!("key {}", row.text(0).unwrap_or("?")),
-        reason,
-    };
+    let damaged =
+        |reason: String| Error::damaged(format!("key {}", row.text(0).unwrap_or("?")), reason);
     let body: Body =
         serde_json::from_str(row.text(2)?).map_err(|error| damaged(error.to_string()))?;
     let opens = match (row.text(5)?, row.optional_text(6)?) {

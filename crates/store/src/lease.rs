@@ -148,9 +148,8 @@ impl Store {
                     let Some(row) = row else {
                         return Err(refusal(tx, &services, &lease, &guarded).await?);
                     };
-                    let thread = ThreadId::parse(row.text(1)?).map_err(|error| Error::Damaged {
-                        item: format!("session {}", lease.session),
-                        reason: error.to_string(),
+                    let thread = ThreadId::parse(row.text(1)?).map_err(|error| {
+                        Error::damaged(format!("session {}", lease.session), error)
                     })?;
                     let stamp = Stamp {
                         workspace: &lease.workspace,

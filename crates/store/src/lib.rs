@@ -30,6 +30,7 @@ mod remains;
 pub mod replica;
 pub mod repositories;
 mod reserve;
+mod resource;
 pub mod session;
 pub mod skills;
 mod store;

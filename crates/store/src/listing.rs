@@ -1,7 +1,7 @@
 //! Where a list page begins, and how a list is asked for.
 
-use manyhands_protocol::Timestamp;
 use manyhands_protocol::page::Order;
+use manyhands_protocol::{Timestamp, WorkspaceId};
 
 use crate::db::Value;
 
@@ -40,15 +40,25 @@ impl Range {
     }
 }
 
-/// Filters of the agents list.
+/// Filters that lists of resources have in common.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AgentFilter {
+pub struct Filter {
     /// Created at or after.
     pub created_from: Option<Timestamp>,
     /// Created at or before.
     pub created_to: Option<Timestamp>,
     /// Whether archived ones are shown too.
     pub include_archived: bool,
+}
+
+impl Filter {
+    /// All, or all that are not archived.
+    pub(crate) fn archived_too(include_archived: bool) -> Self {
+        Self {
+            include_archived,
+            ..Self::default()
+        }
+    }
 }
 
 /// A place in a session's event list: listed events by list position, then queued ones by position
@@ -100,6 +110,25 @@ impl Query {
         }
     }
 
+    /// A page of a workspace's resources: `sql` ends where the workspace's id comes, and its tables have one column each
+    /// of the names `created_at`, `archived_at` and `id`.
+    pub(crate) fn listed(
+        sql: &str,
+        workspace: &WorkspaceId,
+        filter: &Filter,
+        range: &Range,
+    ) -> Self {
+        let mut query = Self::new(sql);
+        query.bind(workspace.as_str());
+        query.and_if("created_at >= ", filter.created_from);
+        query.and_if("created_at <= ", filter.created_to);
+        if !filter.include_archived {
+            query.push(" AND archived_at IS NULL");
+        }
+        query.page("created_at", "id", range);
+        query
+    }
+
     pub(crate) fn push(&mut self, sql: &'static str) {
         self.sql.push_str(sql);
     }
@@ -115,6 +144,13 @@ impl Query {
         self.sql.push_str(" AND ");
         self.sql.push_str(condition);
         self.bind(value);
+    }
+
+    /// Adds a condition that ends in a parameter, when there is one.
+    pub(crate) fn and_if(&mut self, condition: &'static str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.and(condition, value);
+        }
     }
 
     /// Adds the condition that a column has one of these values, of which there is at least one.

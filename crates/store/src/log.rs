@@ -298,10 +298,7 @@ fn checksum(session: &SessionId, entry: &Entry) -> u32 {
 
 /// An entry that is not as it was written.
 pub(crate) fn damaged(session: &SessionId, position: i64, reason: &str) -> Error {
-    Error::Damaged {
-        item: format!("entry {position} of {session}"),
-        reason: reason.to_owned(),
-    }
+    Error::damaged(format!("entry {position} of {session}"), reason)
 }
 
 /// Reads an entry from its columns and verifies it.

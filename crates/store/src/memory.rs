@@ -17,6 +17,6 @@ pub use change::{Changed, Mutation, Which};
 pub use read::{Depth, MemoryRange};
 pub use rows::sha256;
 pub(crate) use rows::{memory_of, memory_store_of, resource_of, version_of, whole};
-pub use stores::{MemoryStoreFilter, StoreChange};
+pub use stores::StoreChange;
 pub(crate) use upkeep::purge_piece;
 pub use versions::{Redacted, VersionFilter};

@@ -155,12 +155,21 @@ async fn check(
     more: u64,
     used: &'static str,
 ) -> Result<(), Error> {
-    lock(tx, workspace).await?;
-    let used = tx.one(used, values![workspace.as_str()]).await?;
-    let used = used.map_or(Ok(0), |row| row.int(0))?;
-    let used = u64::try_from(used).unwrap_or(u64::MAX);
+    let used = used_now(tx, workspace, used).await?;
     if used.saturating_add(more) > quota {
         return Err(Error::OverQuota { what, quota, used });
     }
     Ok(())
+}
+
+/// How much of something a workspace has, by a statement that counts it. Those who add to it wait for each other from here on.
+pub(crate) async fn used_now(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    count: &'static str,
+) -> Result<u64, Error> {
+    lock(tx, workspace).await?;
+    let used = tx.one(count, values![workspace.as_str()]).await?;
+    let used = used.map_or(Ok(0), |row| row.int(0))?;
+    Ok(u64::try_from(used).unwrap_or(u64::MAX))
 }

@@ -61,16 +61,15 @@ pub enum Rotated {
 impl Store {
     /// The repositories of a session, by their paths. Empty as well when there is no such session.
     pub async fn repositories(&self, session: &SessionId) -> Result<Vec<RepositoryRecord>, Error> {
-        let rows = self
-            .inner
+        self.inner
             .db
-            .read(
+            .list(
                 "SELECT body, id, checksum, workspace, token FROM session_resources
                  WHERE session_id = $1 AND file_id = '' ORDER BY mount_path",
                 values![session.as_str()],
+                record_of,
             )
-            .await?;
-        rows.iter().map(record_of).collect()
+            .await
     }
 
     /// Puts a new sealed token in the place of a repository's (runtime GH-6), and says so in the audit log (security OPS-3).
@@ -91,8 +90,8 @@ impl Store {
                         return Ok(Rotated::Missing);
                     };
                     let sql = "SELECT body, id, checksum FROM session_resources WHERE id = $1 AND session_id = $2";
-                    let found = tx.one(sql, values![id.as_str(), session.as_str()]).await?;
-                    let mut resource = match found.as_ref().map(resource_of).transpose()? {
+                    let values = values![id.as_str(), session.as_str()];
+                    let mut resource = match tx.find(sql, values, resource_of).await? {
                         None => return Ok(Rotated::Missing),
                         Some(Resource::File(_)) => return Ok(Rotated::NoRepository),
                         Some(Resource::Repository(repository)) => repository,
@@ -117,10 +116,7 @@ impl Store {
 }
 
 fn record_of(row: &Row) -> Result<RepositoryRecord, Error> {
-    let damaged = |reason: String| Error::Damaged {
-        item: "a session's repository".to_owned(),
-        reason,
-    };
+    let damaged = |reason: String| Error::damaged("a session's repository", reason);
     match resource_of(row)? {
         Resource::Repository(resource) => Ok(RepositoryRecord {
             workspace: WorkspaceId::parse(row.text(3)?)

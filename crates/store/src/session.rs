@@ -1,6 +1,7 @@
 //! A session's row, and what a write to a session consists of.
 
 mod absent;
+mod create;
 mod purpose;
 mod read;
 mod running;
@@ -18,10 +19,10 @@ use serde::{Deserialize, Serialize};
 use crate::audit::Act;
 use crate::entry::NewEntry;
 
+pub use create::{Belongings, Created};
 pub(crate) use read::{record_columns, record_of, record_tables};
 pub use running::running_millis;
 pub(crate) use running::{active_until, longest_stretch, transition};
-pub use write::{Belongings, Created};
 pub(crate) use write::{publish_later, write_drafts};
 
 /// Tokens a session used in all; cumulative (runtime US-1).

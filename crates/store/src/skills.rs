@@ -86,8 +86,7 @@ impl Store {
         id: &SkillId,
     ) -> Result<Option<SkillRecord>, Error> {
         let values = values![id.as_str(), workspace.as_str()];
-        let row = self.inner.db.read_one(SELECT_SKILL, values).await?;
-        row.as_ref().map(skill_of).transpose()
+        self.inner.db.find(SELECT_SKILL, values, skill_of).await
     }
 
     /// A page of the skills of the workspace and of those that come with the server, or of one kind.
@@ -105,8 +104,7 @@ impl Store {
         let mut query = Query::new("SELECT body, id, checksum FROM skills WHERE 1 = 1");
         query.and_in("workspace", workspaces);
         query.page("created_at", "id", range);
-        let rows = self.inner.db.read(query.sql, query.values).await?;
-        rows.iter().map(skill_of).collect()
+        self.inner.db.list(query.sql, query.values, skill_of).await
     }
 
     /// A version of a skill; `None` as well when it is deleted.
@@ -123,8 +121,10 @@ impl Store {
             VersionName::Epoch(epoch) => query.and("epoch = ", *epoch),
         }
         query.push(" ORDER BY epoch DESC LIMIT 1");
-        let row = self.inner.db.read_one(query.sql, query.values).await?;
-        row.as_ref().map(version_of).transpose()
+        self.inner
+            .db
+            .find(query.sql, query.values, version_of)
+            .await
     }
 
     /// A page of a skill's versions.
@@ -136,8 +136,10 @@ impl Store {
     ) -> Result<Vec<VersionRecord>, Error> {
         let mut query = of_skill(skill, workspace);
         query.page("created_at", "id", range);
-        let rows = self.inner.db.read(query.sql, query.values).await?;
-        rows.iter().map(version_of).collect()
+        self.inner
+            .db
+            .list(query.sql, query.values, version_of)
+            .await
     }
 
     /// Whether a session of this environment has the version (security API-1).
@@ -187,22 +189,10 @@ fn of_skill(skill: &SkillId, workspace: &WorkspaceId) -> Query {
 
 /// Reads a skill from `body, id, checksum`.
 pub(crate) fn skill_of(row: &Row) -> Result<SkillRecord, Error> {
-    read(row, "skill")
+    body::parsed(row, "skill")
 }
 
 /// Reads a version from `body, id, checksum`.
 pub(crate) fn version_of(row: &Row) -> Result<VersionRecord, Error> {
-    read(row, "skill version")
-}
-
-fn read<T: serde::de::DeserializeOwned>(row: &Row, what: &str) -> Result<T, Error> {
-    let id = row.text(1)?;
-    let read = || -> Result<T, String> {
-        let text = body::intact(row, id, 0, 2)?;
-        serde_json::from_str(text).map_err(|error| error.to_string())
-    };
-    read().map_err(|reason| Error::Damaged {
-        item: format!("{what} {id}"),
-        reason,
-    })
+    body::parsed(row, "skill version")
 }

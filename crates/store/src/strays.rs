@@ -20,9 +20,7 @@ impl Store {
             .db
             .write(Scope::default(), move |tx| {
                 Box::pin(async move {
-                    let rows = tx
-                        .all(
-                            // The guard stands twice: a row may change while this waits for its lock.
+                    tx.list(// The guard stands twice: a row may change while this waits for its lock.
                             "UPDATE sessions SET wants_brain = 1, wanted_since = $2
                              WHERE wants_brain = 0 AND status IN ('running', 'rescheduling') AND archived_at IS NULL
                                AND (holder IS NULL OR holder NOT IN (SELECT id FROM living))
@@ -33,10 +31,7 @@ impl Store {
                                    AND (holder IS NULL OR holder NOT IN (SELECT id FROM living))
                                  ORDER BY id LIMIT $1)
                              RETURNING workspace, id",
-                            values![limit, now],
-                        )
-                        .await?;
-                    rows.iter().map(place_of).collect()
+                            values![limit, now], place_of).await
                 })
             })
             .await
@@ -73,24 +68,16 @@ impl Store {
         workspace: &WorkspaceId,
         session: &SessionId,
     ) -> Result<bool, Error> {
-        let row = self
-            .inner
-            .db
-            .read_one(
-                "SELECT id FROM sessions WHERE id = $1 AND workspace = $2 AND holder IN (SELECT id FROM living)",
-                values![session.as_str(), workspace.as_str()],
-            )
-            .await?;
-        Ok(row.is_some())
+        let sql = "SELECT id FROM sessions
+             WHERE id = $1 AND workspace = $2 AND holder IN (SELECT id FROM living)";
+        let values = values![session.as_str(), workspace.as_str()];
+        self.inner.db.has(sql, values).await
     }
 }
 
 /// Reads whose session it is, and which.
 pub(crate) fn place_of(row: &Row) -> Result<(WorkspaceId, SessionId), Error> {
-    let damaged = |error: manyhands_protocol::id::IdError| Error::Damaged {
-        item: "a session's row".to_owned(),
-        reason: error.to_string(),
-    };
+    let damaged = |error: manyhands_protocol::id::IdError| Error::damaged("a session's row", error);
     Ok((
         WorkspaceId::parse(row.text(0)?).map_err(damaged)?,
         SessionId::parse(row.text(1)?).map_err(damaged)?,

@@ -229,9 +229,8 @@ async fn move_rows(tx: &mut Tx, group: &[&PlainAppend]) -> Result<Vec<Option<Mov
         };
         *slot = Some(Moved {
             last: row.int(0)?,
-            thread: ThreadId::parse(row.text(1)?).map_err(|error| Error::Damaged {
-                item: format!("session {}", append.lease.session),
-                reason: error.to_string(),
+            thread: ThreadId::parse(row.text(1)?).map_err(|error| {
+                Error::damaged(format!("session {}", append.lease.session), error)
             })?,
             now: times[place],
         });

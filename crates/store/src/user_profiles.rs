@@ -7,12 +7,13 @@ use manyhands_protocol::{Metadata, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
 use crate::body;
-use crate::db::{Lock, Row, Scope, Tx, values};
+use crate::db::{Row, Scope, Tx, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::listing::{Query, Range};
 use crate::log::json;
 use crate::reserve::Purpose;
+use crate::resource::{Place, Resource, is_locked};
 use crate::store::Store;
 
 /// The SHA-256 of a link's secret part.
@@ -98,9 +99,7 @@ impl Store {
         workspace: &WorkspaceId,
         id: &UserProfileId,
     ) -> Result<Option<ProfileRecord>, Error> {
-        let values = values![id.as_str(), workspace.as_str()];
-        let row = self.inner.db.read_one(SELECT_ONE, values).await?;
-        row.as_ref().map(profile_of).transpose()
+        self.find(Place::new(workspace, id.as_str())).await
     }
 
     /// Changes a profile under its lock; as [`update_agent`](Self::update_agent).
@@ -113,36 +112,8 @@ impl Store {
         id: &UserProfileId,
         decide: impl FnOnce(&ProfileRecord) -> Result<Option<ProfileRecord>, R> + Send + 'static,
     ) -> Result<Option<Result<ProfileRecord, R>>, Error> {
-        let (workspace, id) = (workspace.clone(), id.clone());
-        self.inner
-            .db
-            .write(Scope::of(id.as_str()), move |tx| {
-                Box::pin(async move {
-                    let rows = lock(tx, &workspace, &id).await?;
-                    let Some(profile) = rows.first().map(profile_of).transpose()? else {
-                        return Ok(None);
-                    };
-                    let new = match decide(&profile) {
-                        Ok(Some(new)) => new,
-                        Ok(None) => return Ok(Some(Ok(profile))),
-                        Err(refusal) => return Ok(Some(Err(refusal))),
-                    };
-                    let body = json(&new)?;
-                    tx.run(
-                        "UPDATE user_profiles SET name = $2, body = $3, checksum = $4 WHERE id = $1",
-                        values![
-                            new.id.as_str(),
-                            name(&new),
-                            body.as_str(),
-                            body::checksum(new.id.as_str(), &body),
-                        ],
-                    )
-                    .await?;
-                    failpoint!("store::user_profile::updated");
-                    Ok(Some(Ok(new)))
-                })
-            })
-            .await
+        let place = Place::new(workspace, id.as_str());
+        self.update(place, None, decide).await
     }
 
     /// Deletes a profile and its links; false when there is no such profile. Also a damaged one can be deleted.
@@ -154,13 +125,13 @@ impl Store {
         workspace: &WorkspaceId,
         id: &UserProfileId,
     ) -> Result<bool, Error> {
-        let (workspace, id) = (workspace.clone(), id.clone());
+        let (place, id) = (Place::new(workspace, id.as_str()), id.clone());
         let scope = Scope::of(id.as_str()).with_purpose(Purpose::Ends);
         self.inner
             .db
             .write(scope, move |tx| {
                 Box::pin(async move {
-                    if lock(tx, &workspace, &id).await?.is_empty() {
+                    if !is_locked::<ProfileRecord>(tx, &place).await? {
                         return Ok(false);
                     }
                     let links = "DELETE FROM user_profile_links WHERE profile_id = $1";
@@ -210,8 +181,10 @@ impl Store {
                 query.bind(*limit);
             }
         }
-        let rows = self.inner.db.read(query.sql, query.values).await?;
-        rows.iter().map(profile_of).collect()
+        self.inner
+            .db
+            .list(query.sql, query.values, ProfileRecord::of)
+            .await
     }
 
     /// Keeps a link to a profile until it expires, and drops the profile's expired ones; false when there is no such profile.
@@ -225,13 +198,14 @@ impl Store {
         hash: &LinkHash,
         expires_at: Timestamp,
     ) -> Result<bool, Error> {
-        let (workspace, id, hash) = (workspace.clone(), id.clone(), *hash);
+        let place = Place::new(workspace, id.as_str());
+        let (id, hash) = (id.clone(), *hash);
         let now = self.inner.services.clock.now();
         self.inner
             .db
             .write(Scope::of(id.as_str()), move |tx| {
                 Box::pin(async move {
-                    if lock(tx, &workspace, &id).await?.is_empty() {
+                    if !is_locked::<ProfileRecord>(tx, &place).await? {
                         return Ok(false);
                     }
                     let expired =
@@ -256,30 +230,35 @@ impl Store {
     pub async fn is_user_profile_link(&self, hash: &LinkHash) -> Result<bool, Error> {
         let sql = "SELECT expires_at FROM user_profile_links WHERE hash = $1 AND expires_at > $2";
         let values = values![hash.as_slice(), self.inner.services.clock.now()];
-        Ok(self.inner.db.read_one(sql, values).await?.is_some())
+        self.inner.db.has(sql, values).await
     }
 }
-
-const SELECT_ONE: &str =
-    "SELECT body, id, checksum FROM user_profiles WHERE id = $1 AND workspace = $2";
 
 fn name(profile: &ProfileRecord) -> &str {
     profile.name.as_deref().unwrap_or_default()
 }
 
-async fn lock(tx: &mut Tx, workspace: &WorkspaceId, id: &UserProfileId) -> Result<Vec<Row>, Error> {
-    let values = values![id.as_str(), workspace.as_str()];
-    tx.locked(Lock::Update, SELECT_ONE, values).await
-}
+impl Resource for ProfileRecord {
+    const SELECT: &'static str =
+        "SELECT body, id, checksum FROM user_profiles WHERE id = $1 AND workspace = $2";
 
-fn profile_of(row: &Row) -> Result<ProfileRecord, Error> {
-    let id = row.text(1)?;
-    let read = || -> Result<ProfileRecord, String> {
-        let text = body::intact(row, id, 0, 2)?;
-        serde_json::from_str(text).map_err(|error| error.to_string())
-    };
-    read().map_err(|reason| Error::Damaged {
-        item: format!("user profile {id}"),
-        reason,
-    })
+    fn of(row: &Row) -> Result<Self, Error> {
+        body::parsed(row, "user profile")
+    }
+
+    async fn write(tx: &mut Tx, place: &Place, _: Self, new: Self) -> Result<Self, Error> {
+        let body = json(&new)?;
+        tx.run(
+            "UPDATE user_profiles SET name = $2, body = $3, checksum = $4 WHERE id = $1",
+            values![
+                place.id.as_str(),
+                name(&new),
+                body.as_str(),
+                body::checksum(&place.id, &body),
+            ],
+        )
+        .await?;
+        failpoint!("store::user_profile::updated");
+        Ok(new)
+    }
 }

@@ -22,13 +22,14 @@ pub(crate) use rows::{credential_columns, credential_of};
 
 use crate::audit::{self, Act, Action};
 use crate::body;
-use crate::db::{Lock, Row, Scope, Tx, values};
+use crate::db::{Row, Scope, Tx, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
-use crate::listing::{Query, Range};
+use crate::listing::{Filter, Query, Range};
 use crate::log::json;
 use crate::quota::{self, Thing};
 use crate::reserve::Purpose;
+use crate::resource::{Place, Resource, is_locked};
 use crate::store::Store;
 
 impl Store {
@@ -68,9 +69,7 @@ impl Store {
         workspace: &WorkspaceId,
         id: &VaultId,
     ) -> Result<Option<Vault>, Error> {
-        let values = values![id.as_str(), workspace.as_str()];
-        let row = self.inner.db.read_one(SELECT_ONE, values).await?;
-        row.as_ref().map(vault_of).transpose()
+        self.find(Place::new(workspace, id.as_str())).await
     }
 
     /// Changes a vault under its lock; as [`update_agent`](Self::update_agent). The row of the audit log is written when
@@ -81,38 +80,21 @@ impl Store {
         id: &VaultId,
         decide: impl FnOnce(&Vault) -> Result<Option<Vault>, R> + Send + 'static,
     ) -> Result<Option<Result<Vault, R>>, Error> {
-        let (services, id) = (self.inner.services.clone(), id.clone());
-        self.inner
-            .db
-            .write(Scope::of(id.as_str()), move |tx| {
-                Box::pin(async move {
-                    let Some(vault) = lock_vault(tx, &act.workspace, &id).await? else {
-                        return Ok(None);
-                    };
-                    let new = match decide(&vault) {
-                        Ok(Some(new)) => new,
-                        Ok(None) => return Ok(Some(Ok(vault))),
-                        Err(refusal) => return Ok(Some(Err(refusal))),
-                    };
-                    audit::append(tx, &services, &act).await?;
-                    write(tx, &new).await?;
-                    failpoint!("store::vault::updated");
-                    Ok(Some(Ok(new)))
-                })
-            })
-            .await
+        let place = Place::new(&act.workspace, id.as_str());
+        self.update(place, Some(act), decide).await
     }
 
     /// Archives a vault and all its credentials, whose secrets are gone then (runtime VA-16). Repeating it changes nothing.
     /// `None` when there is no such vault.
     pub async fn archive_vault(&self, act: Act, id: &VaultId) -> Result<Option<Vault>, Error> {
         let (services, id) = (self.inner.services.clone(), id.clone());
+        let place = Place::new(&act.workspace, id.as_str());
         let scope = Scope::of(id.as_str()).with_purpose(Purpose::Ends);
         self.inner
             .db
             .write(scope, move |tx| {
                 Box::pin(async move {
-                    let Some(vault) = lock_vault(tx, &act.workspace, &id).await? else {
+                    let Some(vault) = Vault::lock(tx, &place).await? else {
                         return Ok(None);
                     };
                     if vault.archived_at.is_some() {
@@ -140,18 +122,13 @@ impl Store {
     /// Deletes a vault with all its credentials (runtime VA-16); false when there is no such vault.
     pub async fn delete_vault(&self, act: Act, id: &VaultId) -> Result<bool, Error> {
         let (services, id) = (self.inner.services.clone(), id.clone());
+        let place = Place::new(&act.workspace, id.as_str());
         let scope = Scope::of(id.as_str()).with_purpose(Purpose::Ends);
         self.inner
             .db
             .write(scope, move |tx| {
                 Box::pin(async move {
-                    // Also one whose body is damaged can be deleted.
-                    let values = values![id.as_str(), act.workspace.as_str()];
-                    if tx
-                        .locked(Lock::Update, SELECT_ONE, values)
-                        .await?
-                        .is_empty()
-                    {
+                    if !is_locked::<Vault>(tx, &place).await? {
                         return Ok(false);
                     }
                     audit::append(tx, &services, &act).await?;
@@ -176,18 +153,15 @@ impl Store {
         include_archived: bool,
         range: &Range,
     ) -> Result<Vec<Vault>, Error> {
-        let mut query = Query::new("SELECT body, id, checksum FROM vaults WHERE workspace = ");
-        query.bind(workspace.as_str());
-        if !include_archived {
-            query.push(" AND archived_at IS NULL");
-        }
-        query.page("created_at", "id", range);
-        let rows = self.inner.db.read(query.sql, query.values).await?;
-        rows.iter().map(vault_of).collect()
+        let query = Query::listed(
+            "SELECT body, id, checksum FROM vaults WHERE workspace = ",
+            workspace,
+            &Filter::archived_too(include_archived),
+            range,
+        );
+        self.inner.db.list(query.sql, query.values, Vault::of).await
     }
 }
-
-const SELECT_ONE: &str = "SELECT body, id, checksum FROM vaults WHERE id = $1 AND workspace = $2";
 
 /// What is done to a credential because it is done to its vault.
 fn cascaded(act: &Act, action: Action, credential: &CredentialId) -> Act {
@@ -198,26 +172,19 @@ fn cascaded(act: &Act, action: Action, credential: &CredentialId) -> Act {
     }
 }
 
-fn vault_of(row: &Row) -> Result<Vault, Error> {
-    let id = row.text(1)?;
-    let read = || -> Result<Vault, String> {
-        let text = body::intact(row, id, 0, 2)?;
-        serde_json::from_str(text).map_err(|error| error.to_string())
-    };
-    read().map_err(|reason| Error::Damaged {
-        item: format!("vault {id}"),
-        reason,
-    })
-}
+impl Resource for Vault {
+    const SELECT: &'static str =
+        "SELECT body, id, checksum FROM vaults WHERE id = $1 AND workspace = $2";
 
-async fn lock_vault(
-    tx: &mut Tx,
-    workspace: &WorkspaceId,
-    id: &VaultId,
-) -> Result<Option<Vault>, Error> {
-    let values = values![id.as_str(), workspace.as_str()];
-    let rows = tx.locked(Lock::Update, SELECT_ONE, values).await?;
-    rows.first().map(vault_of).transpose()
+    fn of(row: &Row) -> Result<Self, Error> {
+        body::parsed(row, "vault")
+    }
+
+    async fn write(tx: &mut Tx, _: &Place, _: Self, new: Self) -> Result<Self, Error> {
+        write(tx, &new).await?;
+        failpoint!("store::vault::updated");
+        Ok(new)
+    }
 }
 
 async fn write(tx: &mut Tx, vault: &Vault) -> Result<(), Error> {

@@ -51,10 +51,7 @@ impl Store {
                 })
                 .await?;
         }
-        let damaged = |reason: String| Error::Damaged {
-            item: "the default workspace".to_owned(),
-            reason,
-        };
+        let damaged = |reason: String| Error::damaged("the default workspace", reason);
         let row = found.ok_or_else(|| damaged("it is not there".to_owned()))?;
         WorkspaceId::parse(row.text(0)?).map_err(|error| damaged(error.to_string()))
     }
@@ -92,8 +89,7 @@ impl Store {
             workspace_columns!(),
             " FROM workspaces ORDER BY created_at, id"
         );
-        let rows = self.inner.db.read(sql, Vec::new()).await?;
-        rows.iter().map(workspace_of).collect()
+        self.inner.db.list(sql, Vec::new(), workspace_of).await
     }
 
     /// Gives a workspace another name; `None` when there is no such workspace.
@@ -143,10 +139,7 @@ fn body_of(name: &str) -> Result<String, Error> {
 
 fn workspace_of(row: &Row) -> Result<Workspace, Error> {
     let id = row.text(0)?;
-    let damaged = |reason: String| Error::Damaged {
-        item: format!("workspace {id}"),
-        reason,
-    };
+    let damaged = |reason: String| Error::damaged(format!("workspace {id}"), reason);
     let body: Body =
         serde_json::from_str(row.text(1)?).map_err(|error| damaged(error.to_string()))?;
     Ok(Workspace {

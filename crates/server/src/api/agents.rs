@@ -10,7 +10,7 @@ use manyhands_protocol::agent::{
 use manyhands_protocol::page::{Order, Page};
 use manyhands_protocol::patch::Patch;
 use manyhands_protocol::{AgentId, Timestamp};
-use manyhands_store::listing::AgentFilter;
+use manyhands_store::listing::Filter;
 
 use crate::api::auth::Principal;
 use crate::api::cursor::{self, Paging};
@@ -212,7 +212,7 @@ pub(crate) async fn list_agents(
     principal: Principal,
     query: Query,
 ) -> Result<Reply<Page<Agent>>, ApiError> {
-    let filter = AgentFilter {
+    let filter = Filter {
         created_from: query.instant("created_at[gte]")?,
         created_to: query.instant("created_at[lte]")?,
         include_archived: query.flag("include_archived")?,

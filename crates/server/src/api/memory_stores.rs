@@ -10,7 +10,7 @@ use manyhands_protocol::memory::{
 };
 use manyhands_protocol::page::{Order, Page};
 use manyhands_protocol::{MemoryStoreId, Timestamp};
-use manyhands_store::memory::MemoryStoreFilter;
+use manyhands_store::listing::Filter;
 
 use crate::api::agents::definition;
 use crate::api::auth::Principal;
@@ -138,7 +138,7 @@ pub(crate) async fn list_memory_stores(
     principal: Principal,
     query: Query,
 ) -> Result<Reply<Page<MemoryStore>>, ApiError> {
-    let filter = MemoryStoreFilter {
+    let filter = Filter {
         created_from: query.instant("created_at[gte]")?,
         created_to: query.instant("created_at[lte]")?,
         include_archived: query.flag("include_archived")?,

@@ -104,10 +104,7 @@ pub(super) fn sort_error(operation: &'static str, error: &rusqlite::Error) -> Er
     let code = error.sqlite_error().map_or(0, |error| error.extended_code);
     match (code & 0xff, code) {
         (ffi::SQLITE_FULL, _) | (_, ffi::SQLITE_IOERR_SHMSIZE) => Error::NoSpace { operation },
-        (ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB, _) => Error::Damaged {
-            item: "the database".to_owned(),
-            reason: error.to_string(),
-        },
+        (ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB, _) => Error::damaged("the database", error),
         _ => Error::Unavailable {
             operation,
             reason: error.to_string(),

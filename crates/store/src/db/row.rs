@@ -141,10 +141,7 @@ fn cell(cells: &[Cell], column: usize) -> ValueRef<'_> {
 }
 
 fn damaged(error: impl std::fmt::Display) -> Error {
-    Error::Damaged {
-        item: "a stored row".to_owned(),
-        reason: error.to_string(),
-    }
+    Error::damaged("a stored row", error)
 }
 
 impl Row {

@@ -95,6 +95,26 @@ impl Tx {
         Ok(self.all(sql, values).await?.into_iter().next())
     }
 
+    /// Runs a statement and gives what its first row says.
+    pub(crate) async fn find<T>(
+        &mut self,
+        sql: impl Into<Sql>,
+        values: Vec<Value>,
+        of: impl Fn(&Row) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        self.one(sql, values).await?.as_ref().map(of).transpose()
+    }
+
+    /// Runs a statement and gives what its rows say.
+    pub(crate) async fn list<T>(
+        &mut self,
+        sql: impl Into<Sql>,
+        values: Vec<Value>,
+        of: impl Fn(&Row) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        self.all(sql, values).await?.iter().map(of).collect()
+    }
+
     /// Runs a statement without rows.
     pub(crate) async fn run(
         &mut self,
@@ -117,6 +137,30 @@ impl Tx {
             (true, Lock::Share) => format!("{sql} FOR SHARE").into(),
         };
         self.all(sql, values).await
+    }
+
+    /// Reads one row, locks it until the end of the transaction, and gives what it says.
+    pub(crate) async fn lock<T>(
+        &mut self,
+        lock: Lock,
+        sql: &'static str,
+        values: Vec<Value>,
+        of: impl Fn(&Row) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        let rows = self.locked(lock, sql, values).await?;
+        rows.first().map(of).transpose()
+    }
+
+    /// Reads rows, locks them until the end of the transaction, and gives what they say.
+    pub(crate) async fn lock_all<T>(
+        &mut self,
+        lock: Lock,
+        sql: &'static str,
+        values: Vec<Value>,
+        of: impl Fn(&Row) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let rows = self.locked(lock, sql, values).await?;
+        rows.iter().map(of).collect()
     }
 
     /// Whether readers before this statement could have seen an older state than readers after a lock.

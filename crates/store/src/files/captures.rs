@@ -74,9 +74,8 @@ impl Store {
             .await?;
         rows.iter()
             .map(|row| {
-                let damaged = |error: manyhands_protocol::id::IdError| Error::Damaged {
-                    item: "a wish for a capture".to_owned(),
-                    reason: error.to_string(),
+                let damaged = |error: manyhands_protocol::id::IdError| {
+                    Error::damaged("a wish for a capture", error)
                 };
                 Ok(Due {
                     workspace: WorkspaceId::parse(row.text(0)?).map_err(damaged)?,
@@ -90,8 +89,10 @@ impl Store {
     /// The outputs of a session that were captured so far.
     pub async fn outputs(&self, session: &SessionId) -> Result<Vec<FileRecord>, Error> {
         let sql = "SELECT body, id, checksum FROM files WHERE session_id = $1 AND path IS NOT NULL ORDER BY path";
-        let rows = self.inner.db.read(sql, values![session.as_str()]).await?;
-        rows.iter().map(record_of).collect()
+        self.inner
+            .db
+            .list(sql, values![session.as_str()], record_of)
+            .await
     }
 
     /// Keeps what was found, whose blobs are durable, and ends the wish unless it was renewed meanwhile. A file that was
@@ -130,9 +131,7 @@ impl Store {
                         };
                         let sql = "SELECT body, id, checksum FROM files WHERE session_id = $1 AND path = $2";
                         let values = values![session.as_str(), path.as_str()];
-                        let old = tx.one(sql, values).await?;
-                        let old = old.as_ref().map(record_of).transpose()?;
-                        match old {
+                        match tx.find(sql, values, record_of).await? {
                             Some(old) if old.file.id == record.file.id => {
                                 restamp(tx, record).await?;
                             }

@@ -22,7 +22,7 @@ impl Store {
     /// Blobs that no file has any more, for removal. What was noted down and is shared with another file is forgotten.
     pub async fn loose_blobs(&self, limit: u32) -> Result<Vec<String>, Error> {
         let any = "SELECT blob FROM loose_blobs LIMIT 1";
-        if self.inner.db.read_one(any, Vec::new()).await?.is_none() {
+        if !self.inner.db.has(any, Vec::new()).await? {
             return Ok(Vec::new());
         }
         let scope = Scope::of("loose blobs").with_purpose(Purpose::Ends);
@@ -94,8 +94,7 @@ impl Store {
         let now = clock.now();
         let forgotten = Timestamp::from_micros(now.as_micros() - KEPT);
         let any = "SELECT id FROM files WHERE expires_at <= $1 AND (blob <> '' OR expires_at <= $2) LIMIT 1";
-        let any = self.inner.db.read_one(any, values![now, forgotten]);
-        if any.await?.is_none() {
+        if !self.inner.db.has(any, values![now, forgotten]).await? {
             return Ok(());
         }
         let scope = Scope::of("loose blobs").with_purpose(Purpose::Ends);

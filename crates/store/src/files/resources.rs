@@ -96,12 +96,14 @@ impl Store {
         session: &SessionId,
         id: &ResourceId,
     ) -> Result<Option<Resource>, Error> {
-        let row = self
-            .inner
+        self.inner
             .db
-            .read_one(SELECT_ONE, values![id.as_str(), session.as_str()])
-            .await?;
-        row.as_ref().map(resource_of).transpose()
+            .find(
+                SELECT_ONE,
+                values![id.as_str(), session.as_str()],
+                resource_of,
+            )
+            .await
     }
 
     /// A page of a session's resources, oldest first.
@@ -114,8 +116,10 @@ impl Store {
             Query::new("SELECT body, id, checksum FROM session_resources WHERE session_id = ");
         query.bind(session.as_str());
         query.page("created_at", "id", range);
-        let rows = self.inner.db.read(query.sql, query.values).await?;
-        rows.iter().map(resource_of).collect()
+        self.inner
+            .db
+            .list(query.sql, query.values, resource_of)
+            .await
     }
 
     /// The resources of several sessions, oldest first in each.
@@ -123,22 +127,13 @@ impl Store {
         &self,
         sessions: &[SessionId],
     ) -> Result<Vec<(SessionId, Resource)>, Error> {
-        let mut found = Vec::new();
-        for asked in sessions.chunks(128) {
-            let mut query = Query::new(
-                "SELECT body, id, checksum, session_id FROM session_resources WHERE id IS NOT NULL",
-            );
-            query.and_in("session_id", asked.iter().map(SessionId::as_str));
-            query.push(" ORDER BY session_id, created_at, id");
-            for row in &self.inner.db.read(query.sql, query.values).await? {
-                let session = SessionId::parse(row.text(3)?).map_err(|error| Error::Damaged {
-                    item: "a session's resource".to_owned(),
-                    reason: error.to_string(),
-                })?;
-                found.push((session, resource_of(row)?));
-            }
-        }
-        Ok(found)
+        self.of_sessions(
+            sessions,
+            "SELECT body, id, checksum, session_id FROM session_resources WHERE id IS NOT NULL",
+            " ORDER BY session_id, created_at, id",
+            resource_of,
+        )
+        .await
     }
 
     /// Takes a file from a session: its copy goes too, the original stays.
@@ -159,8 +154,7 @@ impl Store {
                         return Ok(Unmounted::Missing);
                     }
                     let values = values![id.as_str(), session.as_str()];
-                    let found = tx.one(SELECT_ONE, values).await?;
-                    let copy = match found.as_ref().map(resource_of).transpose()? {
+                    let copy = match tx.find(SELECT_ONE, values, resource_of).await? {
                         None => return Ok(Unmounted::Missing),
                         Some(Resource::Repository(_)) => return Ok(Unmounted::NoFile),
                         Some(Resource::File(file)) => file.file_id,
@@ -204,15 +198,7 @@ const SELECT_ONE: &str =
 
 /// A resource whose body, id and checksum are a row's first columns.
 pub(crate) fn resource_of(row: &Row) -> Result<Resource, Error> {
-    let id = row.text(1)?;
-    let read = || -> Result<Resource, String> {
-        let text = body::intact(row, id, 0, 2)?;
-        serde_json::from_str(text).map_err(|error| error.to_string())
-    };
-    read().map_err(|reason| Error::Damaged {
-        item: format!("resource {id}"),
-        reason,
-    })
+    body::parsed(row, "resource")
 }
 
 /// Locks a session; whether it has ended, or `None` when there is none.

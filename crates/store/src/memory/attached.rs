@@ -8,7 +8,6 @@ use crate::body;
 use crate::db::{Lock, Tx, values};
 use crate::entry::NewEntry;
 use crate::error::Error;
-use crate::listing::Query;
 use crate::log::json;
 use crate::store::Store;
 
@@ -43,8 +42,10 @@ impl Store {
         session: &SessionId,
     ) -> Result<Vec<MemoryStoreResource>, Error> {
         let sql = "SELECT body, store_id, checksum FROM session_memory_stores WHERE session_id = $1 ORDER BY place";
-        let rows = self.inner.db.read(sql, values![session.as_str()]).await?;
-        rows.iter().map(resource_of).collect()
+        self.inner
+            .db
+            .list(sql, values![session.as_str()], resource_of)
+            .await
     }
 
     /// The stores that several sessions have, of each in the order of its creation.
@@ -52,22 +53,13 @@ impl Store {
         &self,
         sessions: &[SessionId],
     ) -> Result<Vec<(SessionId, MemoryStoreResource)>, Error> {
-        let mut found = Vec::new();
-        for asked in sessions.chunks(128) {
-            let mut query = Query::new(
-                "SELECT body, store_id, checksum, session_id FROM session_memory_stores WHERE place >= 0",
-            );
-            query.and_in("session_id", asked.iter().map(SessionId::as_str));
-            query.push(" ORDER BY session_id, place");
-            for row in &self.inner.db.read(query.sql, query.values).await? {
-                let session = SessionId::parse(row.text(3)?).map_err(|error| Error::Damaged {
-                    item: "a session's memory store".to_owned(),
-                    reason: error.to_string(),
-                })?;
-                found.push((session, resource_of(row)?));
-            }
-        }
-        Ok(found)
+        self.of_sessions(
+            sessions,
+            "SELECT body, store_id, checksum, session_id FROM session_memory_stores WHERE place >= 0",
+            " ORDER BY session_id, place",
+            resource_of,
+        )
+        .await
     }
 }
 
@@ -79,8 +71,7 @@ pub(super) async fn access_of(
 ) -> Result<Option<Access>, Error> {
     let sql = "SELECT body, store_id, checksum FROM session_memory_stores WHERE session_id = $1 AND store_id = $2";
     let values = values![session.as_str(), store.as_str()];
-    let row = tx.one(sql, values).await?;
-    let resource = row.as_ref().map(resource_of).transpose()?;
+    let resource = tx.find(sql, values, resource_of).await?;
     Ok(resource.map(|resource| resource.access))
 }
 
@@ -96,8 +87,7 @@ pub(crate) async fn attach_all(
     for (index, attach) in wanted.iter().enumerate() {
         let sql = "SELECT body, id, checksum FROM memory_stores WHERE id = $1 AND workspace = $2";
         let values = values![attach.store.as_str(), workspace.as_str()];
-        let rows = tx.locked(Lock::Share, sql, values).await?;
-        match rows.first().map(memory_store_of).transpose()? {
+        match tx.lock(Lock::Share, sql, values, memory_store_of).await? {
             None => return Ok(Err(AttachRefusal::NoStore(index))),
             Some(store) if store.archived_at.is_some() => {
                 return Ok(Err(AttachRefusal::Archived(index)));

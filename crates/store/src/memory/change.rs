@@ -196,8 +196,8 @@ impl Write {
             Which::Id(id) => (SELECT_BY_ID, id.as_str()),
             Which::Path(path) => (SELECT_BY_PATH, path.as_str()),
         };
-        let row = tx.one(sql, values![self.store.as_str(), value]).await?;
-        row.as_ref().map(memory_of).transpose()
+        tx.find(sql, values![self.store.as_str(), value], memory_of)
+            .await
     }
 
     async fn create(
@@ -366,9 +366,8 @@ impl Write {
         let version = memory.memory_version_id.as_str();
         let sql = "SELECT content FROM memory_versions WHERE id = $1";
         let row = tx.one(sql, values![version]).await?;
-        let row = row.ok_or_else(|| Error::Damaged {
-            item: format!("memory {}", memory.id),
-            reason: "its version is missing".to_owned(),
+        let row = row.ok_or_else(|| {
+            Error::damaged(format!("memory {}", memory.id), "its version is missing")
         })?;
         let content = super::whole(version, row.bytes(0)?, &memory.content_sha256)?;
         Ok(content.into_bytes())
@@ -393,14 +392,9 @@ impl Write {
             }
         }
         let (from, to) = (format!("{path}/"), format!("{path}0"));
-        let row = tx
-            .one(
-                "SELECT id, path FROM memories WHERE store_id = $1 AND path > $2 AND path < $3 AND id <> $4
+        tx.find("SELECT id, path FROM memories WHERE store_id = $1 AND path > $2 AND path < $3 AND id <> $4
                  ORDER BY path LIMIT 1",
-                values![self.store.as_str(), from, to, but],
-            )
-            .await?;
-        row.as_ref().map(occupied_by).transpose()
+                values![self.store.as_str(), from, to, but], occupied_by).await
     }
 }
 
@@ -416,10 +410,7 @@ const SELECT_BY_PATH: &str = concat!(
 );
 
 fn occupied_by(row: &Row) -> Result<Changed, Error> {
-    let damaged = |reason: String| Error::Damaged {
-        item: "a memory".to_owned(),
-        reason,
-    };
+    let damaged = |reason: String| Error::damaged("a memory", reason);
     Ok(Changed::Occupied {
         memory: MemoryId::parse(row.text(0)?).map_err(|error| damaged(error.to_string()))?,
         path: MemoryPath::parse(row.text(1)?).map_err(|error| damaged(error.to_string()))?,

@@ -46,29 +46,26 @@ impl Store {
             Which::Id(id) => (SELECT_BY_ID, MemoryId::as_str(id)),
             Which::Path(path) => (SELECT_BY_PATH, MemoryPath::as_str(path)),
         };
-        let row = self
-            .inner
+        self.inner
             .db
-            .read_one(sql, values![store.as_str(), value])
-            .await?;
-        row.as_ref().map(full).transpose()
+            .find(sql, values![store.as_str(), value], full)
+            .await
     }
 
     /// All memories of a store without their texts, sorted by the bytes of their paths. Empty as well when there is no such store.
     pub async fn memories(&self, store: &MemoryStoreId) -> Result<Vec<Memory>, Error> {
-        let rows = self
-            .inner
+        self.inner
             .db
-            .read(
+            .list(
                 concat!(
                     "SELECT ",
                     memory_columns!(),
                     " FROM memories m WHERE m.store_id = $1 ORDER BY m.path"
                 ),
                 values![store.as_str()],
+                memory_of,
             )
-            .await?;
-        rows.iter().map(memory_of).collect()
+            .await
     }
 
     /// A page of a store's memories.

@@ -2,7 +2,6 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use manyhands_protocol::memory::{Memory, MemoryStore, MemoryStoreResource, MemoryVersion};
-use serde::de::DeserializeOwned;
 
 use crate::body;
 use crate::db::{Row, Tx, values};
@@ -26,36 +25,22 @@ pub fn sha256(bytes: &[u8]) -> String {
         .collect()
 }
 
-fn damaged(kind: &str, id: &str, reason: impl Into<String>) -> Error {
-    Error::Damaged {
-        item: format!("{kind} {id}"),
-        reason: reason.into(),
-    }
-}
-
-/// A body whose first columns are itself, its owner's id and its checksum.
-fn parsed<T: DeserializeOwned>(kind: &str, row: &Row) -> Result<T, Error> {
-    let id = row.text(1)?;
-    let read = || -> Result<T, String> {
-        let text = body::intact(row, id, 0, 2)?;
-        serde_json::from_str(text).map_err(|error| error.to_string())
-    };
-    read().map_err(|reason| damaged(kind, id, reason))
-}
-
 /// A store whose body, id and checksum are a row's first columns.
 pub(crate) fn memory_store_of(row: &Row) -> Result<MemoryStore, Error> {
-    let store: MemoryStore = parsed("memory store", row)?;
+    let store: MemoryStore = body::parsed(row, "memory store")?;
     if store.id.as_str() == row.text(1)? {
         return Ok(store);
     }
     let reason = "its body is that of another store";
-    Err(damaged("memory store", row.text(1)?, reason))
+    Err(Error::damaged(
+        format!("memory store {}", row.text(1)?),
+        reason,
+    ))
 }
 
 /// A memory, without its text, from its columns.
 pub(crate) fn memory_of(row: &Row) -> Result<Memory, Error> {
-    let memory: Memory = parsed("memory", row)?;
+    let memory: Memory = body::parsed(row, "memory")?;
     let is_it = memory.id.as_str() == row.text(1)?
         && memory.path.as_str() == row.text(3)?
         && memory.memory_version_id.as_str() == row.text(4)?;
@@ -63,35 +48,35 @@ pub(crate) fn memory_of(row: &Row) -> Result<Memory, Error> {
         return Ok(memory);
     }
     let reason = "its body is that of another memory, path or version";
-    Err(damaged("memory", row.text(1)?, reason))
+    Err(Error::damaged(format!("memory {}", row.text(1)?), reason))
 }
 
 /// A version, without its text, whose body, id and checksum are a row's first columns.
 pub(crate) fn version_of(row: &Row) -> Result<MemoryVersion, Error> {
-    let version: MemoryVersion = parsed("memory version", row)?;
+    let version: MemoryVersion = body::parsed(row, "memory version")?;
     if version.id.as_str() == row.text(1)? {
         return Ok(version);
     }
     let reason = "its body is that of another version";
-    Err(damaged("memory version", row.text(1)?, reason))
+    Err(Error::damaged(
+        format!("memory version {}", row.text(1)?),
+        reason,
+    ))
 }
 
 /// What a session has of a store, from its body, its session's id and its checksum.
 pub(crate) fn resource_of(row: &Row) -> Result<MemoryStoreResource, Error> {
-    parsed("a memory store of session", row)
+    body::parsed(row, "a memory store of session")
 }
 
 /// The text of stored bytes, when they have the hash that is noted down for them (security STORE-3).
 pub(crate) fn whole(id: &str, bytes: &[u8], expected: &str) -> Result<String, Error> {
+    let damaged =
+        |reason: &str| Error::damaged(format!("the content of memory version {id}"), reason);
     if sha256(bytes) != expected {
-        return Err(damaged(
-            "the content of memory version",
-            id,
-            "it does not have its hash",
-        ));
+        return Err(damaged("it does not have its hash"));
     }
-    String::from_utf8(bytes.to_vec())
-        .map_err(|error| damaged("the content of memory version", id, error.to_string()))
+    String::from_utf8(bytes.to_vec()).map_err(|error| damaged(&error.to_string()))
 }
 
 pub(super) async fn write_store(tx: &mut Tx, store: &MemoryStore) -> Result<(), Error> {

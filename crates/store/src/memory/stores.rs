@@ -6,25 +6,15 @@ use manyhands_protocol::{MemoryStoreId, Timestamp, WorkspaceId};
 use super::memory_store_of;
 use super::rows::write_store;
 use crate::body;
-use crate::db::{Lock, Scope, Tx, values};
+use crate::db::{Lock, Row, Scope, Tx, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
-use crate::listing::{Query, Range};
+use crate::listing::{Filter, Query, Range};
 use crate::log::json;
 use crate::quota::{self, Thing};
 use crate::reserve::Purpose;
+use crate::resource::{Place, Resource, is_locked};
 use crate::store::Store;
-
-/// Filters of the list of stores.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MemoryStoreFilter {
-    /// Created at or after.
-    pub created_from: Option<Timestamp>,
-    /// Created at or before.
-    pub created_to: Option<Timestamp>,
-    /// Whether archived ones are shown too.
-    pub include_archived: bool,
-}
 
 impl Store {
     /// Adds a memory store.
@@ -67,9 +57,7 @@ impl Store {
         workspace: &WorkspaceId,
         id: &MemoryStoreId,
     ) -> Result<Option<MemoryStore>, Error> {
-        let values = values![id.as_str(), workspace.as_str()];
-        let row = self.inner.db.read_one(SELECT_ONE, values).await?;
-        row.as_ref().map(memory_store_of).transpose()
+        self.find(Place::new(workspace, id.as_str())).await
     }
 
     /// Changes a memory store under its lock; as [`update_agent`](Self::update_agent).
@@ -79,26 +67,8 @@ impl Store {
         id: &MemoryStoreId,
         decide: impl FnOnce(&MemoryStore) -> Result<Option<MemoryStore>, R> + Send + 'static,
     ) -> Result<Option<Result<MemoryStore, R>>, Error> {
-        let (workspace, id) = (workspace.clone(), id.clone());
-        self.inner
-            .db
-            .write(Scope::of(id.as_str()), move |tx| {
-                Box::pin(async move {
-                    let Some(locked) = lock_store(tx, &workspace, &id).await? else {
-                        return Ok(None);
-                    };
-                    match decide(&locked.store) {
-                        Ok(Some(new)) => {
-                            write_store(tx, &new).await?;
-                            failpoint!("store::memory_store::updated");
-                            Ok(Some(Ok(new)))
-                        }
-                        Ok(None) => Ok(Some(Ok(locked.store))),
-                        Err(refusal) => Ok(Some(Err(refusal))),
-                    }
-                })
-            })
-            .await
+        let place = Place::new(workspace, id.as_str());
+        self.update(place, None, decide).await
     }
 
     /// Archives a memory store for good (runtime ME-11). Repeating it changes nothing. `None` when there is no such store.
@@ -137,17 +107,14 @@ impl Store {
         workspace: &WorkspaceId,
         id: &MemoryStoreId,
     ) -> Result<bool, Error> {
-        let (workspace, id) = (workspace.clone(), id.clone());
+        let (place, id) = (Place::new(workspace, id.as_str()), id.clone());
         let purge = self.inner.services.purge.clone();
         let scope = Scope::of(id.as_str()).with_purpose(Purpose::Ends);
         self.inner
             .db
             .write(scope, move |tx| {
                 Box::pin(async move {
-                    // Also one whose body is damaged can be deleted.
-                    let values = values![id.as_str(), workspace.as_str()];
-                    let found = tx.locked(Lock::Update, SELECT_ONE, values).await?;
-                    if found.is_empty() {
+                    if !is_locked::<MemoryStore>(tx, &place).await? {
                         return Ok(false);
                     }
                     for sql in [
@@ -168,26 +135,19 @@ impl Store {
     pub async fn list_memory_stores(
         &self,
         workspace: &WorkspaceId,
-        filter: &MemoryStoreFilter,
+        filter: &Filter,
         range: &Range,
     ) -> Result<Vec<MemoryStore>, Error> {
-        let mut query =
-            Query::new("SELECT body, id, checksum FROM memory_stores WHERE workspace = ");
-        query.bind(workspace.as_str());
-        for (relation, at) in [
-            ("created_at >= ", filter.created_from),
-            ("created_at <= ", filter.created_to),
-        ] {
-            if let Some(at) = at {
-                query.and(relation, at);
-            }
-        }
-        if !filter.include_archived {
-            query.push(" AND archived_at IS NULL");
-        }
-        query.page("created_at", "id", range);
-        let rows = self.inner.db.read(query.sql, query.values).await?;
-        rows.iter().map(memory_store_of).collect()
+        let query = Query::listed(
+            "SELECT body, id, checksum FROM memory_stores WHERE workspace = ",
+            workspace,
+            filter,
+            range,
+        );
+        self.inner
+            .db
+            .list(query.sql, query.values, memory_store_of)
+            .await
     }
 
     /// How far each of these stores has been written; those that are gone are left out. Whoever has read a store's memories
@@ -206,10 +166,8 @@ impl Store {
         let rows = self.inner.db.read(query.sql, query.values).await?;
         rows.iter()
             .map(|row| {
-                let id = MemoryStoreId::parse(row.text(0)?).map_err(|error| Error::Damaged {
-                    item: "the id of a memory store".to_owned(),
-                    reason: error.to_string(),
-                })?;
+                let id = MemoryStoreId::parse(row.text(0)?)
+                    .map_err(|error| Error::damaged("the id of a memory store", error))?;
                 Ok((id, StoreChange(row.int(1)?)))
             })
             .collect()
@@ -220,8 +178,20 @@ impl Store {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreChange(i64);
 
-const SELECT_ONE: &str =
-    "SELECT body, id, checksum, written_at FROM memory_stores WHERE id = $1 AND workspace = $2";
+impl Resource for MemoryStore {
+    const SELECT: &'static str =
+        "SELECT body, id, checksum, written_at FROM memory_stores WHERE id = $1 AND workspace = $2";
+
+    fn of(row: &Row) -> Result<Self, Error> {
+        memory_store_of(row)
+    }
+
+    async fn write(tx: &mut Tx, _: &Place, _: Self, new: Self) -> Result<Self, Error> {
+        write_store(tx, &new).await?;
+        failpoint!("store::memory_store::updated");
+        Ok(new)
+    }
+}
 
 /// A store under its lock.
 pub(super) struct LockedStore {
@@ -234,13 +204,13 @@ pub(super) async fn lock_store(
     workspace: &WorkspaceId,
     id: &MemoryStoreId,
 ) -> Result<Option<LockedStore>, Error> {
-    let values = values![id.as_str(), workspace.as_str()];
-    let rows = tx.locked(Lock::Update, SELECT_ONE, values).await?;
-    let Some(row) = rows.first() else {
-        return Ok(None);
+    let values = Place::new(workspace, id.as_str()).values();
+    let locked = |row: &Row| {
+        Ok(LockedStore {
+            store: memory_store_of(row)?,
+            written_at: row.time(3)?,
+        })
     };
-    Ok(Some(LockedStore {
-        store: memory_store_of(row)?,
-        written_at: row.time(3)?,
-    }))
+    tx.lock(Lock::Update, MemoryStore::SELECT, values, locked)
+        .await
 }

@@ -19,13 +19,7 @@ impl Store {
     pub async fn drop_old_memory_versions(&self) -> Result<bool, Error> {
         let before = Timestamp::from_micros(self.inner.services.clock.now().as_micros() - KEPT);
         let sql = "SELECT id FROM memory_versions WHERE kept = 0 AND created_at < $1 LIMIT 1";
-        if self
-            .inner
-            .db
-            .read_one(sql, values![before])
-            .await?
-            .is_none()
-        {
+        if !self.inner.db.has(sql, values![before]).await? {
             return Ok(false);
         }
         let scope = Scope::of("old memory versions").with_purpose(Purpose::Ends);

@@ -72,26 +72,18 @@ impl Store {
             }
         });
         query.bind(store.as_str());
-        if let Some(memory) = &filter.memory {
-            query.and("memory_id = ", memory.as_str());
-        }
-        if let Some(operation) = filter.operation {
-            query.and("operation = ", operation.as_str());
-        }
+        query.and_if("memory_id = ", filter.memory.as_ref().map(MemoryId::as_str));
+        query.and_if("operation = ", filter.operation.map(Operation::as_str));
         for actor in &filter.actors {
             query.and("created_by = ", actor.as_str());
         }
-        for (relation, at) in [
-            ("created_at >= ", filter.created_from),
-            ("created_at <= ", filter.created_to),
-        ] {
-            if let Some(at) = at {
-                query.and(relation, at);
-            }
-        }
+        query.and_if("created_at >= ", filter.created_from);
+        query.and_if("created_at <= ", filter.created_to);
         query.page("created_at", "id", range);
-        let rows = self.inner.db.read(query.sql, query.values).await?;
-        rows.iter().map(|row| shown(row, view)).collect()
+        self.inner
+            .db
+            .list(query.sql, query.values, |row| shown(row, view))
+            .await
     }
 
     /// Takes text, path, hash and size from a version for good (runtime ME-10). Repeating it changes nothing.

@@ -34,8 +34,7 @@ impl Store {
         let sql = "SELECT blob, size, head, sha256 FROM kept_clones
              WHERE workspace = $1 AND repository = $2 AND made_at >= $3";
         let values = values![workspace.as_str(), repository, oldest];
-        let row = self.inner.db.read_one(sql, values).await?;
-        let Some(kept) = row.as_ref().map(kept_of).transpose()? else {
+        let Some(kept) = self.inner.db.find(sql, values, kept_of).await? else {
             return Ok(None);
         };
         let (now, used) = (self.inner.services.clock.now(), kept.blob.clone());
@@ -125,13 +124,7 @@ impl Store {
     /// Lets go of all clones that were made before `oldest`.
     pub async fn expire_clones(&self, oldest: Timestamp) -> Result<(), Error> {
         let any = "SELECT blob FROM kept_clones WHERE made_at < $1 LIMIT 1";
-        if self
-            .inner
-            .db
-            .read_one(any, values![oldest])
-            .await?
-            .is_none()
-        {
+        if !self.inner.db.has(any, values![oldest]).await? {
             return Ok(());
         }
         let loosened = self.inner.services.loosened.clone();

@@ -10,7 +10,7 @@ use manyhands_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::SessionRecord;
+use super::{Change, SessionRecord};
 use crate::body;
 use crate::db::{Row, values};
 use crate::error::Error;
@@ -51,6 +51,32 @@ pub(super) struct Profile<'a> {
     pub(super) vault_ids: Cow<'a, [VaultId]>,
 }
 
+impl<'a> Profile<'a> {
+    pub(super) fn of(record: &'a SessionRecord) -> Self {
+        Self {
+            agent: Cow::Borrowed(&record.agent),
+            title: Cow::Borrowed(&record.title),
+            metadata: Cow::Borrowed(&record.metadata),
+            budget: record.budget,
+            vault_ids: Cow::Borrowed(&record.vault_ids),
+        }
+    }
+
+    /// It after a change.
+    pub(super) fn changed(self, change: &'a Change) -> Self {
+        Self {
+            agent: change.agent.as_ref().map_or(self.agent, Cow::Borrowed),
+            title: change.title.as_ref().map_or(self.title, Cow::Borrowed),
+            metadata: change
+                .metadata
+                .as_ref()
+                .map_or(self.metadata, Cow::Borrowed),
+            budget: change.budget.unwrap_or(self.budget),
+            ..self
+        }
+    }
+}
+
 /// Reads a session from its columns.
 pub(crate) fn record_of(row: &Row) -> Result<SessionRecord, Error> {
     let read = || -> Result<SessionRecord, String> {
@@ -86,10 +112,8 @@ pub(crate) fn record_of(row: &Row) -> Result<SessionRecord, Error> {
             epoch: int(15)?,
         })
     };
-    read().map_err(|reason| Error::Damaged {
-        item: format!("session {}", row.text(1).unwrap_or("?")),
-        reason,
-    })
+    read()
+        .map_err(|reason| Error::damaged(format!("session {}", row.text(1).unwrap_or("?")), reason))
 }
 
 impl Store {
@@ -106,12 +130,10 @@ impl Store {
             record_tables!(),
             " WHERE s.id = $1 AND s.workspace = $2"
         );
-        let row = self
-            .inner
+        self.inner
             .db
-            .read_one(sql, values![id.as_str(), workspace.as_str()])
-            .await?;
-        row.as_ref().map(record_of).transpose()
+            .find(sql, values![id.as_str(), workspace.as_str()], record_of)
+            .await
     }
 
     /// The session as its brain sees it. `None` when it is gone or archived.
@@ -135,12 +157,11 @@ impl Store {
             " WHERE s.workspace = "
         ));
         query.bind(workspace.as_str());
-        if let Some(agent) = &filter.agent_id {
-            query.and("s.agent_id = ", agent.as_str());
-        }
-        if let Some(version) = filter.agent_version {
-            query.and("s.agent_version = ", version);
-        }
+        query.and_if(
+            "s.agent_id = ",
+            filter.agent_id.as_ref().map(|agent| agent.as_str()),
+        );
+        query.and_if("s.agent_version = ", filter.agent_version);
         if let Some(store) = &filter.memory_store_id {
             query.push(
                 " AND s.id IN (SELECT session_id FROM session_memory_stores WHERE store_id = ",
@@ -154,21 +175,14 @@ impl Store {
                 filter.statuses.iter().map(|status| status.as_str()),
             );
         }
-        for (relation, at) in [
-            ("s.created_at > ", filter.created_after),
-            ("s.created_at >= ", filter.created_from),
-            ("s.created_at < ", filter.created_before),
-            ("s.created_at <= ", filter.created_to),
-        ] {
-            if let Some(at) = at {
-                query.and(relation, at);
-            }
-        }
+        query.and_if("s.created_at > ", filter.created_after);
+        query.and_if("s.created_at >= ", filter.created_from);
+        query.and_if("s.created_at < ", filter.created_before);
+        query.and_if("s.created_at <= ", filter.created_to);
         if !filter.include_archived {
             query.push(" AND s.archived_at IS NULL");
         }
         query.page("s.created_at", "s.id", range);
-        let rows = self.inner.db.read(query.sql, query.values).await?;
-        rows.iter().map(record_of).collect()
+        self.inner.db.list(query.sql, query.values, record_of).await
     }
 }

@@ -84,10 +84,7 @@ async fn calls(
     query.push(") ORDER BY event_id");
     let rows = tx.all(query.sql, query.values).await?;
     let id = |text: &str| {
-        EventId::parse(text).map_err(|error| Error::Damaged {
-            item: format!("a call of {session}"),
-            reason: error.to_string(),
-        })
+        EventId::parse(text).map_err(|error| Error::damaged(format!("a call of {session}"), error))
     };
     rows.iter()
         .map(|row| {

@@ -1,6 +1,4 @@
-//! Sessions, as clients write them: created, changed and deleted under their lock.
-
-use std::borrow::Cow;
+//! Sessions, as clients write them: changed and deleted under their lock.
 
 use manyhands_protocol::event::{Event, EventBody};
 use manyhands_protocol::session::SessionStatus;
@@ -11,60 +9,24 @@ use tokio::time::Instant;
 use super::read::Profile;
 use super::running::transition;
 use super::state::{Owner, lock_state};
-use super::{Change, NewSession, SessionRecord, SessionState, UsageTotals};
+use super::{Change, SessionRecord, SessionState};
 use crate::audit;
 use crate::body;
-use crate::db::{Lock, Scope, Tx, values};
+use crate::db::{Scope, Tx, values};
 use crate::entry::Entry;
 use crate::error::Error;
 use crate::failpoint::failpoint;
-use crate::files::{Mount, MountRefusal, mount_all, remove_of_session};
+use crate::files::remove_of_session;
 use crate::lease::{Lease, Nudge};
 use crate::log::{self, Draft, Stamp, json};
-use crate::memory::{Attach, AttachRefusal, attach_all, detach_all};
-use crate::quota::{self, Thing};
+use crate::memory::detach_all;
 use crate::remains;
-use crate::repositories::{NewRepository, add_all};
 use crate::reserve::Purpose;
 use crate::skills;
 use crate::store::{Services, Store};
 use crate::vault;
 
 impl Store {
-    /// Creates a session and its first entries in one transaction (runtime LC-6). The agent and the environment must
-    /// still be there and not archived: false when one is not, and nothing is written.
-    pub async fn create_session(&self, session: NewSession) -> Result<bool, Error> {
-        let created = self
-            .create_session_with(session, Belongings::default())
-            .await?;
-        Ok(created == Created::Done)
-    }
-
-    /// As [`create_session`](Self::create_session), with what it has from its beginning: all in one transaction.
-    pub async fn create_session_with(
-        &self,
-        session: NewSession,
-        belongings: Belongings,
-    ) -> Result<Created, Error> {
-        let services = self.inner.services.clone();
-        let permit = self.nudge_permit();
-        let scope = Scope::of(session.id.as_str());
-        let created = self
-            .inner
-            .db
-            .write(scope, move |tx| {
-                Box::pin(create(tx, services, permit, session, belongings))
-            })
-            .await;
-        match created {
-            Ok(created) => Ok(created),
-            Err(NotCreated::Mount(refusal)) => Ok(Created::Refused(refusal)),
-            Err(NotCreated::Skill(place)) => Ok(Created::NoSkill(place)),
-            Err(NotCreated::Attach(refusal)) => Ok(Created::NotAttached(refusal)),
-            Err(NotCreated::Store(error)) => Err(error),
-        }
-    }
-
     /// A client's write: `decide` sees the session under its lock and answers with what to write and a value of its
     /// own, or refuses, and then nothing is written. `referenced` names the tool-use events whose calls `decide` wants
     /// to see even when they are answered. The outer option is empty when there is no such session.
@@ -120,179 +82,6 @@ impl Store {
     }
 }
 
-/// What a session has from its beginning, beside its log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Belongings {
-    /// Files that its sandbox reads.
-    pub files: Vec<Mount>,
-    /// Repositories that are cloned into it.
-    pub repositories: Vec<NewRepository>,
-    /// Memory stores (runtime ME-12).
-    pub memory_stores: Vec<Attach>,
-}
-
-/// What became of a session that was to be created.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Created {
-    /// It is there.
-    Done,
-    /// Its agent or its environment is gone or archived.
-    Gone,
-    /// There is no vault with the id at this place of its list.
-    NoVault(usize),
-    /// The vault at this place of its list is archived (runtime VA-16).
-    ArchivedVault(usize),
-    /// One of its files cannot be mounted.
-    Refused(MountRefusal),
-    /// There is no such version of the skill at this place of the agent's list (any more).
-    NoSkill(usize),
-    /// One of its memory stores cannot be attached.
-    NotAttached(AttachRefusal),
-}
-
-/// Why a session is not created: its writes are undone.
-enum NotCreated {
-    Mount(MountRefusal),
-    Skill(usize),
-    Attach(AttachRefusal),
-    Store(Error),
-}
-
-impl From<Error> for NotCreated {
-    fn from(error: Error) -> Self {
-        Self::Store(error)
-    }
-}
-
-async fn create(
-    tx: &mut Tx,
-    services: Services,
-    permit: Option<OwnedPermit<Nudge>>,
-    session: NewSession,
-    belongings: Belongings,
-) -> Result<Created, NotCreated> {
-    for (sql, id) in [
-        (
-            "SELECT id FROM agents WHERE id = $1 AND workspace = $2 AND archived_at IS NULL",
-            session.agent.id.as_str(),
-        ),
-        (
-            "SELECT id FROM environments WHERE id = $1 AND workspace = $2 AND archived_at IS NULL",
-            session.environment_id.as_str(),
-        ),
-    ] {
-        let found = tx
-            .locked(Lock::Share, sql, values![id, session.workspace.as_str()])
-            .await?;
-        if found.is_empty() {
-            return Ok(Created::Gone);
-        }
-    }
-    for (index, vault) in session.vault_ids.iter().enumerate() {
-        let found = tx
-            .locked(
-                Lock::Share,
-                "SELECT archived_at FROM vaults WHERE id = $1 AND workspace = $2",
-                values![vault.as_str(), session.workspace.as_str()],
-            )
-            .await?;
-        match found.first() {
-            None => return Ok(Created::NoVault(index)),
-            Some(row) if row.optional_time(0)?.is_some() => {
-                return Ok(Created::ArchivedVault(index));
-            }
-            Some(_) => {}
-        }
-    }
-    quota::one_more(tx, &services, &session.workspace, Thing::Session).await?;
-    let now = services.clock.now();
-    let record = SessionRecord {
-        workspace: session.workspace,
-        id: session.id,
-        thread_id: session.thread_id,
-        environment_id: session.environment_id,
-        agent: session.agent,
-        title: session.title,
-        metadata: session.metadata,
-        budget: session.budget,
-        vault_ids: session.vault_ids,
-        status: SessionStatus::Idle,
-        usage: UsageTotals::default(),
-        active_millis: 0,
-        running_since: None,
-        created_at: now,
-        updated_at: now,
-        archived_at: None,
-        terminated_at: None,
-        last_position: 0,
-        input_position: 0,
-        epoch: 0,
-    };
-    tx.run(
-        "INSERT INTO sessions (id, workspace, thread_id, environment_id, agent_id, agent_version, status, usage,
-             active_millis, created_at, updated_at, last_position, input_position, epoch, wants_brain, wanted_since)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $9, 0, 0, 0, 0, $9)",
-        values![
-            record.id.as_str(),
-            record.workspace.as_str(),
-            record.thread_id.as_str(),
-            record.environment_id.as_str(),
-            record.agent.id.as_str(),
-            record.agent.version,
-            record.status.as_str(),
-            json(&record.usage)?,
-            now,
-        ],
-    )
-    .await?;
-    let body = json(&Profile {
-        agent: Cow::Borrowed(&record.agent),
-        title: Cow::Borrowed(&record.title),
-        metadata: Cow::Borrowed(&record.metadata),
-        budget: record.budget,
-        vault_ids: Cow::Borrowed(&record.vault_ids),
-    })?;
-    tx.run(
-        "INSERT INTO session_profiles (session_id, workspace, body, checksum) VALUES ($1, $2, $3, $4)",
-        values![
-            record.id.as_str(),
-            record.workspace.as_str(),
-            body.as_str(),
-            body::checksum(record.id.as_str(), &body),
-        ],
-    )
-    .await?;
-    let Belongings {
-        files,
-        repositories,
-        memory_stores,
-    } = belongings;
-    mount_all(tx, &record.workspace, &record.id, files, now)
-        .await?
-        .map_err(NotCreated::Mount)?;
-    add_all(tx, &record.workspace, &record.id, repositories, now).await?;
-    let attached = attach_all(tx, &record.workspace, &record.id, memory_stores)
-        .await?
-        .map_err(NotCreated::Attach)?;
-    let mut change = session.change;
-    change.append.entries.splice(0..0, attached);
-    skills::hold(
-        tx,
-        &record.workspace,
-        &record.id,
-        &record.agent.definition.skills,
-    )
-    .await?
-    .map_err(NotCreated::Skill)?;
-    failpoint!("store::session::created");
-    for act in &change.acts {
-        audit::append(tx, &services, act).await?;
-    }
-    let owner = Owner::default();
-    apply(tx, &services, permit, owner, &record, change, now).await?;
-    Ok(Created::Done)
-}
-
 async fn write_profile(tx: &mut Tx, record: &SessionRecord, change: &Change) -> Result<(), Error> {
     if change.title.is_none()
         && change.metadata.is_none()
@@ -301,13 +90,7 @@ async fn write_profile(tx: &mut Tx, record: &SessionRecord, change: &Change) -> 
     {
         return Ok(());
     }
-    let body = json(&Profile {
-        agent: Cow::Borrowed(change.agent.as_ref().unwrap_or(&record.agent)),
-        title: Cow::Borrowed(change.title.as_ref().unwrap_or(&record.title)),
-        metadata: Cow::Borrowed(change.metadata.as_ref().unwrap_or(&record.metadata)),
-        budget: change.budget.unwrap_or(record.budget),
-        vault_ids: Cow::Borrowed(&record.vault_ids),
-    })?;
+    let body = json(&Profile::of(record).changed(change))?;
     tx.run(
         "UPDATE session_profiles SET body = $2, checksum = $3 WHERE session_id = $1",
         values![
@@ -321,7 +104,7 @@ async fn write_profile(tx: &mut Tx, record: &SessionRecord, change: &Change) -> 
 
 /// Writes everything of a change but the profile. With a permit for a nudge, nobody holding the session and no other
 /// place going first, the lease is granted along with the wish for a brain.
-async fn apply(
+pub(super) async fn apply(
     tx: &mut Tx,
     services: &Services,
     permit: Option<OwnedPermit<Nudge>>,

@@ -341,8 +341,8 @@ fn newest(record: SkillRecord, version: &VersionRecord, now: Timestamp) -> Skill
 /// A skill that the workspace sees, locked.
 async fn lock(tx: &mut Tx, workspace: &str, id: &SkillId) -> Result<Option<SkillRecord>, Error> {
     let values = values![id.as_str(), workspace];
-    let rows = tx.locked(Lock::Update, super::SELECT_SKILL, values).await?;
-    rows.first().map(skill_of).transpose()
+    tx.lock(Lock::Update, super::SELECT_SKILL, values, skill_of)
+        .await
 }
 
 async fn insert_skill(tx: &mut Tx, workspace: &str, record: &SkillRecord) -> Result<(), Error> {

@@ -2,20 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use manyhands_protocol::vault::Credential;
+use manyhands_protocol::vault::{Credential, Vault};
 use manyhands_protocol::{CredentialId, Timestamp, VaultId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
-use super::lock_vault;
-use super::rows::{
-    SELECT_ONE, archive, credential_columns, credential_of, delete, insert, lock, write,
-};
+use super::rows::{archive, credential_columns, credential_of, delete, insert};
 use crate::audit::{self, Act};
-use crate::db::{Lock, Scope, values};
+use crate::db::{Row, Scope, values};
 use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::listing::{Query, Range};
 use crate::reserve::Purpose;
+use crate::resource::{Place, Resource, is_locked};
 use crate::store::Store;
 
 /// How many active credentials a vault may have (runtime VA-1).
@@ -78,7 +76,8 @@ impl Store {
             .write(scope, move |tx| {
                 Box::pin(async move {
                     let vault_id = record.credential.vault_id.clone();
-                    let Some(vault) = lock_vault(tx, &record.workspace, &vault_id).await? else {
+                    let place = Place::new(&record.workspace, vault_id.as_str());
+                    let Some(vault) = Vault::lock(tx, &place).await? else {
                         return Ok(Inserted::NoVault);
                     };
                     if vault.archived_at.is_some() {
@@ -114,9 +113,7 @@ impl Store {
         vault: &VaultId,
         id: &CredentialId,
     ) -> Result<Option<CredentialRecord>, Error> {
-        let values = values![id.as_str(), vault.as_str(), workspace.as_str()];
-        let row = self.inner.db.read_one(SELECT_ONE, values).await?;
-        row.as_ref().map(|row| credential_of(row, 0)).transpose()
+        self.find(place_of(workspace, vault, id)).await
     }
 
     /// Changes a credential under its lock; as [`update_agent`](Self::update_agent). Its key and its vault stay as they are.
@@ -129,33 +126,8 @@ impl Store {
         id: &CredentialId,
         decide: impl FnOnce(&CredentialRecord) -> Result<Option<CredentialRecord>, R> + Send + 'static,
     ) -> Result<Option<Result<CredentialRecord, R>>, Error> {
-        let services = self.inner.services.clone();
-        let (vault, id) = (vault.clone(), id.clone());
-        // A token that was refreshed must be kept: its predecessor may be worth nothing any more.
-        let scope = Scope::of(id.as_str()).with_purpose(Purpose::Ends);
-        self.inner
-            .db
-            .write(scope, move |tx| {
-                Box::pin(async move {
-                    let Some(record) = lock(tx, &act.workspace, &vault, &id).await? else {
-                        return Ok(None);
-                    };
-                    let mut new = match decide(&record) {
-                        Ok(Some(new)) => new,
-                        Ok(None) => return Ok(Some(Ok(record))),
-                        Err(refusal) => return Ok(Some(Err(refusal))),
-                    };
-                    audit::append(tx, &services, &act).await?;
-                    new.generation = record.generation + 1;
-                    // The name may change while new tokens are fetched; nobody else is to fetch them too.
-                    let settled = new.secrets != record.secrets || new.refused != record.refused;
-                    new.refreshing_until = record.refreshing_until.filter(|_| !settled);
-                    let written = write(tx, new).await?;
-                    failpoint!("store::credential::updated");
-                    Ok(Some(Ok(written)))
-                })
-            })
-            .await
+        let place = place_of(&act.workspace, vault, id);
+        self.update(place, Some(act), decide).await
     }
 
     /// Archives a credential, whose secrets are gone and whose key is free then (runtime VA-16). Repeating it changes nothing.
@@ -167,13 +139,13 @@ impl Store {
         id: &CredentialId,
     ) -> Result<Option<Credential>, Error> {
         let services = self.inner.services.clone();
-        let (vault, id) = (vault.clone(), id.clone());
+        let place = place_of(&act.workspace, vault, id);
         let scope = Scope::of(id.as_str()).with_purpose(Purpose::Ends);
         self.inner
             .db
             .write(scope, move |tx| {
                 Box::pin(async move {
-                    let Some(record) = lock(tx, &act.workspace, &vault, &id).await? else {
+                    let Some(record) = CredentialRecord::lock(tx, &place).await? else {
                         return Ok(None);
                     };
                     if record.credential.archived_at.is_some() {
@@ -196,19 +168,13 @@ impl Store {
         id: &CredentialId,
     ) -> Result<bool, Error> {
         let services = self.inner.services.clone();
-        let (vault, id) = (vault.clone(), id.clone());
+        let (place, id) = (place_of(&act.workspace, vault, id), id.clone());
         let scope = Scope::of(id.as_str()).with_purpose(Purpose::Ends);
         self.inner
             .db
             .write(scope, move |tx| {
                 Box::pin(async move {
-                    // Also one whose body is damaged can be deleted.
-                    let values = values![id.as_str(), vault.as_str(), act.workspace.as_str()];
-                    if tx
-                        .locked(Lock::Update, SELECT_ONE, values)
-                        .await?
-                        .is_empty()
-                    {
+                    if !is_locked::<CredentialRecord>(tx, &place).await? {
                         return Ok(false);
                     }
                     audit::append(tx, &services, &act).await?;
@@ -239,11 +205,8 @@ impl Store {
             query.push(" AND c.archived_at IS NULL");
         }
         query.page("c.created_at", "c.id", range);
-        let rows = self.inner.db.read(query.sql, query.values).await?;
-        let records = rows.iter().map(|row| credential_of(row, 0));
-        records
-            .map(|record| record.map(|record| record.credential))
-            .collect()
+        let shown = |row: &Row| credential_of(row).map(|record| record.credential);
+        self.inner.db.list(query.sql, query.values, shown).await
     }
 
     /// The active credential with this key in the first of these vaults that has one (runtime VA-8, MC-6).
@@ -279,11 +242,11 @@ impl Store {
         if vaults.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self.inner.db.read(query.sql, query.values).await?;
-        let mut found = rows
-            .iter()
-            .map(|row| credential_of(row, 0))
-            .collect::<Result<Vec<_>, Error>>()?;
+        let mut found = self
+            .inner
+            .db
+            .list(query.sql, query.values, credential_of)
+            .await?;
         let place = |record: &CredentialRecord| {
             let vault = &record.credential.vault_id;
             vaults.iter().position(|known| known == vault)
@@ -302,4 +265,8 @@ fn active(workspace: &WorkspaceId, vaults: &[VaultId]) -> Query {
     query.bind(workspace.as_str());
     query.and_in("c.vault_id", vaults.iter().map(VaultId::as_str));
     query
+}
+
+fn place_of(workspace: &WorkspaceId, vault: &VaultId, id: &CredentialId) -> Place {
+    Place::new(workspace, id.as_str()).within(vault.as_str())
 }

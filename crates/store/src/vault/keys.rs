@@ -68,12 +68,10 @@ impl Store {
     /// A workspace's key.
     pub async fn data_key(&self, workspace: &WorkspaceId) -> Result<Option<DataKey>, Error> {
         let sql = "SELECT id, workspace, wrapped FROM data_keys WHERE workspace = $1";
-        let row = self
-            .inner
+        self.inner
             .db
-            .read_one(sql, values![workspace.as_str()])
-            .await?;
-        row.as_ref().map(data_key_of).transpose()
+            .find(sql, values![workspace.as_str()], data_key_of)
+            .await
     }
 
     /// Adds a workspace's key, wrapped by the master key with this fingerprint. Gives the one that the workspace has then, which
@@ -104,8 +102,7 @@ impl Store {
                     .await?;
                     failpoint!("store::vault::key_inserted");
                     let sql = "SELECT id, workspace, wrapped FROM data_keys WHERE workspace = $1";
-                    let row = tx.one(sql, values![key.workspace.as_str()]).await?;
-                    row.as_ref().map(data_key_of).transpose()
+                    tx.find(sql, values![key.workspace.as_str()], data_key_of).await
                 })
             })
             .await
@@ -113,8 +110,7 @@ impl Store {
 
     /// All keys of all workspaces.
     pub async fn data_keys(&self) -> Result<Vec<DataKey>, Error> {
-        let rows = self.inner.db.read(SELECT, Vec::new()).await?;
-        rows.iter().map(data_key_of).collect()
+        self.inner.db.list(SELECT, Vec::new(), data_key_of).await
     }
 
     /// Puts all keys, wrapped by another master key, in the place of the present ones, and makes that master key the one in use:
@@ -173,17 +169,14 @@ impl Store {
 
 /// The master key in use, locked: until the end of the transaction nobody replaces it.
 async fn master_in_use(tx: &mut Tx) -> Result<Option<String>, Error> {
-    let rows = tx.locked(Lock::Update, MASTER, Vec::new()).await?;
-    let row = rows.first().map(|row| row.text(0).map(str::to_owned));
-    row.transpose()
+    let fingerprint = |row: &Row| row.text(0).map(str::to_owned);
+    tx.lock(Lock::Update, MASTER, Vec::new(), fingerprint).await
 }
 
 /// Reads a key from its columns.
 pub(crate) fn data_key_of(row: &Row) -> Result<DataKey, Error> {
-    let damaged = |reason: String| Error::Damaged {
-        item: format!("data key {}", row.text(0).unwrap_or("?")),
-        reason,
-    };
+    let damaged =
+        |reason: String| Error::damaged(format!("data key {}", row.text(0).unwrap_or("?")), reason);
     Ok(DataKey {
         id: DataKeyId::parse(row.text(0)?).map_err(|error| damaged(error.to_string()))?,
         workspace: WorkspaceId::parse(row.text(1)?).map_err(|error| damaged(error.to_string()))?,

@@ -95,8 +95,7 @@ impl Store {
               WHERE p.placeholder = $1 AND p.session_id = $2 AND c.archived_at IS NULL"
         );
         let values = values![placeholder, session.as_str()];
-        let row = self.inner.db.read_one(sql, values).await?;
-        row.as_ref().map(|row| credential_of(row, 0)).transpose()
+        self.inner.db.find(sql, values, credential_of).await
     }
 
     /// The active credentials that have a placeholder in this session.
@@ -110,8 +109,10 @@ impl Store {
             " FROM placeholders p JOIN credentials c ON c.id = p.credential_id
               WHERE p.session_id = $1 AND c.archived_at IS NULL ORDER BY c.id"
         );
-        let rows = self.inner.db.read(sql, values![session.as_str()]).await?;
-        rows.iter().map(|row| credential_of(row, 0)).collect()
+        self.inner
+            .db
+            .list(sql, values![session.as_str()], credential_of)
+            .await
     }
 
     async fn made(&self, session: &SessionId) -> Result<BTreeMap<CredentialId, String>, Error> {
@@ -119,9 +120,8 @@ impl Store {
         let rows = self.inner.db.read(sql, values![session.as_str()]).await?;
         let mut made = BTreeMap::new();
         for row in &rows {
-            let id = CredentialId::parse(row.text(0)?).map_err(|error| Error::Damaged {
-                item: format!("a placeholder of session {session}"),
-                reason: error.to_string(),
+            let id = CredentialId::parse(row.text(0)?).map_err(|error| {
+                Error::damaged(format!("a placeholder of session {session}"), error)
             })?;
             made.insert(id, row.text(1)?.to_owned());
         }

@@ -78,7 +78,7 @@ impl Store {
                     let Some(row) = tx.one(sql, values).await? else {
                         return Ok(Claim::Gone);
                     };
-                    let record = credential_of(&row, 0)?;
+                    let record = credential_of(&row)?;
                     let left = record
                         .refreshing_until
                         .map_or(0, |until| until.as_micros().saturating_sub(row.int(7).unwrap_or(0)));

@@ -10,7 +10,10 @@ use super::{CredentialRecord, Refusal};
 use crate::body;
 use crate::db::{Lock, Row, Tx, values};
 use crate::error::Error;
+use crate::failpoint::failpoint;
 use crate::log::json;
+use crate::reserve::Purpose;
+use crate::resource::{Place, Resource};
 
 /// The columns of a credential, as [`credential_of`] takes them.
 macro_rules! credential_columns {
@@ -29,44 +32,21 @@ struct Body {
     refused: Option<Refusal>,
 }
 
-/// One credential by its id, its vault and its workspace.
-pub(super) const SELECT_ONE: &str = concat!(
-    "SELECT ",
-    credential_columns!(),
-    " FROM credentials c WHERE c.id = $1 AND c.vault_id = $2 AND c.workspace = $3"
-);
-
-/// Reads a credential from its columns, of which this is the first.
-pub(crate) fn credential_of(row: &Row, first: usize) -> Result<CredentialRecord, Error> {
-    let id = row.text(first + 1)?;
-    let damaged = |reason: String| Error::Damaged {
-        item: format!("credential {id}"),
-        reason,
-    };
-    let text = body::intact(row, id, first, first + 2).map_err(damaged)?;
-    let body: Body = serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
-    let workspace = WorkspaceId::parse(row.text(first + 3)?);
+/// Reads a credential from its columns.
+pub(crate) fn credential_of(row: &Row) -> Result<CredentialRecord, Error> {
+    let id = row.text(1)?;
+    let body: Body = body::parsed(row, "credential")?;
+    let workspace = WorkspaceId::parse(row.text(3)?)
+        .map_err(|error| Error::damaged(format!("credential {id}"), error))?;
     Ok(CredentialRecord {
-        workspace: workspace.map_err(|error| damaged(error.to_string()))?,
+        workspace,
         credential: body.credential,
-        key: row.text(first + 4)?.to_owned(),
+        key: row.text(4)?.to_owned(),
         secrets: body.secrets,
         refused: body.refused,
-        generation: row.int(first + 5)?,
-        refreshing_until: row.optional_time(first + 6)?,
+        generation: row.int(5)?,
+        refreshing_until: row.optional_time(6)?,
     })
-}
-
-/// A credential, locked.
-pub(super) async fn lock(
-    tx: &mut Tx,
-    workspace: &WorkspaceId,
-    vault: &VaultId,
-    id: &CredentialId,
-) -> Result<Option<CredentialRecord>, Error> {
-    let values = values![id.as_str(), vault.as_str(), workspace.as_str()];
-    let rows = tx.locked(Lock::Update, SELECT_ONE, values).await?;
-    rows.first().map(|row| credential_of(row, 0)).transpose()
 }
 
 /// The active credentials of a vault, locked.
@@ -79,10 +59,8 @@ pub(super) async fn lock_active(
         credential_columns!(),
         " FROM credentials c WHERE c.vault_id = $1 AND c.archived_at IS NULL ORDER BY c.id"
     );
-    let rows = tx
-        .locked(Lock::Update, sql, values![vault.as_str()])
-        .await?;
-    rows.iter().map(|row| credential_of(row, 0)).collect()
+    tx.lock_all(Lock::Update, sql, values![vault.as_str()], credential_of)
+        .await
 }
 
 /// The ids of all credentials of a vault, locked.
@@ -92,10 +70,8 @@ pub(super) async fn lock_ids(tx: &mut Tx, vault: &VaultId) -> Result<Vec<Credent
         .locked(Lock::Update, sql, values![vault.as_str()])
         .await?;
     let parse = |text: &str| {
-        CredentialId::parse(text).map_err(|error| Error::Damaged {
-            item: format!("a credential of vault {vault}"),
-            reason: error.to_string(),
-        })
+        CredentialId::parse(text)
+            .map_err(|error| Error::damaged(format!("a credential of vault {vault}"), error))
     };
     rows.iter().map(|row| parse(row.text(0)?)).collect()
 }
@@ -130,12 +106,37 @@ pub(super) async fn insert(tx: &mut Tx, record: CredentialRecord) -> Result<(), 
     .await
 }
 
-/// Writes a row whose lock is held; gives what it is then.
-pub(super) async fn write(
-    tx: &mut Tx,
-    record: CredentialRecord,
-) -> Result<CredentialRecord, Error> {
-    let body = body_of(&record)?;
+impl Resource for CredentialRecord {
+    const SELECT: &'static str = concat!(
+        "SELECT ",
+        credential_columns!(),
+        " FROM credentials c WHERE c.id = $1 AND c.workspace = $2 AND c.vault_id = $3"
+    );
+
+    /// A token that was refreshed must be kept: its predecessor may be worth nothing any more.
+    const CHANGED_FOR: Purpose = Purpose::Ends;
+
+    fn of(row: &Row) -> Result<Self, Error> {
+        credential_of(row)
+    }
+
+    async fn write(tx: &mut Tx, _: &Place, old: Self, new: Self) -> Result<Self, Error> {
+        // The name may change while new tokens are fetched; nobody else is to fetch them too.
+        let settled = new.secrets != old.secrets || new.refused != old.refused;
+        let written = Self {
+            generation: old.generation + 1,
+            refreshing_until: old.refreshing_until.filter(|_| !settled),
+            ..new
+        };
+        write(tx, &written).await?;
+        failpoint!("store::credential::updated");
+        Ok(written)
+    }
+}
+
+/// Writes a row whose lock is held.
+async fn write(tx: &mut Tx, record: &CredentialRecord) -> Result<(), Error> {
+    let body = body_of(record)?;
     let credential = &record.credential;
     tx.run(
         "UPDATE credentials SET body = $2, checksum = $3, generation = $4, refreshing_until = $5, archived_at = $6
@@ -149,8 +150,7 @@ pub(super) async fn write(
             credential.archived_at,
         ],
     )
-    .await?;
-    Ok(record)
+    .await
 }
 
 /// Archives a credential whose row is locked: its secrets go.
@@ -171,7 +171,8 @@ pub(super) async fn archive(
         refreshing_until: None,
         ..record
     };
-    write(tx, archived).await
+    write(tx, &archived).await?;
+    Ok(archived)
 }
 
 /// Deletes a credential whose row is locked, and what sandboxes see in its place.

@@ -1,7 +1,7 @@
 //! Memory stores, their memories and versions, and what sessions have of them.
 
-use super::resources::{Kind, reason, text_start};
-use crate::db::{Row, Value, values};
+use super::resources::{Kind, reason, second_text_key, text_start};
+use crate::db::values;
 use crate::error::Error;
 use crate::memory::{memory_of, memory_store_of, resource_of, version_of, whole};
 
@@ -11,7 +11,7 @@ pub(super) const KINDS: [Kind; 4] = [
         name: "memory stores",
         sql: "SELECT body, id, checksum FROM memory_stores WHERE id > $1 ORDER BY id LIMIT $2",
         start: text_start,
-        key,
+        key: second_text_key,
         item: |row| Ok(format!("memory store {}", row.text(1)?)),
         judge: |row| memory_store_of(row).map(drop).map_err(|error| reason(&error)),
     },
@@ -23,7 +23,7 @@ pub(super) const KINDS: [Kind; 4] = [
               LEFT JOIN memory_remains r ON r.store_id = m.store_id
               WHERE m.id > $1 ORDER BY m.id LIMIT $2",
         start: text_start,
-        key,
+        key: second_text_key,
         item: |row| Ok(format!("memory {}", row.text(1)?)),
         judge: |row| {
             let judge = || {
@@ -46,7 +46,7 @@ pub(super) const KINDS: [Kind; 4] = [
               LEFT JOIN memory_remains r ON r.store_id = v.store_id
               WHERE v.id > $1 ORDER BY v.id LIMIT $2",
         start: text_start,
-        key,
+        key: second_text_key,
         item: |row| Ok(format!("memory version {}", row.text(1)?)),
         judge: |row| {
             let judge = || {
@@ -87,10 +87,6 @@ pub(super) const KINDS: [Kind; 4] = [
         },
     },
 ];
-
-fn key(row: &Row) -> Result<Vec<Value>, Error> {
-    Ok(values![row.text(1)?])
-}
 
 /// What is wrong: damage that was met, or what was found.
 fn told(judged: Result<Option<&'static str>, Error>) -> Result<(), String> {

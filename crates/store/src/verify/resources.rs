@@ -5,6 +5,7 @@ use manyhands_protocol::environment::Environment;
 use manyhands_protocol::repository::Resource;
 use manyhands_protocol::vault::Vault;
 use manyhands_protocol::{AgentId, WorkspaceId};
+use serde::de::DeserializeOwned;
 
 use super::{PAGE, Verifier, memory};
 use crate::audit::{self, audit_columns};
@@ -83,7 +84,7 @@ const KINDS: &[Kind] = &[
         judge: |row| {
             let version = row.int(1).map_err(|error| reason(&error))?;
             let owner = body::version_of(text(row, 0)?, version);
-            let agent: Agent = parse(row, &owner, 2, 4)?;
+            let agent: Agent = body::read(row, &owner, 2, 4)?;
             if agent.id.as_str() != text(row, 0)? || row.int(1) != Ok(i64::from(agent.version)) {
                 return Err("its body is that of another version".to_owned());
             }
@@ -99,14 +100,7 @@ const KINDS: &[Kind] = &[
         start: text_start,
         key: text_key,
         item: |row| Ok(format!("environment {}", row.text(0)?)),
-        judge: |row| {
-            let environment: Environment = parse(row, text(row, 0)?, 1, 2)?;
-            if environment.id.as_str() == text(row, 0)? {
-                Ok(())
-            } else {
-                Err("its body is that of another environment".to_owned())
-            }
-        },
+        judge: |row| own(row, |environment: &Environment| environment.id.as_str(), "environment").map(drop),
     },
     Kind {
         name: "files",
@@ -115,10 +109,7 @@ const KINDS: &[Kind] = &[
         key: text_key,
         item: |row| Ok(format!("file {}", row.text(0)?)),
         judge: |row| {
-            let record: FileRecord = parse(row, text(row, 0)?, 1, 2)?;
-            if record.file.id.as_str() != text(row, 0)? {
-                return Err("its body is that of another file".to_owned());
-            }
+            let record = own(row, |record: &FileRecord| record.file.id.as_str(), "file")?;
             // A file that has expired has given its blob up.
             match text(row, 3)? {
                 "" if record.file.expires_at.is_some() => Ok(()),
@@ -135,10 +126,7 @@ const KINDS: &[Kind] = &[
         key: text_key,
         item: |row| Ok(format!("resource {}", row.text(0)?)),
         judge: |row| {
-            let resource: Resource = parse(row, text(row, 0)?, 1, 2)?;
-            if resource.id().as_str() != text(row, 0)? {
-                return Err("its body is that of another resource".to_owned());
-            }
+            let resource = own(row, |resource: &Resource| resource.id().as_str(), "resource")?;
             match (resource, row.optional_text(3)) {
                 (Resource::Repository(_), _) | (Resource::File(_), Ok(Some(_))) => Ok(()),
                 _ => Err("its file is missing".to_owned()),
@@ -159,31 +147,24 @@ const KINDS: &[Kind] = &[
         start: text_start,
         key: text_key,
         item: |row| Ok(format!("vault {}", row.text(0)?)),
-        judge: |row| {
-            let vault: Vault = parse(row, text(row, 0)?, 1, 2)?;
-            if vault.id.as_str() == text(row, 0)? {
-                Ok(())
-            } else {
-                Err("its body is that of another vault".to_owned())
-            }
-        },
+        judge: |row| own(row, |vault: &Vault| vault.id.as_str(), "vault").map(drop),
     },
     Kind {
         name: "credentials",
         sql: concat!(
-            "SELECT c.id, v.id, ",
+            "SELECT ",
             credential_columns!(),
-            " FROM credentials c LEFT JOIN vaults v ON v.id = c.vault_id WHERE c.id > $1 ORDER BY c.id LIMIT $2"
+            ", v.id FROM credentials c LEFT JOIN vaults v ON v.id = c.vault_id WHERE c.id > $1 ORDER BY c.id LIMIT $2"
         ),
         start: text_start,
-        key: text_key,
-        item: |row| Ok(format!("credential {}", row.text(0)?)),
+        key: second_text_key,
+        item: |row| Ok(format!("credential {}", row.text(1)?)),
         judge: |row| {
-            let record = credential_of(row, 2).map_err(|error| reason(&error))?;
-            if record.credential.id.as_str() != text(row, 0)? {
+            let record = credential_of(row).map_err(|error| reason(&error))?;
+            if record.credential.id.as_str() != text(row, 1)? {
                 return Err("its body is that of another credential".to_owned());
             }
-            if row.optional_text(1).map_err(|error| reason(&error))? != Some(record.credential.vault_id.as_str()) {
+            if row.optional_text(7).map_err(|error| reason(&error))? != Some(record.credential.vault_id.as_str()) {
                 return Err("its vault is missing".to_owned());
             }
             match record.credential.archived_at {
@@ -199,14 +180,7 @@ const KINDS: &[Kind] = &[
         start: text_start,
         key: text_key,
         item: |row| Ok(format!("user profile {}", row.text(0)?)),
-        judge: |row| {
-            let profile: ProfileRecord = parse(row, text(row, 0)?, 1, 2)?;
-            if profile.id.as_str() == text(row, 0)? {
-                Ok(())
-            } else {
-                Err("its body is that of another profile".to_owned())
-            }
-        },
+        judge: |row| own(row, |profile: &ProfileRecord| profile.id.as_str(), "profile").map(drop),
     },
     Kind {
         name: "skills",
@@ -218,10 +192,7 @@ const KINDS: &[Kind] = &[
         key: text_key,
         item: |row| Ok(format!("skill {}", row.text(0)?)),
         judge: |row| {
-            let record: SkillRecord = parse(row, text(row, 0)?, 1, 2)?;
-            if record.skill.id.as_str() != text(row, 0)? {
-                return Err("its body is that of another skill".to_owned());
-            }
+            let record = own(row, |record: &SkillRecord| record.skill.id.as_str(), "skill")?;
             match row.optional_text(3) {
                 Ok(Some(latest)) if latest == record.skill.latest_version_id.as_str() => Ok(()),
                 _ => Err("its latest version is missing".to_owned()),
@@ -235,10 +206,8 @@ const KINDS: &[Kind] = &[
         key: text_key,
         item: |row| Ok(format!("skill version {}", row.text(0)?)),
         judge: |row| {
-            let record: VersionRecord = parse(row, text(row, 0)?, 1, 2)?;
-            if record.version.id.as_str() != text(row, 0)?
-                || record.version.skill_id.as_str() != text(row, 4)?
-            {
+            let record = own(row, |record: &VersionRecord| record.version.id.as_str(), "version")?;
+            if record.version.skill_id.as_str() != text(row, 4)? {
                 return Err("its body is that of another version".to_owned());
             }
             if record.blob != text(row, 3)? {
@@ -269,18 +238,23 @@ fn text_key(row: &Row) -> Result<Vec<Value>, Error> {
     Ok(values![row.text(0)?])
 }
 
+/// Of rows that begin with a body.
+pub(super) fn second_text_key(row: &Row) -> Result<Vec<Value>, Error> {
+    Ok(values![row.text(1)?])
+}
+
 fn text(row: &Row, column: usize) -> Result<&str, String> {
     row.text(column).map_err(|error| error.to_string())
 }
 
-fn parse<T: serde::de::DeserializeOwned>(
-    row: &Row,
-    owner: &str,
-    body: usize,
-    checksum: usize,
-) -> Result<T, String> {
-    let text = body::intact(row, owner, body, checksum)?;
-    serde_json::from_str(text).map_err(|error| error.to_string())
+/// A body that is its row's own, whose first columns are its id, the body and the checksum.
+fn own<T: DeserializeOwned>(row: &Row, id: fn(&T) -> &str, kind: &str) -> Result<T, String> {
+    let item: T = body::read(row, text(row, 0)?, 1, 2)?;
+    if id(&item) == text(row, 0)? {
+        Ok(item)
+    } else {
+        Err(format!("its body is that of another {kind}"))
+    }
 }
 
 fn parsed<T, E: ToString>(parsed: Result<T, E>) -> Result<(), String> {

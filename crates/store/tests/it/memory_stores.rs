@@ -15,10 +15,8 @@ use manyhands_protocol::page::Order;
 use manyhands_protocol::time::Clock as _;
 use manyhands_protocol::{MemoryStoreId, WorkspaceId};
 use manyhands_store::Error;
-use manyhands_store::listing::Range;
-use manyhands_store::memory::{
-    Changed, MemoryStoreFilter, Mutation, Redacted, VersionFilter, Which, sha256,
-};
+use manyhands_store::listing::{Filter, Range};
+use manyhands_store::memory::{Changed, Mutation, Redacted, VersionFilter, Which, sha256};
 
 use crate::bed::*;
 
@@ -168,7 +166,7 @@ async fn me_1_stores_change_page_and_are_archived(bed: Bed) {
         .store
         .update_memory_store(&world.workspace, &first.id, |_| Err(7));
     assert_eq!(refused.await, Ok(Some(Err(7))));
-    let listed = |filter: MemoryStoreFilter, range: Range| {
+    let listed = |filter: Filter, range: Range| {
         let store = &world.store;
         let workspace = &world.workspace;
         async move {
@@ -177,15 +175,15 @@ async fn me_1_stores_change_page_and_are_archived(bed: Bed) {
             names.collect::<Vec<_>>()
         }
     };
-    let all = MemoryStoreFilter::default();
+    let all = Filter::default();
     assert_eq!(listed(all.clone(), newest(9)).await, ["two", "eins"]);
     assert_eq!(listed(all.clone(), newest(1)).await, ["two"]);
-    let early = MemoryStoreFilter {
+    let early = Filter {
         created_to: Some(first.created_at),
         ..all.clone()
     };
     assert_eq!(listed(early, newest(9)).await, ["eins"]);
-    let late = MemoryStoreFilter {
+    let late = Filter {
         created_from: Some(second.created_at),
         ..all.clone()
     };
@@ -200,7 +198,7 @@ async fn me_1_stores_change_page_and_are_archived(bed: Bed) {
     world.bed.clock.advance(SECOND);
     assert_eq!(world.archive(&second).await, archived, "once and for all");
     assert_eq!(listed(all.clone(), newest(9)).await, ["eins"]);
-    let with_archived = MemoryStoreFilter {
+    let with_archived = Filter {
         include_archived: true,
         ..all
     };

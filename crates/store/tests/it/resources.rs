@@ -10,7 +10,7 @@ use manyhands_protocol::time::Clock as _;
 use manyhands_protocol::{AgentId, EnvironmentId, WorkspaceId};
 use manyhands_store::audit::Actor;
 use manyhands_store::key::{ApiKey, KeyRole, Opens};
-use manyhands_store::listing::{AgentFilter, Key, Range};
+use manyhands_store::listing::{Filter, Key, Range};
 
 use crate::bed::*;
 
@@ -137,7 +137,7 @@ async fn agents_page_and_filter(bed: Bed) {
             .unwrap();
         made.push(agent);
     }
-    let list = async |filter: AgentFilter, range: Range| -> Vec<AgentId> {
+    let list = async |filter: Filter, range: Range| -> Vec<AgentId> {
         let page = world
             .store
             .list_agents(&world.workspace, &filter, &range)
@@ -146,7 +146,7 @@ async fn agents_page_and_filter(bed: Bed) {
     };
     let ids =
         |wanted: &[usize]| -> Vec<AgentId> { wanted.iter().map(|n| made[*n].id.clone()).collect() };
-    let open = AgentFilter::default();
+    let open = Filter::default();
     assert_eq!(
         list(open.clone(), first(9, Order::Asc)).await,
         ids(&[0, 1, 3, 4])
@@ -160,7 +160,7 @@ async fn agents_page_and_filter(bed: Bed) {
         limit: 1,
     };
     assert_eq!(list(open, after).await, ids(&[1]));
-    let between = AgentFilter {
+    let between = Filter {
         created_from: Some(made[1].created_at),
         created_to: Some(made[3].created_at),
         include_archived: true,
