@@ -180,3 +180,23 @@ pub struct Model {
     /// What it can do; null when unknown.
     pub capabilities: Option<serde_json::Value>,
 }
+
+impl Model {
+    /// A model of which nothing is known but its id.
+    pub fn named(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            kind: Default::default(),
+            display_name: id.to_owned(),
+            created_at: Timestamp::from_micros(0),
+            lifecycle: Lifecycle::Active,
+            line: None,
+            max_input_tokens: None,
+            max_tokens: None,
+            deprecated_at: None,
+            retires_at: None,
+            allowed_fallback_models: None,
+            capabilities: None,
+        }
+    }
+}

@@ -7,6 +7,7 @@ pub(crate) mod attachments;
 pub(crate) mod auth;
 pub(crate) mod body;
 pub(crate) mod cursor;
+mod download;
 pub(crate) mod environments;
 pub(crate) mod error;
 pub(crate) mod events;

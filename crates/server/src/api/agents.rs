@@ -212,9 +212,10 @@ pub(crate) async fn list_agents(
     principal: Principal,
     query: Query,
 ) -> Result<Reply<Page<Agent>>, ApiError> {
+    let times = query.span()?;
     let filter = Filter {
-        created_from: query.instant("created_at[gte]")?,
-        created_to: query.instant("created_at[lte]")?,
+        created_from: times.from,
+        created_to: times.to,
         include_archived: query.flag("include_archived")?,
     };
     let paging = Paging::read("agents", &query, Order::Desc, (20, 100))?;
@@ -222,11 +223,9 @@ pub(crate) async fn list_agents(
         .store
         .list_agents(&principal.workspace, &filter, &paging.range())
         .await?;
-    let cut = paging.cut(agents, |agent| (agent.created_at, agent.id.to_string()));
-    Ok(Reply(Page {
-        data: cut.data,
-        next_page: cut.next,
-    }))
+    Ok(Reply(paging.page(agents, |agent| {
+        (agent.created_at, agent.id.to_string())
+    })))
 }
 
 /// `POST /v1/agents/{agent_id}/archive`: for good, and repeating it changes nothing (runtime AG-8, UP-11).
@@ -273,8 +272,7 @@ pub(crate) async fn list_agent_versions(
         .store
         .list_agent_versions(&principal.workspace, &id, before, limit + 1)
         .await?;
-    let more = data.len() > limit as usize;
-    data.truncate(limit as usize);
+    let more = cursor::cut_off(&mut data, limit);
     let last = data.last().map(|agent| agent.version);
     let next_page = last
         .filter(|_| more)

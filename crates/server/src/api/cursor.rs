@@ -5,13 +5,13 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use manyhands_protocol::Timestamp;
-use manyhands_protocol::page::Order;
+use manyhands_protocol::page::{Order, Page};
 use manyhands_store::listing::{Key, Range};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::api::error::ApiError;
-use crate::api::query::Query;
+use crate::api::query::{Query, Times};
 
 const PREFIX: &str = "page_";
 /// The place in a list of memories is a path, whose 1,024 bytes may each need two in JSON.
@@ -51,6 +51,14 @@ pub(crate) fn check_order(cursor: Order, asked: Order) -> Result<(), ApiError> {
         "page",
         "the cursor belongs to the other order",
     ))
+}
+
+/// Whether the store gave the one item more that was asked for than the page holds. It is taken away.
+pub(crate) fn cut_off<T>(items: &mut Vec<T>, limit: u32) -> bool {
+    let limit = limit as usize;
+    let more = items.len() > limit;
+    items.truncate(limit);
+    more
 }
 
 /// A place in a list that is sorted by creation time.
@@ -111,24 +119,9 @@ impl Paging {
     }
 
     /// Refuses a cursor that lies outside of a filter for creation times (api §1.5).
-    pub(crate) fn require_within(
-        &self,
-        from: Option<Timestamp>,
-        to: Option<Timestamp>,
-    ) -> Result<(), ApiError> {
-        let Some(at) = self.position() else {
-            return Ok(());
-        };
-        if from.is_none_or(|from| from <= at) && to.is_none_or(|to| at <= to) {
-            return Ok(());
-        }
-        let problem = "the cursor lies outside of the created_at filter";
-        Err(ApiError::field("page", problem))
-    }
-
-    /// The creation time at the cursor.
-    pub(crate) fn position(&self) -> Option<Timestamp> {
-        self.place.as_ref().map(|place| place.created_at)
+    pub(crate) fn require_within(&self, times: &Times) -> Result<(), ApiError> {
+        let place = self.place.as_ref();
+        place.map_or(Ok(()), |place| times.require(Some(place.created_at)))
     }
 
     fn backwards(&self) -> bool {
@@ -150,15 +143,26 @@ impl Paging {
         }
     }
 
+    /// The page of a list that is walked onwards, of what the store gave.
+    pub(crate) fn page<T>(
+        &self,
+        items: Vec<T>,
+        key: impl Fn(&T) -> (Timestamp, String),
+    ) -> Page<T> {
+        let cut = self.cut(items, key);
+        Page {
+            data: cut.data,
+            next_page: cut.next,
+        }
+    }
+
     /// Cuts what the store gave.
     pub(crate) fn cut<T>(
         &self,
         mut items: Vec<T>,
         key: impl Fn(&T) -> (Timestamp, String),
     ) -> Cut<T> {
-        let limit = self.limit as usize;
-        let more = items.len() > limit;
-        items.truncate(limit);
+        let more = cut_off(&mut items, self.limit);
         let back = self.backwards();
         if back {
             items.reverse();

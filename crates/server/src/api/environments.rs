@@ -143,13 +143,9 @@ pub(crate) async fn list_environments(
         .store
         .list_environments(&principal.workspace, archived, &paging.range())
         .await?;
-    let cut = paging.cut(found, |environment| {
+    Ok(Reply(paging.page(found, |environment| {
         (environment.created_at, environment.id.to_string())
-    });
-    Ok(Reply(Page {
-        data: cut.data,
-        next_page: cut.next,
-    }))
+    })))
 }
 
 /// `DELETE /v1/environments/{environment_id}`: only while no session refers to it (runtime EN-5).

@@ -21,6 +21,7 @@ use crate::api::cursor;
 use crate::api::error::ApiError;
 use crate::api::json::Json;
 use crate::api::query::{Ids, Query};
+use crate::api::sessions;
 use crate::app::App;
 use crate::failpoint::failpoint;
 
@@ -149,14 +150,7 @@ pub(crate) async fn list_events(
     let session = ids.session()?;
     let (range, order) = range(&query)?;
     // Whose session it is: the list itself knows no workspace (security API-2).
-    if app
-        .store
-        .session(&principal.workspace, &session)
-        .await?
-        .is_none()
-    {
-        return Err(ApiError::not_found("session"));
-    }
+    sessions::require(&app, &principal, &session).await?;
     page(&app, &session, range, order).await
 }
 
@@ -195,6 +189,7 @@ fn range(query: &Query) -> Result<(EventRange, Order), ApiError> {
     if let Some(place) = &place {
         cursor::check_order(place.order, order)?;
     }
+    let times = query.times()?;
     let range = EventRange {
         after: place.map(Place::key),
         beside: place
@@ -203,16 +198,13 @@ fn range(query: &Query) -> Result<(EventRange, Order), ApiError> {
         descending: order == Order::Desc,
         limit: query.limit(PAGE, PAGE)?,
         types: types.collect::<Result<_, _>>()?,
-        processed_after: query.instant("created_at[gt]")?,
-        processed_from: query.instant("created_at[gte]")?,
-        processed_before: query.instant("created_at[lt]")?,
-        processed_to: query.instant("created_at[lte]")?,
+        processed_after: times.after,
+        processed_from: times.from,
+        processed_before: times.before,
+        processed_to: times.to,
     };
-    if place.is_some_and(|place| !admits(&range, place.at)) {
-        return Err(ApiError::field(
-            "page",
-            "the cursor lies outside of the created_at filter",
-        ));
+    if let Some(place) = place {
+        times.require(place.at)?;
     }
     Ok((range, order))
 }
@@ -221,28 +213,16 @@ fn brief(name: &str) -> String {
     name.chars().take(60).collect()
 }
 
-/// Whether an event processed at `at` passes the time filters; a queued one passes none.
-fn admits(range: &EventRange, at: Option<Timestamp>) -> bool {
-    let passes = |limit: Option<Timestamp>, test: fn(Timestamp, Timestamp) -> bool| {
-        limit.is_none_or(|limit| at.is_some_and(|at| test(at, limit)))
-    };
-    passes(range.processed_after, |at, limit| at > limit)
-        && passes(range.processed_from, |at, limit| at >= limit)
-        && passes(range.processed_before, |at, limit| at < limit)
-        && passes(range.processed_to, |at, limit| at <= limit)
-}
-
 async fn page(
     app: &App,
     session: &manyhands_protocol::SessionId,
     mut range: EventRange,
     order: Order,
 ) -> Result<Response, ApiError> {
-    let limit = range.limit as usize;
+    let limit = range.limit;
     range.limit += 1;
     let mut found = app.store.list_events(session, &range).await?;
-    let more = found.len() > limit;
-    found.truncate(limit);
+    let more = cursor::cut_off(&mut found, limit);
     let reached = reached(&range, found.iter().map(|(key, _)| *key));
     let place = |(key, entry): &(EventKey, Entry)| {
         let (queued, position, beside) = match *key {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use axum::Json as Reply;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures::StreamExt;
-use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HeaderValue};
 use manyhands_blobs::Stored;
 use manyhands_protocol::file::{File, FileDeleted, FilePage};
 use manyhands_protocol::page::Order;
@@ -22,7 +22,8 @@ use manyhands_store::listing::{Key, Range};
 use schemars::JsonSchema;
 
 use crate::api::auth::Principal;
-use crate::api::cursor::Paging;
+use crate::api::cursor::{self, Paging};
+use crate::api::download;
 use crate::api::error::ApiError;
 use crate::api::query::{Ids, Query};
 use crate::app::App;
@@ -59,8 +60,7 @@ pub(crate) async fn list_files(
     principal: Principal,
     query: Query,
 ) -> Result<Reply<FilePage>, ApiError> {
-    let scope = query.text("scope_id")?.map(SessionId::parse).transpose();
-    let scope = scope.map_err(|problem| ApiError::field("scope_id", problem.to_string()))?;
+    let scope = query.id("scope_id", SessionId::parse)?;
     if query.list("ids").next().is_some() {
         return by_ids(&app, &principal, &query, scope.as_ref()).await;
     }
@@ -167,8 +167,7 @@ async fn around(
         .store
         .list_files(&principal.workspace, scope, &range)
         .await?;
-    let more = found.len() > limit as usize;
-    found.truncate(limit as usize);
+    let more = cursor::cut_off(&mut found, limit);
     if order == Order::Asc {
         found.reverse();
     }
@@ -221,20 +220,13 @@ pub(crate) async fn download_file(
             tracing::error!(file.id = %id, %error, "a download is cut off");
         }
     });
-    let mut response = Body::from_stream(first.chain(rest)).into_response();
-    let headers = response.headers_mut();
-    let mime_type = HeaderValue::from_str(&file.mime_type);
-    let unknown = HeaderValue::from_static("application/octet-stream");
-    headers.insert(CONTENT_TYPE, mime_type.unwrap_or(unknown));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(file.size_bytes));
-    if let Ok(value) = HeaderValue::from_str(&name::disposition(&file.filename)) {
-        headers.insert(CONTENT_DISPOSITION, value);
-    }
-    // Whatever an agent has written, no browser shall run it here (security API-7).
-    headers.insert(
-        HeaderName::from_static("x-content-type-options"),
-        HeaderValue::from_static("nosniff"),
+    let mut response = download::answer(
+        Body::from_stream(first.chain(rest)),
+        &file.mime_type,
+        &name::disposition(&file.filename),
     );
+    let size = HeaderValue::from(file.size_bytes);
+    response.headers_mut().insert(CONTENT_LENGTH, size);
     Ok(response)
 }
 

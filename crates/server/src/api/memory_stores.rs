@@ -138,22 +138,21 @@ pub(crate) async fn list_memory_stores(
     principal: Principal,
     query: Query,
 ) -> Result<Reply<Page<MemoryStore>>, ApiError> {
+    let times = query.span()?;
     let filter = Filter {
-        created_from: query.instant("created_at[gte]")?,
-        created_to: query.instant("created_at[lte]")?,
+        created_from: times.from,
+        created_to: times.to,
         include_archived: query.flag("include_archived")?,
     };
     let paging = Paging::read("memory_stores", &query, Order::Desc, LIMITS)?;
-    paging.require_within(filter.created_from, filter.created_to)?;
+    paging.require_within(&times)?;
     let found = app
         .store
         .list_memory_stores(&principal.workspace, &filter, &paging.range())
         .await?;
-    let cut = paging.cut(found, |store| (store.created_at, store.id.to_string()));
-    Ok(Reply(Page {
-        data: cut.data,
-        next_page: cut.next,
-    }))
+    Ok(Reply(paging.page(found, |store| {
+        (store.created_at, store.id.to_string())
+    })))
 }
 
 /// `DELETE /v1/memory_stores/{memory_store_id}`: with its memories and their versions (runtime ME-11).

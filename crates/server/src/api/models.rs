@@ -126,18 +126,8 @@ pub(crate) async fn retrieve_model(
         .resolve(id)
         .ok_or_else(|| ApiError::not_found("model"))?;
     Ok(Reply(Model {
-        id: id.to_owned(),
-        kind: Default::default(),
-        display_name: id.to_owned(),
-        created_at: manyhands_protocol::Timestamp::from_micros(0),
-        lifecycle: Lifecycle::Active,
-        line: None,
-        max_input_tokens: None,
         max_tokens: Some(u64::from(resolved.max_output)),
-        deprecated_at: None,
-        retires_at: None,
-        allowed_fallback_models: None,
-        capabilities: None,
+        ..Model::named(id)
     }))
 }
 
@@ -146,21 +136,7 @@ mod tests {
     use super::*;
 
     fn models() -> Vec<Model> {
-        let model = |id: &str| Model {
-            id: id.to_owned(),
-            kind: Default::default(),
-            display_name: id.to_owned(),
-            created_at: manyhands_protocol::Timestamp::from_micros(0),
-            lifecycle: Lifecycle::Active,
-            line: None,
-            max_input_tokens: None,
-            max_tokens: None,
-            deprecated_at: None,
-            retires_at: None,
-            allowed_fallback_models: None,
-            capabilities: None,
-        };
-        ["a", "b", "c", "d", "e"].map(model).into()
+        ["a", "b", "c", "d", "e"].map(Model::named).into()
     }
 
     #[test]

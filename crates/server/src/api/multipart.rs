@@ -107,6 +107,13 @@ pub(crate) async fn text(
     String::from_utf8(text).map_err(|_| ApiError::field(name, "is not UTF-8"))
 }
 
+/// Passes over a part that nobody knows, of at most `most` bytes.
+pub(crate) async fn pass_over(field: Field<'_>, most: usize) -> Result<(), ApiError> {
+    let name = field.name().unwrap_or_default();
+    tracing::debug!(part = %name.escape_debug(), "unknown part");
+    text("the request's parts", field, most).await.map(drop)
+}
+
 /// The body piece by piece, within the allowance.
 fn pieces(
     body: Arc<tokio::sync::Mutex<Pieces>>,

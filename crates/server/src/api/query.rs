@@ -1,18 +1,18 @@
 //! Query strings and path ids (api §1.4): repeated `name[]`, comparators such as `created_at[gte]`, typed ids.
 
-use axum::extract::{FromRequestParts, RawPathParams};
+mod ids;
+
+use axum::extract::FromRequestParts;
 use http::request::Parts;
-use manyhands_protocol::id::{IdError, UserProfileId};
+use manyhands_protocol::Timestamp;
+use manyhands_protocol::id::IdError;
 use manyhands_protocol::page::Order;
-use manyhands_protocol::{
-    AgentId, CredentialId, EnvironmentId, FileId, MemoryId, MemoryStoreId, MemoryVersionId,
-    ResourceId, SessionId, SkillId, ThreadId, Timestamp, VaultId, WorkspaceId,
-};
 use percent_encoding::percent_decode_str;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::api::error::ApiError;
 use crate::openapi::parameter::{Kind, Parameter};
+
+pub(crate) use ids::{Ids, path_schema};
 
 /// What a route's query may hold, set by its door.
 #[derive(Clone, Copy, Debug)]
@@ -154,123 +154,65 @@ impl Query {
             .map(Some)
             .map_err(|problem| ApiError::field(name, problem))
     }
-}
 
-/// The ids in the path, in order of the route's pattern.
-#[derive(Clone, Debug)]
-pub(crate) struct Ids(Vec<(String, String)>);
+    /// An id by which a list is filtered.
+    pub(crate) fn id<T>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, IdError>,
+    ) -> Result<Option<T>, ApiError> {
+        let id = self.text(name)?.map(parse).transpose();
+        id.map_err(|problem| ApiError::field(name, problem.to_string()))
+    }
 
-impl<S: Send + Sync> FromRequestParts<S> for Ids {
-    type Rejection = ApiError;
+    /// `created_at[…]`, all four bounds.
+    pub(crate) fn times(&self) -> Result<Times, ApiError> {
+        Ok(Times {
+            after: self.instant("created_at[gt]")?,
+            before: self.instant("created_at[lt]")?,
+            ..self.span()?
+        })
+    }
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let params = RawPathParams::from_request_parts(parts, state).await;
-        let params = params.map_err(|_| ApiError::invalid("the path cannot be read"))?;
-        Ok(Self(
-            params
-                .iter()
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
-        ))
+    /// `created_at[gte]` and `created_at[lte]`, of lists that know no others.
+    pub(crate) fn span(&self) -> Result<Times, ApiError> {
+        Ok(Times {
+            from: self.instant("created_at[gte]")?,
+            to: self.instant("created_at[lte]")?,
+            ..Times::default()
+        })
     }
 }
 
-impl Ids {
-    fn id<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, IdError>) -> Result<T, ApiError> {
-        parse(self.text(name)).map_err(|problem| ApiError::field(name, problem.to_string()))
-    }
-
-    /// The raw text of a parameter.
-    pub(crate) fn text(&self, name: &str) -> &str {
-        let found = self.0.iter().find(|(given, _)| given == name);
-        found.map_or("", |(_, value)| value)
-    }
-
-    /// `{agent_id}`.
-    pub(crate) fn agent(&self) -> Result<AgentId, ApiError> {
-        self.id("agent_id", AgentId::parse)
-    }
-
-    /// `{environment_id}`.
-    pub(crate) fn environment(&self) -> Result<EnvironmentId, ApiError> {
-        self.id("environment_id", EnvironmentId::parse)
-    }
-
-    /// `{session_id}`.
-    pub(crate) fn session(&self) -> Result<SessionId, ApiError> {
-        self.id("session_id", SessionId::parse)
-    }
-
-    /// `{file_id}`.
-    pub(crate) fn file(&self) -> Result<FileId, ApiError> {
-        self.id("file_id", FileId::parse)
-    }
-
-    /// `{resource_id}`.
-    pub(crate) fn resource(&self) -> Result<ResourceId, ApiError> {
-        self.id("resource_id", ResourceId::parse)
-    }
-
-    /// `{vault_id}`.
-    pub(crate) fn vault(&self) -> Result<VaultId, ApiError> {
-        self.id("vault_id", VaultId::parse)
-    }
-
-    /// `{credential_id}`.
-    pub(crate) fn credential(&self) -> Result<CredentialId, ApiError> {
-        self.id("credential_id", CredentialId::parse)
-    }
-
-    /// `{user_profile_id}`.
-    pub(crate) fn user_profile(&self) -> Result<UserProfileId, ApiError> {
-        self.id("user_profile_id", UserProfileId::parse)
-    }
-
-    /// `{memory_store_id}`.
-    pub(crate) fn memory_store(&self) -> Result<MemoryStoreId, ApiError> {
-        self.id("memory_store_id", MemoryStoreId::parse)
-    }
-
-    /// `{memory_id}`.
-    pub(crate) fn memory(&self) -> Result<MemoryId, ApiError> {
-        self.id("memory_id", MemoryId::parse)
-    }
-
-    /// `{memory_version_id}`.
-    pub(crate) fn memory_version(&self) -> Result<MemoryVersionId, ApiError> {
-        self.id("memory_version_id", MemoryVersionId::parse)
-    }
-
-    /// `{skill_id}`.
-    pub(crate) fn skill(&self) -> Result<SkillId, ApiError> {
-        self.id("skill_id", SkillId::parse)
-    }
-
-    /// `{thread_id}`.
-    pub(crate) fn thread(&self) -> Result<ThreadId, ApiError> {
-        self.id("thread_id", ThreadId::parse)
-    }
+/// The bounds of a filter for times, `created_at[…]`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Times {
+    /// `[gt]`
+    pub(crate) after: Option<Timestamp>,
+    /// `[gte]`
+    pub(crate) from: Option<Timestamp>,
+    /// `[lt]`
+    pub(crate) before: Option<Timestamp>,
+    /// `[lte]`
+    pub(crate) to: Option<Timestamp>,
 }
 
-/// The schema of a path's parameter.
-pub(crate) fn path_schema(name: &str) -> Schema {
-    let generator = &mut SchemaGenerator::default();
-    match name {
-        "agent_id" => AgentId::json_schema(generator),
-        "environment_id" => EnvironmentId::json_schema(generator),
-        "session_id" => SessionId::json_schema(generator),
-        "resource_id" => ResourceId::json_schema(generator),
-        "thread_id" => ThreadId::json_schema(generator),
-        "vault_id" => VaultId::json_schema(generator),
-        "credential_id" => CredentialId::json_schema(generator),
-        "file_id" => FileId::json_schema(generator),
-        "memory_store_id" => MemoryStoreId::json_schema(generator),
-        "memory_id" => MemoryId::json_schema(generator),
-        "memory_version_id" => MemoryVersionId::json_schema(generator),
-        "skill_id" => SkillId::json_schema(generator),
-        "user_profile_id" => UserProfileId::json_schema(generator),
-        "workspace_id" => WorkspaceId::json_schema(generator),
-        _ => json_schema!({"type": "string"}),
+impl Times {
+    /// Refuses a cursor whose item the filter does not admit (api §1.5, runtime LI-2). An item without a time is admitted
+    /// where there are no bounds.
+    pub(crate) fn require(&self, at: Option<Timestamp>) -> Result<(), ApiError> {
+        let passes = |limit: Option<Timestamp>, test: fn(&Timestamp, &Timestamp) -> bool| {
+            limit.is_none_or(|limit| at.is_some_and(|at| test(&at, &limit)))
+        };
+        if passes(self.after, Timestamp::gt)
+            && passes(self.from, Timestamp::ge)
+            && passes(self.before, Timestamp::lt)
+            && passes(self.to, Timestamp::le)
+        {
+            return Ok(());
+        }
+        let problem = "the cursor lies outside of the created_at filter";
+        Err(ApiError::field("page", problem))
     }
 }
 

@@ -4,6 +4,7 @@
 mod memory_store;
 pub(crate) mod path;
 mod repository;
+mod wanted;
 
 use std::collections::HashMap;
 use std::slice;
@@ -11,17 +12,13 @@ use std::time::Duration;
 
 use axum::Json as Reply;
 use axum::extract::State;
-use manyhands_brain::Cloned;
-use manyhands_protocol::environment::{Environment, EnvironmentConfig};
 use manyhands_protocol::file::{FileResourceParams, ResourceDeleted};
 use manyhands_protocol::page::{Order, Page};
 use manyhands_protocol::repository::{Resource, SessionResource};
-use manyhands_protocol::{FileId, ResourceId, SessionId, WorkspaceId};
+use manyhands_protocol::{FileId, SessionId};
 use manyhands_store::audit::{Act, Action, Actor};
 use manyhands_store::files::{FILES, Mount, MountRefusal, Unmounted};
-use manyhands_store::memory::{Attach, AttachRefusal};
-use manyhands_store::repositories::{NewRepository, Rotated};
-use manyhands_store::{Belongings, NewEntry, SessionRecord};
+use manyhands_store::repositories::Rotated;
 use serde_json::Value;
 
 use crate::api::auth::Principal;
@@ -29,139 +26,13 @@ use crate::api::cursor::Paging;
 use crate::api::error::ApiError;
 use crate::api::json::{self, Json, SecretJson};
 use crate::api::query::{Ids, Query};
+use crate::api::sessions;
 use crate::app::App;
+
+pub(crate) use wanted::{entry, wanted};
 
 /// How long a request waits until a live sandbox shows the change; its next call brings it in any case.
 const LAY: Duration = Duration::from_secs(10);
-
-/// What a session that is to be created is to have, each with its place in the list.
-#[derive(Debug, Default)]
-pub(crate) struct Wanted {
-    files: Vec<(usize, Mount)>,
-    repositories: Vec<(usize, repository::Wanted)>,
-    memory_stores: Vec<(usize, Attach)>,
-}
-
-impl Wanted {
-    /// Whether there is nothing.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.repositories.is_empty() && self.memory_stores.is_empty()
-    }
-
-    /// All of it for this session, as the store takes it.
-    pub(crate) async fn belongings(
-        &mut self,
-        app: &App,
-        workspace: &WorkspaceId,
-        session: &SessionId,
-    ) -> Result<Belongings, ApiError> {
-        let files = self.files.iter().map(|(_, mount)| mount.clone());
-        let stores = self.memory_stores.iter().map(|(_, attach)| attach.clone());
-        Ok(Belongings {
-            files: files.collect(),
-            memory_stores: stores.collect(),
-            repositories: self.repositories(app, workspace, session).await?,
-        })
-    }
-
-    /// The repositories of this session, with sealed tokens.
-    async fn repositories(
-        &mut self,
-        app: &App,
-        workspace: &WorkspaceId,
-        session: &SessionId,
-    ) -> Result<Vec<NewRepository>, ApiError> {
-        let mut new = Vec::with_capacity(self.repositories.len());
-        for (_, wanted) in self.repositories.drain(..) {
-            let id = ResourceId::generate();
-            let token = match wanted.token {
-                Some(token) => Some(repository::seal(app, workspace, session, &id, &token).await?),
-                None => None,
-            };
-            new.push(NewRepository {
-                id,
-                url: wanted.url,
-                mount_path: wanted.mount_path,
-                checkout: wanted.checkout,
-                token,
-            });
-        }
-        Ok(new)
-    }
-
-    /// Why the memory stores are not attached.
-    pub(crate) fn not_attached(&self, refusal: AttachRefusal) -> ApiError {
-        let place = |index: usize| {
-            self.memory_stores
-                .get(index)
-                .map_or(index, |(place, _)| *place)
-        };
-        match refusal {
-            AttachRefusal::NoStore(_) => ApiError::not_found("memory store"),
-            AttachRefusal::Archived(index) => memory_store::archived(place(index)),
-        }
-    }
-
-    /// Why the files are not mounted.
-    pub(crate) fn refused(&self, refusal: MountRefusal) -> ApiError {
-        let place = |index: usize| self.files.get(index).map_or(index, |(place, _)| *place);
-        let refusal = match refusal {
-            MountRefusal::NoFile(index) => MountRefusal::NoFile(place(index)),
-            MountRefusal::Expired(index) => MountRefusal::Expired(place(index)),
-            MountRefusal::Taken(index, path) => MountRefusal::Taken(place(index), path),
-            other @ (MountRefusal::TooMany | MountRefusal::Ended) => other,
-        };
-        refused("resources", refusal)
-    }
-}
-
-/// What the log of a session begins with that has repositories.
-pub(crate) fn entry(repositories: &[NewRepository]) -> Option<NewEntry> {
-    let cloned = repositories.iter().map(|repository| Cloned {
-        url: repository.url.clone(),
-        mount_path: repository.mount_path.clone(),
-    });
-    let cloned: Vec<Cloned> = cloned.collect();
-    (!cloned.is_empty()).then(|| manyhands_brain::repositories(&cloned))
-}
-
-/// Reads what a session that is to be created is to have.
-pub(crate) fn wanted(
-    mut entries: Vec<Value>,
-    environment: &Environment,
-) -> Result<Wanted, ApiError> {
-    if entries.is_empty() {
-        return Ok(Wanted::default());
-    }
-    let mut wanted = Wanted::default();
-    for (index, entry) in entries.iter_mut().enumerate() {
-        let at = format!("resources[{index}]");
-        match json::tag(entry, &at)? {
-            "github_repository" => {
-                let repository = repository::read(entry, &at)?;
-                wanted.repositories.push((index, repository));
-            }
-            "memory_store" => {
-                let attach = memory_store::read(entry, &at)?;
-                wanted.memory_stores.push((index, attach));
-            }
-            _ => wanted.files.push((index, mount(entry, &at)?)),
-        }
-    }
-    let is_more = !wanted.files.is_empty() || !wanted.repositories.is_empty();
-    if is_more && let EnvironmentConfig::SelfHosted {} = environment.config {
-        let id = &environment.id;
-        return Err(ApiError::invalid(format!(
-            "Environment {id} is a self-hosted environment. Of `resources` it supports memory stores alone."
-        )));
-    }
-    memory_store::together(&wanted.memory_stores)?;
-    if wanted.files.len() > FILES {
-        return Err(refused("resources", MountRefusal::TooMany));
-    }
-    repository::together(&wanted.repositories)?;
-    Ok(wanted)
-}
 
 /// A file; `at` names the entry in errors, or is empty for a body.
 fn mount(entry: &Value, at: &str) -> Result<Mount, ApiError> {
@@ -251,18 +122,6 @@ pub(crate) async fn of_all(
     Ok(shown)
 }
 
-async fn require_session(
-    app: &App,
-    principal: &Principal,
-    ids: &Ids,
-) -> Result<SessionRecord, ApiError> {
-    let session = app
-        .store
-        .session(&principal.workspace, &ids.session()?)
-        .await?;
-    session.ok_or_else(|| ApiError::not_found("session"))
-}
-
 /// `GET /v1/sessions/{session_id}/resources`
 pub(crate) async fn list_resources(
     State(app): State<App>,
@@ -271,7 +130,7 @@ pub(crate) async fn list_resources(
     query: Query,
 ) -> Result<Reply<Page<SessionResource>>, ApiError> {
     let paging = Paging::read("resources", &query, Order::Asc, (1000, 1000))?;
-    let session = require_session(&app, &principal, &ids).await?;
+    let session = sessions::require(&app, &principal, &ids.session()?).await?;
     let range = paging.range();
     let (stores, own) = tokio::try_join!(
         app.store.session_memory_stores(&session.id),
@@ -307,14 +166,7 @@ pub(crate) async fn add_resource(
     Json(body): Json<Value>,
 ) -> Result<Reply<Resource>, ApiError> {
     let session = ids.session()?;
-    if app
-        .store
-        .session(&principal.workspace, &session)
-        .await?
-        .is_none()
-    {
-        return Err(ApiError::not_found("session"));
-    }
+    sessions::require(&app, &principal, &session).await?;
     let mount = mount(&body, "")?;
     let mounted = app
         .store
@@ -332,7 +184,7 @@ pub(crate) async fn retrieve_resource(
     principal: Principal,
     ids: Ids,
 ) -> Result<Reply<Resource>, ApiError> {
-    let session = require_session(&app, &principal, &ids).await?;
+    let session = sessions::require(&app, &principal, &ids.session()?).await?;
     let found = app.store.resource(&session.id, &ids.resource()?).await?;
     found
         .map(Reply)
@@ -352,7 +204,9 @@ pub(crate) async fn update_resource(
         ApiError::field(repository::TOKEN, problem)
     };
     let (workspace, id) = (&principal.workspace, ids.resource()?);
-    let session = require_session(&app, &principal, &ids).await?.id;
+    let session = sessions::require(&app, &principal, &ids.session()?)
+        .await?
+        .id;
     match app.store.resource(&session, &id).await? {
         None => return Err(ApiError::not_found("resource")),
         Some(Resource::File(_)) => return Err(no_repository()),
@@ -387,14 +241,7 @@ pub(crate) async fn delete_resource(
     ids: Ids,
 ) -> Result<Reply<ResourceDeleted>, ApiError> {
     let (session, id) = (ids.session()?, ids.resource()?);
-    if app
-        .store
-        .session(&principal.workspace, &session)
-        .await?
-        .is_none()
-    {
-        return Err(ApiError::not_found("session"));
-    }
+    sessions::require(&app, &principal, &session).await?;
     let removed = app
         .store
         .unmount_file(&principal.workspace, &session, &id)

@@ -1,5 +1,8 @@
 //! Sessions: create, read, change, end (api §7, runtime §4, §12).
 
+mod create;
+#[cfg(test)]
+pub(crate) mod sample;
 pub(crate) mod snapshot;
 pub(crate) mod update;
 mod vaults;
@@ -11,24 +14,23 @@ use axum::extract::State;
 use manyhands_protocol::event::EventBody;
 use manyhands_protocol::page::{BidirectionalPage, Order};
 use manyhands_protocol::session::{
-    AgentParam, CacheCreation, Session, SessionCreateParams, SessionDeleted, SessionFilter,
-    SessionStatus, SessionUpdateParams, Stats, Usage,
+    CacheCreation, Session, SessionDeleted, SessionFilter, SessionStatus, SessionUpdateParams,
+    Stats, Usage,
 };
-use manyhands_protocol::{AgentId, EnvironmentId, MemoryStoreId, SessionId, ThreadId, Timestamp};
-use manyhands_store::{Append, Change, Created, NewEntry, NewSession, SessionRecord, SessionState};
+use manyhands_protocol::{AgentId, MemoryStoreId, SessionId, Timestamp};
+use manyhands_store::{Append, Change, NewEntry, SessionRecord, SessionState};
 
-use crate::api::admission;
 use crate::api::agents::definition;
-use crate::api::attachments::{Reach, attach};
 use crate::api::auth::Principal;
 use crate::api::cursor::Paging;
 use crate::api::error::ApiError;
 use crate::api::json::Json;
-use crate::api::query::{Ids, Query};
+use crate::api::query::{Ids, Query, Times};
 use crate::api::resources;
-use crate::api::skills::refs;
 use crate::app::App;
 use crate::failpoint::failpoint;
+
+pub(crate) use create::create_session;
 
 const TITLE: usize = 2048;
 /// How long a request waits for a sandbox to be gone; the sweep at the next start takes what is left.
@@ -84,130 +86,18 @@ async fn whole(app: &App, record: SessionRecord) -> Result<Session, ApiError> {
     })
 }
 
-/// `POST /v1/sessions`
-pub(crate) async fn create_session(
-    State(app): State<App>,
-    principal: Principal,
-    Json(params): Json<SessionCreateParams>,
-) -> Result<Reply<Session>, ApiError> {
-    let vault_ids = vaults::read(params.vault_ids.unwrap_or_default())?;
-    let budget = params.budget.as_ref().map(update::budget).transpose()?;
-    let title = title(params.title)?;
-    let metadata = definition::metadata(params.metadata.unwrap_or_default())?;
-    let environment_id = EnvironmentId::parse(&params.environment_id)
-        .map_err(|problem| ApiError::field("environment_id", problem.to_string()))?;
-    let mut events = admission::read_initial_events(&params.initial_events.unwrap_or_default())?;
-
-    let (agent_id, version) = snapshot::reference(&params.agent)?;
-    let (agent, environment) = tokio::try_join!(
-        app.store.agent(&principal.workspace, &agent_id, version),
-        app.store.environment(&principal.workspace, &environment_id),
-    )?;
-    let agent = agent.ok_or_else(|| ApiError::not_found("agent"))?;
-    if agent.archived_at.is_some() {
-        return Err(archived_agent());
-    }
-    let environment = environment.ok_or_else(|| ApiError::not_found("environment"))?;
-    if environment.archived_at.is_some() {
-        return Err(archived_environment());
-    }
-    let mut wanted = resources::wanted(params.resources.unwrap_or_default().0, &environment)?;
-    let overrides = match params.agent {
-        AgentParam::Id(_) => None,
-        AgentParam::Object(object) => Some(*object),
-    };
-    let skills = match &overrides {
-        Some(overrides) => refs::replaced(&app, &principal.workspace, &overrides.skills)
-            .await
-            .map_err(|error| error.inside("agent"))?,
-        None => None,
-    };
-    let agent = snapshot::resolve(agent, overrides, skills, app.catalog())?;
-    let skills = agent.definition.skills.clone();
-    let announced = refs::announced(&app, &principal.workspace, &skills).await?;
-    if app.web_within_environment {
-        definition::within(&agent.definition.tools, &environment.config, "agent")?;
-    }
-    if budget.is_some() && !app.catalog().is_priced(&agent.definition.model.id) {
-        return Err(unpriced(&agent.definition.model.id));
-    }
-
-    let reach = Reach {
-        workspace: &principal.workspace,
-        session: None,
-    };
-    attach(&app, reach, &mut events, "initial_events").await?;
-    let thread_id = ThreadId::generate();
-    let change = admission::begin(&thread_id, &agent.definition.name, events);
-    let running = change.append.status.is_some();
-    let mut session = NewSession {
-        workspace: principal.workspace.clone(),
-        id: SessionId::generate(),
-        thread_id,
-        environment_id,
-        agent,
-        title,
-        metadata,
-        budget,
-        vault_ids,
-        change,
-    };
-    let id = session.id.clone();
-    let has_resources = !wanted.is_empty();
-    let belongings = wanted.belongings(&app, &principal.workspace, &id).await?;
-    if let Some(entry) = resources::entry(&belongings.repositories) {
-        session.change.append.entries.insert(0, entry);
-    }
-    if !announced.is_empty() {
-        let entry = manyhands_brain::skills(&announced);
-        session.change.append.entries.insert(0, entry);
-    }
-    let created = app.store.create_session_with(session, belongings).await?;
-    match created {
-        Created::Done => {}
-        Created::Gone => return Err(gone_meanwhile()),
-        Created::NoVault(_) => return Err(ApiError::not_found("vault")),
-        Created::ArchivedVault(index) => return Err(vaults::archived(index)),
-        Created::Refused(refusal) => return Err(wanted.refused(refusal)),
-        Created::NoSkill(index) => return Err(refs::gone(&skills, index)),
-        Created::NotAttached(refusal) => return Err(wanted.not_attached(refusal)),
-    }
-    failpoint!("server::session_stored");
-    let record = app.store.session(&principal.workspace, &id).await?;
-    let mut record = record.ok_or_else(|| ApiError::not_found("session"))?;
-    if running {
-        // The brain may be done by now; the answer shows the session as it was made (LC-6).
-        record.status = SessionStatus::Running;
-        record.usage = Default::default();
-    }
-    let mut session = shown(record, app.now());
-    if has_resources {
-        session.resources = resources::of(&app, &id).await?;
-    }
-    Ok(Reply(session))
+/// The session, if it is the caller's (security API-2).
+pub(crate) async fn require(
+    app: &App,
+    principal: &Principal,
+    id: &SessionId,
+) -> Result<SessionRecord, ApiError> {
+    let found = app.store.session(&principal.workspace, id).await?;
+    found.ok_or_else(missing)
 }
 
-fn archived_agent() -> ApiError {
-    ApiError::field("agent", "the agent is archived and cannot start sessions")
-}
-
-fn archived_environment() -> ApiError {
-    let error = ApiError::field(
-        "environment_id",
-        "the environment is archived and cannot start sessions",
-    );
-    error.with_code("environment_archived")
-}
-
-fn unpriced(model: &str) -> ApiError {
-    let problem = format!("{model} has no list price, so its cost cannot be capped");
-    ApiError::field("budget", problem).with_code("model_not_budgetable")
-}
-
-fn gone_meanwhile() -> ApiError {
-    ApiError::invalid(
-        "the agent or the environment was archived or deleted while the session was being made",
-    )
+fn missing() -> ApiError {
+    ApiError::not_found("session")
 }
 
 fn title(given: Option<String>) -> Result<Option<String>, ApiError> {
@@ -223,11 +113,7 @@ pub(crate) async fn retrieve_session(
     principal: Principal,
     ids: Ids,
 ) -> Result<Reply<Session>, ApiError> {
-    let record = app
-        .store
-        .session(&principal.workspace, &ids.session()?)
-        .await?;
-    let record = record.ok_or_else(|| ApiError::not_found("session"))?;
+    let record = require(&app, &principal, &ids.session()?).await?;
     Ok(Reply(whole(&app, record).await?))
 }
 
@@ -241,8 +127,7 @@ pub(crate) async fn update_session(
     let id = ids.session()?;
     let patch = update::parse(params)?;
     if let Some(tools) = patch.tools.as_ref().filter(|_| app.web_within_environment) {
-        let record = app.store.session(&principal.workspace, &id).await?;
-        let record = record.ok_or_else(|| ApiError::not_found("session"))?;
+        let record = require(&app, &principal, &id).await?;
         let environment = &record.environment_id;
         let environment = app
             .store
@@ -258,10 +143,9 @@ pub(crate) async fn update_session(
             update::decide(state, patch).map(|change| (change, ()))
         })
         .await?;
-    changed.ok_or_else(|| ApiError::not_found("session"))??;
+    changed.ok_or_else(missing)??;
     failpoint!("server::session_updated");
-    let record = app.store.session(&principal.workspace, &id).await?;
-    let record = record.ok_or_else(|| ApiError::not_found("session"))?;
+    let record = require(&app, &principal, &id).await?;
     Ok(Reply(whole(&app, record).await?))
 }
 
@@ -271,17 +155,10 @@ pub(crate) async fn list_sessions(
     principal: Principal,
     query: Query,
 ) -> Result<Reply<BidirectionalPage<Session>>, ApiError> {
-    let filter = filter(&query)?;
+    let times = query.times()?;
+    let filter = filter(&query, times)?;
     let paging = Paging::read("sessions", &query, query.order(Order::Desc)?, (20, 100))?;
-    if paging
-        .position()
-        .is_some_and(|position| !admits(&filter, position))
-    {
-        return Err(ApiError::field(
-            "page",
-            "the cursor lies outside of the created_at filter",
-        ));
-    }
+    paging.require_within(&times)?;
     let found = app
         .store
         .list_sessions(&principal.workspace, &filter, &paging.range())
@@ -301,17 +178,12 @@ pub(crate) async fn list_sessions(
     }))
 }
 
-fn filter(query: &Query) -> Result<SessionFilter, ApiError> {
-    let agent_id = query.text("agent_id")?.map(AgentId::parse).transpose();
-    let agent_id = agent_id.map_err(|problem| ApiError::field("agent_id", problem.to_string()))?;
+fn filter(query: &Query, times: Times) -> Result<SessionFilter, ApiError> {
+    let agent_id = query.id("agent_id", AgentId::parse)?;
     let agent_version = query.version("agent_version")?;
     if agent_version.is_some() && agent_id.is_none() {
         return Err(ApiError::field("agent_version", "needs agent_id"));
     }
-    let memory_store_id = query.text("memory_store_id")?.map(MemoryStoreId::parse);
-    let memory_store_id = memory_store_id
-        .transpose()
-        .map_err(|problem| ApiError::field("memory_store_id", problem.to_string()))?;
     let statuses = query.list("statuses").map(|text| {
         let problem = "expected rescheduling, running, idle or terminated";
         SessionStatus::parse(text).ok_or_else(|| ApiError::field("statuses", problem))
@@ -319,22 +191,14 @@ fn filter(query: &Query) -> Result<SessionFilter, ApiError> {
     Ok(SessionFilter {
         agent_id,
         agent_version,
-        memory_store_id,
+        memory_store_id: query.id("memory_store_id", MemoryStoreId::parse)?,
         statuses: statuses.collect::<Result<_, _>>()?,
-        created_after: query.instant("created_at[gt]")?,
-        created_from: query.instant("created_at[gte]")?,
-        created_before: query.instant("created_at[lt]")?,
-        created_to: query.instant("created_at[lte]")?,
+        created_after: times.after,
+        created_from: times.from,
+        created_before: times.before,
+        created_to: times.to,
         include_archived: query.flag("include_archived")?,
     })
-}
-
-/// Whether a session made at `at` passes the time filters (runtime LI-2).
-fn admits(filter: &SessionFilter, at: Timestamp) -> bool {
-    filter.created_after.is_none_or(|limit| at > limit)
-        && filter.created_from.is_none_or(|limit| at >= limit)
-        && filter.created_before.is_none_or(|limit| at < limit)
-        && filter.created_to.is_none_or(|limit| at <= limit)
 }
 
 /// A session at work is neither archived nor deleted (runtime UP-7, UP-8).
@@ -382,7 +246,7 @@ pub(crate) async fn archive_session(
         .store
         .change(&principal.workspace, &id, &[], decide)
         .await?;
-    archived.ok_or_else(|| ApiError::not_found("session"))??;
+    archived.ok_or_else(missing)??;
     failpoint!("server::session_archived");
     if let Some(hands) = app.hands.clone() {
         let session = id.clone();
@@ -392,8 +256,7 @@ pub(crate) async fn archive_session(
             }
         });
     }
-    let record = app.store.session(&principal.workspace, &id).await?;
-    let record = record.ok_or_else(|| ApiError::not_found("session"))?;
+    let record = require(&app, &principal, &id).await?;
     Ok(Reply(whole(&app, record).await?))
 }
 
@@ -416,7 +279,7 @@ pub(crate) async fn delete_session(
         .store
         .change(&principal.workspace, &id, &[], decide)
         .await?;
-    deleted.ok_or_else(|| ApiError::not_found("session"))??;
+    deleted.ok_or_else(missing)??;
     failpoint!("server::session_deleted");
     let destroy = async {
         match &app.hands {

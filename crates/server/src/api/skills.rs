@@ -8,9 +8,7 @@ mod upload;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
-use http::HeaderMap;
-use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName, HeaderValue};
+use axum::response::Response;
 use manyhands_blobs::Stored;
 use manyhands_protocol::SkillId;
 use manyhands_protocol::page::Order;
@@ -21,12 +19,13 @@ use schemars::JsonSchema;
 
 use crate::api::auth::Principal;
 use crate::api::cursor::Paging;
+use crate::api::download;
 use crate::api::error::ApiError;
 use crate::api::query::{Ids, Query};
 use crate::app::App;
 
 pub(crate) use builtin::Installed;
-use shape::Shape;
+pub(crate) use shape::Shape;
 
 /// `limit`, and its highest value.
 const LIMITS: (u32, u32) = (20, 1000);
@@ -56,7 +55,7 @@ pub(crate) struct VersionForm {
 pub(crate) async fn create_skill(
     State(app): State<App>,
     principal: Principal,
-    headers: HeaderMap,
+    shape: Shape,
     request: Request,
 ) -> Result<Response, ApiError> {
     let sent = upload::receive(&app, request).await?;
@@ -67,18 +66,18 @@ pub(crate) async fn create_skill(
         .store
         .insert_skill(workspace, &id, display_name, version)
         .await?;
-    Ok(Shape::of(&headers).skill(record))
+    Ok(shape.skill(record))
 }
 
 /// `GET /v1/skills/{skill_id}`
 pub(crate) async fn retrieve_skill(
     State(app): State<App>,
     principal: Principal,
-    headers: HeaderMap,
+    shape: Shape,
     ids: Ids,
 ) -> Result<Response, ApiError> {
     let record = find(&app, &principal, &ids.skill()?).await?;
-    Ok(Shape::of(&headers).skill(record))
+    Ok(shape.skill(record))
 }
 
 async fn find(app: &App, principal: &Principal, id: &SkillId) -> Result<SkillRecord, ApiError> {
@@ -91,7 +90,7 @@ async fn find(app: &App, principal: &Principal, id: &SkillId) -> Result<SkillRec
 pub(crate) async fn list_skills(
     State(app): State<App>,
     principal: Principal,
-    headers: HeaderMap,
+    shape: Shape,
     query: Query,
 ) -> Result<Response, ApiError> {
     let problem = "expected custom or anthropic";
@@ -104,10 +103,9 @@ pub(crate) async fn list_skills(
         .store
         .list_skills(&principal.workspace, origin.transpose()?, &paging.range())
         .await?;
-    let cut = paging.cut(found, |record| {
+    Ok(shape.skills(paging.page(found, |record| {
         (record.skill.created_at, record.skill.id.to_string())
-    });
-    Ok(Shape::of(&headers).skills(cut.data, cut.next))
+    })))
 }
 
 /// `DELETE /v1/skills/{skill_id}`: with all its versions. Sessions that have one keep it (runtime SK-1).
@@ -146,7 +144,7 @@ fn built_in() -> ApiError {
 pub(crate) async fn create_skill_version(
     State(app): State<App>,
     principal: Principal,
-    headers: HeaderMap,
+    shape: Shape,
     ids: Ids,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -168,7 +166,7 @@ pub(crate) async fn create_skill_version(
         .insert_skill_version(&principal.workspace, &id, version)
         .await?;
     let refused = match added {
-        Added::Done(record) => return Ok(Shape::of(&headers).version(record)),
+        Added::Done(record) => return Ok(shape.version(record)),
         Added::Missing => ApiError::not_found("skill"),
         Added::BuiltIn => built_in(),
         Added::OtherName(name) => {
@@ -185,11 +183,11 @@ pub(crate) async fn create_skill_version(
 pub(crate) async fn retrieve_skill_version(
     State(app): State<App>,
     principal: Principal,
-    headers: HeaderMap,
+    shape: Shape,
     ids: Ids,
 ) -> Result<Response, ApiError> {
     let record = find_version(&app, &principal, &ids).await?;
-    Ok(Shape::of(&headers).version(record))
+    Ok(shape.version(record))
 }
 
 async fn find_version(
@@ -222,7 +220,7 @@ fn version_name(text: &str) -> Result<VersionName, ApiError> {
 pub(crate) async fn list_skill_versions(
     State(app): State<App>,
     principal: Principal,
-    headers: HeaderMap,
+    shape: Shape,
     ids: Ids,
     query: Query,
 ) -> Result<Response, ApiError> {
@@ -233,17 +231,16 @@ pub(crate) async fn list_skill_versions(
         .store
         .list_skill_versions(&principal.workspace, &id, &paging.range())
         .await?;
-    let cut = paging.cut(found, |record| {
+    Ok(shape.versions(paging.page(found, |record| {
         (record.version.created_at, record.version.id.to_string())
-    });
-    Ok(Shape::of(&headers).versions(cut.data, cut.next))
+    })))
 }
 
 /// `DELETE /v1/skills/{skill_id}/versions/{version}`. Sessions that have it keep it (runtime SK-1).
 pub(crate) async fn delete_skill_version(
     State(app): State<App>,
     principal: Principal,
-    headers: HeaderMap,
+    shape: Shape,
     ids: Ids,
 ) -> Result<Response, ApiError> {
     let record = find_version(&app, &principal, &ids).await?;
@@ -253,7 +250,7 @@ pub(crate) async fn delete_skill_version(
         .delete_skill_version(&principal.workspace, skill, id)
         .await?;
     match deleted {
-        Deletion::Done => Ok(Shape::of(&headers).version_deleted(&record)),
+        Deletion::Done => Ok(shape.version_deleted(&record)),
         other => Err(kept(other, "skill version")),
     }
 }
@@ -273,18 +270,9 @@ pub(crate) async fn download_skill_version(
         .blobs
         .read(&record.blob, &stored, ARCHIVE as u64)
         .await?;
-    let mut response = Body::from(archive).into_response();
-    let headers = response.headers_mut();
-    let zip = HeaderValue::from_static("application/zip");
-    headers.insert(CONTENT_TYPE, zip);
-    let name = format!("attachment; filename=\"{}.zip\"", record.version.name);
-    if let Ok(value) = HeaderValue::from_str(&name) {
-        headers.insert(CONTENT_DISPOSITION, value);
-    }
-    // Whatever is in it, no browser shall run it here (security API-7).
-    headers.insert(
-        HeaderName::from_static("x-content-type-options"),
-        HeaderValue::from_static("nosniff"),
-    );
-    Ok(response)
+    Ok(download::answer(
+        Body::from(archive),
+        "application/zip",
+        &format!("attachment; filename=\"{}.zip\"", record.version.name),
+    ))
 }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::auth::Principal;
 use crate::api::error::ApiError;
 use crate::api::query::{Ids, Query};
+use crate::api::sessions;
 use crate::app::App;
 use crate::listener::endless;
 use follow::{Follow, Heard};
@@ -137,8 +138,7 @@ async fn open(
 ) -> Result<Response, ApiError> {
     // Attached first: what happens between here and the answer, a deletion above all, is heard.
     let subscription = app.store.subscribe(session);
-    let record = app.store.session(&principal.workspace, session).await?;
-    let record = record.ok_or_else(|| ApiError::not_found("session"))?;
+    let record = sessions::require(app, principal, session).await?;
     if thread.is_some_and(|thread| thread != record.thread_id) {
         return Err(ApiError::not_found("thread"));
     }

@@ -12,7 +12,7 @@ use manyhands_store::listing::EventRange;
 use crate::api::auth::Principal;
 use crate::api::error::ApiError;
 use crate::api::query::{Ids, Query};
-use crate::api::sessions::shown;
+use crate::api::sessions::{require, shown};
 use crate::app::App;
 
 /// How far a thread has come in its life.
@@ -58,12 +58,6 @@ fn primary(record: SessionRecord, progress: Progress, now: Timestamp) -> Session
     }
 }
 
-async fn load(app: &App, principal: &Principal, ids: &Ids) -> Result<SessionRecord, ApiError> {
-    let session = ids.session()?;
-    let record = app.store.session(&principal.workspace, &session).await?;
-    record.ok_or_else(|| ApiError::not_found("session"))
-}
-
 /// The session's row, when the thread is its primary one.
 async fn load_thread(
     app: &App,
@@ -71,7 +65,7 @@ async fn load_thread(
     ids: &Ids,
 ) -> Result<SessionRecord, ApiError> {
     let thread: ThreadId = ids.thread()?;
-    let record = load(app, principal, ids).await?;
+    let record = require(app, principal, &ids.session()?).await?;
     if record.thread_id == thread {
         Ok(record)
     } else {
@@ -120,7 +114,7 @@ pub(crate) async fn list_threads(
             "expected rescheduling, running, idle or terminated",
         ));
     }
-    let record = load(&app, &principal, &ids).await?;
+    let record = require(&app, &principal, &ids.session()?).await?;
     let mut data = Vec::new();
     if statuses.is_empty() || statuses.contains(&record.status.as_str()) {
         data.push(show(&app, record).await?);

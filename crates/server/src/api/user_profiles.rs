@@ -109,13 +109,14 @@ pub(crate) async fn list_user_profiles(
         .store
         .list_user_profiles(&principal.workspace, &paging.range())
         .await?;
-    let (data, next_page) = paging.cut(found);
+    let page = paging.page(found);
     Ok(Reply(Page {
-        data: data
+        data: page
+            .data
             .into_iter()
             .map(|profile| shape.show(profile))
             .collect(),
-        next_page,
+        next_page: page.next_page,
     }))
 }
 
@@ -181,17 +182,13 @@ impl ProfilePaging {
         }
     }
 
-    fn cut(&self, mut found: Vec<ProfileRecord>) -> (Vec<ProfileRecord>, Option<String>) {
+    fn page(&self, mut found: Vec<ProfileRecord>) -> Page<ProfileRecord> {
         match self {
-            Self::Created(paging) => {
-                let cut = paging.cut(found, |profile| {
-                    (profile.created_at, profile.id.to_string())
-                });
-                (cut.data, cut.next)
-            }
+            Self::Created(paging) => paging.page(found, |profile| {
+                (profile.created_at, profile.id.to_string())
+            }),
             Self::Named { order, limit, .. } => {
-                let more = found.len() > *limit as usize;
-                found.truncate(*limit as usize);
+                let more = cursor::cut_off(&mut found, *limit);
                 let last = found.last().filter(|_| more);
                 let next = last.map(|profile| {
                     let place = NamedPlace {
@@ -201,7 +198,10 @@ impl ProfilePaging {
                     };
                     cursor::encode(BY_NAME, &place)
                 });
-                (found, next)
+                Page {
+                    data: found,
+                    next_page: next,
+                }
             }
         }
     }

@@ -128,11 +128,9 @@ pub(crate) async fn list_vaults(
         .store
         .list_vaults(&principal.workspace, archived, &paging.range())
         .await?;
-    let cut = paging.cut(found, |vault| (vault.created_at, vault.id.to_string()));
-    Ok(Reply(Page {
-        data: cut.data,
-        next_page: cut.next,
-    }))
+    Ok(Reply(paging.page(found, |vault| {
+        (vault.created_at, vault.id.to_string())
+    })))
 }
 
 /// `DELETE /v1/vaults/{vault_id}`: for good, with all its credentials (runtime VA-16).

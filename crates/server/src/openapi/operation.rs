@@ -16,8 +16,8 @@ use crate::api::auth::Principal;
 use crate::api::error::ApiError;
 use crate::api::json::{Json, SecretJson};
 use crate::api::query::{Ids, Query};
-use crate::api::user_profiles::Shape;
 use crate::api::user_profiles::links::Origin;
+use crate::api::{skills, user_profiles};
 use crate::app::App;
 use crate::openapi::parameter::Parameter;
 
@@ -139,8 +139,9 @@ impl Argument for Principal {}
 impl Argument for Ids {}
 impl Argument for Query {}
 impl Argument for HeaderMap {}
+impl Argument for skills::Shape {}
 impl Argument for Request {}
-impl Argument for Shape {}
+impl Argument for user_profiles::Shape {}
 impl Argument for Origin {}
 
 impl<T: JsonSchema> Argument for Json<T> {

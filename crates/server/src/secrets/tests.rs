@@ -175,6 +175,25 @@ impl World {
         all.expect("an answer").remove(0).placeholder
     }
 
+    /// Changes the credential.
+    async fn change(&self, change: impl FnOnce(&mut CredentialRecord) + Send + 'static) {
+        let act = Act::new(&self.workspace, Actor::Operator, Action::CredentialUpdate);
+        let id = &self.record.credential.id;
+        let changed = self
+            .holder
+            .store()
+            .update_credential(act, &self.vault, id, |record| {
+                let mut record = record.clone();
+                change(&mut record);
+                Ok::<_, ()>(Some(record))
+            });
+        changed
+            .await
+            .expect("an answer")
+            .expect("it is there")
+            .expect("no refusal");
+    }
+
     async fn release(
         &self,
         session: &str,
@@ -284,38 +303,24 @@ async fn cred_8_changes_count_from_the_next_request_on() {
             &"rotated".into(),
         )
         .expect("sealed");
-    let act = || Act::new(&world.workspace, Actor::Operator, Action::CredentialUpdate);
-    let changed = store.update_credential(act(), vault, id, move |record| {
-        let mut record = record.clone();
+    let rotate = |record: &mut CredentialRecord| {
         record.secrets.insert("secret_value".to_owned(), rotated);
-        Ok::<_, ()>(Some(record))
-    });
-    changed
-        .await
-        .expect("an answer")
-        .expect("it is there")
-        .expect("no refusal");
+    };
+    world.change(rotate).await;
     let secret = world.release(own, &placeholder, host, Place::Header).await;
     assert_eq!(secret.as_deref(), Some("rotated"));
-    let changed = store.update_credential(act(), vault, id, |record| {
-        let mut record = record.clone();
-        let auth = &mut record.credential.auth;
+    let into_bodies = |record: &mut CredentialRecord| {
         if let CredentialAuth::EnvironmentVariable {
             injection_location, ..
-        } = auth
+        } = &mut record.credential.auth
         {
             *injection_location = InjectionLocation {
                 body: true,
                 header: false,
             };
         }
-        Ok::<_, ()>(Some(record))
-    });
-    changed
-        .await
-        .expect("an answer")
-        .expect("it is there")
-        .expect("no refusal");
+    };
+    world.change(into_bodies).await;
     assert_eq!(
         world.release(own, &placeholder, host, Place::Header).await,
         None

@@ -2,16 +2,14 @@ mod answers;
 mod caps;
 mod systems;
 
-use manyhands_protocol::Timestamp;
 use manyhands_protocol::budget::Budget;
 use manyhands_protocol::content::ContentBlock;
 use manyhands_protocol::event::Confirmation;
 use manyhands_protocol::model::EffortLevel;
-use manyhands_protocol::{EnvironmentId, SessionId, WorkspaceId};
-use manyhands_store::{OpenCall, SessionRecord, UsageTotals};
-use serde_json::json;
+use manyhands_store::OpenCall;
 
 use super::*;
+use crate::api::sessions::sample;
 
 fn id(text: &str) -> EventId {
     EventId::parse(text).expect("an event id")
@@ -44,10 +42,6 @@ fn admit(state: &SessionState, events: Vec<Incoming>) -> Result<(Change, Vec<Ech
 
 /// With calls of custom tools: `(call, answer)`. An id that begins with `sevt_ask` is a call that asks.
 fn state(status: SessionStatus, calls: &[(&str, Option<&str>)]) -> SessionState {
-    let now = Timestamp::from_micros(1);
-    let agent = json!({"id": "agent_01a", "type": "agent", "version": 1, "name": "coder", "description": null,
-        "system": null, "model": {"id": "scripted", "effort": {"type": "high"}, "speed": "standard"}, "tools": [],
-        "mcp_servers": [], "skills": [], "multiagent": null, "execution_identity": {"type": "service_account"}});
     let call = |&(call, answer): &(&str, Option<&str>)| OpenCall {
         event_id: id(call),
         type_name: if call.starts_with("sevt_ask") {
@@ -58,32 +52,8 @@ fn state(status: SessionStatus, calls: &[(&str, Option<&str>)]) -> SessionState 
         answer: answer.map(id),
     };
     SessionState {
-        record: SessionRecord {
-            workspace: WorkspaceId::parse("wrkspc_01a").expect("an id"),
-            id: SessionId::parse("sesn_01a").expect("an id"),
-            thread_id: ThreadId::parse("sthr_01a").expect("an id"),
-            environment_id: EnvironmentId::parse("env_01a").expect("an id"),
-            agent: serde_json::from_value(agent).expect("an agent"),
-            title: None,
-            metadata: Default::default(),
-            status,
-            budget: None,
-            vault_ids: Vec::new(),
-            usage: UsageTotals::default(),
-            active_millis: 0,
-            running_since: None,
-            created_at: now,
-            updated_at: now,
-            archived_at: None,
-            terminated_at: None,
-            last_position: 0,
-            input_position: 0,
-            epoch: 0,
-        },
         calls: calls.iter().map(call).collect(),
-        queued: 0,
-        wanted: false,
-        now,
+        ..sample::state(status, "scripted")
     }
 }
 

@@ -132,12 +132,7 @@ async fn part(app: &App, parts: &mut Parts, field: Field<'_>) -> Result<(), ApiE
             })?);
             Ok(())
         }
-        name => {
-            tracing::debug!(part = %name.unwrap_or_default().escape_debug(), "unknown part");
-            multipart::text("the request's parts", field, TEXT)
-                .await
-                .map(drop)
-        }
+        _ => multipart::pass_over(field, TEXT).await,
     }
 }
 

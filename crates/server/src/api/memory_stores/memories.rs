@@ -146,8 +146,7 @@ pub(crate) async fn list_memories(
     };
     let store = require(&app, &principal, &ids.memory_store()?).await?.id;
     let mut data = app.store.list_memories(&store, &range).await?;
-    let has_more = data.len() > limit as usize;
-    data.truncate(limit as usize);
+    let has_more = cursor::cut_off(&mut data, limit);
     let last = data.last().filter(|_| has_more);
     Ok(Reply(Page {
         next_page: last.map(|item| cursor::encode(LIST, &item.path())),

@@ -11,7 +11,7 @@ use super::{FULL, LIMITS, actor, require, view};
 use crate::api::auth::Principal;
 use crate::api::cursor::Paging;
 use crate::api::error::ApiError;
-use crate::api::query::{Ids, Query};
+use crate::api::query::{Ids, Query, Times};
 use crate::app::App;
 
 fn no_version() -> ApiError {
@@ -40,45 +40,35 @@ pub(crate) async fn list_memory_versions(
     query: Query,
 ) -> Result<Reply<Page<MemoryVersion>>, ApiError> {
     let view = view(&query, View::Basic)?;
-    let filter = filter(&query)?;
+    let times = query.span()?;
+    let filter = filter(&query, times)?;
     let paging = Paging::read("memory_versions", &query, Order::Desc, LIMITS)?;
     let paging = match view {
         View::Basic => paging,
         View::Full => paging.at_most(FULL),
     };
-    paging.require_within(filter.created_from, filter.created_to)?;
+    paging.require_within(&times)?;
     let store = require(&app, &principal, &ids.memory_store()?).await?.id;
     let found = app
         .store
         .list_memory_versions(&store, &filter, &paging.range(), view)
         .await?;
-    let cut = paging.cut(found, |version| {
+    Ok(Reply(paging.page(found, |version| {
         (version.created_at, version.id.to_string())
-    });
-    Ok(Reply(Page {
-        data: cut.data,
-        next_page: cut.next,
-    }))
+    })))
 }
 
-fn filter(query: &Query) -> Result<VersionFilter, ApiError> {
-    let wrong = |field: &str, problem: manyhands_protocol::id::IdError| {
-        ApiError::field(field, problem.to_string())
-    };
-    let memory = query.text("memory_id")?.map(MemoryId::parse).transpose();
+fn filter(query: &Query, times: Times) -> Result<VersionFilter, ApiError> {
+    let memory = query.id("memory_id", MemoryId::parse)?;
     let operation = query.text("operation")?.map(|text| {
         let problem = "expected created, modified or deleted";
         Operation::parse(text).ok_or_else(|| ApiError::field("operation", problem))
     });
     let mut actors = Vec::new();
-    if let Some(text) = query.text("session_id")? {
-        let id = SessionId::parse(text).map_err(|problem| wrong("session_id", problem))?;
-        actors.push(id.as_str().to_owned());
-    }
-    if let Some(text) = query.text("api_key_id")? {
-        let id = ApiKeyId::parse(text).map_err(|problem| wrong("api_key_id", problem))?;
-        actors.push(id.as_str().to_owned());
-    }
+    let session = query.id("session_id", SessionId::parse)?;
+    actors.extend(session.map(|id| id.to_string()));
+    let key = query.id("api_key_id", ApiKeyId::parse)?;
+    actors.extend(key.map(|id| id.to_string()));
     if let Some(text) = query.text("service_account_id")? {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         if !text.starts_with("svac_") || !text.bytes().all(legal) {
@@ -88,11 +78,11 @@ fn filter(query: &Query) -> Result<VersionFilter, ApiError> {
         actors.push(text.to_owned());
     }
     Ok(VersionFilter {
-        memory: memory.map_err(|problem| wrong("memory_id", problem))?,
+        memory,
         operation: operation.transpose()?,
         actors,
-        created_from: query.instant("created_at[gte]")?,
-        created_to: query.instant("created_at[lte]")?,
+        created_from: times.from,
+        created_to: times.to,
     })
 }
 

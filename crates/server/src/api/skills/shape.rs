@@ -1,12 +1,13 @@
 //! The two shapes that skills are shown in: today's, and the one that old clients ask for by a beta header (api §28).
 
+use std::convert::Infallible;
+
 use axum::Json;
+use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
-use http::HeaderMap;
+use http::request::Parts;
 use manyhands_protocol::page::Page;
-use manyhands_protocol::skill::{
-    LegacyPage, LegacySkill, LegacySkillVersion, Skill, SkillVersion, SkillVersionDeleted,
-};
+use manyhands_protocol::skill::{LegacyPage, LegacySkill, LegacySkillVersion, SkillVersionDeleted};
 use manyhands_store::skills::{SkillRecord, VersionRecord};
 
 use crate::api::auth::betas;
@@ -16,22 +17,26 @@ const LEGACY: &str = "skills-2025-10-02";
 
 /// The shape that a client reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// Versions have ids.
     Today,
     /// Versions are named by when they were made.
     Legacy,
 }
 
-impl Shape {
+impl<S: Send + Sync> FromRequestParts<S> for Shape {
+    type Rejection = Infallible;
+
     /// What the request asks for.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        match betas::has(headers, LEGACY) {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(match betas::has(&parts.headers, LEGACY) {
             true => Self::Legacy,
             false => Self::Today,
-        }
+        })
     }
+}
 
+impl Shape {
     /// A skill.
     pub(super) fn skill(self, record: SkillRecord) -> Response {
         match self {
@@ -41,11 +46,10 @@ impl Shape {
     }
 
     /// A page of skills.
-    pub(super) fn skills(self, records: Vec<SkillRecord>, next: Option<String>) -> Response {
-        let records = records.into_iter();
+    pub(super) fn skills(self, page: Page<SkillRecord>) -> Response {
         match self {
-            Self::Today => page(records.map(|it| it.skill).collect::<Vec<Skill>>(), next),
-            Self::Legacy => legacy_page(records.map(legacy_skill).collect(), next),
+            Self::Today => Json(shown(page, |it| it.skill)).into_response(),
+            Self::Legacy => legacy_page(shown(page, legacy_skill)),
         }
     }
 
@@ -58,14 +62,10 @@ impl Shape {
     }
 
     /// A page of versions.
-    pub(super) fn versions(self, records: Vec<VersionRecord>, next: Option<String>) -> Response {
-        let records = records.into_iter();
+    pub(super) fn versions(self, page: Page<VersionRecord>) -> Response {
         match self {
-            Self::Today => page(
-                records.map(|it| it.version).collect::<Vec<SkillVersion>>(),
-                next,
-            ),
-            Self::Legacy => legacy_page(records.map(legacy_version).collect(), next),
+            Self::Today => Json(shown(page, |it| it.version)).into_response(),
+            Self::Legacy => legacy_page(shown(page, legacy_version)),
         }
     }
 
@@ -80,16 +80,18 @@ impl Shape {
     }
 }
 
-fn page<T: serde::Serialize>(data: Vec<T>, next_page: Option<String>) -> Response {
-    Json(Page { data, next_page }).into_response()
+fn shown<R, T>(page: Page<R>, show: impl Fn(R) -> T) -> Page<T> {
+    Page {
+        data: page.data.into_iter().map(show).collect(),
+        next_page: page.next_page,
+    }
 }
 
-fn legacy_page<T: serde::Serialize>(data: Vec<T>, next_page: Option<String>) -> Response {
-    let has_more = next_page.is_some();
+fn legacy_page<T: serde::Serialize>(page: Page<T>) -> Response {
     Json(LegacyPage {
-        data,
-        has_more,
-        next_page,
+        data: page.data,
+        has_more: page.next_page.is_some(),
+        next_page: page.next_page,
     })
     .into_response()
 }

@@ -98,12 +98,7 @@ async fn part(received: &mut Received, mut field: Field<'_>) -> Result<(), ApiEr
             received.display_name = Some(text);
             Ok(())
         }
-        name => {
-            tracing::debug!(part = %name.unwrap_or_default().escape_debug(), "unknown part");
-            multipart::text("the request's parts", field, TEXT)
-                .await
-                .map(drop)
-        }
+        _ => multipart::pass_over(field, TEXT).await,
     }
 }
 

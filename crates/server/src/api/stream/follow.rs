@@ -195,6 +195,11 @@ mod tests {
         )
     }
 
+    /// The start of a message's preview.
+    fn message(event: &str) -> TailItem {
+        start(event, PreviewKind::AgentMessage)
+    }
+
     fn start(event: &str, kind: PreviewKind) -> TailItem {
         TailItem::Preview(Arc::new(Preview::EventStart {
             event: PreviewedEvent {
@@ -247,19 +252,18 @@ mod tests {
         }
     }
 
+    /// A listener that was told of a request.
+    fn requesting() -> Follow {
+        let mut follow = listener(0);
+        let told = format!("{START} 1");
+        check(&mut follow, &entries(&[(1, START)]), &[&told]);
+        follow
+    }
+
     /// A listener that was told of a request and of the start of this message.
     fn previewing(event: &str) -> Follow {
-        let mut follow = listener(0);
-        check(
-            &mut follow,
-            &entries(&[(1, START)]),
-            &[&format!("{START} 1")],
-        );
-        check(
-            &mut follow,
-            &start(event, PreviewKind::AgentMessage),
-            &["event_start"],
-        );
+        let mut follow = requesting();
+        check(&mut follow, &message(event), &["event_start"]);
         follow
     }
 
@@ -302,16 +306,8 @@ mod tests {
             &entries(&[(1, START)]),
             &[&format!("{START} 1")],
         );
-        check(
-            &mut follow,
-            &start("sevt_2", PreviewKind::AgentMessage),
-            &["event_start"],
-        );
-        check(
-            &mut follow,
-            &start("sevt_2", PreviewKind::AgentMessage),
-            &[],
-        );
+        check(&mut follow, &message("sevt_2"), &["event_start"]);
+        check(&mut follow, &message("sevt_2"), &[]);
         check(&mut follow, &delta("sevt_2"), &["event_delta"]);
         check(
             &mut follow,
@@ -365,22 +361,14 @@ mod tests {
     fn st_10_a_preview_that_was_overtaken_by_the_log_is_not_told_after_its_event() {
         let mut follow = listener(0);
         follow.read(&[entry(1, START), entry(2, "agent.message"), entry(3, END)]);
-        check(
-            &mut follow,
-            &start("sevt_2", PreviewKind::AgentMessage),
-            &[],
-        );
+        check(&mut follow, &message("sevt_2"), &[]);
         check(&mut follow, &delta("sevt_2"), &[]);
         check(
             &mut follow,
             &entries(&[(4, START)]),
             &[&format!("{START} 4")],
         );
-        check(
-            &mut follow,
-            &start("sevt_5", PreviewKind::AgentMessage),
-            &["event_start"],
-        );
+        check(&mut follow, &message("sevt_5"), &["event_start"]);
     }
 
     #[test]

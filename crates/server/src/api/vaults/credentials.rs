@@ -8,8 +8,8 @@ use manyhands_protocol::page::{Order, Page};
 use manyhands_protocol::vault::{
     Credential, CredentialCreateParams, CredentialDeleted, CredentialUpdateParams,
 };
-use manyhands_protocol::{CredentialId, Timestamp, WorkspaceId};
-use manyhands_store::audit::Action;
+use manyhands_protocol::{CredentialId, Timestamp, VaultId, WorkspaceId};
+use manyhands_store::audit::{Act, Action};
 use manyhands_store::vault::{CREDENTIALS, CredentialRecord, Inserted};
 use manyhands_vault::Sealer;
 
@@ -170,13 +170,22 @@ pub(crate) async fn list_credentials(
         .store
         .list_credentials(&principal.workspace, &vault, archived, &paging.range())
         .await?;
-    let cut = paging.cut(found, |credential| {
+    Ok(Reply(paging.page(found, |credential| {
         (credential.created_at, credential.id.to_string())
-    });
-    Ok(Reply(Page {
-        data: cut.data,
-        next_page: cut.next,
-    }))
+    })))
+}
+
+/// Which credential a request ends, and what it does for the audit log; refused while the vaults are sealed.
+async fn ended(
+    app: &App,
+    principal: &Principal,
+    ids: &Ids,
+    action: Action,
+) -> Result<(VaultId, CredentialId, Act), ApiError> {
+    let (vault, id) = (ids.vault()?, ids.credential()?);
+    app.vaults.require_open().await?;
+    let act = act(principal, action).to_credential(&vault, &id);
+    Ok((vault, id, act))
 }
 
 /// `DELETE /v1/vaults/{vault_id}/credentials/{credential_id}`: for good (runtime VA-16).
@@ -185,9 +194,7 @@ pub(crate) async fn delete_credential(
     principal: Principal,
     ids: Ids,
 ) -> Result<Reply<CredentialDeleted>, ApiError> {
-    let (vault, id) = (ids.vault()?, ids.credential()?);
-    app.vaults.require_open().await?;
-    let act = act(&principal, Action::CredentialDelete).to_credential(&vault, &id);
+    let (vault, id, act) = ended(&app, &principal, &ids, Action::CredentialDelete).await?;
     if !app.store.delete_credential(act, &vault, &id).await? {
         return Err(missing());
     }
@@ -204,9 +211,7 @@ pub(crate) async fn archive_credential(
     principal: Principal,
     ids: Ids,
 ) -> Result<Reply<Credential>, ApiError> {
-    let (vault, id) = (ids.vault()?, ids.credential()?);
-    app.vaults.require_open().await?;
-    let act = act(&principal, Action::CredentialArchive).to_credential(&vault, &id);
+    let (vault, id, act) = ended(&app, &principal, &ids, Action::CredentialArchive).await?;
     let archived = app.store.archive_credential(act, &vault, &id).await?;
     archived.map(Reply).ok_or_else(missing)
 }

@@ -1,48 +1,19 @@
-use manyhands_protocol::{EnvironmentId, Metadata, SessionId, ThreadId, Timestamp, WorkspaceId};
-use manyhands_store::{SessionRecord, UsageTotals};
+use manyhands_protocol::Metadata;
 use serde_json::json;
 
 use super::*;
+use crate::api::sessions::sample;
 
 /// What a cent is in units of `token_cost`.
 const CENT: u64 = 100_000_000_000;
 
 fn state(status: SessionStatus, budget: Option<u64>, token_cost: u64) -> SessionState {
-    let now = Timestamp::from_micros(1);
-    let agent = json!({"id": "agent_01a", "type": "agent", "version": 1, "name": "coder", "description": null,
-        "system": null, "model": {"id": "m", "effort": {"type": "high"}, "speed": "standard"}, "tools": [],
-        "mcp_servers": [], "skills": [], "multiagent": null, "execution_identity": {"type": "service_account"}});
-    SessionState {
-        record: SessionRecord {
-            workspace: WorkspaceId::parse("wrkspc_01a").expect("an id"),
-            id: SessionId::parse("sesn_01a").expect("an id"),
-            thread_id: ThreadId::parse("sthr_01a").expect("an id"),
-            environment_id: EnvironmentId::parse("env_01a").expect("an id"),
-            agent: serde_json::from_value(agent).expect("an agent"),
-            title: Some("old".to_owned()),
-            metadata: Metadata::from([("k".to_owned(), "v".to_owned())]),
-            status,
-            budget: budget.map(Budget::of_cents),
-            vault_ids: Vec::new(),
-            usage: UsageTotals {
-                token_cost,
-                ..UsageTotals::default()
-            },
-            active_millis: 0,
-            running_since: None,
-            created_at: now,
-            updated_at: now,
-            archived_at: None,
-            terminated_at: None,
-            last_position: 0,
-            input_position: 0,
-            epoch: 0,
-        },
-        calls: Vec::new(),
-        queued: 0,
-        wanted: false,
-        now,
-    }
+    let mut state = sample::state(status, "m");
+    state.record.title = Some("old".to_owned());
+    state.record.metadata = Metadata::from([("k".to_owned(), "v".to_owned())]);
+    state.record.budget = budget.map(Budget::of_cents);
+    state.record.usage.token_cost = token_cost;
+    state
 }
 
 fn update(body: Value) -> Result<Update, ApiError> {
