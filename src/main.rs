@@ -31,15 +31,19 @@ enum Command {
     /// Print the effective configuration, without secrets.
     Config(config::Args),
     /// Make, list and revoke API keys.
-    Keys(keys::Args),
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Make, list and revoke the keys of environments, for workers.
-    EnvironmentKeys(environment_keys::Args),
+    #[command(subcommand)]
+    EnvironmentKeys(environment_keys::Command),
     /// Make, list and rename workspaces.
-    Workspaces(workspaces::Args),
+    #[command(subcommand)]
+    Workspaces(workspaces::Command),
     /// See who did what with secrets and keys.
     Audit(audit::Args),
     /// See what sandboxes were refused, and where they went.
-    Egress(egress::Args),
+    #[command(subcommand)]
+    Egress(egress::Command),
     /// Look for damage in everything that is stored.
     Verify(verify::Args),
     /// Copy everything that is stored to a file, while the server runs.
@@ -85,10 +89,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(args).await,
         Command::Config(args) => config::run(args),
         Command::Audit(args) => audit::run(args).await,
-        Command::Egress(args) => egress::run(args),
-        Command::Keys(args) => keys::run(args).await,
-        Command::EnvironmentKeys(args) => environment_keys::run(args).await,
-        Command::Workspaces(args) => workspaces::run(args).await,
+        Command::Egress(command) => egress::run(command),
+        Command::Keys(command) => keys::run(command).await,
+        Command::EnvironmentKeys(command) => environment_keys::run(command).await,
+        Command::Workspaces(command) => workspaces::run(command).await,
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,20 +1,19 @@
 //! `manyhands quickstart`: an agent writes and runs a program in a sandbox, and a person watches.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
 use manyhands_protocol::SessionId;
 use manyhands_protocol::event::StopReason;
 use manyhands_protocol::model::Model;
-use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Error, Previews};
-use crate::local::{self, Server, Wanted};
+use crate::local::{self, Server};
 use crate::outputs;
 use crate::printer::Printer;
 use crate::render::{Renderer, Style, safe, wrapped};
+use crate::run::ServerArgs;
 
 const FILE: &str = "fibonacci.txt";
 const TASK: &str = "Write a Python script that computes the first 20 Fibonacci numbers, starting with 0, and writes \
@@ -27,17 +26,9 @@ const RECONNECTS: usize = 5;
 /// What `manyhands quickstart` is told.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Talk to the server at this base URL; without it, one is started if none answers here
-    #[arg(long, env = "MANYHANDS_URL", value_name = "URL")]
-    pub url: Option<String>,
-    /// The data directory, which also holds the API key of a local server
-    #[arg(
-        long,
-        env = "MANYHANDS_DATA_DIR",
-        default_value = "manyhands-data",
-        value_name = "DIR"
-    )]
-    pub data_dir: PathBuf,
+    /// Which server; without --url, one is started if none answers here
+    #[command(flatten)]
+    pub server: ServerArgs,
     /// The model that plays the agent
     #[arg(long, default_value = "claude-opus-4-8", value_name = "ID")]
     pub model: String,
@@ -47,16 +38,6 @@ pub struct Args {
     /// Print one JSON object at the end, and nothing else
     #[arg(long)]
     pub json: bool,
-    /// The API key of the server at --url
-    #[arg(skip = api_key_from_environment())]
-    pub api_key: Option<SecretString>,
-}
-
-/// Not a flag, because other users of a machine can read the flags of a process.
-fn api_key_from_environment() -> Option<SecretString> {
-    std::env::var("MANYHANDS_API_KEY")
-        .ok()
-        .map(SecretString::from)
 }
 
 /// Runs the whole story and prints it. Stops the server that it started, also when it fails or is interrupted.
@@ -65,12 +46,7 @@ fn api_key_from_environment() -> Option<SecretString> {
 /// No server can be found or started, the session ends in an error, the file is missing, or Ctrl-C was pressed; the
 /// text says which, and what to do.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let server = local::find_or_start(Wanted {
-        url: args.url.as_deref(),
-        key: args.api_key.as_ref(),
-        data_dir: &args.data_dir,
-    })
-    .await?;
+    let server = local::find_or_start(args.server.wanted()).await?;
     let told = tokio::select! {
         told = tell(&args, &server) => told,
         signal = interrupted() => Err(signal),
@@ -93,7 +69,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         let stopped = ours && !args.keep;
         print!(
             "{}",
-            what_next(&url, stopped, &args.data_dir.display().to_string())
+            what_next(&url, stopped, &args.server.data_dir.display().to_string())
         );
     }
     Ok(())

@@ -1,6 +1,4 @@
 use clap::Parser;
-use manyhands_protocol::tag;
-use manyhands_protocol::time::Timestamp;
 
 use super::*;
 
@@ -12,18 +10,8 @@ struct Line {
 
 fn model(id: &str, display_name: &str) -> Model {
     Model {
-        id: id.to_owned(),
-        kind: tag::Model::default(),
         display_name: display_name.to_owned(),
-        created_at: Timestamp::from_micros(0),
-        lifecycle: manyhands_protocol::model::Lifecycle::Active,
-        line: None,
-        max_input_tokens: None,
-        max_tokens: None,
-        deprecated_at: None,
-        retires_at: None,
-        allowed_fallback_models: None,
-        capabilities: None,
+        ..Model::named(id)
     }
 }
 

@@ -6,15 +6,7 @@ use manyhands_protocol::SessionId;
 
 use crate::config::{Config, Flags};
 
-/// What `manyhands egress` is told.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Args {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-/// What can be done about the way out of sandboxes.
+/// What `manyhands egress` is told: what to do about the way out of sandboxes.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Print what a session's sandbox was refused, and how many of its requests went where.
@@ -35,12 +27,12 @@ pub enum Command {
 ///
 /// # Errors
 /// The configuration or the journal cannot be read.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(command: Command) -> anyhow::Result<()> {
     let Command::Log {
         session,
         json,
         flags,
-    } = args.command;
+    } = command;
     let directory = Config::load(*flags)?.data_dir;
     let read = audit::read(&directory, session.as_str());
     let (entries, damaged) = read.with_context(|| {

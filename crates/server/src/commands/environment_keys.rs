@@ -1,19 +1,11 @@
 //! `manyhands environment-keys`: keys that open one environment, for those who work for it (api §1.1).
 
 use super::keeper::Keeper;
-use super::keys::{line, made, revoke};
+use super::keys::{Revoked, Whose, line, made, revoke};
 use crate::api::keys::KeyCreateParams;
 use crate::config::Flags;
 
-/// What `manyhands environment-keys` is told.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Args {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-/// What can be done with keys of environments.
+/// What `manyhands environment-keys` is told: what to do with keys of environments.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Make a key and print it, once.
@@ -34,32 +26,20 @@ pub enum Command {
     List {
         /// Only of this environment, env_….
         environment: Option<String>,
-        /// Whose [default: the first workspace's].
-        #[arg(long, value_name = "ID")]
-        workspace: Option<String>,
-        /// Which server.
+        /// Where they are.
         #[command(flatten)]
-        flags: Flags,
+        whose: Whose,
     },
     /// Revoke a key by its id: from the next request on.
-    Revoke {
-        /// Its id, apikey_…, as `list` shows it.
-        id: String,
-        /// Whose it is [default: the first workspace's].
-        #[arg(long, value_name = "ID")]
-        workspace: Option<String>,
-        /// Which server.
-        #[command(flatten)]
-        flags: Flags,
-    },
+    Revoke(Revoked),
 }
 
 /// Does it and prints what came of it.
 ///
 /// # Errors
 /// When there is no such environment or key, or neither the server nor the store can be reached.
-pub async fn run(args: Args) -> anyhow::Result<()> {
-    match args.command {
+pub async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Create {
             environment,
             name,
@@ -74,13 +54,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             };
             made(&Keeper::open(flags).await?.create_key(params).await?);
         }
-        Command::List {
-            environment,
-            workspace,
-            flags,
-        } => {
-            let keys = Keeper::open(flags).await?;
-            for key in keys.list_keys(workspace.as_deref()).await? {
+        Command::List { environment, whose } => {
+            for key in whose.keys().await? {
                 let wanted = match &environment {
                     Some(_) => key.environment_id == environment,
                     None => key.environment_id.is_some(),
@@ -90,11 +65,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 }
             }
         }
-        Command::Revoke {
-            id,
-            workspace,
-            flags,
-        } => revoke(&id, workspace.as_deref(), flags).await?,
+        Command::Revoke(key) => revoke(key).await?,
     }
     Ok(())
 }

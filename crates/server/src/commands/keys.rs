@@ -14,15 +14,36 @@ use crate::api::keys::{KeyCreateParams, ShownKey};
 use crate::config::{Config, Flags, MasterKey};
 use crate::failure::Failure;
 
-/// What `manyhands keys` is told.
+/// Whose keys are meant, and on which server.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Args {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
+pub struct Whose {
+    /// Whose [default: the first workspace's].
+    #[arg(long, value_name = "ID")]
+    workspace: Option<String>,
+    /// Which server.
+    #[command(flatten)]
+    flags: Flags,
 }
 
-/// What can be done with keys.
+impl Whose {
+    /// All their keys.
+    pub(super) async fn keys(self) -> anyhow::Result<Vec<ShownKey>> {
+        let keeper = Keeper::open(self.flags).await?;
+        keeper.list_keys(self.workspace.as_deref()).await
+    }
+}
+
+/// The key that is to be revoked.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Revoked {
+    /// Its id, apikey_…, as `list` shows it.
+    id: String,
+    /// Where it is.
+    #[command(flatten)]
+    whose: Whose,
+}
+
+/// What `manyhands keys` is told: what to do with keys.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Make a key and print it, once.
@@ -41,14 +62,7 @@ pub enum Command {
         flags: Flags,
     },
     /// List all keys, without the keys themselves.
-    List {
-        /// Whose [default: the first workspace's].
-        #[arg(long, value_name = "ID")]
-        workspace: Option<String>,
-        /// Which server.
-        #[command(flatten)]
-        flags: Flags,
-    },
+    List(Whose),
     /// Replace the master key, which seals all secrets, by a new one.
     RotateMaster {
         /// A file with the new key, where the present one comes from MANYHANDS_MASTER_KEY: 32 bytes in base64, mode 600.
@@ -59,24 +73,15 @@ pub enum Command {
         flags: Flags,
     },
     /// Revoke a key by its id: from the next request on.
-    Revoke {
-        /// Its id, apikey_…, as `list` shows it.
-        id: String,
-        /// Whose it is [default: the first workspace's].
-        #[arg(long, value_name = "ID")]
-        workspace: Option<String>,
-        /// Which server.
-        #[command(flatten)]
-        flags: Flags,
-    },
+    Revoke(Revoked),
 }
 
 /// Does it and prints what came of it.
 ///
 /// # Errors
 /// When there is no such key, or neither the server nor the store can be reached.
-pub async fn run(args: Args) -> anyhow::Result<()> {
-    match args.command {
+pub async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Create {
             name,
             key_role,
@@ -91,9 +96,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             };
             made(&Keeper::open(flags).await?.create_key(params).await?);
         }
-        Command::List { workspace, flags } => {
-            let keys = Keeper::open(flags).await?;
-            for key in keys.list_keys(workspace.as_deref()).await? {
+        Command::List(whose) => {
+            for key in whose.keys().await? {
                 println!("{}", line(&key));
             }
         }
@@ -101,11 +105,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             new_key_file,
             flags,
         } => rotate_master(new_key_file, Config::load(flags)?).await?,
-        Command::Revoke {
-            id,
-            workspace,
-            flags,
-        } => revoke(&id, workspace.as_deref(), flags).await?,
+        Command::Revoke(key) => revoke(key).await?,
     }
     Ok(())
 }
@@ -134,9 +134,10 @@ pub(super) fn line(key: &ShownKey) -> String {
 }
 
 /// Revokes a key.
-pub(super) async fn revoke(id: &str, workspace: Option<&str>, flags: Flags) -> anyhow::Result<()> {
-    let id = ApiKeyId::parse(id)?;
-    let keeper = Keeper::open(flags).await?;
+pub(super) async fn revoke(key: Revoked) -> anyhow::Result<()> {
+    let id = ApiKeyId::parse(&key.id)?;
+    let keeper = Keeper::open(key.whose.flags).await?;
+    let workspace = key.whose.workspace.as_deref();
     keeper.revoke_key(&id, workspace).await?;
     println!("revoked {id}");
     Ok(())

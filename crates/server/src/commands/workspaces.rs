@@ -5,15 +5,7 @@ use manyhands_protocol::WorkspaceId;
 use super::keeper::Keeper;
 use crate::config::Flags;
 
-/// What `manyhands workspaces` is told.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Args {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-/// What can be done with workspaces.
+/// What `manyhands workspaces` is told: what to do with workspaces.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Make a workspace and print its id. It has no keys yet: `manyhands keys create --workspace ID` makes one.
@@ -46,8 +38,8 @@ pub enum Command {
 ///
 /// # Errors
 /// When there is no such workspace, or neither the server nor the store can be reached.
-pub async fn run(args: Args) -> anyhow::Result<()> {
-    match args.command {
+pub async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Create { name, flags } => {
             let made = Keeper::open(flags).await?.create_workspace(name).await?;
             println!("{}", made.id);

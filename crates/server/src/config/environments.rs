@@ -45,20 +45,37 @@ struct SourcesSection {
     pip: Option<String>,
 }
 
+impl From<SourcesSection> for Sources {
+    fn from(section: SourcesSection) -> Self {
+        Self {
+            apt: section.apt,
+            cargo: section.cargo,
+            gem: section.gem,
+            go: section.go,
+            npm: section.npm,
+            pip: section.pip,
+        }
+    }
+}
+
+/// Where the package managers go that have one place each, by their names.
+pub(super) fn urls(sources: &Sources) -> [(&'static str, &Option<String>); 5] {
+    [
+        ("cargo", &sources.cargo),
+        ("gem", &sources.gem),
+        ("go", &sources.go),
+        ("npm", &sources.npm),
+        ("pip", &sources.pip),
+    ]
+}
+
 impl EnvironmentsSection {
     /// With or without containers for sandboxes.
     pub(super) fn effective(self, containers: bool) -> Result<Environments, Error> {
         if let Some(image) = &self.image {
             Image::check(image).map_err(|why| wrong("environments.image", why))?;
         }
-        let SourcesSection {
-            apt,
-            cargo,
-            gem,
-            go,
-            npm,
-            pip,
-        } = self.sources;
+        let sources = Sources::from(self.sources);
         // Each is one argument or one line: what breaks out of it would be something else.
         let plain = |name: &str, text: &str| match text.chars().any(char::is_control) {
             true => Err(wrong(
@@ -67,19 +84,11 @@ impl EnvironmentsSection {
             )),
             false => Ok(()),
         };
-        for line in apt.iter().flatten() {
+        for line in sources.apt.iter().flatten() {
             plain("apt", line)?;
         }
-        for (name, text) in [
-            ("cargo", &cargo),
-            ("gem", &gem),
-            ("go", &go),
-            ("npm", &npm),
-            ("pip", &pip),
-        ] {
-            if let Some(text) = text {
-                plain(name, text)?;
-            }
+        for (name, url) in urls(&sources) {
+            url.as_deref().map_or(Ok(()), |url| plain(name, url))?;
         }
         if containers && self.warm > 0 {
             return Err(wrong("environments.warm", "is for name spaces"));
@@ -103,14 +112,7 @@ impl EnvironmentsSection {
             provisioning,
             warm: self.warm,
             image: self.image,
-            sources: Sources {
-                apt,
-                cargo,
-                gem,
-                go,
-                npm,
-                pip,
-            },
+            sources,
         })
     }
 }

@@ -1,15 +1,17 @@
 //! The effective settings as `manyhands config` prints them: the form of the file, and no secret.
 
+mod models;
+
 use std::time::Duration;
 
 use manyhands_brain::Provisioning;
-use manyhands_brain::models::{ModelSpec, OutputLimit, ProviderSpec, Thinking};
 use manyhands_egress::host::Pattern;
-use manyhands_hands::provider::namespace::{ReadOnly, Sources};
+use manyhands_hands::provider::namespace::ReadOnly;
 use manyhands_store::Database;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use toml::{Table, Value};
 
+use super::environments::urls;
 use super::{BlobPlace, Config, Container, Egress, Environments, Limits, MasterKey, Sandbox, Web};
 
 /// TOML text.
@@ -31,7 +33,7 @@ pub(crate) fn show(config: &Config) -> String {
     );
     set(
         "models",
-        Value::Array(config.models.iter().map(model).collect()),
+        Value::Array(config.models.iter().map(models::shown).collect()),
     );
     set(
         "stream",
@@ -115,25 +117,11 @@ fn environments(environments: &Environments) -> Value {
         shown.insert(name.to_owned(), (provisioning == value).into());
     }
     shown.insert("warm".to_owned(), number(u64::from(environments.warm)));
-    let Sources {
-        apt,
-        cargo,
-        gem,
-        go,
-        npm,
-        pip,
-    } = &environments.sources;
     let mut sources = Table::new();
-    if let Some(lines) = apt {
+    if let Some(lines) = &environments.sources.apt {
         sources.insert("apt".to_owned(), lines.clone().into());
     }
-    for (name, value) in [
-        ("cargo", cargo),
-        ("gem", gem),
-        ("go", go),
-        ("npm", npm),
-        ("pip", pip),
-    ] {
+    for (name, value) in urls(&environments.sources) {
         if let Some(value) = value {
             sources.insert(name.to_owned(), value.as_str().into());
         }
@@ -320,91 +308,4 @@ pub(crate) fn database(database: &Database) -> String {
             Err(_) => "postgres://(hidden)".to_owned(),
         },
     }
-}
-
-/// Whether there is a key, and nothing else of it.
-fn key_state(key: &Option<SecretString>) -> &'static str {
-    if key.is_some() { "(set)" } else { "(none)" }
-}
-
-fn model(spec: &ModelSpec) -> Value {
-    let mut shown = Table::new();
-    let mut set = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            shown.insert(name.to_owned(), value);
-        }
-    };
-    let text = |text: &Option<String>| text.clone().map(Value::from);
-    set("id", Some(spec.id.clone().into()));
-    if let ProviderSpec::Anthropic { timeouts, .. } | ProviderSpec::OpenAi { timeouts, .. } =
-        &spec.provider
-    {
-        let seconds = |time: Duration| Some(number(time.as_secs()));
-        set("first_byte_seconds", seconds(timeouts.headers));
-        set("silence_seconds", seconds(timeouts.between));
-    }
-    match &spec.provider {
-        ProviderSpec::Anthropic { base_url, key, .. } => {
-            set("provider", Some("anthropic".into()));
-            set("base_url", base_url.as_ref().map(|url| url.as_str().into()));
-            set("key", Some(key_state(key).into()));
-        }
-        ProviderSpec::OpenAi {
-            base_url,
-            key,
-            output_limit,
-            ..
-        } => {
-            set("provider", Some("openai".into()));
-            set("base_url", base_url.as_ref().map(|url| url.as_str().into()));
-            set("key", Some(key_state(key).into()));
-            set(
-                "output_limit",
-                output_limit.map(|limit| match limit {
-                    OutputLimit::MaxTokens => "max_tokens".into(),
-                    OutputLimit::MaxCompletionTokens => "max_completion_tokens".into(),
-                }),
-            );
-        }
-        ProviderSpec::Scripted { script } => {
-            set("provider", Some("scripted".into()));
-            let script = script
-                .as_ref()
-                .map_or("(built in)".to_owned(), |path| path.display().to_string());
-            set("script", Some(script.into()));
-        }
-    }
-    set("upstream_id", text(&spec.upstream_id));
-    set("display_name", text(&spec.display_name));
-    set("context_window", spec.context_window.map(number));
-    set(
-        "mid_conversation_system",
-        spec.mid_conversation_system.map(Value::from),
-    );
-    set(
-        "max_output",
-        spec.max_output.map(|tokens| number(u64::from(tokens))),
-    );
-    set("effort", Some(spec.effort.into()));
-    set(
-        "thinking",
-        match spec.thinking {
-            Thinking::Unset => None,
-            Thinking::Adaptive => Some("adaptive".into()),
-            Thinking::Budget(tokens) => Some(table([("budget", number(u64::from(tokens)))])),
-        },
-    );
-    set(
-        "prices",
-        spec.prices.map(|prices| {
-            table([
-                ("input", prices.input.dollars().into()),
-                ("output", prices.output.dollars().into()),
-                ("cache_read", prices.cache_read.dollars().into()),
-                ("cache_write", prices.cache_write.dollars().into()),
-                ("cache_write_1h", prices.cache_write_1h.dollars().into()),
-            ])
-        }),
-    );
-    Value::Table(shown)
 }

@@ -1,6 +1,8 @@
 use std::collections::HashMap;
 use std::fs;
 
+use manyhands_brain::models::ProviderSpec;
+
 use super::show::show;
 use super::*;
 
