@@ -1,6 +1,10 @@
 //! The vocabulary of the log and of the stream (api §10): 41 persisted types, `session.deleted`, and the two
 //! stream-only previews. Log entry and wire form are one type.
 
+mod outcome;
+mod permission;
+mod preview;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -10,6 +14,10 @@ use crate::budget::Budget;
 use crate::content::ContentBlock;
 use crate::session::Usage;
 use crate::{EventId, Metadata, ThreadId, Timestamp};
+
+pub use outcome::{RetryStatus, SessionError, SessionErrorType, StopDetails, StopReason};
+pub use permission::{Confirmation, EvaluatedPermission, Evaluation, Judgement};
+pub use preview::{Preview, PreviewDelta, PreviewKind, PreviewedEvent};
 
 /// An event as clients see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -461,184 +469,6 @@ pub const PERSISTED_TYPES: [&str; 41] = [
     "workflow_run.phase_ended",
 ];
 
-/// Run it or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Confirmation {
-    /// Run it.
-    Allow,
-    /// Do not.
-    Deny,
-}
-
-/// Whether a call may run (runtime TC-3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum EvaluatedPermission {
-    /// It runs.
-    Allow,
-    /// It waits for the client.
-    Ask,
-    /// It does not run.
-    Deny,
-}
-
-/// How a call's permission was decided (runtime TC-4).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Evaluation {
-    /// The policy allows all calls.
-    AlwaysAllow {},
-    /// The policy asks for all calls.
-    AlwaysAsk {},
-    /// A judge looked at the call.
-    Auto {
-        /// What it found; repeats the event's own `evaluated_permission`.
-        evaluated_permission: Judgement,
-    },
-}
-
-/// What a judge found (runtime TC-4). Reason codes are an open set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Judgement {
-    /// It runs.
-    Allow {},
-    /// It waits for the client.
-    Ask {
-        /// `indeterminate`.
-        reason_code: String,
-    },
-    /// It does not run.
-    Deny {
-        /// `high_risk` or `indeterminate`.
-        reason_code: String,
-    },
-}
-
-/// Why a session or a thread rests (runtime SQ-24).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum StopReason {
-    /// The turn is over.
-    EndTurn,
-    /// The client has to answer these tool-use events.
-    RequiresAction {
-        /// The calls that block.
-        event_ids: Vec<EventId>,
-    },
-    /// The turn failed for good.
-    RetriesExhausted,
-    /// The cost cap is reached.
-    BudgetReached,
-    /// The model refused.
-    Refusal,
-}
-
-/// More about a refusal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum StopDetails {
-    /// The model refused.
-    Refusal {
-        /// An open set.
-        category: Option<String>,
-        /// For people.
-        explanation: Option<String>,
-    },
-}
-
-/// What failed inside a session (api §10.5).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SessionError {
-    /// The class.
-    #[serde(rename = "type")]
-    pub kind: SessionErrorType,
-    /// For people.
-    pub message: String,
-    /// What happens next.
-    pub retry_status: RetryStatus,
-    /// MCP errors only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mcp_server_name: Option<String>,
-    /// Credential errors only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credential_id: Option<String>,
-    /// Credential errors only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vault_id: Option<String>,
-    /// Repository errors only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repository_url: Option<String>,
-}
-
-impl SessionError {
-    /// An error of a class without members of its own.
-    pub fn new(
-        kind: SessionErrorType,
-        message: impl Into<String>,
-        retry_status: RetryStatus,
-    ) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            retry_status,
-            mcp_server_name: None,
-            credential_id: None,
-            vault_id: None,
-            repository_url: None,
-        }
-    }
-}
-
-/// The classes of session errors (runtime ER-3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SessionErrorType {
-    /// None of the others.
-    UnknownError,
-    /// The model has no room.
-    ModelOverloadedError,
-    /// The model's rate limit.
-    ModelRateLimitedError,
-    /// The model refused the request, or broke off.
-    ModelRequestFailedError,
-    /// An MCP server is out of reach.
-    McpConnectionFailedError,
-    /// An MCP server refused the credential.
-    McpAuthenticationFailedError,
-    /// The account cannot make model calls.
-    BillingError,
-    /// The environment blocks a host that a credential needs.
-    CredentialHostUnreachableError,
-    /// Too many tool rounds in one turn.
-    ToolUseLimitReachedError,
-    /// Too many compactions in a row.
-    CompactionLimitReachedError,
-    /// A repository refused the credential.
-    RepositoryAuthenticationError,
-    /// A repository is not allowed.
-    RepositoryForbiddenError,
-    /// A repository is not there.
-    RepositoryNotFoundError,
-    /// A checkout failed.
-    RepositoryCheckoutError,
-    /// A clone failed.
-    RepositoryCloneError,
-}
-
-/// What happens after an error (runtime ER-2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub enum RetryStatus {
-    /// The server tries again by itself.
-    Retrying,
-    /// The turn is dead; the session goes idle.
-    Exhausted,
-    /// The session terminates.
-    Terminal,
-}
-
 /// What one model request used (runtime US-5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelUsage {
@@ -664,59 +494,6 @@ pub struct WorkflowPhase {
     pub name: String,
     /// What it is for.
     pub description: Option<String>,
-}
-
-/// Stream-only previews (api §10.8): never stored, never listed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Preview {
-    /// An event is being made.
-    EventStart {
-        /// Which.
-        event: PreviewedEvent,
-    },
-    /// More of it.
-    EventDelta {
-        /// The event that was announced.
-        event_id: EventId,
-        /// The fragment.
-        delta: PreviewDelta,
-    },
-}
-
-/// The event a preview announces.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PreviewedEvent {
-    /// `agent.message` or `agent.thinking`.
-    #[serde(rename = "type")]
-    pub kind: PreviewKind,
-    /// The id of the later, whole event.
-    pub id: EventId,
-}
-
-/// The types that are previewed; also the legal values of `event_deltas[]` (runtime ST-8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum PreviewKind {
-    /// Start and deltas.
-    #[serde(rename = "agent.message")]
-    AgentMessage,
-    /// Start only (runtime ST-12).
-    #[serde(rename = "agent.thinking")]
-    AgentThinking,
-}
-
-/// A fragment of an announced event.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum PreviewDelta {
-    /// Text that belongs to the end of `content[index].text`.
-    ContentDelta {
-        /// Which content block.
-        #[serde(default)]
-        index: u32,
-        /// The text, as a text block.
-        content: ContentBlock,
-    },
 }
 
 impl EventBody {
@@ -777,16 +554,6 @@ impl EventBody {
                 | Self::UserToolConfirmation { .. }
                 | Self::SystemMessage { .. }
         )
-    }
-}
-
-impl Preview {
-    /// The wire name: `event_start` or `event_delta`.
-    pub fn type_name(&self) -> &'static str {
-        match self {
-            Self::EventStart { .. } => "event_start",
-            Self::EventDelta { .. } => "event_delta",
-        }
     }
 }
 
