@@ -249,11 +249,8 @@ impl Store {
                     }
                     let sql = "SELECT body, id, checksum FROM skill_versions
                                WHERE skill_id = $1 AND deleted_at IS NULL ORDER BY id";
-                    let rows = tx
-                        .locked(Lock::Update, sql, values![skill.as_str()])
-                        .await?;
-                    let versions: Vec<VersionRecord> =
-                        rows.iter().map(version_of).collect::<Result<_, _>>()?;
+                    let values = values![skill.as_str()];
+                    let versions = tx.lock_all(Lock::Update, sql, values, version_of).await?;
                     if !versions.iter().any(|it| it.version.id == id) {
                         return Ok(Deletion::Missing);
                     }
