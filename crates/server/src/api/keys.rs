@@ -3,7 +3,6 @@
 
 use axum::Json as Reply;
 use axum::extract::State;
-use manyhands_protocol::id::ApiKeyId;
 use manyhands_protocol::{EnvironmentId, Timestamp, WorkspaceId};
 use manyhands_store::audit::Actor;
 use manyhands_store::key::{ApiKey, KeyRole, Opens};
@@ -187,8 +186,7 @@ pub(crate) async fn revoke_key(
     ids: Ids,
     query: Query,
 ) -> Result<Reply<ShownKey>, ApiError> {
-    let id = ApiKeyId::parse(ids.text("key_id"))
-        .map_err(|problem| ApiError::field("key_id", problem.to_string()))?;
+    let id = ids.key()?;
     let workspace = place(&app, &principal, query.text("workspace_id")?).await?;
     let actor = Actor::Key(principal.key);
     let revoked = app.store.revoke_key(actor, &workspace, &id).await;

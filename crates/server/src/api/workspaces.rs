@@ -90,8 +90,7 @@ pub(crate) async fn rename_workspace(
     ids: Ids,
     Json(params): Json<WorkspaceParams>,
 ) -> Result<Reply<ShownWorkspace>, ApiError> {
-    let id = WorkspaceId::parse(ids.text("workspace_id"))
-        .map_err(|problem| ApiError::field("workspace_id", problem.to_string()))?;
+    let id = ids.workspace()?;
     definition::text("name", &params.name, 1, 256)?;
     let actor = Actor::Key(principal.key);
     let renamed = app.store.rename_workspace(actor, &id, &params.name).await?;

@@ -2,7 +2,7 @@
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
-use manyhands_protocol::id::{IdError, UserProfileId};
+use manyhands_protocol::id::{ApiKeyId, IdError, UserProfileId};
 use manyhands_protocol::{
     AgentId, CredentialId, EnvironmentId, FileId, MemoryId, MemoryStoreId, MemoryVersionId,
     ResourceId, SessionId, SkillId, ThreadId, VaultId, WorkspaceId,
@@ -99,6 +99,16 @@ impl Ids {
     /// `{skill_id}`.
     pub(crate) fn skill(&self) -> Result<SkillId, ApiError> {
         self.id("skill_id", SkillId::parse)
+    }
+
+    /// `{key_id}`.
+    pub(crate) fn key(&self) -> Result<ApiKeyId, ApiError> {
+        self.id("key_id", ApiKeyId::parse)
+    }
+
+    /// `{workspace_id}`.
+    pub(crate) fn workspace(&self) -> Result<WorkspaceId, ApiError> {
+        self.id("workspace_id", WorkspaceId::parse)
     }
 
     /// `{thread_id}`.
