@@ -249,9 +249,12 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("brain::listed", "brain, mcp_crashes"),
     ("brain::memory_change", "brain, memory"),
     ("brain::memory_changed", "brain, memory"),
+    ("store::credential::claimed", "vault, refresh_deaths"),
     ("store::vault::replaced", "vault, rotation"),
     ("store::vault::rewrapped", "vault, rotation"),
     ("vault::master::finished", "vault, rotation"),
+    ("vault::oauth::answered", "vault, refresh_deaths"),
+    ("vault::oauth::claimed", "vault, refresh_deaths"),
     ("vault::rotate::aside", "vault, rotation"),
     ("vault::rotate::committed", "vault, rotation"),
 ];

@@ -7,6 +7,7 @@ use manyhands_protocol::{CredentialId, Timestamp, WorkspaceId};
 use super::{CredentialRecord, credential_columns, credential_of};
 use crate::db::{Scope, values};
 use crate::error::Error;
+use crate::failpoint::failpoint;
 use crate::reserve::Purpose;
 use crate::store::Store;
 
@@ -64,6 +65,7 @@ impl Store {
                         )
                         .await?;
                     if let Some(row) = won {
+                        failpoint!("store::credential::claimed");
                         return Ok(Claim::Won { until: row.time(0)? });
                     }
                     let sql = format!(

@@ -24,6 +24,7 @@ use super::captured::Captured;
 use super::request::{Asking, ClientSecret, request};
 use super::{Attempt, Inner};
 use crate::error::Error;
+use crate::failpoint::failpoint;
 use crate::vaults::{Field, Replaced, Tokens};
 
 /// A refresh that is under way; all who wait for it get the same.
@@ -133,6 +134,7 @@ impl Inner {
 
     /// Refreshes a credential that is claimed.
     async fn ask_and_keep(&self, record: CredentialRecord, claim: Timestamp) -> Attempt {
+        failpoint!("vault::oauth::claimed");
         let id = record.credential.id.clone();
         let asking = match self.asking(&record).await {
             Ok(Some(asking)) => asking,
@@ -164,6 +166,7 @@ impl Inner {
                 return Attempt::Unanswered { why };
             }
         };
+        failpoint!("vault::oauth::answered");
         match answer {
             Answer::Granted(granted) => self.keep(record, granted).await,
             Answer::Refused(why) => self.refused(record, why, response).await,
