@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use manyhands_egress::policy::Operator;
 use manyhands_hands::web::Web;
 use manyhands_mcp::{Connector, Settings};
 use manyhands_protocol::SessionId;
@@ -51,6 +52,8 @@ pub struct Config {
     pub clones: Option<Clones>,
     /// Whether an environment that limits its hosts limits the web tools too (runtime WB-9).
     pub web_within_environment: bool,
+    /// What the operator says about the network of all sandboxes: what environments open is told by it (runtime ER-7).
+    pub operator: Operator,
     /// When the sandbox of a session that has none yet is made.
     pub provisioning: Provisioning,
     /// Told when a session has come to rest.
@@ -198,6 +201,7 @@ impl Default for Config {
             mcp: None,
             clones: None,
             web_within_environment: true,
+            operator: Operator::default(),
             #[cfg(feature = "failpoints")]
             probe: None,
         }

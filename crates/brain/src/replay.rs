@@ -3,6 +3,7 @@
 mod carried;
 mod content;
 mod fold;
+mod forms;
 mod parts;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -80,6 +81,8 @@ pub(crate) struct Transcript {
     pub(crate) memory: Vec<MemoryStoreResource>,
     /// What the client was told about those that are not there (runtime GH-7).
     pub(crate) absent: BTreeSet<String>,
+    /// The credentials of which the client was told that their hosts are closed here (runtime ER-7).
+    pub(crate) unreachable: BTreeSet<String>,
     /// What is known of the tools of the agent's MCP servers.
     pub(crate) mcp: Listings,
     /// The agent's snapshot, when the log holds a newer one than the session began with.

@@ -6,6 +6,7 @@
 mod active;
 mod beside;
 mod compact;
+mod credentials;
 mod dispatch;
 mod execute;
 mod finish;

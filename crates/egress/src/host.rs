@@ -162,6 +162,16 @@ impl Pattern {
                 .is_some_and(|front| front.ends_with('.')),
         }
     }
+
+    /// Whether some host is named by both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(host), pattern) | (pattern, Self::Exact(host)) => pattern.matches(host),
+            (Self::Below(one), Self::Below(two)) => {
+                one == two || self.matches(two) || other.matches(one)
+            }
+        }
+    }
 }
 
 impl fmt::Display for Pattern {

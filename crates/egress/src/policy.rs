@@ -113,6 +113,15 @@ impl Policy {
         }
     }
 
+    /// Whether something that the pattern names may be reached, on whatever port (runtime ER-7).
+    pub fn opens(&self, pattern: &Pattern) -> bool {
+        match &self.reach {
+            Reach::Nothing => false,
+            Reach::Listed(list) => list.iter().any(|listed| listed.overlaps(pattern)),
+            Reach::Everything => true,
+        }
+    }
+
     /// Whether a request may go to this place, whatever its method (runtime EN-12), for a session that has nothing attached.
     pub fn decide(&self, target: &Target) -> Decision {
         self.decide_with(target, &Attached::default())

@@ -47,11 +47,7 @@ pub(crate) fn gate(
         .context("the machine's name servers cannot be read from /etc/resolv.conf")?;
     let proxy = Proxy::new(Settings {
         roots,
-        operator: Operator {
-            ports: egress.ports.clone(),
-            package_hosts: package_hosts(config),
-            tunnel_hosts: egress.tunnel_hosts.clone(),
-        },
+        operator: operator(config),
         secrets,
         substitute_in_plain_http: egress.substitute_in_plain_http,
         ..Settings::new(config.data_dir.clone(), dialler, Arc::clone(clock))
@@ -59,6 +55,15 @@ pub(crate) fn gate(
     let proxy = proxy.context("the egress proxy cannot be made")?;
     let trusted = format!("{}{own}", proxy.authority());
     Ok(Arc::new(Guarded { proxy, trusted }))
+}
+
+/// What the operator says about all sandboxes.
+pub(crate) fn operator(config: &Config) -> Operator {
+    Operator {
+        ports: config.egress.ports.clone(),
+        package_hosts: package_hosts(config),
+        tunnel_hosts: config.egress.tunnel_hosts.clone(),
+    }
 }
 
 /// What `allow_package_managers` opens: as the operator says, else where the host's own package managers go (runtime EN-11).

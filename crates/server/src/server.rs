@@ -26,7 +26,7 @@ use crate::background::checkpoints::Keeper;
 use crate::config::Config;
 use crate::failpoint::failpoint;
 use crate::failure::Failure;
-use crate::gate::gate;
+use crate::gate::{gate, operator};
 use crate::listener::Patience;
 use crate::parts::{
     blobs, clones, judge_of, mcp_servers, open_store, outbound, provider, refresher, registry, web,
@@ -114,6 +114,7 @@ impl Server {
                 web: Some(web(&config, outbound.clone())?),
                 web_within_environment: config.web.within_environment,
                 clones: clones(&config.repositories, &vaults, outbound.clone()),
+                operator: operator(&config),
                 provisioning: config.environments.provisioning,
                 ..config.limits.brain()
             },

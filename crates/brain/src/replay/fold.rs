@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 
 use manyhands_protocol::EventId;
-use manyhands_protocol::agent::SessionAgent;
 use manyhands_protocol::budget::Budget;
 use manyhands_protocol::event::{Confirmation, EventBody};
 use manyhands_store::{Entry, EntryKind};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::forms::{
+    Answer, Content, CustomResult, Idle, McpResult, ResultBody, Told, ToolResult, Updated,
+};
 use super::{Call, CallResult, Consent, Input, Queued, Role, Status, Transcript, Turn, content};
 use crate::record::{self, Attached, CallRecord, Flushed, ResponseRecord, StopRecord, ToolStarted};
 use crate::repositories::REPOSITORIES;
@@ -105,7 +106,9 @@ impl Transcript {
                 if let Some(server) = &error.mcp_server_name {
                     self.mcp.failure_told(server);
                 }
-                if error.repository_url.is_some() {
+                if let Some(credential) = error.credential_id {
+                    self.unreachable.insert(credential);
+                } else if error.repository_url.is_some() {
                     self.absent.insert(error.message);
                 } else if error.message.starts_with(record::UNFURNISHED) {
                     self.unfurnished = Some(error.message);
@@ -339,77 +342,4 @@ fn open_call(record: CallRecord, content: &[std::borrow::Cow<'_, RawValue>]) -> 
         result: None,
     };
     (record.event_id, call)
-}
-
-#[derive(Deserialize)]
-struct Content<'a> {
-    #[serde(borrow)]
-    content: Option<Vec<&'a RawValue>>,
-}
-
-#[derive(Deserialize)]
-struct ResultBody<'a> {
-    #[serde(borrow)]
-    content: Option<Vec<&'a RawValue>>,
-    is_error: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct Told {
-    error: Message,
-}
-
-#[derive(Deserialize)]
-struct Message {
-    #[serde(default)]
-    message: String,
-    mcp_server_name: Option<String>,
-    repository_url: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct CustomResult {
-    custom_tool_use_id: EventId,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    tool_use_id: EventId,
-    result: Confirmation,
-    deny_message: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct ToolResult {
-    tool_use_id: EventId,
-}
-
-#[derive(Deserialize)]
-struct McpResult {
-    mcp_tool_use_id: EventId,
-}
-
-#[derive(Deserialize)]
-struct Idle<'a> {
-    #[serde(borrow)]
-    stop_reason: IdleReason<'a>,
-}
-
-#[derive(Deserialize)]
-struct IdleReason<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Cow<'a, str>,
-    event_ids: Option<Vec<EventId>>,
-}
-
-impl IdleReason<'_> {
-    /// Whether the turn only pauses.
-    fn goes_on(&self) -> bool {
-        matches!(&*self.kind, "requires_action" | "budget_reached")
-    }
-}
-
-#[derive(Deserialize)]
-struct Updated {
-    agent: Option<Box<SessionAgent>>,
 }

@@ -88,6 +88,7 @@ impl Wake {
                 }
                 Some(Ok(sandbox)) => {
                     self.note_loss(&*sandbox).await?;
+                    self.tell_unreachable(&*sandbox).await?;
                     if self.clone_repositories(&sandbox).await?.is_none() {
                         return Ok(Flow::Continue);
                     }

@@ -168,7 +168,7 @@ fn skill(record: VersionRecord) -> Skill {
 }
 
 /// The hosts of an agent's MCP servers, which are open where the environment says so (runtime EN-10).
-fn mcp_hosts(agent: &Definition) -> Vec<String> {
+pub(super) fn mcp_hosts(agent: &Definition) -> Vec<String> {
     let hosts = agent.mcp_servers.iter().filter_map(|server| {
         let McpServer::Url { url, .. } = server;
         Some(Url::parse(url).ok()?.host_str()?.to_owned())

@@ -5,6 +5,7 @@ mod parts;
 mod reading;
 mod servers;
 mod settings;
+mod vaults;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use manyhands_protocol::agent::SessionAgent;
 use manyhands_protocol::event::EventBody;
 use manyhands_protocol::memory::MemoryStore;
 use manyhands_protocol::time::{Clock as _, SharedClock, SystemClock};
-use manyhands_protocol::{EventId, SessionId, ThreadId, WorkspaceId, tag};
+use manyhands_protocol::{EventId, SessionId, ThreadId, VaultId, WorkspaceId, tag};
 use manyhands_store::repositories::NewRepository;
 use manyhands_store::{Belongings, Change, Created, Database, Lease, NewSession, Store};
 use manyhands_testkit::gate::Gate;
@@ -45,6 +46,14 @@ pub(crate) struct Bed {
     thread: ThreadId,
     brain: Option<(Brain, CancellationToken)>,
     directory: tempfile::TempDir,
+}
+
+/// What a session has beside its agent and environment. Its stores and vaults are made, too.
+#[derive(Default)]
+pub(crate) struct Things {
+    pub(crate) memory_stores: Vec<MemoryStore>,
+    pub(crate) vault_ids: Vec<VaultId>,
+    pub(crate) belongings: Belongings,
 }
 
 /// The models of a bed: the scripted server, with short patience.
@@ -79,6 +88,13 @@ pub(crate) fn priced_specs(url: &str) -> Vec<ModelSpec> {
         input: Price::per_million(10_000.0).expect("a price"),
         ..Prices::default()
     });
+    specs
+}
+
+/// As [`specs`], but requests may have 54,400 tokens before a summary is due.
+pub(crate) fn small_specs(url: &str) -> Vec<ModelSpec> {
+    let mut specs = specs(url);
+    specs[0].context_window = Some(100_000);
     specs
 }
 
@@ -128,15 +144,23 @@ impl Bed {
             repositories,
             ..Belongings::default()
         };
-        Self::asleep_having(replies, Vec::new(), belongings).await
+        let things = Things {
+            belongings,
+            ..Things::default()
+        };
+        Self::asleep_having(replies, things).await
     }
 
-    /// A session that has these things, of which the memory stores are made; no brain yet.
+    /// A session that has these things; no brain yet.
     pub(crate) async fn asleep_having(
         replies: impl IntoIterator<Item = Reply>,
-        stores: Vec<MemoryStore>,
-        belongings: Belongings,
+        things: Things,
     ) -> Self {
+        let Things {
+            memory_stores,
+            vault_ids,
+            belongings,
+        } = things;
         // Only the first of all tests can install it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
@@ -163,7 +187,7 @@ impl Bed {
             title: None,
             metadata: Default::default(),
             budget: None,
-            vault_ids: Vec::new(),
+            vault_ids,
             change: Change::default(),
         };
         if !belongings.repositories.is_empty() {
@@ -175,9 +199,12 @@ impl Bed {
             let entry = manyhands_brain::repositories(&cloned);
             new.change.append.entries.push(entry);
         }
-        for memory_store in &stores {
+        for memory_store in &memory_stores {
             let inserted = store.insert_memory_store(&workspace, memory_store);
             inserted.await.unwrap();
+        }
+        for vault in &new.vault_ids {
+            vaults::insert(&store, &workspace, vault).await;
         }
         let created = store.create_session_with(new, belongings);
         assert_eq!(created.await, Ok(Created::Done));

@@ -4,19 +4,11 @@
 mod failing;
 
 use manyhands_brain::compactions;
-use manyhands_brain::models::ModelSpec;
 use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::{Reply, Request, Usage};
 use serde_json::json;
 
-use crate::bed::{Bed, hold_at, interrupt, message, specs, system};
-
-/// A model whose requests may have 54,400 tokens before a summary is due.
-fn small(url: &str) -> Vec<ModelSpec> {
-    let mut specs = specs(url);
-    specs[0].context_window = Some(100_000);
-    specs
-}
+use crate::bed::{Bed, hold_at, interrupt, message, small_specs, system};
 
 /// An answer after which the conversation counts 60,000 tokens.
 fn long(text: &str) -> Reply {
@@ -36,7 +28,7 @@ fn too_long() -> Reply {
 
 async fn small_bed(replies: impl IntoIterator<Item = Reply>) -> Bed {
     let mut bed = Bed::asleep(replies).await;
-    bed.specs = small;
+    bed.specs = small_specs;
     bed
 }
 

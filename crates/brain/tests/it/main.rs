@@ -6,6 +6,7 @@ mod compaction;
 mod confirmations;
 mod crashes;
 mod crashes_asking;
+mod credentials;
 mod custom;
 mod deaths;
 mod failures;

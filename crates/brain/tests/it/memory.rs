@@ -20,7 +20,7 @@ use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::Reply;
 use serde_json::json;
 
-use crate::bed::{Bed, PATIENCE};
+use crate::bed::{Bed, PATIENCE, Things};
 
 /// A session that writes one store and reads another, and as many turns with a call each as there are deeds. A deed is what the
 /// tool does, with what the sandbox sees as `/`.
@@ -83,7 +83,12 @@ impl House {
         };
         let [notes, rules] = [stores[0].id.clone(), stores[1].id.clone()];
         let replies: Vec<Reply> = replies.collect();
-        let mut bed = Bed::asleep_having(replies, stores.into(), belongings).await;
+        let things = Things {
+            memory_stores: stores.into(),
+            belongings,
+            ..Things::default()
+        };
+        let mut bed = Bed::asleep_having(replies, things).await;
         let home = tempfile::tempdir().unwrap();
         let hands = bed.hands.clone().with_memory(home.path());
         let root = hands.memory_root(bed.session.as_str());

@@ -93,6 +93,25 @@ fn net_2_an_address_is_no_host() {
     }
 }
 
+/// runtime ER-7
+#[test]
+fn er_7_patterns_overlap_where_a_host_is_named_by_both() {
+    #[track_caller]
+    fn check(one: &str, other: &str, overlap: bool) {
+        let [left, right] = [one, other].map(|text| Pattern::parse(text).expect(text));
+        assert_eq!(left.overlaps(&right), overlap, "{one} {other}");
+        assert_eq!(right.overlaps(&left), overlap, "{other} {one}");
+    }
+    check("a.example", "a.example", true);
+    check("a.example", "b.example", false);
+    check("*.example", "a.example", true);
+    check("*.a.example", "a.example", false);
+    check("*.a.example", "*.a.example", true);
+    check("*.a.example", "*.example", true);
+    check("*.a.example", "*.b.example", false);
+    check("*.a.example", "*.ba.example", false);
+}
+
 /// security NET-2, runtime EN-10
 #[test]
 fn net_2_a_pattern_ends_at_a_label() {

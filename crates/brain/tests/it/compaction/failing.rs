@@ -5,8 +5,8 @@ use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::Reply;
 use serde_json::json;
 
-use super::{PREFACE, conversation, long, small, small_bed, too_long};
-use crate::bed::{Bed, hold_at, message, system};
+use super::{PREFACE, conversation, long, small_bed, too_long};
+use crate::bed::{Bed, hold_at, message, small_specs, system};
 
 /// Runtime CC-4, SQ-12: a summary whose request fails is tried again like any request.
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn er_5_too_many_summaries_in_a_row_end_the_turn() {
     replies.push(Reply::text("Three."));
     let mut bed = small_bed(replies).await;
     bed.specs = |url| {
-        let mut specs = small(url);
+        let mut specs = small_specs(url);
         // Tools, system prompt and a full summary are more than this.
         specs[0].context_window = Some(2_000);
         specs
