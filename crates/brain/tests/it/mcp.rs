@@ -73,7 +73,7 @@ async fn listed(bed: &Bed) -> Vec<String> {
     lists.map(|entry| line(&entry.body)).collect()
 }
 
-/// runtime MC-4, MC-5, TC-3, TC-4, MC-11
+/// runtime MC-4, MC-5, SQ-6, TC-3, TC-4, MC-11
 #[tokio::test]
 async fn mc_5_a_tool_of_a_server_is_called_beside_the_sandbox() {
     let servers = docs_and_mail();

@@ -39,7 +39,7 @@ fn bearer(url: &str) -> CredentialAuth {
     }
 }
 
-/// runtime MC-6, VA-8, scenario 16; security CRED-9
+/// runtime MC-6, VA-8, AR-5, scenario 16; security CRED-9
 #[tokio::test]
 async fn mc_6_the_first_vault_with_the_servers_url_wins() {
     let bed = Bed::sqlite().await;

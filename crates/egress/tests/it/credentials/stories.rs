@@ -167,7 +167,7 @@ async fn va_14_only_what_is_named_is_opened() {
     assert_eq!(vaulted.bed.world.arrived().len(), 1);
 }
 
-/// runtime GH-4, GH-5; security CRED-9: a repository's token goes with its own requests alone, and its host is open for them alone.
+/// runtime GH-4, GH-5, AR-5; security CRED-9: a repository's token goes with its own requests alone, and its host is open for them alone.
 #[tokio::test]
 async fn gh_5_a_repositorys_requests_carry_its_token_and_no_others_pass() {
     let vaulted = Vaulted::new().await;
