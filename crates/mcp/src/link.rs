@@ -2,21 +2,69 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::HeaderMap;
 use rmcp::model::{ClientCapabilities, Implementation, RequestMetaObject};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
+use crate::door::Door;
 use crate::fault::Fault;
 use crate::mirror::{self, Parameter};
 use crate::streamable::Streamable;
 use crate::two_way::TwoWay;
-use crate::wire::Request;
+use crate::wire::{self, Request};
+
+/// For what is said without waiting for anything: a cancellation, a refusal, the end.
+pub(crate) const COURTESY: Duration = Duration::from_secs(5);
 
 /// How messages travel.
+#[derive(Clone)]
 pub(crate) enum Transport {
     Streamable(Arc<Streamable>),
     TwoWay(Arc<TwoWay>),
+}
+
+impl Transport {
+    fn door(&self) -> &Door {
+        match self {
+            Self::Streamable(conversation) => conversation.door(),
+            Self::TwoWay(conversation) => conversation.door(),
+        }
+    }
+
+    /// Says something to which there is no answer. What the server makes of it is not looked at.
+    async fn notify(&self, method: &str, params: Option<Value>) -> Result<(), Fault> {
+        let body = wire::notification(method, params);
+        let post = async {
+            match self {
+                Self::Streamable(conversation) => conversation.post(HeaderMap::new(), body).await,
+                Self::TwoWay(conversation) => conversation.post(body).await,
+            }
+        };
+        match timeout(COURTESY, post).await {
+            Ok(sent) => sent.map(drop),
+            Err(_) => Err(Fault::Lost(
+                "a notification was not taken in time".to_owned(),
+            )),
+        }
+    }
+
+    /// Tells the server that nobody waits for this request any more.
+    fn give_up(&self, id: u64) {
+        // Without a runtime the process ends, and the connection with it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let this = self.clone();
+        runtime.spawn(async move {
+            let params = json!({"requestId": id, "reason": "nobody waits for it any more"});
+            if let Err(fault) = this.notify("notifications/cancelled", Some(params)).await {
+                tracing::debug!(?fault, "a call could not be cancelled");
+            }
+        });
+    }
 }
 
 /// Who knows what from before.
@@ -81,10 +129,7 @@ impl Link {
             Transport::TwoWay(conversation) => conversation.request(&request).await,
         };
         waits.is_told = true;
-        let scrub = match &self.transport {
-            Transport::Streamable(conversation) => conversation.door().scrub(),
-            Transport::TwoWay(conversation) => conversation.door().scrub(),
-        };
+        let scrub = self.transport.door().scrub();
         match result {
             Ok(value) => scrub.beside(|scrub| scrub.value(value)).await,
             Err(Fault::Rpc(mut error)) => {
@@ -101,10 +146,7 @@ impl Link {
 
     /// Says something to which there is no answer.
     pub(crate) async fn notify(&self, method: &str) -> Result<(), Fault> {
-        match &self.transport {
-            Transport::Streamable(conversation) => conversation.notify(method, None).await,
-            Transport::TwoWay(conversation) => conversation.notify(method, None).await,
-        }
+        self.transport.notify(method, None).await
     }
 
     pub(crate) async fn close(&self) {
@@ -128,10 +170,7 @@ impl Drop for Waits<'_> {
         if self.is_told || self.link.manner == Manner::Stateless {
             return;
         }
-        match &self.link.transport {
-            Transport::Streamable(conversation) => conversation.give_up(self.id),
-            Transport::TwoWay(conversation) => conversation.give_up(self.id),
-        }
+        self.link.transport.give_up(self.id);
     }
 }
 

@@ -1,18 +1,19 @@
 //! The streamable HTTP transport: each message is a POST, answered in JSON or as a stream of events.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::Response;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::answer::{self, Kind};
 use crate::door::Door;
 use crate::events::{Broken, Events};
 use crate::fault::Fault;
+use crate::link::COURTESY;
 use crate::wire::{self, Asked, Incoming, Request};
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -24,8 +25,6 @@ const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event
 
 /// The longest session id or event id that is repeated, in bytes.
 const LONGEST_ID: usize = 4 << 10;
-/// For what is said without waiting for anything: a cancellation, a refusal, the end.
-const COURTESY: Duration = Duration::from_secs(5);
 /// What a server may ask of us during one request before it is no longer answered.
 const ASKED: usize = 16;
 /// Streams in a row that may end without an event before they are given up.
@@ -73,7 +72,8 @@ impl Streamable {
         headers
     }
 
-    async fn post(&self, extra: HeaderMap, body: Vec<u8>) -> Result<Response, Fault> {
+    /// Sends a message, with these headers beside those of all.
+    pub(crate) async fn post(&self, extra: HeaderMap, body: Vec<u8>) -> Result<Response, Fault> {
         let mut headers = self.headers(BOTH);
         headers.insert(CONTENT_TYPE, JSON);
         headers.extend(extra);
@@ -193,32 +193,6 @@ impl Streamable {
         if !matches!(said, Ok(Ok(_))) {
             tracing::debug!("a request of an MCP server could not be refused");
         }
-    }
-
-    /// Says something to which there is no answer. What the server makes of it is not looked at.
-    pub(crate) async fn notify(&self, method: &str, params: Option<Value>) -> Result<(), Fault> {
-        let body = wire::notification(method, params);
-        match timeout(COURTESY, self.post(HeaderMap::new(), body)).await {
-            Ok(sent) => sent.map(drop),
-            Err(_) => Err(Fault::Lost(
-                "a notification was not taken in time".to_owned(),
-            )),
-        }
-    }
-
-    /// Tells the server that nobody waits for this request any more.
-    pub(crate) fn give_up(self: &Arc<Self>, id: u64) {
-        // Without a runtime the process ends, and the connection with it.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        let this = Arc::clone(self);
-        runtime.spawn(async move {
-            let params = json!({"requestId": id, "reason": "nobody waits for it any more"});
-            if let Err(fault) = this.notify("notifications/cancelled", Some(params)).await {
-                tracing::debug!(?fault, "a call could not be cancelled");
-            }
-        });
     }
 
     /// Ends the conversation where it has a name.

@@ -3,11 +3,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -17,10 +16,9 @@ use crate::answer::{self, Kind};
 use crate::door::Door;
 use crate::events::{Broken, Events};
 use crate::fault::Fault;
+use crate::link::COURTESY;
 use crate::wire::{self, Asked, Incoming, Request};
 
-/// For what is said without waiting for anything.
-const COURTESY: Duration = Duration::from_secs(5);
 /// What a stream may say before it is opened anew, in bytes.
 const TOTAL: usize = 1 << 30;
 /// Events between two answers that are read.
@@ -83,7 +81,8 @@ impl TwoWay {
         &self.door
     }
 
-    async fn post(&self, body: Vec<u8>) -> Result<reqwest::Response, Fault> {
+    /// Sends a message.
+    pub(crate) async fn post(&self, body: Vec<u8>) -> Result<reqwest::Response, Fault> {
         let headers =
             HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         self.door
@@ -114,31 +113,6 @@ impl TwoWay {
             _ => {}
         }
         receiver.await.unwrap_or_else(|_| Err(ended()))
-    }
-
-    /// Says something to which there is no answer.
-    pub(crate) async fn notify(&self, method: &str, params: Option<Value>) -> Result<(), Fault> {
-        match timeout(COURTESY, self.post(wire::notification(method, params))).await {
-            Ok(sent) => sent.map(drop),
-            Err(_) => Err(Fault::Lost(
-                "a notification was not taken in time".to_owned(),
-            )),
-        }
-    }
-
-    /// Tells the server that nobody waits for this request any more.
-    pub(crate) fn give_up(self: &Arc<Self>, id: u64) {
-        // Without a runtime the process ends, and the connection with it.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        let this = Arc::clone(self);
-        runtime.spawn(async move {
-            let params = json!({"requestId": id, "reason": "nobody waits for it any more"});
-            if let Err(fault) = this.notify("notifications/cancelled", Some(params)).await {
-                tracing::debug!(?fault, "a call could not be cancelled");
-            }
-        });
     }
 
     /// Ends the conversation with its stream.
