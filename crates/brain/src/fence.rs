@@ -197,11 +197,9 @@ mod tests {
     use std::time::Duration;
 
     use manyhands_hands::provider::fake::Fake;
-    use manyhands_protocol::time::{SharedClock, SystemClock};
-    use manyhands_store::replica::Uptime;
-    use manyhands_store::{Config, Database, Replica, SharedMemory};
 
     use super::*;
+    use crate::testing::store_up_for;
 
     fn call(id: &str) -> Call {
         Call {
@@ -216,18 +214,8 @@ mod tests {
     /// security I5 as well: what was begun before the pause is the sandbox's; nothing more is asked of it.
     #[tokio::test]
     async fn lease_1_a_server_that_was_away_for_long_touches_no_sandbox() {
-        let clock: SharedClock = Arc::new(SystemClock);
         let seconds = Arc::new(AtomicU64::new(1000));
-        let own = Arc::clone(&seconds);
-        let store = Store::open(Config {
-            database: Database::Memory(SharedMemory::new(Arc::clone(&clock)).unwrap()),
-            clock,
-            replica: Replica {
-                uptime: Uptime::new(move || Duration::from_secs(own.load(Ordering::Relaxed))),
-                ..Replica::default()
-            },
-        });
-        let store = store.await.unwrap();
+        let store = store_up_for(&seconds).await;
         let fake = Fake::new().with_tool("bash", async |_| Output::text("ran"));
         let inner: Arc<dyn Provider> = Arc::new(fake.clone());
         let hands = Fenced::new(Fence::new(store), inner);

@@ -1,14 +1,35 @@
-//! Logs for table tests, built as the store would build them.
+//! Logs for table tests, built as the store would build them, and a store whose time the test keeps.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use manyhands_protocol::agent::{
     Definition, ExecutionIdentity, McpServer, PermissionPolicy, Tool, ToolConfig, ToolDefault,
 };
 use manyhands_protocol::model::{Effort, EffortLevel, ModelConfig, Speed};
+use manyhands_protocol::time::{SharedClock, SystemClock};
 use manyhands_protocol::{EventId, ThreadId, Timestamp};
-use manyhands_store::{Entry, EntryKind};
+use manyhands_store::replica::{Replica, Uptime};
+use manyhands_store::{Config, Database, Entry, EntryKind, SharedMemory, Store};
 use serde_json::{Value, json};
 
 use crate::replay::Transcript;
+
+/// A store on a machine that has been up for so many seconds.
+pub(crate) async fn store_up_for(seconds: &Arc<AtomicU64>) -> Store {
+    let clock: SharedClock = Arc::new(SystemClock);
+    let seconds = Arc::clone(seconds);
+    let store = Store::open(Config {
+        database: Database::Memory(SharedMemory::new(Arc::clone(&clock)).unwrap()),
+        clock,
+        replica: Replica {
+            uptime: Uptime::new(move || Duration::from_secs(seconds.load(Ordering::Relaxed))),
+            ..Replica::default()
+        },
+    });
+    store.await.unwrap()
+}
 
 /// A log in the making. Event ids are written short: `a` stands for `sevt_a`.
 #[derive(Clone, Default)]

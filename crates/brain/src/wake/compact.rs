@@ -6,8 +6,9 @@ use manyhands_protocol::EventId;
 use manyhands_protocol::event::{EventBody, RetryStatus, SessionError, SessionErrorType};
 use manyhands_store::{Append, AppendError, NewEntry};
 
+use super::log::Row;
 use super::sample::{Outcome, count};
-use super::{Flow, Row, Stop, Wake};
+use super::{Flow, Stop, Wake};
 use crate::activity::Doing;
 use crate::answer::span_end;
 use crate::compaction::{self, Form, TEXTS};

@@ -5,7 +5,7 @@ use manyhands_egress::policy::Policy;
 use manyhands_hands::Sandbox;
 use manyhands_protocol::event::{EventBody, RetryStatus, SessionError, SessionErrorType};
 use manyhands_protocol::vault::{Credential, CredentialAuth, CredentialNetworking};
-use manyhands_store::{Append, NewEntry};
+use manyhands_store::NewEntry;
 
 use super::recipe::mcp_hosts;
 use super::{Stop, Wake};
@@ -40,14 +40,7 @@ impl Wake {
                 NewEntry::event(EventBody::SessionError { error })
             })
             .collect();
-        if entries.is_empty() {
-            return Ok(());
-        }
-        self.append(Append {
-            entries,
-            ..Append::default()
-        })
-        .await
+        self.write(entries).await
     }
 }
 

@@ -9,7 +9,7 @@ use manyhands_hands::provider::Told;
 use manyhands_hands::{Advice, Error, Provider, Sandbox};
 use manyhands_protocol::EventId;
 use manyhands_protocol::event::{EventBody, RetryStatus, SessionError, SessionErrorType};
-use manyhands_store::{Append, NewEntry};
+use manyhands_store::NewEntry;
 
 use super::{Flow, Stop, Wake, heard};
 use crate::activity::Doing;
@@ -69,11 +69,7 @@ impl Wake {
             let intents = intents.map(|id| intent(id, self.hand(id), &instance, 1));
             let entries: Vec<NewEntry> = intents.collect();
             self.pass("brain::intent").await;
-            self.append(Append {
-                entries,
-                ..Append::default()
-            })
-            .await?;
+            self.write(entries).await?;
             self.pass("brain::intended").await;
             run.append(&mut sorted.beside);
         }
@@ -98,11 +94,7 @@ impl Wake {
                     });
                     self.pass("brain::intent").await;
                     let entries: Vec<NewEntry> = intents.collect();
-                    self.append(Append {
-                        entries,
-                        ..Append::default()
-                    })
-                    .await?;
+                    self.write(entries).await?;
                     self.pass("brain::intended").await;
                     self.change_sandbox(&*sandbox);
                     self.sandbox = Some(sandbox);
@@ -269,11 +261,8 @@ impl Wake {
             message,
             RetryStatus::Retrying,
         );
-        self.append(Append {
-            entries: vec![NewEntry::event(EventBody::SessionError { error })],
-            ..Append::default()
-        })
-        .await
+        self.write(vec![NewEntry::event(EventBody::SessionError { error })])
+            .await
     }
 }
 

@@ -107,11 +107,7 @@ impl Wake {
         );
         if idle && answered.is_empty() && !self.transcript.owes_answer {
             // Nothing was stopped: only the interrupt is marked as seen (runtime IN-8).
-            self.append(Append {
-                entries,
-                ..Append::default()
-            })
-            .await?;
+            self.write(entries).await?;
             return Ok(Flow::Continue);
         }
         entries.extend(self.read_systems());

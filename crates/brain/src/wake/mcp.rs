@@ -12,7 +12,7 @@ use futures::future::join_all;
 use manyhands_mcp::{Failure, Server, Tool};
 use manyhands_protocol::EventId;
 use manyhands_protocol::event::{EventBody, SessionError};
-use manyhands_store::{Append, NewEntry};
+use manyhands_store::NewEntry;
 
 use super::{Flow, Stop, Wake, heard};
 use crate::activity::Doing;
@@ -72,11 +72,7 @@ impl Wake {
             metrics::counter!("manyhands_mcp_failures_total").increment(1);
             entries.push(NewEntry::event(EventBody::SessionError { error }));
         }
-        self.append(Append {
-            entries,
-            ..Append::default()
-        })
-        .await?;
+        self.write(entries).await?;
         self.pass("brain::listed").await;
         Ok(Flow::Continue)
     }

@@ -8,8 +8,8 @@ use manyhands_hands::provider::Origin;
 use manyhands_hands::repositories::{Absent, Cause, LIMIT, Made, Repository, Shown, clone};
 use manyhands_hands::{Advice, Error, Sandbox};
 use manyhands_protocol::event::{EventBody, RetryStatus, SessionError, SessionErrorType};
+use manyhands_store::NewEntry;
 use manyhands_store::repositories::RepositoryRecord;
-use manyhands_store::{Append, NewEntry};
 
 use super::{Stop, Wake, heard};
 use crate::activity::Doing;
@@ -94,14 +94,7 @@ impl Wake {
             };
             entries.push(NewEntry::event(EventBody::SessionError { error }));
         }
-        if entries.is_empty() {
-            return Ok(());
-        }
-        self.append(Append {
-            entries,
-            ..Append::default()
-        })
-        .await
+        self.write(entries).await
     }
 }
 

@@ -10,7 +10,8 @@ use manyhands_protocol::event::{
 use manyhands_protocol::session::SessionStatus;
 use manyhands_store::{Append, Entry, NewEntry, UsageTotals};
 
-use super::{Flow, Row, Stop, Wake, heard};
+use super::log::Row;
+use super::{Flow, Stop, Wake, heard};
 use crate::activity::Doing;
 use crate::answer::{Answer, span_end};
 use crate::compaction;

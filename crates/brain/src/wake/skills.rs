@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use manyhands_hands::skills::{Found as Seen, of_repository};
 use manyhands_hands::{Advice, Sandbox};
-use manyhands_store::Append;
 
 use super::{Stop, Wake};
 use crate::context;
@@ -44,14 +43,7 @@ impl Wake {
                 }
             }
         }
-        if entries.is_empty() {
-            return Ok(());
-        }
-        self.append(Append {
-            entries,
-            ..Append::default()
-        })
-        .await
+        self.write(entries).await
     }
 }
 

@@ -229,27 +229,16 @@ mod tests {
     use manyhands_mcp::scripted::Scripted;
     use manyhands_mcp::{Output, Settings};
     use manyhands_protocol::content::ContentBlock;
-    use manyhands_protocol::time::{SharedClock, SystemClock};
     use manyhands_protocol::{SessionId, WorkspaceId};
-    use manyhands_store::replica::{Replica, Uptime};
-    use manyhands_store::{Config, Database, SharedMemory, Store};
 
     use super::*;
+    use crate::testing::store_up_for;
 
     /// security LEASE-1, TOOL-2: whoever took the session over has said by then what is known of its calls.
     #[tokio::test]
     async fn lease_1_a_server_that_was_away_for_long_makes_no_call() {
-        let clock: SharedClock = Arc::new(SystemClock);
         let seconds = Arc::new(AtomicU64::new(1000));
-        let own = Arc::clone(&seconds);
-        let store = Store::open(Config {
-            database: Database::Memory(SharedMemory::new(Arc::clone(&clock)).unwrap()),
-            clock,
-            replica: Replica {
-                uptime: Uptime::new(move || Duration::from_secs(own.load(Ordering::Relaxed))),
-                ..Replica::default()
-            },
-        });
+        let store = store_up_for(&seconds).await;
         let url = "https://mail.example.com/mcp";
         let peer = Scripted::new();
         peer.serve(url, Vec::new(), |_, _| {
@@ -264,7 +253,7 @@ mod tests {
             vaults: Vec::new(),
         };
         let client = Mcp::new(Arc::new(peer.clone()), Settings::default());
-        let fence = Fence::new(store.await.unwrap());
+        let fence = Fence::new(store);
         let servers = Servers::new(Some(client), caller, fence);
         let call = McpCall {
             id: EventId::generate(),
