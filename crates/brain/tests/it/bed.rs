@@ -1,5 +1,6 @@
 //! What the stories stand on: one session in a store of its own, a brain that can be killed, and its log as short lines.
 
+mod deaths;
 mod events;
 mod parts;
 mod reading;
@@ -27,8 +28,10 @@ use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::{ModelServer, Reply};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use deaths::Noted;
 pub(crate) use events::{confirmation, custom_result, interrupt, message, system};
 pub(crate) use parts::{admit, agent, environment, server_url, tools, tools_under};
+pub(crate) use reading::{DONE, from, spans};
 pub(crate) use servers::{Slow, all_under, docs_and_mail, down, offered, said, talking_to};
 
 /// How long a story may wait for anything.

@@ -7,7 +7,9 @@ use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::Reply;
 use serde_json::json;
 
-use crate::bed::{Bed, confirmation, custom_result, hold_at, interrupt, message, tools_under};
+use crate::bed::{
+    Bed, DONE, confirmation, custom_result, hold_at, interrupt, message, tools_under,
+};
 
 const ALLOW: PermissionPolicy = PermissionPolicy::AlwaysAllow {};
 const ASK: PermissionPolicy = PermissionPolicy::AlwaysAsk {};
@@ -74,18 +76,16 @@ async fn sq_7_confirmation_pause() {
     assert_eq!(
         bed.log().await[before..],
         [
-            "user.tool_confirmation: allow",
-            "user.tool_confirmation processed",
-            "session.thread_status_running",
-            "session.status_running",
-            "agent.tool_result: bash: {\"command\":\"ls\"}",
-            "span.model_request_start",
-            "agent.message: Done.",
-            "span.model_request_end",
-            "session.thread_status_idle: end_turn",
-            "session.usage",
-            "session.status_idle: end_turn",
+            &[
+                "user.tool_confirmation: allow",
+                "user.tool_confirmation processed",
+                "session.thread_status_running",
+                "session.status_running",
+                "agent.tool_result: bash: {\"command\":\"ls\"}",
+            ][..],
+            &DONE
         ]
+        .concat()
     );
     bed.assert_each_call_has_one_result().await;
 }
@@ -158,13 +158,7 @@ async fn sq_8_partial_confirmations_name_the_remainder_and_run_nothing() {
     assert_eq!((bed.hands.starts().len(), bed.model.hits()), (0, 1));
     bed.send(vec![allow(&calls[2])]).await;
     bed.seen("session.status_idle", 4).await;
-    let second = bed.model.request(2).await;
-    let errors: Vec<_> = second
-        .tool_results()
-        .iter()
-        .map(|result| result.is_error)
-        .collect();
-    assert_eq!(errors, [true, false, false]);
+    assert_eq!(bed.result_errors(2).await, [true, false, false]);
     bed.assert_each_call_has_one_result().await;
 }
 
@@ -206,14 +200,8 @@ async fn sq_9_a_mixed_batch_waits_with_the_blocking_calls_alone() {
     bed.send(vec![custom_result(&custom, "yes")]).await;
     bed.seen("session.status_idle", 3).await;
     assert_eq!(bed.hands.starts().len(), 2);
-    let second = bed.model.request(2).await;
-    let texts: Vec<_> = second
-        .tool_results()
-        .into_iter()
-        .map(|result| result.text)
-        .collect();
     assert_eq!(
-        texts,
+        bed.result_texts(2).await,
         [
             "bash: {\"command\":\"make\"}",
             "read: {\"file_path\":\"/a\"}",
@@ -375,13 +363,7 @@ async fn tc_7_a_crash_behind_the_answers_repeats_nothing() {
         bed.wake();
         bed.seen("session.status_idle", 2).await;
         assert_eq!(bed.hands.starts().len(), 1, "{point}");
-        let second = bed.model.request(2).await;
-        let errors: Vec<_> = second
-            .tool_results()
-            .iter()
-            .map(|result| result.is_error)
-            .collect();
-        assert_eq!(errors, [false, true], "{point}");
+        assert_eq!(bed.result_errors(2).await, [false, true], "{point}");
         bed.assert_each_call_has_one_result().await;
     }
 }

@@ -1,7 +1,7 @@
 //! The process dies at every durable step; the next one ends the turn the same way (security §2, LOG-3).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use manyhands_brain::Probe;
@@ -11,10 +11,10 @@ use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::Reply;
 use serde_json::json;
 
-use crate::bed::{Bed, hold_at};
+use crate::bed::{Bed, Noted, hold_at, spans};
 
 /// The ledger of an outside world: what a tool did, however often it was told about.
-type Ledger = Arc<Mutex<Vec<String>>>;
+type Ledger = Noted<String>;
 
 /// A turn with two rounds of tools; the answer depends on the request, so that a repeated request gets the same one.
 fn script(bed: &Bed) {
@@ -31,15 +31,7 @@ fn script(bed: &Bed) {
 async fn bed(ledger: &Ledger) -> Bed {
     let mut bed = Bed::asleep([]).await;
     script(&bed);
-    let ledger = Arc::clone(ledger);
-    bed.hands = bed.hands.with_tool("bash", move |call| {
-        let ledger = Arc::clone(&ledger);
-        async move {
-            let command = call.input["command"].as_str().unwrap().to_owned();
-            ledger.lock().unwrap().push(command.clone());
-            Output::text(format!("did {command}"))
-        }
-    });
+    bed.note_commands(ledger);
     bed
 }
 
@@ -47,12 +39,7 @@ async fn bed(ledger: &Ledger) -> Bed {
 async fn points() -> Vec<&'static str> {
     let ledger = Ledger::default();
     let mut bed = bed(&ledger).await;
-    let passed = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&passed);
-    bed.config.probe = Some(Probe(Arc::new(move |name, _| {
-        seen.lock().unwrap().push(name);
-        async {}.boxed()
-    })));
+    let passed = bed.note_points();
     bed.wake();
     bed.turn("Go").await;
     bed.shut_down().await;
@@ -103,12 +90,7 @@ async fn log_3_a_crash_at_every_step_ends_the_same_way() {
         let mut bed = bed(&ledger).await;
         let gate = Gate::new();
         bed.config.probe = Some(hold_step(crash_at, &gate));
-        bed.wake();
-        bed.say("Go").await;
-        gate.reached().await;
-        bed.crash().await;
-        bed.config.probe = None;
-        bed.wake();
+        bed.die_on("Go", &gate).await;
         bed.idle().await;
         assert_eq!(
             told(&bed.log().await),
@@ -121,14 +103,7 @@ async fn log_3_a_crash_at_every_step_ends_the_same_way() {
             "crash {crash_at} at {point}: each tool ran once (I4)"
         );
         let log = bed.log().await;
-        let starts = log
-            .iter()
-            .filter(|line| *line == "span.model_request_start")
-            .count();
-        let ends = log
-            .iter()
-            .filter(|line| line.starts_with("span.model_request_end"))
-            .count();
+        let (starts, ends) = spans(&log);
         assert_eq!(
             starts, ends,
             "crash {crash_at} at {point}: spans are pairs (SQ-3)"
@@ -225,12 +200,7 @@ async fn us_7_a_crash_counts_no_usage_twice() {
     let mut bed = bed(&ledger).await;
     let gate = Gate::new();
     bed.config.probe = Some(hold_at("brain::answered", 1, &gate));
-    bed.wake();
-    bed.say("Go").await;
-    gate.reached().await;
-    bed.crash().await;
-    bed.config.probe = None;
-    bed.wake();
+    bed.die_on("Go", &gate).await;
     bed.idle().await;
     assert_eq!(bed.record().await.usage.input_tokens, 3 * 12);
 }
@@ -240,12 +210,7 @@ async fn a_crash_during_a_retrys_wait_keeps_the_count() {
     let mut bed = Bed::asleep(vec![Reply::overloaded(); 4]).await;
     let gate = Gate::new();
     bed.config.probe = Some(hold_at("brain::rescheduled", 2, &gate));
-    bed.wake();
-    bed.say("Go").await;
-    gate.reached().await;
-    bed.crash().await;
-    bed.config.probe = None;
-    bed.wake();
+    bed.die_on("Go", &gate).await;
     bed.idle().await;
     let log = bed.log().await;
     assert_eq!(
@@ -264,14 +229,7 @@ async fn a_shutdown_leaves_running_calls_alone() {
     let ledger = Ledger::default();
     let mut bed = bed(&ledger).await;
     let gate = Gate::new();
-    let held = gate.clone();
-    bed.hands = bed.hands.with_tool("bash", move |_| {
-        let held = held.clone();
-        async move {
-            held.pass().await;
-            Output::text("finished")
-        }
-    });
+    bed.hold_bash(&gate, "finished");
     bed.wake();
     bed.say("Go").await;
     gate.reached().await;

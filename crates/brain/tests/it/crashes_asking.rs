@@ -1,11 +1,6 @@
 //! The process dies at every durable step of a turn that asks the client, is denied, and pauses at its budget; the
 //! client goes on as if nothing had happened (security §2, LOG-3).
 
-use std::sync::{Arc, Mutex};
-
-use futures::FutureExt;
-use manyhands_brain::Probe;
-use manyhands_hands::Output;
 use manyhands_protocol::agent::PermissionPolicy;
 use manyhands_protocol::event::{Confirmation, EventBody};
 use manyhands_testkit::gate::Gate;
@@ -13,13 +8,14 @@ use manyhands_testkit::model::{Reply, Usage};
 use serde_json::{Value, json};
 
 use crate::bed::{
-    Bed, confirmation, custom_result, hold_at, message, priced_specs, system, tools_under,
+    Bed, DONE, Noted, confirmation, custom_result, hold_at, message, priced_specs, system,
+    tools_under,
 };
 use crate::budgets::{PAUSED, bash as costly_bash, capped_asleep};
 use crate::crashes::{hold_step, told};
 
 /// What the tools did to the world outside.
-type Ledger = Arc<Mutex<Vec<String>>>;
+type Ledger = Noted<String>;
 
 fn bash(id: &str, command: &str) -> Reply {
     Reply::tool_use(id, "bash", json!({"command": command}))
@@ -46,15 +42,7 @@ async fn bed(ledger: &Ledger) -> Bed {
     let ask = ("bash", PermissionPolicy::AlwaysAsk {});
     bed.set_tools(tools_under(PermissionPolicy::AlwaysAllow {}, &[ask]))
         .await;
-    let ledger = Arc::clone(ledger);
-    bed.hands = bed.hands.with_tool("bash", move |call| {
-        let ledger = Arc::clone(&ledger);
-        async move {
-            let command = call.input["command"].as_str().unwrap().to_owned();
-            ledger.lock().unwrap().push(command.clone());
-            Output::text(format!("did {command}"))
-        }
-    });
+    bed.note_commands(ledger);
     bed
 }
 
@@ -119,12 +107,7 @@ async fn converse(bed: &mut Bed, mut crash: Option<Gate>) {
 /// The failpoints of a turn without crashes, in order.
 async fn points() -> Vec<&'static str> {
     let mut bed = bed(&Ledger::default()).await;
-    let passed = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&passed);
-    bed.config.probe = Some(Probe(Arc::new(move |name, _| {
-        seen.lock().unwrap().push(name);
-        async {}.boxed()
-    })));
+    let passed = bed.note_points();
     bed.wake();
     converse(&mut bed, None).await;
     bed.shut_down().await;
@@ -190,15 +173,13 @@ async fn sq_3_a_pause_at_the_budget_ends_the_request_that_a_crash_cut_off() {
     bed.set_budget(None).await;
     bed.seen("session.status_idle", 2).await;
     let expected = [
-        "session.updated",
-        "session.thread_status_running",
-        "session.status_running",
-        "span.model_request_start",
-        "agent.message: Done.",
-        "span.model_request_end",
-        "session.thread_status_idle: end_turn",
-        "session.usage",
-        "session.status_idle: end_turn",
-    ];
+        &[
+            "session.updated",
+            "session.thread_status_running",
+            "session.status_running",
+        ][..],
+        &DONE,
+    ]
+    .concat();
     assert_eq!(bed.log().await[before + 5..], expected);
 }

@@ -84,15 +84,7 @@ async fn sq_8_partial_answers_name_the_remainder() {
     assert_eq!(log[log.len() - 2], "session.usage", "SQ-17");
     bed.send(vec![custom_result(&calls[0], "A")]).await;
     bed.seen("session.status_idle", 3).await;
-    let texts: Vec<_> = bed
-        .model
-        .request(2)
-        .await
-        .tool_results()
-        .into_iter()
-        .map(|r| r.text)
-        .collect();
-    assert_eq!(texts, ["A", "B"]);
+    assert_eq!(bed.result_texts(2).await, ["A", "B"]);
     bed.assert_each_call_has_one_result().await;
 }
 
@@ -157,14 +149,6 @@ async fn sq_9_built_in_calls_of_a_mixed_batch_run_before_the_pause() {
     let call = calls(&bed).await.remove(0);
     bed.send(vec![custom_result(&call, "")]).await;
     bed.seen("session.status_idle", 2).await;
-    let texts: Vec<_> = bed
-        .model
-        .request(2)
-        .await
-        .tool_results()
-        .into_iter()
-        .map(|r| r.text)
-        .collect();
-    assert_eq!(texts, ["(no output)", "files"], "TL-4");
+    assert_eq!(bed.result_texts(2).await, ["(no output)", "files"], "TL-4");
     bed.assert_each_call_has_one_result().await;
 }

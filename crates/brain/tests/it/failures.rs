@@ -7,7 +7,7 @@ use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::{Reply, RetryAfter};
 use serde_json::json;
 
-use crate::bed::{Bed, impatient_specs};
+use crate::bed::{Bed, impatient_specs, spans};
 
 const RETRIED: [&str; 6] = [
     "span.model_request_end (error)",
@@ -77,14 +77,7 @@ async fn check_retried_in(mut bed: Bed, bad: &Reply, class: &str) {
         ["agent.message: ok"],
         "nothing of a broken answer is kept (MODEL-1)"
     );
-    let starts = log
-        .iter()
-        .filter(|line| *line == "span.model_request_start")
-        .count();
-    let ends = log
-        .iter()
-        .filter(|line| line.starts_with("span.model_request_end"))
-        .count();
+    let (starts, ends) = spans(&log);
     assert_eq!((starts, ends), (2, 2), "SQ-3");
     bed.model.assert_done();
 }

@@ -6,7 +6,7 @@ use manyhands_protocol::agent::PermissionPolicy;
 use manyhands_testkit::model::Reply;
 use serde_json::json;
 
-use crate::bed::{Bed, interrupt, message, tools_under};
+use crate::bed::{Bed, from, interrupt, message, tools_under};
 
 /// A message of so many calls of `bash`.
 fn many(calls: usize) -> Reply {
@@ -172,12 +172,8 @@ async fn se_6_a_message_behind_an_interrupt_ends_the_wait_for_a_retry() {
     bed.send(vec![interrupt(), message("2")]).await;
     bed.seen("session.status_idle", 2).await;
     let log = bed.log().await;
-    let at = log
-        .iter()
-        .position(|line| line == "user.interrupt processed")
-        .unwrap();
     assert_eq!(
-        log[at..at + 8],
+        from(&log, "user.interrupt processed")[..8],
         [
             "user.interrupt processed",
             "session.thread_status_idle: end_turn",

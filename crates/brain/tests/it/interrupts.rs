@@ -1,11 +1,10 @@
 //! Stopping a turn (runtime §7).
 
-use manyhands_hands::Output;
 use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::{Outcome, Reply};
 use serde_json::json;
 
-use crate::bed::{Bed, interrupt, message};
+use crate::bed::{Bed, from, interrupt, message};
 
 /// runtime SQ-11, IN-2, IN-3, IN-4, IN-5
 #[tokio::test]
@@ -61,12 +60,8 @@ async fn se_6_interrupt_and_message_in_one_send_open_the_next_turn() {
     bed.send(vec![interrupt(), message("instead")]).await;
     bed.seen("session.status_idle", 2).await;
     let log = bed.log().await;
-    let at = log
-        .iter()
-        .position(|line| line == "user.interrupt processed")
-        .unwrap();
     assert_eq!(
-        log[at..at + 9],
+        from(&log, "user.interrupt processed")[..9],
         [
             "user.interrupt processed",
             "session.thread_status_idle: end_turn",
@@ -96,14 +91,7 @@ async fn in_2_an_interrupt_ends_running_calls_and_keeps_finished_results() {
         Reply::text("ok"),
     ])
     .await;
-    let held = gate.clone();
-    bed.hands = bed.hands.with_tool("bash", move |_| {
-        let held = held.clone();
-        async move {
-            held.pass().await;
-            Output::text("too late")
-        }
-    });
+    bed.hold_bash(&gate, "too late");
     bed.wake();
     bed.say("Go").await;
     gate.reached().await;
@@ -128,13 +116,7 @@ async fn in_2_an_interrupt_ends_running_calls_and_keeps_finished_results() {
     );
     gate.open();
     bed.turn("Again").await;
-    let second = bed.model.request(2).await;
-    let errors: Vec<_> = second
-        .tool_results()
-        .iter()
-        .map(|result| result.is_error)
-        .collect();
-    assert_eq!(errors, [true, false, true]);
+    assert_eq!(bed.result_errors(2).await, [true, false, true]);
     bed.assert_each_call_has_one_result().await;
 }
 

@@ -101,12 +101,7 @@ async fn log_2_a_call_that_was_intended_for_the_living_sandbox_runs_there() {
     bed.hands.start_from(Origin::Kept { epoch: 0 });
     let gate = Gate::new();
     bed.config.probe = Some(hold_at("brain::intended", 1, &gate));
-    bed.wake();
-    bed.say("Look").await;
-    gate.reached().await;
-    bed.crash().await;
-    bed.config.probe = None;
-    bed.wake();
+    bed.die_on("Look", &gate).await;
     bed.idle().await;
     let results = bed.events("agent.tool_result").await;
     assert_eq!(results.len(), 1);

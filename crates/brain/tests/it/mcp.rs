@@ -12,32 +12,18 @@ use manyhands_testkit::model::{ModelServer, Reply};
 use serde_json::{Value, json};
 
 use crate::bed::{
-    Bed, Slow, all_under, confirmation, docs_and_mail, interrupt, offered, said, server_url,
-    talking_to,
+    Bed, DONE, Slow, confirmation, docs_and_mail, interrupt, offered, said, server_url, talking_to,
 };
 
 const ALLOW: PermissionPolicy = PermissionPolicy::AlwaysAllow {};
 const ASK: PermissionPolicy = PermissionPolicy::AlwaysAsk {};
-
-/// A session with the servers `docs` and `mail` under this policy, which nobody works on yet.
-async fn asleep(
-    servers: &Scripted,
-    policy: PermissionPolicy,
-    replies: impl IntoIterator<Item = Reply>,
-) -> Bed {
-    let mut bed = Bed::asleep(replies).await;
-    bed.set_servers(&[("docs", all_under(policy)), ("mail", all_under(policy))])
-        .await;
-    bed.config.mcp = talking_to(servers.clone());
-    bed
-}
 
 async fn bed(
     servers: &Scripted,
     policy: PermissionPolicy,
     replies: impl IntoIterator<Item = Reply>,
 ) -> Bed {
-    let mut bed = asleep(servers, policy, replies).await;
+    let mut bed = Bed::asleep_at(servers, policy, replies).await;
     bed.wake();
     bed
 }
@@ -82,18 +68,16 @@ async fn mc_5_a_tool_of_a_server_is_called_beside_the_sandbox() {
     assert_eq!(
         log[3..],
         [
-            "user.message processed",
-            "span.model_request_start",
-            "agent.mcp_tool_use: search of docs {\"query\":\"x\"} allow",
-            "span.model_request_end",
-            "agent.mcp_tool_result: search: {\"query\":\"x\"}",
-            "span.model_request_start",
-            "agent.message: Done.",
-            "span.model_request_end",
-            "session.thread_status_idle: end_turn",
-            "session.usage",
-            "session.status_idle: end_turn",
+            &[
+                "user.message processed",
+                "span.model_request_start",
+                "agent.mcp_tool_use: search of docs {\"query\":\"x\"} allow",
+                "span.model_request_end",
+                "agent.mcp_tool_result: search: {\"query\":\"x\"}",
+            ][..],
+            &DONE
         ]
+        .concat()
     );
     let event = &bed.events("agent.mcp_tool_use").await[0];
     assert_eq!(event["evaluation"], json!({"type": "always_allow"}));
@@ -179,7 +163,7 @@ async fn mc_3_what_is_switched_off_or_not_there_is_refused() {
         .then_tool_use("toolu_2", "mcp__docs__read", json!({}))
         .then_tool_use("toolu_3", "mcp__docs__gone", json!({}))
         .then_tool_use("toolu_4", "mcp__nowhere__search", json!({}));
-    let mut bed = asleep(&servers, ALLOW, [reply, Reply::text("Done.")]).await;
+    let mut bed = Bed::asleep_at(&servers, ALLOW, [reply, Reply::text("Done.")]).await;
     let mut tools = bed.record().await.agent.definition.tools;
     for tool in &mut tools {
         if let Tool::McpToolset {
@@ -228,7 +212,7 @@ async fn mc_3_what_is_switched_off_or_not_there_is_refused() {
 #[tokio::test]
 async fn mc_3_tools_that_appear_later_are_there_in_the_next_turn() {
     let servers = docs_and_mail();
-    let mut bed = asleep(&servers, ALLOW, []).await;
+    let mut bed = Bed::asleep_at(&servers, ALLOW, []).await;
     // It would refuse a request whose beginning changes.
     bed.model = ModelServer::start().await;
     bed.model
@@ -285,7 +269,7 @@ async fn mc_9_a_long_result_goes_to_a_file_of_the_sandbox() {
     servers.serve(&server_url("docs"), offered(&["search"]), move |_, _| {
         said(answer.clone())
     });
-    let mut bed = asleep(&servers, ALLOW, [search("toolu_1"), Reply::text("Done.")]).await;
+    let mut bed = Bed::asleep_at(&servers, ALLOW, [search("toolu_1"), Reply::text("Done.")]).await;
     let written: Arc<Mutex<Vec<Value>>> = Arc::default();
     let files = Arc::clone(&written);
     bed.hands = bed.hands.with_tool("write", move |call: Call| {
@@ -319,7 +303,7 @@ async fn sq_6_calls_of_a_response_run_beside_each_other() {
     let reply = search("toolu_1")
         .then_tool_use("toolu_2", "bash", json!({"command": "ls"}))
         .then_tool_use("toolu_3", "web_search", json!({"query": "x"}));
-    let mut bed = asleep(&servers, ALLOW, [reply, Reply::text("Done.")]).await;
+    let mut bed = Bed::asleep_at(&servers, ALLOW, [reply, Reply::text("Done.")]).await;
     bed.config.mcp = talking_to(Slow {
         servers,
         lists: None,
@@ -346,7 +330,7 @@ async fn in_2_an_interrupt_ends_a_call_and_a_look_for_tools() {
     for lists in [true, false] {
         let servers = docs_and_mail();
         let gate = Gate::new();
-        let mut bed = asleep(&servers, ALLOW, []).await;
+        let mut bed = Bed::asleep_at(&servers, ALLOW, []).await;
         bed.model
             .respond_with(|request| match request.messages().len() {
                 1 => search("toolu_1"),
@@ -401,7 +385,7 @@ async fn tc_8_tools_of_servers_are_judged() {
     }
     let servers = docs_and_mail();
     let auto = PermissionPolicy::Auto {};
-    let mut bed = asleep(&servers, auto, [search("toolu_1"), Reply::text("Done.")]).await;
+    let mut bed = Bed::asleep_at(&servers, auto, [search("toolu_1"), Reply::text("Done.")]).await;
     let judge = Arc::new(Strict(Mutex::default()));
     bed.config.judge = Some(Arc::clone(&judge) as Arc<dyn manyhands_brain::Judge>);
     bed.wake();

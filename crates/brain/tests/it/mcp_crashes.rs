@@ -1,10 +1,6 @@
 //! The process dies while MCP servers are asked or called: no call is made twice, and each has one result (security LOG-2,
 //! TOOL-2, invariants I3, I4).
 
-use std::sync::{Arc, Mutex};
-
-use futures::FutureExt;
-use manyhands_brain::Probe;
 use manyhands_protocol::agent::PermissionPolicy;
 use manyhands_protocol::event::Confirmation;
 use manyhands_testkit::gate::Gate;
@@ -47,12 +43,7 @@ async fn log_3_a_crash_at_every_step_repeats_no_call() {
     let points = {
         let servers = docs_and_mail();
         let mut bed = bed(&servers, ALLOW).await;
-        let passed = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&passed);
-        bed.config.probe = Some(Probe(Arc::new(move |name, _| {
-            seen.lock().unwrap().push(name);
-            async {}.boxed()
-        })));
+        let passed = bed.note_points();
         bed.wake();
         bed.turn("Go").await;
         assert_eq!(sent(&servers), ["a", "b"]);
@@ -66,12 +57,7 @@ async fn log_3_a_crash_at_every_step_repeats_no_call() {
         let mut bed = bed(&servers, ALLOW).await;
         let gate = Gate::new();
         bed.config.probe = Some(hold_step(crash_at, &gate));
-        bed.wake();
-        bed.say("Go").await;
-        gate.reached().await;
-        bed.crash().await;
-        bed.config.probe = None;
-        bed.wake();
+        bed.die_on("Go", &gate).await;
         bed.idle().await;
         let at = format!("crash {crash_at} at {point}");
         bed.assert_each_call_has_one_result().await;

@@ -8,24 +8,10 @@ use manyhands_protocol::event::Confirmation;
 use manyhands_testkit::model::{ModelServer, Reply};
 use serde_json::{Value, json};
 
-use crate::bed::{
-    Bed, all_under, confirmation, docs_and_mail, down, offered, server_url, talking_to,
-};
+use crate::bed::{Bed, DONE, confirmation, docs_and_mail, down, offered, server_url};
 
 const ALLOW: PermissionPolicy = PermissionPolicy::AlwaysAllow {};
 const ASK: PermissionPolicy = PermissionPolicy::AlwaysAsk {};
-
-async fn asleep(
-    servers: &Scripted,
-    policy: PermissionPolicy,
-    replies: impl IntoIterator<Item = Reply>,
-) -> Bed {
-    let mut bed = Bed::asleep(replies).await;
-    bed.set_servers(&[("docs", all_under(policy)), ("mail", all_under(policy))])
-        .await;
-    bed.config.mcp = talking_to(servers.clone());
-    bed
-}
 
 /// The errors so far: type, server, what follows.
 async fn errors(bed: &Bed) -> Vec<String> {
@@ -58,7 +44,7 @@ async fn mc_7_a_server_that_fails_is_told_of_and_tried_with_the_next_turn() {
         reason: "the token is not taken".to_owned(),
     };
     servers.list(&server_url("mail"), Err(refused));
-    let mut bed = asleep(&servers, ALLOW, []).await;
+    let mut bed = Bed::asleep_at(&servers, ALLOW, []).await;
     // The beginning of requests changes with the tools.
     bed.model = ModelServer::start().await;
     bed.model.respond_with(|_| Reply::text("Done."));
@@ -67,17 +53,15 @@ async fn mc_7_a_server_that_fails_is_told_of_and_tried_with_the_next_turn() {
     assert_eq!(
         log[2..],
         [
-            "session.status_running",
-            "session.error: mcp_connection_failed_error retrying",
-            "session.error: mcp_authentication_failed_error retrying",
-            "user.message processed",
-            "span.model_request_start",
-            "agent.message: Done.",
-            "span.model_request_end",
-            "session.thread_status_idle: end_turn",
-            "session.usage",
-            "session.status_idle: end_turn",
+            &[
+                "session.status_running",
+                "session.error: mcp_connection_failed_error retrying",
+                "session.error: mcp_authentication_failed_error retrying",
+                "user.message processed",
+            ][..],
+            &DONE
         ]
+        .concat()
     );
     assert_eq!(
         errors(&bed).await,
@@ -104,7 +88,7 @@ async fn mc_8_a_failed_server_is_tried_again_when_a_turn_goes_on() {
     let servers = docs_and_mail();
     servers.fail_next(&server_url("mail"), down());
     let search = Reply::tool_use("toolu_1", "mcp__docs__search", json!({}));
-    let mut bed = asleep(&servers, ASK, []).await;
+    let mut bed = Bed::asleep_at(&servers, ASK, []).await;
     bed.model = ModelServer::with([search, Reply::text("Done.")]).await;
     bed.wake();
     bed.turn("Go").await;
@@ -165,7 +149,7 @@ async fn er_9_a_call_that_fails_is_news_for_the_model() {
             json!({}),
         );
         let again = Reply::tool_use("toolu_3", "mcp__docs__search", json!({}));
-        let mut bed = asleep(&servers, ALLOW, [twice, again, Reply::text("Done.")]).await;
+        let mut bed = Bed::asleep_at(&servers, ALLOW, [twice, again, Reply::text("Done.")]).await;
         bed.wake();
         bed.turn("Go").await;
         let results = bed.events("agent.mcp_tool_result").await;
@@ -194,7 +178,7 @@ async fn mc_10_under_limited_networking_only_allowed_servers_are_talked_to() {
         (limited(&[], true), [2, 2], 2),
     ] {
         let servers = docs_and_mail();
-        let mut bed = asleep(&servers, ALLOW, [Reply::text("Done.")]).await;
+        let mut bed = Bed::asleep_at(&servers, ALLOW, [Reply::text("Done.")]).await;
         bed.set_networking(networking).await;
         bed.wake();
         bed.turn("Hi").await;
@@ -219,7 +203,7 @@ async fn mc_10_under_limited_networking_only_allowed_servers_are_talked_to() {
 async fn mc_10_a_server_that_is_shut_out_meanwhile_is_not_called() {
     let servers = docs_and_mail();
     let search = Reply::tool_use("toolu_1", "mcp__docs__search", json!({}));
-    let mut bed = asleep(&servers, ASK, [search, Reply::text("Done.")]).await;
+    let mut bed = Bed::asleep_at(&servers, ASK, [search, Reply::text("Done.")]).await;
     bed.wake();
     bed.turn("Go").await;
     let nothing = Networking::Limited {
@@ -243,7 +227,7 @@ async fn mc_10_a_server_that_is_shut_out_meanwhile_is_not_called() {
 /// runtime MC-7: an installation without a client says so, and goes on.
 #[tokio::test]
 async fn mc_7_without_a_client_the_turn_goes_on() {
-    let mut bed = asleep(&Scripted::new(), ALLOW, [Reply::text("Done.")]).await;
+    let mut bed = Bed::asleep_at(&Scripted::new(), ALLOW, [Reply::text("Done.")]).await;
     bed.config.mcp = None;
     bed.wake();
     bed.turn("Hi").await;

@@ -87,12 +87,7 @@ async fn us_7_a_crash_pays_each_answer_once() {
         let gate = Gate::new();
         let mut bed = capped_asleep(10, [bash("toolu_1", 10), text("ok", 1)]).await;
         bed.config.probe = Some(hold_at(point, 1, &gate));
-        bed.wake();
-        bed.say("Go").await;
-        gate.reached().await;
-        bed.crash().await;
-        bed.config.probe = None;
-        bed.wake();
+        bed.die_on("Go", &gate).await;
         bed.seen("session.status_idle", 1).await;
         assert_eq!(ending(&bed).await, PAUSED, "{point}");
         assert_eq!(bed.record().await.usage.token_cost, 10 * CENT, "{point}");

@@ -1,6 +1,5 @@
 //! Messages of the operator in mid-conversation (runtime SE-8, SE-9).
 
-use manyhands_hands::Output;
 use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::{Reply, Request};
 use serde_json::json;
@@ -87,14 +86,7 @@ async fn se_8_a_lone_system_message_opens_no_turn() {
 async fn se_9_a_system_message_during_a_call_joins_the_next_request() {
     let gate = Gate::new();
     let mut bed = Bed::asleep([bash("toolu_1"), Reply::text("ok")]).await;
-    let held = gate.clone();
-    bed.hands = bed.hands.with_tool("bash", move |_| {
-        let held = held.clone();
-        async move {
-            held.pass().await;
-            Output::text("files")
-        }
-    });
+    bed.hold_bash(&gate, "files");
     bed.wake();
     bed.say("Go").await;
     gate.reached().await;

@@ -375,12 +375,7 @@ async fn log_2_a_web_call_that_died_with_its_wake_is_not_repeated() {
             });
         let gate = Gate::new();
         bed.config.probe = Some(hold_at(point, 1, &gate));
-        bed.wake();
-        bed.say("Read").await;
-        gate.reached().await;
-        bed.crash().await;
-        bed.config.probe = None;
-        bed.wake();
+        bed.die_on("Read", &gate).await;
         bed.idle().await;
         let results = results(&bed).await;
         assert_eq!(results.len(), 1, "{point}");

@@ -8,7 +8,46 @@ use serde_json::Value;
 use super::parts::line;
 use super::{Bed, PATIENCE};
 
+/// How a turn ends whose last answer is `Done.`.
+pub(crate) const DONE: [&str; 6] = [
+    "span.model_request_start",
+    "agent.message: Done.",
+    "span.model_request_end",
+    "session.thread_status_idle: end_turn",
+    "session.usage",
+    "session.status_idle: end_turn",
+];
+
+/// The log from this line on.
+pub(crate) fn from<'a>(log: &'a [String], line: &str) -> &'a [String] {
+    let at = log.iter().position(|found| found == line);
+    &log[at.unwrap_or_else(|| panic!("no {line} in {log:#?}"))..]
+}
+
+/// How many model requests begin in a log, and how many end.
+pub(crate) fn spans(log: &[String]) -> (usize, usize) {
+    let count = |word: &str| log.iter().filter(|line| line.starts_with(word)).count();
+    (
+        count("span.model_request_start"),
+        count("span.model_request_end"),
+    )
+}
+
 impl Bed {
+    /// The texts of the results in a request, by its number from 1.
+    pub(crate) async fn result_texts(&self, request: usize) -> Vec<String> {
+        let request = self.model.request(request).await;
+        let results = request.tool_results().into_iter();
+        results.map(|result| result.text).collect()
+    }
+
+    /// Which results in a request are errors, by its number from 1.
+    pub(crate) async fn result_errors(&self, request: usize) -> Vec<bool> {
+        let request = self.model.request(request).await;
+        let results = request.tool_results().into_iter();
+        results.map(|result| result.is_error).collect()
+    }
+
     /// Waits until the session is at rest, with nothing queued that could go on.
     pub(crate) async fn idle(&self) {
         self.until(|record, _| {

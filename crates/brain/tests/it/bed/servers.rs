@@ -10,8 +10,10 @@ use manyhands_mcp::{Caller, Connection, Connector, Failure, Output, Server, Sett
 use manyhands_protocol::agent::{PermissionPolicy, ToolDefault};
 use manyhands_protocol::content::ContentBlock;
 use manyhands_testkit::gate::Gate;
+use manyhands_testkit::model::Reply;
 use serde_json::{Map, Value, json};
 
+use super::Bed;
 use super::parts::server_url;
 
 /// Toolsets whose tools are all on, under this policy.
@@ -57,6 +59,21 @@ pub(crate) fn docs_and_mail() -> Scripted {
         });
     }
     servers
+}
+
+impl Bed {
+    /// A session with the servers `docs` and `mail` under this policy; no brain yet.
+    pub(crate) async fn asleep_at(
+        servers: &Scripted,
+        policy: PermissionPolicy,
+        replies: impl IntoIterator<Item = Reply>,
+    ) -> Self {
+        let mut bed = Self::asleep(replies).await;
+        bed.set_servers(&[("docs", all_under(policy)), ("mail", all_under(policy))])
+            .await;
+        bed.config.mcp = talking_to(servers.clone());
+        bed
+    }
 }
 
 /// As a brain's setting.
