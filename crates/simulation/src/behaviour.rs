@@ -1,5 +1,6 @@
 //! What models, tools and judges do in a case, and how often.
 
+use manyhands_brain::models::ErrorKind;
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -28,32 +29,13 @@ pub enum Reply {
     /// A message of white space.
     Blank,
     /// Fails before the first byte.
-    Fails(Fault),
+    Fails(ErrorKind),
     /// Breaks off in the middle of a text.
     BreaksOff,
     /// Falls silent in the middle of a text, until the request is cut or the case lets go.
     FallsSilent,
     /// Answers after others have had their turn many times.
     Slow,
-}
-
-/// How a provider fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// It has too much to do.
-    Overloaded,
-    /// The caller asks too often; it says when to come back.
-    RateLimited,
-    /// It does not work.
-    Failed,
-    /// The conversation is too long for it.
-    Overflow,
-    /// It takes offence at the request.
-    Refused,
-    /// It does not know the key.
-    Auth,
-    /// Nobody pays.
-    Billing,
 }
 
 /// What the model does with a tool.
@@ -123,14 +105,14 @@ pub enum Verdict {
 
 /// Something that a model does.
 pub fn random_reply(rng: &mut StdRng) -> Reply {
-    const FAULTS: [Fault; 7] = [
-        Fault::Overloaded,
-        Fault::RateLimited,
-        Fault::Failed,
-        Fault::Overflow,
-        Fault::Refused,
-        Fault::Auth,
-        Fault::Billing,
+    const FAULTS: [ErrorKind; 7] = [
+        ErrorKind::Overloaded,
+        ErrorKind::RateLimited,
+        ErrorKind::Failed,
+        ErrorKind::Overflow,
+        ErrorKind::Refused,
+        ErrorKind::Auth,
+        ErrorKind::Billing,
     ];
     match rng.random_range(0..30) {
         0..4 => Reply::Answer {

@@ -1,48 +1,57 @@
 //! A client and its session: its steps are taken, then whatever is open is brought to an end, and a last message is
 //! answered. An answer that does not come leaves open what became of a request: like the official clients, it asks again.
+//!
+//! The same client lives in this simulation and in the interleavings of the server's tests; what differs between them is
+//! in [`Surroundings`].
 
+mod ask;
+pub mod branches;
 mod finish;
-pub(crate) mod heard;
+mod heard;
+mod http;
 mod send;
+mod surroundings;
 mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use ::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::check::Problem;
 use crate::check::life::Accepted;
 use crate::frames::{Call, calls};
 use crate::model::{SYSTEM, Script, lock};
-use crate::plan::{Step, Story};
 use crate::servers::servers;
 use crate::speech::{Speaker, Until, budget, tools};
+use crate::story::{Step, Story};
 use crate::witness::Witness;
-use crate::world::{Answer, World, text_of};
 use heard::Heard;
 
-/// How long a session may make no progress: longer than all faults together.
-const PATIENCE: Duration = Duration::from_secs(400);
+pub(crate) use http::text_of;
+pub use http::{Answer, insist, request, stream_path, whole};
+pub use surroundings::{Stream, Surroundings, Times, frames};
 
-/// More than there are stories in a world: what lies between the numbers of sessions of the same story.
+/// More than there are stories in a simulated world: what lies between the numbers of sessions of the same story.
 const TWINS: u64 = 100;
 
 /// What became of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
+    /// It can be spoken to.
     Alive,
+    /// It can be read.
     Archived,
+    /// It is gone.
     Deleted,
 }
 
 /// A session and all that its client knows of it.
-pub(crate) struct Life {
-    pub(crate) session: String,
-    pub(crate) fate: Fate,
-    world: Arc<World>,
-    story: Story,
+pub struct Life {
+    session: String,
+    fate: Fate,
+    around: Arc<dyn Surroundings>,
     script: Arc<Script>,
     heard: Arc<Heard>,
     witness: Witness,
@@ -52,21 +61,31 @@ pub(crate) struct Life {
     doubtful: Vec<Value>,
     /// Whether the tools were changed, so that requests begin differently.
     retooled: bool,
+    /// Messages that the session was made with.
+    initial: usize,
+    /// The budget it was made with, in cents.
+    budget: Option<u64>,
+    /// Whether its agent has an MCP server.
+    letters: bool,
     number: u64,
     speaker: Speaker,
 }
 
 impl Life {
-    /// Makes the session of a story. `number` is its own in this world.
-    pub(crate) async fn begin(
-        world: &Arc<World>,
-        story: Story,
+    /// Makes the session of a story. `number` is its own in these surroundings.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses to make it, or gives it no id.
+    pub async fn begin<S>(
+        around: Arc<dyn Surroundings>,
+        story: &Story<S>,
         number: u64,
     ) -> Result<Self, Problem> {
         let mut voice = number;
         let (session, script, speaker) = loop {
             let script = Script::new(story.replies.clone());
-            world.scripts.put(voice, Arc::clone(&script));
+            around.scripts().put(voice, Arc::clone(&script));
             let mut agent = json!({
                 "name": "helper", "model": "m", "system": format!("{SYSTEM}{voice}"),
                 "tools": tools(false, story.letters),
@@ -74,15 +93,15 @@ impl Life {
             if story.letters {
                 agent["mcp_servers"] = servers(voice);
             }
-            let agent = world.insist("/v1/agents", &agent).await;
+            let agent = insist(&*around, "/v1/agents", &agent).await?;
             let (speaker, initial) = Speaker::new(voice, story.initial);
             let mut session = json!({
-                "agent": agent["id"], "environment_id": world.environment(), "initial_events": initial,
+                "agent": agent["id"], "environment_id": around.environment(), "initial_events": initial,
             });
             if let Some(cents) = story.budget {
                 session["budget"] = budget(cents);
             }
-            match world
+            match around
                 .call(Method::POST, "/v1/sessions", Some(&session))
                 .await
             {
@@ -91,9 +110,10 @@ impl Life {
                     script.belongs_to(&session);
                     break (session, script, speaker);
                 }
+                Some(answer) => return Err(format!("a creation is answered with {answer:?}")),
                 // It may have been made nevertheless: what its model and its tools do is not to be mixed up.
-                _ => {
-                    world.count("creation: asked for again");
+                None => {
+                    around.count_many("creation: asked for again", 1);
                     script.calm();
                     voice += TWINS;
                 }
@@ -101,34 +121,47 @@ impl Life {
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
         Ok(Self {
-            heard: Heard::listen(world, &session),
+            heard: Heard::listen(&around, &session),
             witness: Witness::new(&session)?,
-            world: Arc::clone(world),
-            speaker,
             fate: Fate::Alive,
             accepted: Vec::new(),
             doubtful: Vec::new(),
             retooled: false,
+            initial: story.initial,
+            budget: story.budget,
+            letters: story.letters,
+            around,
             session,
-            story,
             script,
             number,
+            speaker,
         })
     }
 
-    /// Takes all steps; after each one the log is looked at.
-    pub(crate) async fn live(&mut self) -> Result<(), Problem> {
-        for step in self.story.steps.clone() {
-            self.world.count(format!("step: {}", step.name()));
-            self.world
-                .note("step", &format!("{} {step:?}", self.number));
-            self.step(&step).await?;
-            self.look().await?;
-        }
-        Ok(())
+    /// The session's id.
+    pub fn session(&self) -> &str {
+        &self.session
     }
 
-    async fn step(&mut self, step: &Step) -> Result<(), Problem> {
+    /// What became of the session.
+    pub fn fate(&self) -> Fate {
+        self.fate
+    }
+
+    /// Takes a step, then looks at the log.
+    ///
+    /// # Errors
+    ///
+    /// An answer, or the log, is not what it must be.
+    pub async fn step(&mut self, step: &Step) -> Result<(), Problem> {
+        self.count(format!("step: {}", step.name()));
+        self.around
+            .note("step", &format!("{} {step:?}", self.number));
+        self.take(step).await?;
+        self.look().await
+    }
+
+    async fn take(&mut self, step: &Step) -> Result<(), Problem> {
         match step {
             Step::Send(inputs) => self.send(&[inputs]).await?,
             Step::SendBoth(some, others) => self.send(&[some, others]).await?,
@@ -136,7 +169,7 @@ impl Life {
                 self.update(self.speaker.title(), &[]).await?;
             }
             Step::ChangeTools => {
-                let tools = json!({"agent": {"tools": tools(!self.retooled, self.story.letters)}});
+                let tools = json!({"agent": {"tools": tools(!self.retooled, self.letters)}});
                 self.retooled |= self.update(tools, &["idle"]).await?;
             }
             Step::SetBudget(cents) => {
@@ -165,32 +198,24 @@ impl Life {
     }
 
     /// Looks at the log: what must be true at any moment.
-    pub(crate) async fn look(&mut self) -> Result<(), Problem> {
-        self.witness.look(&self.world.observer).await?;
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, or with the stream.
+    pub async fn look(&mut self) -> Result<(), Problem> {
+        let store = self.around.store().await;
+        self.witness.look(&store).await?;
         if let Some(status) = &*lock(&self.heard.refused) {
             return Err(format!("the stream is refused with {status}"));
         }
         Ok(())
     }
 
-    /// Asks until there is an answer; says whether an earlier try may have had its effect.
-    async fn ask(&self, method: Method, path: &str, body: &Value) -> (Answer, bool) {
-        let mut doubtful = false;
-        loop {
-            let body = (method == Method::POST).then_some(body);
-            match self.world.call(method.clone(), path, body).await {
-                Some(answer) => return (answer, doubtful),
-                None => doubtful = true,
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
     async fn delete(&mut self) -> Result<(), Problem> {
         let path = format!("/v1/sessions/{}", self.session);
         let (answer, doubtful) = self.ask(Method::DELETE, &path, &Value::Null).await;
         if doubtful && answer.status == StatusCode::NOT_FOUND {
-            self.world.count("delete: found to be done");
+            self.count("delete: found to be done");
             self.fate = Fate::Deleted;
         } else if self.taken("delete", &answer, &["cannot be deleted"], true)? {
             self.fate = Fate::Deleted;
@@ -204,32 +229,6 @@ impl Life {
         self.taken("update", &answer, excuses, false)
     }
 
-    /// Whether a request was taken; a refusal must have one of these excuses, or be due to the session's end.
-    fn taken(
-        &self,
-        what: &str,
-        answer: &Answer,
-        excuses: &[&str],
-        repeatable: bool,
-    ) -> Result<bool, Problem> {
-        let outcome = answer.status.as_u16();
-        self.world.count(format!("{what}: {outcome}"));
-        let excused = excuses
-            .iter()
-            .any(|excuse| answer.message().contains(excuse));
-        match (answer.status, self.fate) {
-            (StatusCode::NOT_FOUND, Fate::Deleted) => Ok(false),
-            (StatusCode::OK, Fate::Alive) => Ok(true),
-            (StatusCode::OK, Fate::Archived) if repeatable => Ok(true),
-            (StatusCode::BAD_REQUEST, Fate::Archived) => Ok(false),
-            (StatusCode::BAD_REQUEST, Fate::Alive | Fate::Deleted) if excused => Ok(false),
-            _ => Err(format!(
-                "{what} of a session that is {:?} is answered with {answer:?}",
-                self.fate
-            )),
-        }
-    }
-
     async fn wait(&self, until: Until) -> Result<(), Problem> {
         let so_far = *self.heard.count.borrow();
         let heard = &self.heard;
@@ -241,30 +240,12 @@ impl Life {
         };
         let over = |life: &Self| reached(life) || heard.rests() || *life.script.stuck.borrow() > 0;
         self.until(over, "nothing happens").await?;
+        let met = if reached(self) { "reached" } else { "in vain" };
+        self.count(format!("wait: {met}"));
         self.why().await.map(drop)
     }
 
-    /// What a server says that the session waits for; empty when the session is gone.
-    async fn why(&self) -> Result<String, Problem> {
-        let path = format!("/v1/manyhands/sessions/{}/why", self.session);
-        let (answer, _) = self.ask(Method::GET, &path, &Value::Null).await;
-        if answer.status == StatusCode::NOT_FOUND && self.fate == Fate::Deleted {
-            return Ok(String::new());
-        }
-        let (state, sentence) = (
-            text_of(&answer.body, "state"),
-            text_of(&answer.body, "sentence"),
-        );
-        if answer.status != StatusCode::OK || state.is_empty() || sentence.is_empty() {
-            return Err(format!(
-                "what the session waits for is answered with {answer:?}"
-            ));
-        }
-        self.world.count(format!("why: {state}"));
-        Ok(state)
-    }
-
-    /// Waits until something is so; at most as long as nothing is heard for [`PATIENCE`].
+    /// Waits until something is so; at most for as long as a session may make no progress.
     async fn until(&self, so: impl Fn(&Self) -> bool, problem: &str) -> Result<(), Problem> {
         let mut count = self.heard.count.subscribe();
         let mut stuck = self.script.stuck.subscribe();
@@ -283,60 +264,15 @@ impl Life {
                     _ = deleted.changed() => {}
                 }
             };
-            if tokio::time::timeout(PATIENCE, something).await.is_err() {
+            let patience = self.around.times().patience;
+            if tokio::time::timeout(patience, something).await.is_err() {
                 return Err(problem.to_owned());
             }
         }
     }
 
-    /// The session's event list, page by page.
-    async fn events(&self) -> Result<Vec<Value>, Problem> {
-        let mut events = Vec::new();
-        let mut page = String::new();
-        loop {
-            let path = format!("/v1/sessions/{}/events?limit=37{page}", self.session);
-            let (answer, _) = self.ask(Method::GET, &path, &Value::Null).await;
-            if answer.status == StatusCode::NOT_FOUND && self.fate == Fate::Deleted {
-                return Ok(events);
-            }
-            if answer.status != StatusCode::OK {
-                return Err(format!("the event list is answered with {answer:?}"));
-            }
-            events.extend(answer.body["data"].as_array().cloned().unwrap_or_default());
-            match answer.body["next_page"].as_str() {
-                Some(next) => page = format!("&page={next}"),
-                None => return Ok(events),
-            }
-        }
-    }
-
-    /// A list that is read later has all that was heard before (runtime ST-2), each event once.
-    async fn compare_list(&self) -> Result<(), Problem> {
-        let heard: Vec<String> = {
-            let frames = lock(&self.heard.frames);
-            let events = frames.iter().filter(|frame| frame.position.is_some());
-            events.map(|frame| frame.id().to_owned()).collect()
-        };
-        let listed = self.events().await?;
-        if self.fate == Fate::Deleted {
-            return Ok(());
-        }
-        let mut ids: Vec<&str> = listed
-            .iter()
-            .filter_map(|event| event["id"].as_str())
-            .collect();
-        let length = ids.len();
-        ids.sort_unstable();
-        ids.dedup();
-        if ids.len() != length {
-            return Err("an event is listed twice".to_owned());
-        }
-        match heard
-            .iter()
-            .find(|id| ids.binary_search(&id.as_str()).is_err())
-        {
-            Some(id) => Err(format!("{id} was heard and is not listed")),
-            None => Ok(()),
-        }
+    /// Counts a branch.
+    fn count(&self, branch: impl Into<String>) {
+        self.around.count_many(&branch.into(), 1);
     }
 }

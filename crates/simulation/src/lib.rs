@@ -3,13 +3,14 @@
 //!
 //! Real are the routes, the brain and the store's statements; scripted are the model, the hands, the network between
 //! servers, their clocks and their ends. [`run`] lives one world; [`check`] says what must be true of every session.
-//! Start at `world.rs`, then `client.rs`.
+//! Start at `world.rs`, then `client.rs`: the client, what it says and hears, the model and the checks also serve other
+//! harnesses.
 
 pub mod behaviour;
 pub mod branches;
 mod campaign;
 pub mod check;
-mod client;
+pub mod client;
 mod clock;
 mod fate;
 pub mod frames;
@@ -21,6 +22,7 @@ mod plan;
 mod run;
 mod servers;
 pub mod speech;
+pub mod story;
 mod trace;
 mod witness;
 mod world;

@@ -15,7 +15,7 @@ use manyhands_brain::models::{
 use serde_json::Value;
 use tokio::sync::{Notify, SetOnce, watch};
 
-use crate::behaviour::{Fault, Reply};
+use crate::behaviour::Reply;
 use speech::Speech;
 
 /// What an agent's system prompt begins with, before its case's number.
@@ -218,7 +218,7 @@ impl Model for Scripts {
                 speech.text(" \n");
                 Ok(speech.end(Stop::EndTurn))
             }
-            Reply::Fails(fault) => Err(failure(fault)),
+            Reply::Fails(kind) => Err(failure(kind)),
             Reply::BreaksOff => {
                 speech.text("I was about to");
                 tokio::task::yield_now().await;
@@ -247,18 +247,9 @@ fn case_of(request: &Request) -> u64 {
     number.parse().unwrap_or_default()
 }
 
-fn failure(fault: Fault) -> Error {
-    let kind = match fault {
-        Fault::Overloaded => ErrorKind::Overloaded,
-        Fault::RateLimited => ErrorKind::RateLimited,
-        Fault::Failed => ErrorKind::Failed,
-        Fault::Overflow => ErrorKind::Overflow,
-        Fault::Refused => ErrorKind::Refused,
-        Fault::Auth => ErrorKind::Auth,
-        Fault::Billing => ErrorKind::Billing,
-    };
-    let mut error = Error::new(kind, format!("the provider says {fault:?}"));
-    error.after = (fault == Fault::RateLimited).then_some(Duration::from_millis(1));
+fn failure(kind: ErrorKind) -> Error {
+    let mut error = Error::new(kind, format!("the provider says {kind:?}"));
+    error.after = (kind == ErrorKind::RateLimited).then_some(Duration::from_millis(1));
     error
 }
 

@@ -4,9 +4,8 @@ mod generate;
 
 use std::fmt;
 
-use crate::behaviour::Reply;
 use crate::fate::Latency;
-use crate::speech::{Input, Until};
+use crate::story::Story;
 
 /// One world.
 #[derive(Clone, Debug)]
@@ -27,52 +26,6 @@ pub(crate) struct Plan {
     pub(crate) stories: Vec<Story>,
     /// What befalls the servers: after so many milliseconds, something.
     pub(crate) faults: Vec<(u64, Fault)>,
-}
-
-/// One session's life.
-#[derive(Clone, Debug)]
-pub(crate) struct Story {
-    /// Messages that the session is created with.
-    pub(crate) initial: usize,
-    /// Its budget, in cents.
-    pub(crate) budget: Option<u64>,
-    /// Whether its agent has an MCP server.
-    pub(crate) letters: bool,
-    /// The model's answers, one per request; after the last it says something short.
-    pub(crate) replies: Vec<Reply>,
-    /// What its client does, in order.
-    pub(crate) steps: Vec<Step>,
-}
-
-/// Something that a session's client does.
-#[derive(Clone, Debug)]
-pub(crate) enum Step {
-    /// Sends these in one request.
-    Send(Vec<Input>),
-    /// Sends these in two requests at the same time.
-    SendBoth(Vec<Input>, Vec<Input>),
-    /// Gives the session another title.
-    Rename,
-    /// Gives the session other tools, which it takes only when it is idle.
-    ChangeTools,
-    /// Sets the budget to so many cents.
-    SetBudget(u64),
-    /// Removes the budget.
-    RemoveBudget,
-    /// Archives the session.
-    Archive,
-    /// Deletes the session.
-    Delete,
-    /// Nothing, until something has happened.
-    Await(Until),
-    /// Nothing, for so many milliseconds.
-    Wait(u64),
-    /// Breaks its stream off and takes it up again.
-    Reconnect,
-    /// Reads the list of events, and compares it with what was heard.
-    List,
-    /// Silent models and hanging commands go on.
-    LetGo,
 }
 
 /// Something that befalls servers, sandboxes or the model. Servers are named by their number.
@@ -116,30 +69,6 @@ impl Fault {
     }
 }
 
-impl Step {
-    /// What it is, for counting.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::Send(_) => "send",
-            Self::SendBoth(..) => "send both",
-            Self::Rename => "rename",
-            Self::ChangeTools => "change tools",
-            Self::SetBudget(_) => "set the budget",
-            Self::RemoveBudget => "remove the budget",
-            Self::Archive => "archive",
-            Self::Delete => "delete",
-            Self::Await(Until::Events(_)) => "await events",
-            Self::Await(Until::OpenCall) => "await an open call",
-            Self::Await(Until::Asked) => "await a request",
-            Self::Await(Until::Rest) => "await rest",
-            Self::Wait(_) => "wait",
-            Self::Reconnect => "reconnect",
-            Self::List => "list",
-            Self::LetGo => "let go",
-        }
-    }
-}
-
 impl Plan {
     /// Plans that are this one with something left out.
     pub(crate) fn smaller(&self) -> Vec<Self> {
@@ -160,15 +89,8 @@ impl Plan {
             });
         }
         for (place, story) in self.stories.iter().enumerate() {
-            for step in (0..story.steps.len()).rev() {
-                without(&|plan| {
-                    plan.stories[place].steps.remove(step);
-                });
-            }
-            for reply in (0..story.replies.len()).rev() {
-                without(&|plan| {
-                    plan.stories[place].replies.remove(reply);
-                });
+            for smaller in story.smaller() {
+                without(&|plan| plan.stories[place] = smaller.clone());
             }
         }
         smaller
@@ -192,23 +114,7 @@ impl fmt::Display for Plan {
             "seed {seed}: {replicas} servers, one place {one_place}, latency {latency:?}, cached {cached}, narrow {narrow}"
         )?;
         for (number, story) in stories.iter().enumerate() {
-            let Story {
-                initial,
-                budget,
-                letters,
-                replies,
-                steps,
-            } = story;
-            writeln!(
-                formatter,
-                "  session {number}: {initial} initial messages, budget {budget:?}, letters {letters}"
-            )?;
-            for reply in replies {
-                writeln!(formatter, "    the model: {reply:?}")?;
-            }
-            for step in steps {
-                writeln!(formatter, "    {step:?}")?;
-            }
+            write!(formatter, "  session {number}: {story}")?;
         }
         for (after, fault) in faults {
             writeln!(formatter, "  after {after} ms: {fault:?}")?;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use manyhands_protocol::id::seeded::Seeded;
 
-use crate::client::Life;
+use crate::check::Problem;
+use crate::client::{Life, Surroundings};
 use crate::plan::Plan;
 use crate::world::World;
 
@@ -127,12 +128,12 @@ async fn through(plan: Plan, told: bool) -> Result<Outcome, String> {
 }
 
 /// Lives all sessions side by side, while the world suffers; then all of them are brought to their ends.
-async fn lived(world: &Arc<World>, lives: &mut Vec<Life>) -> Result<(), String> {
-    world.furnish().await;
-    for (number, story) in (0..).zip(world.plan.stories.clone()) {
-        lives.push(Life::begin(world, story, number).await?);
+async fn lived(world: &Arc<World>, lives: &mut Vec<Life>) -> Result<(), Problem> {
+    world.furnish().await?;
+    for (number, story) in (0..).zip(&world.plan.stories) {
+        lives.push(Life::begin(Arc::clone(world) as Arc<dyn Surroundings>, story, number).await?);
     }
-    let sessions: Vec<String> = lives.iter().map(|life| life.session.clone()).collect();
+    let sessions: Vec<String> = lives.iter().map(|life| life.session().to_owned()).collect();
     let suffering = async {
         for (after, fault) in &world.plan.faults {
             tokio::time::sleep(Duration::from_millis(*after)).await;
@@ -140,7 +141,14 @@ async fn lived(world: &Arc<World>, lives: &mut Vec<Life>) -> Result<(), String> 
         }
         std::future::pending::<()>().await;
     };
-    let living = futures::future::try_join_all(lives.iter_mut().map(Life::live));
+    let stories = lives.iter_mut().zip(&world.plan.stories);
+    let living = stories.map(|(life, story)| async {
+        for step in &story.steps {
+            life.step(step).await?;
+        }
+        Ok::<_, Problem>(())
+    });
+    let living = futures::future::try_join_all(living);
     tokio::select! {
         biased;
         lived = living => drop(lived?),
@@ -151,7 +159,7 @@ async fn lived(world: &Arc<World>, lives: &mut Vec<Life>) -> Result<(), String> 
     for life in lives {
         life.look().await?;
         life.judge().await?;
-        world.count(format!("end: {:?}", life.fate));
+        world.count(format!("end: {:?}", life.fate()));
     }
     Ok(())
 }

@@ -3,14 +3,17 @@
 
 mod server;
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
-use http::{Method, Request, StatusCode};
-use http_body_util::BodyExt;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use http::{Method, StatusCode};
 use manyhands_hands::provider::fake::Fake;
 use manyhands_protocol::id::ApiKeyId;
 use manyhands_protocol::time::Clock;
@@ -22,10 +25,15 @@ use manyhands_store::{SharedMemory, Store};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
+use sse_stream::Sse;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
+use crate::check::Problem;
+use crate::client::{
+    Answer, Stream, Surroundings, Times, frames, insist, request, stream_path, text_of, whole,
+};
 use crate::clock::WallClock;
 use crate::fate::{Fate, Storm};
 use crate::hands::hands;
@@ -40,6 +48,11 @@ use server::Place;
 const KEY: &str = "mh_key_of_the_simulation_and_of_nothing_else";
 /// How long a client waits for an answer.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long it waits for its session.
+const TIMES: Times = Times {
+    patience: Duration::from_secs(400),
+    look: Duration::from_millis(500),
+};
 
 /// A world.
 pub(crate) struct World {
@@ -112,35 +125,16 @@ impl World {
     }
 
     /// Makes what all sessions share.
-    pub(crate) async fn furnish(&self) {
+    pub(crate) async fn furnish(&self) -> Result<(), Problem> {
         let wanted = json!({"name": "box"});
-        let environment = self.insist("/v1/environments", &wanted).await;
+        let environment = insist(self, "/v1/environments", &wanted).await?;
         *lock(&self.environment) = text_of(&environment, "id");
-    }
-
-    /// The environment of all sessions.
-    pub(crate) fn environment(&self) -> String {
-        lock(&self.environment).clone()
-    }
-
-    /// Takes note of something.
-    pub(crate) fn note(&self, what: &str, text: &str) {
-        lock(&self.trace).note(what, text);
+        Ok(())
     }
 
     /// Counts a branch.
     pub(crate) fn count(&self, branch: impl Into<String>) {
         lock(&self.trace).count(branch.into());
-    }
-
-    /// Whether sessions may be written to by two servers at a time.
-    pub(crate) fn has_several_servers(&self) -> bool {
-        self.servers.len() > 1
-    }
-
-    /// Counts a branch that was taken so many times.
-    pub(crate) fn count_many(&self, branch: &str, times: u64) {
-        lock(&self.trace).count_many(branch, times);
     }
 
     /// The trace so far; an empty one is left.
@@ -152,16 +146,6 @@ impl World {
             lock(&self.trace).count_many(what, count);
         }
         std::mem::replace(&mut *lock(&self.trace), Trace::new(false))
-    }
-
-    /// A number from 0 to before `below`.
-    pub(crate) fn random(&self, below: u64) -> u64 {
-        lock(&self.rng).random_range(0..below)
-    }
-
-    /// Whether this happens, once in so many times.
-    pub(crate) fn happens(&self, one_in: u64) -> bool {
-        self.random(one_in) == 0
     }
 
     /// Something befalls the world.
@@ -210,34 +194,34 @@ impl World {
         }
     }
 
-    /// A `POST` until it succeeds, whatever earlier tries have done.
-    pub(crate) async fn insist(&self, path: &str, body: &Value) -> Value {
+    /// One of the servers that run; waits until there is one.
+    async fn reach(&self) -> (Router, Fate) {
+        let count = self.servers.len();
         loop {
-            // A store that fails now and then, or a server that died: there will be another.
-            let answer = self.call(Method::POST, path, Some(body)).await;
-            if let Some(answer) = answer.filter(|answer| answer.status == StatusCode::OK) {
-                return answer.body;
+            let mut up = std::pin::pin!(self.up.notified());
+            up.as_mut().enable();
+            let first = self.random(count as u64) as usize;
+            let mut servers = (first..first + count).map(|number| &self.servers[number % count]);
+            if let Some(found) = servers.find_map(Place::running) {
+                return found;
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            up.await;
         }
     }
+}
 
-    /// One request to one of the servers; `None` when it cannot be known what became of it.
-    pub(crate) async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Option<Answer> {
+#[async_trait]
+impl Surroundings for World {
+    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Option<Answer> {
         let (router, fate) = self.reach().await;
         let body = body.map_or_else(String::new, Value::to_string);
         self.note("asks", &format!("{method} {path} {body}"));
-        let impatient = !self.calm.load(Ordering::SeqCst) && self.happens(40);
+        let impatient = !self.calm.load(Ordering::SeqCst) && self.random(40) == 0;
         let limit = match impatient {
             true => Duration::from_millis(self.random(50)),
             false => LIMIT,
         };
-        let request = request(method, path, body.into(), None);
+        let request = request(KEY, method, path, body.into(), None);
         let answered = tokio::time::timeout(limit, whole(router, request));
         let answer = tokio::select! {
             biased;
@@ -257,13 +241,10 @@ impl World {
         Some(answer)
     }
 
-    /// Opens a session's stream behind an event; `None` when it has to be tried again.
-    pub(crate) async fn stream(&self, session: &str, after: i64) -> Option<Stream> {
-        let path = format!(
-            "/v1/sessions/{session}/events/stream?event_deltas[]=agent.message&event_deltas[]=agent.thinking"
-        );
+    async fn stream(&self, session: &str, after: i64) -> Option<Stream> {
         let (router, fate) = self.reach().await;
-        let request = request(Method::GET, &path, Body::empty(), Some(after));
+        let path = stream_path(session);
+        let request = request(KEY, Method::GET, &path, Body::empty(), Some(after));
         let opened = tokio::time::timeout(LIMIT, router.oneshot(request));
         let response = tokio::select! {
             biased;
@@ -275,7 +256,7 @@ impl World {
             &format!("{session} {after} {}", response.status()),
         );
         match response.status() {
-            StatusCode::OK => Some(Stream::Open(response.into_body(), fate)),
+            StatusCode::OK => Some(Stream::Open(until_death(response.into_body(), fate))),
             StatusCode::NOT_FOUND => Some(Stream::NoSession),
             // What it has heard is beyond the end of the log, or it must not be refused: the end will tell.
             status if status.is_client_error() => Some(Stream::Refused(status)),
@@ -283,69 +264,48 @@ impl World {
         }
     }
 
-    /// One of the servers that run; waits until there is one.
-    async fn reach(&self) -> (Router, Fate) {
-        let count = self.servers.len();
-        loop {
-            let mut up = std::pin::pin!(self.up.notified());
-            up.as_mut().enable();
-            let first = self.random(count as u64) as usize;
-            let mut servers = (first..first + count).map(|number| &self.servers[number % count]);
-            if let Some(found) = servers.find_map(Place::running) {
-                return found;
-            }
-            up.await;
-        }
+    async fn store(&self) -> Box<dyn Deref<Target = Store> + Send + Sync + '_> {
+        Box::new(&self.observer)
+    }
+
+    fn scripts(&self) -> &Scripts {
+        &self.scripts
+    }
+
+    fn environment(&self) -> String {
+        lock(&self.environment).clone()
+    }
+
+    fn times(&self) -> Times {
+        TIMES
+    }
+
+    fn random(&self, below: u64) -> u64 {
+        lock(&self.rng).random_range(0..below)
+    }
+
+    fn has_several_servers(&self) -> bool {
+        self.servers.len() > 1
+    }
+
+    fn count_many(&self, branch: &str, times: u64) {
+        lock(&self.trace).count_many(branch, times);
+    }
+
+    fn note(&self, what: &str, text: &str) {
+        lock(&self.trace).note(what, text);
     }
 }
 
-/// A stream that was asked for.
-pub(crate) enum Stream {
-    Open(Body, Fate),
-    NoSession,
-    Refused(StatusCode),
-}
-
-/// A whole answer.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) body: Value,
-}
-
-impl Answer {
-    /// What an error says.
-    pub(crate) fn message(&self) -> &str {
-        self.body["error"]["message"].as_str().unwrap_or_default()
-    }
-}
-
-/// A member of an answer as text.
-pub(crate) fn text_of(answer: &Value, member: &str) -> String {
-    answer[member].as_str().unwrap_or_default().to_owned()
-}
-
-async fn whole(router: Router, request: Request<Body>) -> Answer {
-    let response = match router.oneshot(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    };
-    let status = response.status();
-    let body = response.into_body().collect().await;
-    let text = body.map(|body| body.to_bytes()).unwrap_or_default();
-    let body = serde_json::from_slice(&text).unwrap_or_default();
-    Answer { status, body }
-}
-
-fn request(method: Method, path: &str, body: Body, after: Option<i64>) -> Request<Body> {
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("x-api-key", KEY)
-        .header("anthropic-beta", manyhands_testkit::http::BETA)
-        .header("content-type", "application/json");
-    if let Some(after) = after {
-        request = request.header("last-event-id", after);
-    }
-    request.body(body).expect("a request")
+/// The frames of a body, as long as its server lives.
+fn until_death(body: Body, fate: Fate) -> BoxStream<'static, Sse> {
+    let frames = futures::stream::unfold((frames(body), fate), async |(mut frames, fate)| {
+        let frame = tokio::select! {
+            biased;
+            () = fate.died() => None,
+            frame = frames.next() => frame,
+        };
+        frame.map(|frame| (frame, (frames, fate)))
+    });
+    frames.boxed()
 }

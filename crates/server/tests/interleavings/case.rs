@@ -1,48 +1,27 @@
 //! A case: what one session is made of and what befalls it, generated from a seed.
 
-mod generate;
-
 use std::fmt;
 
-use manyhands_simulation::behaviour::Reply;
-use manyhands_simulation::speech::{Input, Until};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+use manyhands_simulation::speech::random_inputs;
+use manyhands_simulation::story::{self, Manner, Story};
 
 /// One session's life.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     /// What it was generated from.
     pub(crate) seed: u64,
-    /// Messages that the session is created with.
-    pub(crate) initial: usize,
-    /// Its budget, in cents.
-    pub(crate) budget: Option<u64>,
-    /// The model's answers, one per request; after the last it says something short.
-    pub(crate) replies: Vec<Reply>,
-    /// What clients, operators and machines do, in order.
-    pub(crate) steps: Vec<Step>,
+    pub(crate) story: Story<Step>,
 }
 
 /// Something that befalls the session.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// A client sends these in one request.
-    Send(Vec<Input>),
-    /// Two clients send at the same time.
-    SendBoth(Vec<Input>, Vec<Input>),
-    /// A client gives the session another title.
-    Rename,
-    /// A client gives the session other tools, which it takes only when it is idle.
-    ChangeTools,
-    /// A client sets the budget to so many cents.
-    SetBudget(u64),
-    /// A client removes the budget.
-    RemoveBudget,
-    /// A client archives the session.
-    Archive,
-    /// A client deletes the session.
-    Delete,
-    /// Nothing, until something has happened.
-    Await(Until),
+    /// What its client does.
+    Client(story::Step),
     /// The server is stopped and started again.
     Restart,
     /// The server dies and is started again.
@@ -51,8 +30,12 @@ pub(crate) enum Step {
     CrashAt(&'static str, usize),
     /// The sandbox is lost.
     LoseSandbox,
-    /// Silent models and hanging commands go on.
-    LetGo,
+}
+
+impl From<story::Step> for Step {
+    fn from(step: story::Step) -> Self {
+        Self::Client(step)
+    }
 }
 
 /// The durable steps of a brain at which it may die.
@@ -80,43 +63,57 @@ pub(crate) const POINTS: [&str; 21] = [
     "brain::overflowed",
 ];
 
+const MANNER: Manner<Step> = Manner {
+    budgets: 3,
+    letters: false,
+    steps: 9,
+    waits: (2, 3),
+    step,
+};
+
 impl Case {
+    /// The case of a seed: the same one each time.
+    pub(crate) fn generate(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut story = MANNER.story(&mut rng);
+        // Armed before anything happens, so that it is passed in most cases.
+        if rng.random_ratio(1, 5) {
+            story.steps.insert(0, death(&mut rng));
+        }
+        Self { seed, story }
+    }
+
     /// Cases that are this one with something left out.
     pub(crate) fn smaller(&self) -> Vec<Self> {
-        let without_step = (0..self.steps.len()).rev().map(|place| {
-            let mut case = self.clone();
-            case.steps.remove(place);
-            case
-        });
-        let without_reply = (0..self.replies.len()).rev().map(|place| {
-            let mut case = self.clone();
-            case.replies.remove(place);
-            case
-        });
-        without_step.chain(without_reply).collect()
+        let stories = self.story.smaller().into_iter();
+        let seed = self.seed;
+        stories.map(|story| Self { seed, story }).collect()
     }
+}
+
+fn step(rng: &mut StdRng) -> Step {
+    let step = match rng.random_range(0..40) {
+        0..20 => story::Step::Send(random_inputs(rng)),
+        20..24 => story::Step::SendBoth(random_inputs(rng), random_inputs(rng)),
+        24 => story::Step::Rename,
+        25..27 => story::Step::ChangeTools,
+        27 => story::Step::Archive,
+        28 => story::Step::Delete,
+        29 => return Step::Restart,
+        30 => return Step::Crash,
+        31..34 => return death(rng),
+        34..36 => return Step::LoseSandbox,
+        _ => story::Step::LetGo,
+    };
+    step.into()
+}
+
+fn death(rng: &mut StdRng) -> Step {
+    Step::CrashAt(POINTS.choose(rng).expect("some"), rng.random_range(1..3))
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        let Self {
-            seed,
-            initial,
-            budget,
-            replies,
-            steps,
-        } = self;
-        let budget = budget.map_or("no budget".to_owned(), |cents| format!("{cents} cents"));
-        writeln!(
-            formatter,
-            "seed {seed}, {initial} initial messages, {budget}"
-        )?;
-        for reply in replies {
-            writeln!(formatter, "  the model: {reply:?}")?;
-        }
-        for step in steps {
-            writeln!(formatter, "  {step:?}")?;
-        }
-        Ok(())
+        write!(formatter, "seed {}: {}", self.seed, self.story)
     }
 }

@@ -8,9 +8,6 @@
 
 mod branches;
 mod case;
-mod check;
-mod drive;
-mod heard;
 mod world;
 
 use std::collections::BTreeMap;
@@ -22,11 +19,11 @@ use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
 
-use manyhands_simulation::{hands, model};
+use manyhands_simulation::check::Problem;
+use manyhands_simulation::client::{Life, Surroundings};
+use manyhands_simulation::model::lock;
 
-use case::Case;
-use drive::{Life, Problem};
-use model::lock;
+use case::{Case, Step};
 use world::{Settings, World};
 
 /// Cases in all when nothing else is said.
@@ -158,21 +155,45 @@ async fn live(world: &Arc<World>, case: Case, number: u64) -> Result<(), Failure
 
 /// Gives what went wrong, and the log.
 async fn through(world: &Arc<World>, case: &Case, number: u64) -> Result<(), (Problem, String)> {
-    let mut life = Life::begin(world, case, number).await;
-    let lived = async {
-        for step in &case.steps {
-            life.step(step).await?;
-        }
-        life.finish().await?;
-        check::check(&life).await
-    };
-    match lived.await {
+    let around = Arc::clone(world) as Arc<dyn Surroundings>;
+    let begun = Life::begin(around, &case.story, number).await;
+    let mut life = begun.map_err(|problem| (problem, String::new()))?;
+    match lived(world, case, &mut life).await {
         Ok(()) => {
-            world.count(format!("end: {:?}", life.fate));
+            world.count(format!("end: {:?}", life.fate()));
             Ok(())
         }
-        Err(problem) => Err((problem, check::dump(&life).await)),
+        Err(problem) => Err((problem, life.dump().await)),
     }
+}
+
+/// Takes all steps, and judges what came of them.
+async fn lived(world: &World, case: &Case, life: &mut Life) -> Result<(), Problem> {
+    for step in &case.story.steps {
+        match step {
+            Step::Client(step) => life.step(step).await?,
+            Step::Restart => {
+                world.count("step: restart");
+                world.restart(false).await;
+            }
+            Step::Crash => {
+                world.count("step: crash");
+                world.restart(true).await;
+            }
+            Step::CrashAt(point, nth) => {
+                world.count(format!("step: {point}"));
+                world.crash_at(life.session(), point, *nth);
+            }
+            Step::LoseSandbox => {
+                world.count("step: lose the sandbox");
+                world.hands.lose(life.session());
+            }
+        }
+    }
+    world.spare(life.session());
+    life.finish().await?;
+    life.look().await?;
+    life.judge().await
 }
 
 /// Limits that no case meets, and a model whose window is not known.

@@ -2,18 +2,24 @@
 //! stopped, and it can die; what lives in the store and in the sandboxes goes on.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use futures::FutureExt;
-use http::{Method, Request, StatusCode};
-use http_body_util::BodyExt;
+use http::{Method, StatusCode};
 use manyhands_brain::models::{ModelSpec, ProviderSpec, Registry};
 use manyhands_brain::{Probe, Retries};
 use manyhands_hands::provider::fake::Fake;
 use manyhands_server::{Config, Flags, Overrides, Server};
+use manyhands_simulation::client::{
+    Answer, Stream, Surroundings, Times, frames, insist, request, stream_path, whole,
+};
+use manyhands_simulation::hands::{Umpire, hands};
+use manyhands_simulation::model::{Scripts, lock, prices};
 use manyhands_store::verify::{Damage, Source, Told, verify};
 use manyhands_store::{Database, Store};
 use manyhands_testkit::postgres;
@@ -23,8 +29,11 @@ use tempfile::TempDir;
 use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot};
 use tower::ServiceExt;
 
-use crate::hands::{Umpire, hands};
-use crate::model::{Scripts, lock, prices};
+/// How long clients wait.
+const TIMES: Times = Times {
+    patience: Duration::from_secs(20),
+    look: Duration::from_millis(20),
+};
 
 /// How the server of a world is set up.
 #[derive(Clone, Copy, Debug)]
@@ -143,10 +152,10 @@ impl World {
         let first_key = running.server.first_key().expect("a fresh store");
         world.key = first_key.expose_secret().to_owned();
         world.running = RwLock::new(Some(running));
-        let environment = world
-            .post("/v1/environments", &json!({"name": "box"}))
-            .await;
-        world.environment = environment.ok()["id"].as_str().expect("an id").to_owned();
+        let wanted = json!({"name": "box"});
+        let environment = insist(&world, "/v1/environments", &wanted).await;
+        let environment = environment.expect("it is made");
+        world.environment = environment["id"].as_str().expect("an id").to_owned();
         (Arc::new(world), Wishes(wished))
     }
 
@@ -273,98 +282,75 @@ impl World {
         lock(&self.crashes.armed).remove(session);
     }
 
-    /// The environment of all sessions.
-    pub(crate) fn environment(&self) -> &str {
-        &self.environment
-    }
-
     /// Counts a branch.
     pub(crate) fn count(&self, branch: impl Into<String>) {
-        *lock(&self.counts).entry(branch.into()).or_default() += 1;
+        self.count_many(&branch.into(), 1);
     }
 
-    /// The store under the server; the server stays while it is held.
-    pub(crate) async fn store(&self) -> RwLockReadGuard<'_, Store> {
+    async fn router(&self) -> RwLockReadGuard<'_, Router> {
         let running = self.running.read().await;
         RwLockReadGuard::map(running, |running| {
-            running.as_ref().expect("a running server").server.store()
+            &running.as_ref().expect("a running server").router
+        })
+    }
+}
+
+/// Requests are answered before a server ends, so that none is made twice.
+#[async_trait]
+impl Surroundings for World {
+    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Option<Answer> {
+        let router = self.router().await;
+        let body = body.map_or_else(Body::empty, |body| body.to_string().into());
+        let request = request(&self.key, method, path, body, None);
+        Some(whole(router.clone(), request).await)
+    }
+
+    async fn stream(&self, session: &str, after: i64) -> Option<Stream> {
+        let router = self.router().await;
+        let path = stream_path(session);
+        let request = request(&self.key, Method::GET, &path, Body::empty(), Some(after));
+        let Ok(response) = router.clone().oneshot(request).await;
+        Some(match response.status() {
+            StatusCode::OK => Stream::Open(frames(response.into_body())),
+            StatusCode::NOT_FOUND => Stream::NoSession,
+            other => Stream::Refused(other),
         })
     }
 
-    /// `POST path`.
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.send(Method::POST, path, body.to_string().into()).await
-    }
-
-    /// `GET path`.
-    pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.send(Method::GET, path, Body::empty()).await
-    }
-
-    /// `DELETE path`.
-    pub(crate) async fn delete(&self, path: &str) -> Answer {
-        self.send(Method::DELETE, path, Body::empty()).await
-    }
-
-    async fn send(&self, method: Method, path: &str, body: Body) -> Answer {
+    async fn store(&self) -> Box<dyn Deref<Target = Store> + Send + Sync + '_> {
         let running = self.running.read().await;
-        let router = running.as_ref().expect("a running server").router.clone();
-        let request = self.request(method, path, body, None);
-        let response = router.oneshot(request).await.expect("infallible");
-        let status = response.status();
-        let body = response.into_body().collect().await.expect("a whole body");
-        let text = body.to_bytes();
-        let body = serde_json::from_slice(&text).expect("JSON");
-        Answer { status, body }
+        Box::new(RwLockReadGuard::map(running, |running| {
+            running.as_ref().expect("a running server").server.store()
+        }))
     }
 
-    /// Opens a session's stream behind an event; `None` when there is no such session (any more).
-    pub(crate) async fn stream(&self, session: &str, after: i64) -> Option<Body> {
-        let path = format!(
-            "/v1/sessions/{session}/events/stream?event_deltas[]=agent.message&event_deltas[]=agent.thinking"
-        );
-        let running = self.running.read().await;
-        let router = running.as_ref().expect("a running server").router.clone();
-        let request = self.request(Method::GET, &path, Body::empty(), Some(after));
-        let response = router.oneshot(request).await.expect("infallible");
-        match response.status() {
-            StatusCode::OK => Some(response.into_body()),
-            StatusCode::NOT_FOUND => None,
-            other => panic!("the stream of {session} is answered with {other}"),
+    fn scripts(&self) -> &Scripts {
+        &self.scripts
+    }
+
+    fn environment(&self) -> String {
+        self.environment.clone()
+    }
+
+    fn times(&self) -> Times {
+        TIMES
+    }
+
+    /// Its clients never pause.
+    fn random(&self, _: u64) -> u64 {
+        0
+    }
+
+    fn has_several_servers(&self) -> bool {
+        false
+    }
+
+    fn count_many(&self, branch: &str, times: u64) {
+        if times > 0 {
+            *lock(&self.counts).entry(branch.to_owned()).or_default() += times;
         }
     }
 
-    fn request(&self, method: Method, path: &str, body: Body, after: Option<i64>) -> Request<Body> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("x-api-key", &self.key)
-            .header("anthropic-beta", manyhands_testkit::http::BETA)
-            .header("content-type", "application/json");
-        if let Some(after) = after {
-            request = request.header("last-event-id", after);
-        }
-        request.body(body).expect("a request")
-    }
-}
-
-/// A whole answer.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) body: Value,
-}
-
-impl Answer {
-    /// The body of a success.
-    #[track_caller]
-    pub(crate) fn ok(self) -> Value {
-        assert_eq!(self.status, StatusCode::OK, "{}", self.body);
-        self.body
-    }
-
-    /// What an error says.
-    pub(crate) fn message(&self) -> &str {
-        self.body["error"]["message"].as_str().unwrap_or_default()
-    }
+    /// What happened is told by the logs.
+    fn note(&self, _: &str, _: &str) {}
 }

@@ -1,32 +1,31 @@
 //! The end of a story: what is open is brought to an end, and a last message is answered.
 
-use std::time::Duration;
-
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Fate, Life, PATIENCE};
+use super::http::text_of;
+use super::{Fate, Life};
 use crate::check::Problem;
 use crate::frames::{Call, calls};
 use crate::model::lock;
 use crate::speech::{Request, rests};
-use crate::world::text_of;
-
-/// How often to look at the store when nothing is heard: what a look finds may be nothing that streams tell.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// Nothing befalls anybody any more, so that nothing may be given up.
 const ALWAYS: usize = 1_000;
 
 impl Life {
     /// Brings all that is open to an end, and has a last message answered: the way out (invariant I8).
-    pub(crate) async fn finish(&mut self) -> Result<(), Problem> {
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub async fn finish(&mut self) -> Result<(), Problem> {
         self.script.calm();
         if self.fate == Fate::Deleted {
             return self.gone().await;
         }
-        if self.story.budget.is_some() && self.fate == Fate::Alive {
+        if self.budget.is_some() && self.fate == Fate::Alive {
             self.update(json!({"budget": null}), &[]).await?;
         }
         self.settle().await?;
@@ -58,23 +57,25 @@ impl Life {
             Fate::Alive => "awaiting_message",
             Fate::Archived | Fate::Deleted => "ended",
         };
+        let times = self.around.times();
         let begun = Instant::now();
         loop {
             let state = self.why().await?;
             if state == expected {
                 return Ok(());
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > times.patience {
                 return Err(format!("the session is at rest and said to be {state}"));
             }
             // A brain may just be finding out that there is nothing to do.
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(times.look).await;
         }
     }
 
     /// Until the session is at rest with nothing open; what it asks for, it gets.
     async fn settle(&mut self) -> Result<(), Problem> {
         let mut count = self.heard.count.subscribe();
+        let times = self.around.times();
         let mut quiet = Instant::now();
         loop {
             count.mark_unchanged();
@@ -103,10 +104,13 @@ impl Life {
                     return Ok(());
                 }
             }
-            if tokio::time::timeout(LOOK, count.changed()).await.is_ok() {
+            if tokio::time::timeout(times.look, count.changed())
+                .await
+                .is_ok()
+            {
                 quiet = Instant::now();
             }
-            if quiet.elapsed() > PATIENCE {
+            if quiet.elapsed() > times.patience {
                 return Err(format!("no way out: the session is {status} (I8)"));
             }
         }

@@ -5,31 +5,30 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
-use sse_stream::SseStream;
 use tokio::sync::{Notify, watch};
 
+use super::{Stream, Surroundings};
 use crate::frames::{Frame, RECONNECTED};
 use crate::model::lock;
-use crate::world::{Stream, World};
 
 /// All frames so far.
-pub(crate) struct Heard {
-    pub(crate) frames: Mutex<Vec<Frame>>,
+pub(super) struct Heard {
+    pub(super) frames: Mutex<Vec<Frame>>,
     /// How many there are.
-    pub(crate) count: watch::Sender<usize>,
+    pub(super) count: watch::Sender<usize>,
     /// Whether the session's deletion was told, or found when the stream was to be taken up again.
-    pub(crate) deleted: watch::Sender<bool>,
+    pub(super) deleted: watch::Sender<bool>,
     /// Whether the stream ended before it could tell: the server did.
-    pub(crate) missed: AtomicBool,
+    pub(super) missed: AtomicBool,
     /// What the stream was refused with, though nothing is wrong with it.
-    pub(crate) refused: Mutex<Option<String>>,
+    pub(super) refused: Mutex<Option<String>>,
     /// Told when the connection is to be broken off.
     cut: Notify,
 }
 
 impl Heard {
-    /// Begins to listen to a session that has just been made. Ends with the session, or with its listener.
-    pub(crate) fn listen(world: &Arc<World>, session: &str) -> Arc<Self> {
+    /// Begins to listen to a session that has just been made. Ends with the session, its listener or their surroundings.
+    pub(super) fn listen(around: &Arc<dyn Surroundings>, session: &str) -> Arc<Self> {
         let heard = Arc::new(Self {
             frames: Mutex::default(),
             count: watch::Sender::new(0),
@@ -38,18 +37,19 @@ impl Heard {
             refused: Mutex::default(),
             cut: Notify::new(),
         });
-        let (world, session) = (Arc::clone(world), session.to_owned());
+        let (around, session) = (Arc::downgrade(around), session.to_owned());
         let listener = Arc::downgrade(&heard);
         tokio::spawn(async move {
-            while connect(&world, &session, &listener).await {
-                tokio::time::sleep(Duration::from_millis(world.random(300))).await;
+            while connect(&around, &session, &listener).await {
+                let pause = around.upgrade().map_or(0, |around| around.random(300));
+                tokio::time::sleep(Duration::from_millis(pause)).await;
             }
         });
         heard
     }
 
     /// Breaks the connection off; it is taken up again.
-    pub(crate) fn reconnect(&self) {
+    pub(super) fn reconnect(&self) {
         self.cut.notify_waiters();
     }
 
@@ -69,7 +69,7 @@ impl Heard {
     }
 
     /// The session's last status event; `None` before the first.
-    pub(crate) fn status(&self) -> Option<String> {
+    pub(super) fn status(&self) -> Option<String> {
         let frames = lock(&self.frames);
         let status = |frame: &&Frame| frame.name.starts_with("session.status_");
         let last = frames.iter().rev().find(status);
@@ -77,7 +77,7 @@ impl Heard {
     }
 
     /// Whether nothing happens before somebody acts.
-    pub(crate) fn rests(&self) -> bool {
+    pub(super) fn rests(&self) -> bool {
         let status = self.status();
         matches!(
             status.as_deref(),
@@ -86,7 +86,7 @@ impl Heard {
     }
 
     /// Where this event was heard first.
-    pub(crate) fn position_of(&self, id: &str) -> Option<i64> {
+    pub(super) fn position_of(&self, id: &str) -> Option<i64> {
         let frames = lock(&self.frames);
         let first = frames.iter().find(|frame| frame.id() == id);
         first.and_then(|frame| frame.position)
@@ -94,12 +94,12 @@ impl Heard {
 }
 
 /// Listens on one connection. Returns whether to connect again.
-async fn connect(world: &Arc<World>, session: &str, heard: &Weak<Heard>) -> bool {
-    let Some(here) = heard.upgrade() else {
+async fn connect(around: &Weak<dyn Surroundings>, session: &str, heard: &Weak<Heard>) -> bool {
+    let (Some(there), Some(here)) = (around.upgrade(), heard.upgrade()) else {
         return false;
     };
-    let (body, fate) = match world.stream(session, here.position()).await {
-        Some(Stream::Open(body, fate)) => (body, fate),
+    let mut frames = match there.stream(session, here.position()).await {
+        Some(Stream::Open(frames)) => frames,
         Some(Stream::NoSession) => {
             here.missed.store(true, Ordering::SeqCst);
             here.deleted.send_replace(true);
@@ -112,26 +112,26 @@ async fn connect(world: &Arc<World>, session: &str, heard: &Weak<Heard>) -> bool
         None => return true,
     };
     here.push(Frame::mark(RECONNECTED));
-    drop(here);
-    let mut frames = SseStream::new(body);
+    drop((there, here));
     loop {
         let Some(here) = heard.upgrade() else {
             return false;
         };
         let frame = tokio::select! {
             biased;
-            () = fate.died() => None,
             () = here.cut.notified() => None,
             frame = frames.next() => frame,
         };
-        let Some(Ok(frame)) = frame else { return true };
+        let Some(frame) = frame else { return true };
         let Some(frame) = Frame::read(frame) else {
             continue;
         };
-        world.note(
-            "hears",
-            &format!("{session} {:?} {}", frame.position, frame.text),
-        );
+        if let Some(around) = around.upgrade() {
+            around.note(
+                "hears",
+                &format!("{session} {:?} {}", frame.position, frame.text),
+            );
+        }
         if frame.name == "error" {
             return true;
         }

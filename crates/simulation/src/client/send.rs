@@ -6,13 +6,12 @@ use std::time::Duration;
 use http::Method;
 use serde_json::json;
 
-use super::{Fate, Life};
+use super::{Answer, Fate, Life};
 use crate::check::Problem;
 use crate::check::life::shows;
 use crate::frames::calls;
 use crate::model::lock;
 use crate::speech::{Input, Request, take};
-use crate::world::Answer;
 
 /// How often the same request is sent at most, when the session's end is not at stake.
 const TRIES: usize = 3;
@@ -21,14 +20,14 @@ impl Life {
     /// Sends these requests at the same time.
     pub(super) async fn send(&mut self, all: &[&Vec<Input>]) -> Result<(), Problem> {
         let calls = calls(&lock(&self.heard.frames));
-        let world = Arc::clone(&self.world);
-        let count = |branch| world.count(branch);
+        let around = Arc::clone(&self.around);
+        let count = |branch: String| around.count_many(&branch, 1);
         let requests = all.iter();
         let requests = requests.map(|inputs| self.speaker.request(inputs, &calls, &count));
         let mut requests: Vec<Request> = requests.collect();
         requests.retain(|request| !request.events.is_empty());
         if requests.is_empty() {
-            self.world.count("send: nothing to answer");
+            self.count("send: nothing to answer");
             return Ok(());
         }
         self.post(requests, TRIES).await
@@ -48,13 +47,13 @@ impl Life {
                 self.doubtful.extend(request.events.iter().cloned());
             }
             let Some(answer) = answer else {
-                self.world.count("send: given up");
+                self.count("send: given up");
                 continue;
             };
             if unanswered > 0 {
-                self.world.count("send: answered at another try");
+                self.count("send: answered at another try");
             }
-            let excuses = request.excuses(self.story.budget.is_some());
+            let excuses = request.excuses(self.budget.is_some());
             if !self.taken("send", &answer, &excuses, false)? {
                 continue;
             }
@@ -65,8 +64,8 @@ impl Life {
         let before = self.accepted.len();
         for (sent, echo) in taken {
             let (accepted, doubtful) = (&self.accepted, &self.doubtful);
-            let budgeted = self.story.budget.is_some();
-            let count = |branch| self.world.count(branch);
+            let budgeted = self.budget.is_some();
+            let count = |branch: String| self.count(branch);
             let new = take(sent, &echo, accepted, doubtful, budgeted, &count)?;
             self.accepted.extend(new);
         }
@@ -87,15 +86,15 @@ impl Life {
         let path = format!("/v1/sessions/{}/events", self.session);
         let body = json!({"events": request.events});
         for unanswered in 0..tries {
-            let answer = self.world.call(Method::POST, &path, Some(&body)).await;
+            let answer = self.around.call(Method::POST, &path, Some(&body)).await;
             if let Some(answer) = answer {
                 return (Some(answer), unanswered);
             }
-            let last = self.fate == Fate::Alive && self.world.happens(4);
+            let last = self.fate == Fate::Alive && self.around.random(4) == 0;
             if last && tries == TRIES {
                 return (None, unanswered + 1);
             }
-            let pause = Duration::from_millis(self.world.random(2_000));
+            let pause = Duration::from_millis(self.around.random(2_000));
             tokio::time::sleep(pause).await;
         }
         (None, tries)

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use manyhands_protocol::SessionId;
-use manyhands_store::SessionRecord;
+use manyhands_store::{Entry, SessionRecord};
 
 use super::{Fate, Life};
 use crate::check::{self, Evidence, Problem, Row};
@@ -13,33 +13,40 @@ use crate::model::lock;
 
 impl Life {
     /// Judges a life that has ended or come to rest.
-    pub(crate) async fn judge(&mut self) -> Result<(), Problem> {
+    ///
+    /// # Errors
+    ///
+    /// The first invariant that does not hold.
+    pub async fn judge(&mut self) -> Result<(), Problem> {
         let frames = lock(&self.heard.frames).clone();
-        self.world.count_many(
+        self.around.count_many(
             "takeover: a turn went on under another lease",
             self.witness.takeovers,
         );
-        self.world
+        self.around
             .count_many("result: unknown outcome", self.witness.unknown);
         let starts = lock(&self.script.starts).clone();
         // What one server commits right before another one deletes the session is gone before it is told.
-        let overtaken = self.fate == Fate::Deleted && self.world.has_several_servers();
+        let overtaken = self.fate == Fate::Deleted && self.around.has_several_servers();
         let missed = overtaken || self.heard.missed.load(Ordering::SeqCst);
-        check::life::check_starts(&starts, &frames, missed, &|branch| self.world.count(branch))?;
+        check::life::check_starts(&starts, &frames, missed, &|branch: String| {
+            self.count(branch)
+        })?;
         check::stream::check_previews(&frames)?;
         if self.fate == Fate::Deleted {
             return self.check_deletion(&frames);
         }
-        let rows = check::rows(self.witness.look_back(&self.world.observer).await?)?;
+        let log = self.look_back().await?;
+        let rows = check::rows(log)?;
         let record = self.record().await?;
         let requests = lock(&self.script.requests).clone();
         let letters = lock(&self.script.letters).clone();
-        let count = |branch| self.world.count(branch);
+        let count = |branch: String| self.count(branch);
         let evidence = Evidence {
             rows: &rows,
             frames: &frames,
             requests: &requests,
-            budget: self.story.budget,
+            budget: self.budget,
             alive: self.fate == Fate::Alive,
             retooled: self.retooled,
             count: &count,
@@ -55,20 +62,25 @@ impl Life {
         check::grammar::check(&evidence)?;
         check::usage::check(&record, &rows)?;
         check::requests::check_prefixes(&evidence)?;
-        check::life::check_old_epoch(&self.world.observer, &record).await
+        let store = self.around.store().await;
+        check::life::check_old_epoch(&store, &record).await
     }
 
     /// The log, a line each, for whoever looks for a fault.
-    pub(crate) async fn dump(&mut self) -> String {
-        let log = self.witness.look_back(&self.world.observer).await;
-        let rows = log.and_then(check::rows);
+    pub async fn dump(&mut self) -> String {
+        let rows = self.look_back().await.and_then(check::rows);
         let log = rows.map_or_else(|problem| problem, |rows| check::dump(&rows));
         format!("session {} ({})\n{log}", self.number, self.session)
     }
 
+    async fn look_back(&mut self) -> Result<Vec<Entry>, Problem> {
+        let store = self.around.store().await;
+        self.witness.look_back(&store).await
+    }
+
     async fn record(&self) -> Result<SessionRecord, Problem> {
         let session = SessionId::parse(&self.session).map_err(|error| error.to_string())?;
-        let store = &self.world.observer;
+        let store = self.around.store().await;
         let workspace = store.default_workspace().await;
         let workspace = workspace.map_err(|error| error.to_string())?;
         let record = store.session(&workspace, &session).await;
@@ -83,7 +95,7 @@ impl Life {
             row.is_event() && matches!(row.kind(), "user.message" | "system.message")
         });
         let mut there: HashMap<&str, usize> = HashMap::new();
-        for row in messages.skip(self.story.initial) {
+        for row in messages.skip(self.initial) {
             let text = row.body["content"][0]["text"].as_str().unwrap_or_default();
             *there.entry(text).or_default() += 1;
         }
@@ -103,7 +115,7 @@ impl Life {
                 ));
             }
             if count > 1 {
-                self.world.count("message: there twice, as it was sent");
+                self.count("message: there twice, as it was sent");
             }
         }
         Ok(())
@@ -114,9 +126,9 @@ impl Life {
     fn check_deletion(&self, frames: &[Frame]) -> Result<(), Problem> {
         let told = frames.last().map(|frame| &*frame.name);
         if told == Some("session.deleted") {
-            self.world.count("deletion: told");
+            self.count("deletion: told");
         } else if self.heard.missed.load(Ordering::SeqCst) {
-            self.world.count("deletion: found");
+            self.count("deletion: found");
         } else {
             return Err(format!(
                 "the last frame of a deleted session is {told:?} (SQ-20)"

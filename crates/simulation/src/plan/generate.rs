@@ -1,13 +1,13 @@
-//! Seeds → plans. Weights are chosen so that every branch is taken often enough, and lives are not cut short too often.
+//! Seeds → plans. Weights are chosen so that every branch is taken often enough.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-use super::{Fault, Plan, Step, Story};
-use crate::behaviour::random_reply;
+use super::{Fault, Plan};
 use crate::fate::Latency;
-use crate::speech::{Input, Until, random_inputs, random_until};
+use crate::speech::random_inputs;
+use crate::story::{Manner, Step};
 
 impl Plan {
     /// The plan of a seed: the same one each time.
@@ -21,7 +21,14 @@ impl Plan {
         let cached = rng.random();
         let narrow = rng.random_ratio(1, 3);
         let sessions = *[1, 1, 1, 2, 2, 3, 4].choose(&mut rng).expect("some");
-        let stories: Vec<Story> = (0..sessions).map(|_| story(&mut rng, sessions)).collect();
+        let manner = Manner {
+            budgets: 4,
+            letters: true,
+            steps: (16 / sessions).max(6),
+            waits: (1, 2),
+            step,
+        };
+        let stories = (0..sessions).map(|_| manner.story(&mut rng)).collect();
         let most = *[0, 1, 2, 4, 7].choose(&mut rng).expect("some");
         let faults = (0..most).map(|_| {
             let after = *[0, 30, 300, 3_000, 12_000].choose(&mut rng).expect("some");
@@ -42,45 +49,6 @@ impl Plan {
     }
 }
 
-fn story(rng: &mut StdRng, sessions: usize) -> Story {
-    let replies = (0..rng.random_range(0..7)).map(|_| random_reply(rng));
-    let replies = replies.collect();
-    let initial = match rng.random_ratio(1, 6) {
-        true => rng.random_range(1..4),
-        false => 0,
-    };
-    let budget = rng.random_ratio(1, 4).then(|| rng.random_range(1..6));
-    let letters = rng.random();
-    let mut steps = Vec::new();
-    if initial == 0 {
-        steps.push(Step::Send(vec![Input::Message]));
-    }
-    for _ in 0..rng.random_range(1..=(16 / sessions).max(6)) {
-        if rng.random_ratio(1, 2) {
-            steps.push(Step::Await(random_until(rng)));
-        }
-        steps.push(match budget {
-            Some(_) if rng.random_ratio(1, 5) => budgeting(rng),
-            _ => step(rng),
-        });
-    }
-    if rng.random_ratio(1, 12) {
-        steps.push(Step::Await(Until::Rest));
-        steps.push(match rng.random() {
-            true => Step::Archive,
-            false => Step::Delete,
-        });
-        steps.push(Step::Send(vec![Input::Message]));
-    }
-    Story {
-        initial,
-        budget,
-        letters,
-        replies,
-        steps,
-    }
-}
-
 fn step(rng: &mut StdRng) -> Step {
     match rng.random_range(0..40) {
         0..20 => Step::Send(random_inputs(rng)),
@@ -93,13 +61,6 @@ fn step(rng: &mut StdRng) -> Step {
         31..33 => Step::List,
         33..36 => Step::Wait(*[1, 20, 400, 5_000, 20_000].choose(rng).expect("some")),
         _ => Step::LetGo,
-    }
-}
-
-fn budgeting(rng: &mut StdRng) -> Step {
-    match rng.random_range(0..5) {
-        0 => Step::RemoveBudget,
-        _ => Step::SetBudget(rng.random_range(1..12)),
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::World;
+use crate::client::Surroundings;
 use crate::clock::WallClock;
 use crate::fate::Fate;
 use crate::hands::Umpire;
