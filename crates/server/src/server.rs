@@ -11,6 +11,7 @@ use manyhands_brain::models::Registry;
 use manyhands_brain::{Activities, Brain};
 use manyhands_hands::Provider;
 use manyhands_protocol::time::{SharedClock, SystemClock};
+use manyhands_store::replica::Uptime;
 use manyhands_store::{Database, Role, Store};
 use manyhands_vault::{Uses, Vaults};
 use secrecy::SecretString;
@@ -47,6 +48,8 @@ pub struct Overrides {
     pub models: Option<Arc<Registry>>,
     /// The time.
     pub clock: Option<SharedClock>,
+    /// What goes on evenly, for rate limits.
+    pub uptime: Option<Uptime>,
     /// How the brain works.
     pub brain: Option<manyhands_brain::Config>,
 }
@@ -182,7 +185,10 @@ impl Server {
                 .map_or_else(Activities::default, Brain::activities),
             blobs,
             outbound,
-            rates: config.limits.rates.map(Rates::new),
+            rates: config
+                .limits
+                .rates
+                .map(|rates| Rates::new(rates, overrides.uptime.unwrap_or_default())),
             files: config.files,
             hands,
             role: config.role,

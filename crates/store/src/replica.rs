@@ -120,7 +120,8 @@ impl Uptime {
         Self(Arc::new(now))
     }
 
-    pub(crate) fn now(&self) -> Duration {
+    /// How long it is since a beginning that stays the same.
+    pub fn now(&self) -> Duration {
         (self.0)()
     }
 }

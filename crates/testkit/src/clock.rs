@@ -24,6 +24,11 @@ impl TestClock {
         Self(Arc::new(AtomicI64::new(instant.as_micros())))
     }
 
+    /// How long it is since 1970-01-01T00:00:00Z, for what goes by a clock that goes on evenly.
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_micros(self.0.load(SeqCst).unsigned_abs())
+    }
+
     /// Moves it forward, by whole microseconds.
     pub fn advance(&self, by: Duration) {
         let micros = i64::try_from(by.as_micros()).expect("less than 292,000 years");
@@ -54,6 +59,7 @@ mod tests {
         assert_eq!(clock.now(), same.now());
         clock.advance(Duration::from_millis(1500));
         assert_eq!(same.now().to_string(), "2026-11-21T12:00:01.500000Z");
+        assert_eq!(same.elapsed(), Duration::from_millis(1_795_262_401_500));
         clock.set_back(Duration::from_secs(2));
         assert_eq!(same.now().to_string(), "2026-11-21T11:59:59.500000Z");
     }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use governor::clock::{Clock, MonotonicClock};
+use governor::clock::Clock;
 use governor::middleware::StateInformationMiddleware;
+use governor::nanos::Nanos;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 use manyhands_protocol::{Timestamp, WorkspaceId};
+use manyhands_store::replica::Uptime;
 
 use crate::api::error::ApiError;
 use crate::config::Rates as Settings;
@@ -55,22 +57,29 @@ const LIMIT: HeaderName = HeaderName::from_static("anthropic-ratelimit-requests-
 const REMAINING: HeaderName = HeaderName::from_static("anthropic-ratelimit-requests-remaining");
 const RESET: HeaderName = HeaderName::from_static("anthropic-ratelimit-requests-reset");
 
+/// Goes on evenly, whatever is done to the wall clock.
+#[derive(Clone, Debug)]
+struct Steady(Uptime);
+
+impl Clock for Steady {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        self.0.now().into()
+    }
+}
+
 /// Both limits of all workspaces.
 #[derive(Debug)]
-pub(crate) struct Rates<C: Clock = MonotonicClock> {
-    creates: Bucket<C>,
-    others: Bucket<C>,
+pub(crate) struct Rates {
+    creates: Bucket,
+    others: Bucket,
 }
 
 impl Rates {
     /// These limits, from now on.
-    pub(crate) fn new(settings: Settings) -> Self {
-        Self::by(settings, MonotonicClock)
-    }
-}
-
-impl<C: Clock + Clone> Rates<C> {
-    fn by(settings: Settings, clock: C) -> Self {
+    pub(crate) fn new(settings: Settings, uptime: Uptime) -> Self {
+        let clock = Steady(uptime);
         Self {
             creates: Bucket::new(settings.creates, clock.clone()),
             others: Bucket::new(settings.reads, clock),
@@ -86,20 +95,20 @@ impl<C: Clock + Clone> Rates<C> {
     }
 }
 
-type Limiter<C> =
-    RateLimiter<WorkspaceId, HashMapStateStore<WorkspaceId>, C, StateInformationMiddleware>;
+type Limiter =
+    RateLimiter<WorkspaceId, HashMapStateStore<WorkspaceId>, Steady, StateInformationMiddleware>;
 
 #[derive(Debug)]
-struct Bucket<C: Clock> {
+struct Bucket {
     quota: Quota,
-    limiter: Arc<Limiter<C>>,
-    clock: C,
+    limiter: Arc<Limiter>,
+    clock: Steady,
     /// From this many workspaces on those that rest are forgotten.
     many: AtomicUsize,
 }
 
-impl<C: Clock + Clone> Bucket<C> {
-    fn new(per_minute: NonZeroU32, clock: C) -> Self {
+impl Bucket {
+    fn new(per_minute: NonZeroU32, clock: Steady) -> Self {
         let quota = Quota::per_minute(per_minute);
         let limiter = RateLimiter::hashmap_with_clock(quota, clock.clone());
         Self {
@@ -149,18 +158,20 @@ impl<C: Clock + Clone> Bucket<C> {
 
 #[cfg(test)]
 mod tests {
-    use governor::clock::FakeRelativeClock;
+    use manyhands_testkit::clock::TestClock;
 
     use super::*;
 
-    fn rates(creates: u32, reads: u32) -> (Rates<FakeRelativeClock>, FakeRelativeClock) {
-        let clock = FakeRelativeClock::default();
+    fn rates(creates: u32, reads: u32) -> (Rates, TestClock) {
+        let clock = TestClock::default();
         let number = |number| NonZeroU32::new(number).expect("not zero");
         let settings = Settings {
             creates: number(creates),
             reads: number(reads),
         };
-        (Rates::by(settings, clock.clone()), clock)
+        let steady = clock.clone();
+        let uptime = Uptime::new(move || steady.elapsed());
+        (Rates::new(settings, uptime), clock)
     }
 
     /// runtime RL-1, security API-6
