@@ -68,17 +68,9 @@ fn directory(path: &Path) -> &str {
 }
 
 async fn open_stream(client: &Client) -> EventStream {
-    let agent = client
-        .post("/v1/agents", &json!({"name": "a", "model": "scripted"}))
-        .await
-        .ok();
-    let environment = client
-        .post("/v1/environments", &json!({"name": "e"}))
-        .await
-        .ok();
-    let body = json!({"agent": agent["id"], "environment_id": environment["id"]});
-    let session = client.post("/v1/sessions", &body).await.ok();
-    let id = session["id"].as_str().expect("an id");
+    let agent = json!({"name": "a", "model": "scripted"});
+    let agent = client.make("/v1/agents", &agent).await;
+    let id = client.session_of(&agent).await;
     client
         .stream(&format!("/v1/sessions/{id}/events/stream"))
         .await

@@ -10,6 +10,20 @@ use sse_stream::{Sse, SseStream};
 
 use crate::gate::PATIENCE;
 
+/// The types of a turn's events in which the model says something and calls nothing, as a stream tells them.
+pub const PLAIN_TURN: [&str; 10] = [
+    "user.message",
+    "session.thread_status_running",
+    "session.status_running",
+    "user.message",
+    "span.model_request_start",
+    "agent.message",
+    "span.model_request_end",
+    "session.thread_status_idle",
+    "session.usage",
+    "session.status_idle",
+];
+
 /// One frame that carries data.
 #[derive(Clone, Debug)]
 pub struct Event {

@@ -10,7 +10,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::events::EventStream;
@@ -89,6 +89,16 @@ impl Answer {
         message.to_owned()
     }
 
+    /// Sees to it that the request is refused as wrong (400, `invalid_request_error`), and what is said of it first.
+    ///
+    /// # Panics
+    /// When the answer is another one, or says something else first.
+    #[track_caller]
+    pub fn refused(&self, problem: &str) {
+        let message = self.error(400, "invalid_request_error");
+        assert!(message.starts_with(problem), "{message}");
+    }
+
     /// A header's text, if it was sent and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -152,6 +162,20 @@ impl Client {
     /// `POST path` with a JSON body. Panics when there is no answer.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         expect(self.try_post(path, body).await)
+    }
+
+    /// Makes something with `POST path`; its id. Panics when it is refused.
+    pub async fn make(&self, path: &str, body: &Value) -> String {
+        let made = self.post(path, body).await.ok();
+        made["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// A session of this agent in an environment of its own; its id. Panics when it is refused.
+    pub async fn session_of(&self, agent: &str) -> String {
+        let environment = json!({"name": "box"});
+        let environment = self.make("/v1/environments", &environment).await;
+        let session = json!({"agent": agent, "environment_id": environment});
+        self.make("/v1/sessions", &session).await
     }
 
     /// `POST path` without a body. Panics when there is no answer.

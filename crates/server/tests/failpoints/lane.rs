@@ -45,16 +45,8 @@ struct Lane {
 pub(crate) async fn sweep(points: &[(&Point, u32)], store: Store) {
     let model = model::start().await;
     let (builder, database) = builder(store, &model.url()).await;
-    let mut daemon = builder.start().await;
-    let place = furnish(&daemon).await;
-    daemon.kill9().await;
-    let stories = Vec::new();
-    let mut lane = Lane {
-        daemon,
-        place,
-        stories,
-        database,
-    };
+    let mut lane = Lane::settle(builder.start().await, database).await;
+    lane.daemon.kill9().await;
     for (number, (point, nth)) in points.iter().enumerate() {
         println!("{} for the {nth}. time", point.name);
         lane.stories
@@ -82,15 +74,8 @@ pub(crate) async fn first_start(point: &Point, nth: u32, store: Store) {
         Some(database) => (on(database.url(), &model.url()), None),
     };
     let daemon = builder.data_dir(&data).start().await;
-    let place = furnish(&daemon).await;
-    let stories = vec![Story::new("first".to_owned(), Deed::FirstStart)];
-    let lane = Lane {
-        daemon,
-        place,
-        stories,
-        database,
-    };
-    lane.end().await;
+    let lane = Lane::settle(daemon, database).await;
+    lane.end_with("first", Deed::FirstStart).await;
     model.assert_clean();
 }
 
@@ -98,10 +83,9 @@ pub(crate) async fn first_start(point: &Point, nth: u32, store: Store) {
 pub(crate) async fn backup(points: &[(&Point, u32)]) {
     let model = model::start().await;
     let (builder, _) = builder(Store::Sqlite, &model.url()).await;
-    let daemon = builder.start().await;
-    let place = furnish(&daemon).await;
+    let lane = Lane::settle(builder.start().await, None).await;
     let folder = tempfile::tempdir().expect("a folder");
-    let data = daemon.data_dir().to_str().expect("a path").to_owned();
+    let data = lane.daemon.data_dir().to_str().expect("a path").to_owned();
     for (point, nth) in points {
         let file = folder.path().join(point.name.replace("::", "-"));
         let file = file.to_str().expect("a path");
@@ -121,18 +105,26 @@ pub(crate) async fn backup(points: &[(&Point, u32)]) {
             point.name
         );
     }
-    let stories = vec![Story::new("beside".to_owned(), Deed::Backup)];
-    let database = None;
-    let lane = Lane {
-        daemon,
-        place,
-        stories,
-        database,
-    };
-    lane.end().await;
+    lane.end_with("beside", Deed::Backup).await;
 }
 
 impl Lane {
+    /// A server with what all stories share.
+    async fn settle(daemon: Daemon, database: Option<postgres::Database>) -> Self {
+        Self {
+            place: furnish(&daemon).await,
+            daemon,
+            stories: Vec::new(),
+            database,
+        }
+    }
+
+    /// One more story, and the end of all.
+    async fn end_with(mut self, name: &str, deed: Deed) {
+        self.stories.push(Story::new(name.to_owned(), deed));
+        self.end().await;
+    }
+
     /// Starts a server that dies at this point, and goes on with all stories until it does.
     async fn die_at(&mut self, name: &str, nth: u32) {
         let status = match self.start(name, nth).await {

@@ -6,6 +6,7 @@ mod check;
 mod lane;
 mod memory;
 mod model;
+mod objects;
 mod points;
 mod resources;
 mod skills;

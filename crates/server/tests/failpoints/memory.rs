@@ -1,8 +1,9 @@
 //! A memory store: filled, changed, emptied, archived and deleted, each step done again when it got no answer.
 
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::objects::{archive_and_remove, find, find_or_make, text};
 use crate::story::{Gone, Place, expect, get, post, send};
 
 /// What a story keeps in a memory store.
@@ -42,7 +43,9 @@ impl Memory {
         }
         self.step = self.step.max(2);
         if self.step == 2 {
-            let kept = find(place, &memories, "/kept").await?.expect("it was made");
+            let kept = find(place, &memories, "path", "/kept")
+                .await?
+                .expect("it was made");
             let hash = &kept["content_sha256"];
             let body = json!({"content": "second", "precondition": {"type": "content_sha256", "content_sha256": hash}});
             let path = format!("{memories}/{}", text(&kept["id"]));
@@ -51,11 +54,11 @@ impl Memory {
             self.step = 3;
         }
         if self.step == 3 {
-            if let Some(moved) = find(place, &memories, "/moved").await? {
+            if let Some(moved) = find(place, &memories, "path", "/moved").await? {
                 let path = format!("{memories}/{}", text(&moved["id"]));
                 expect(200, post(place, &path, &json!({"path": "/at/last"})).await?);
             }
-            if let Some(deleted) = find(place, &memories, "/deleted").await? {
+            if let Some(deleted) = find(place, &memories, "path", "/deleted").await? {
                 let path = format!("{memories}/{}", text(&deleted["id"]));
                 expect(200, send(place, Method::DELETE, &path, "").await?);
             }
@@ -65,20 +68,7 @@ impl Memory {
             self.check(place, &path).await?;
             self.step = 5;
         }
-        if self.step == 5 {
-            expect(
-                200,
-                post(place, &format!("{path}/archive"), &json!({})).await?,
-            );
-            self.step = 6;
-        }
-        if self.step == 6 {
-            let answer = send(place, Method::DELETE, &path, "").await?;
-            assert!([200, 404].contains(&answer.status), "{answer}");
-            expect(404, get(place, &path).await?);
-            self.step = 7;
-        }
-        Ok(())
+        archive_and_remove(place, &path, &mut self.step, 5).await
     }
 
     /// The story's store, made when there is none.
@@ -86,15 +76,7 @@ impl Memory {
         if let Some(store) = &self.store {
             return Ok(store.clone());
         }
-        let all = expect(200, get(place, "/v1/memory_stores?limit=100").await?);
-        let mut all = all["data"].as_array().expect("a list").iter();
-        let made = match all.find(|shown| shown["name"] == *self.name) {
-            Some(made) => made.clone(),
-            None => {
-                let body = json!({"name": self.name});
-                expect(200, post(place, "/v1/memory_stores", &body).await?)
-            }
-        };
+        let made = find_or_make(place, "/v1/memory_stores", "name", &self.name).await?;
         let path = format!("/v1/memory_stores/{}", text(&made["id"]));
         Ok(self.store.insert(path).clone())
     }
@@ -110,7 +92,6 @@ impl Memory {
             .map(|memory| (text(&memory["path"]), text(&memory["content"])))
             .collect();
         let expected = [("/at/last", "first"), ("/kept", "second")];
-        let expected = expected.map(|(path, text)| (path.to_owned(), text.to_owned()));
         assert_eq!(all, expected, "{}", self.name);
         let versions = format!("{path}/memory_versions");
         let all = expect(200, get(place, &versions).await?);
@@ -137,15 +118,4 @@ impl Memory {
         assert!(redacted["redacted_at"].is_string(), "{redacted}");
         Ok(())
     }
-}
-
-/// The memory at this path.
-async fn find(place: &Place, memories: &str, at: &str) -> Result<Option<Value>, Gone> {
-    let all = expect(200, get(place, &format!("{memories}?limit=100")).await?);
-    let mut all = all["data"].as_array().expect("a list").iter();
-    Ok(all.find(|shown| shown["path"] == *at).cloned())
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().expect("a text").to_owned()
 }

@@ -3,6 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::objects::{delete, find_or_make, remove, text};
 use crate::skills::Skills;
 use crate::story::{Gone, Place, expect, get, post, send};
 use crate::tenancy::Tenancy;
@@ -70,7 +71,7 @@ impl Resources {
             None => {
                 // One that was made without an answer has the name already.
                 let name = format!("{}-{}", self.name, text(&agent["id"]));
-                let made = self.make_environment(place, &name).await?;
+                let made = find_or_make(place, "/v1/environments", "name", &name).await?;
                 self.environment.insert(made).clone()
             }
         };
@@ -84,8 +85,7 @@ impl Resources {
             self.environment_changed = true;
         }
         if !self.environment_deleted {
-            let answer = send(place, Method::DELETE, &environment_path, "").await?;
-            assert!([200, 404].contains(&answer.status), "{answer}");
+            delete(place, &environment_path).await?;
             self.environment_deleted = true;
         }
         let key = match self.key.clone() {
@@ -110,9 +110,7 @@ impl Resources {
         };
         let file_path = format!("/v1/files/{}", text(&file["id"]));
         if !self.file_deleted {
-            let answer = send(place, Method::DELETE, &file_path, "").await?;
-            assert!([200, 404].contains(&answer.status), "{answer}");
-            expect(404, get(place, &file_path).await?);
+            remove(place, &file_path).await?;
             self.file_deleted = true;
         }
         self.skills.before(place).await?;
@@ -146,18 +144,4 @@ impl Resources {
             send(&sender, Method::POST, "/v1/files", &body).await?,
         ))
     }
-
-    async fn make_environment(&self, place: &Place, name: &str) -> Result<Value, Gone> {
-        let all = expect(200, get(place, "/v1/environments?limit=100").await?);
-        let mut all = all["data"].as_array().expect("environments").iter();
-        if let Some(made) = all.find(|environment| environment["name"] == *name) {
-            return Ok(made.clone());
-        }
-        let made = post(place, "/v1/environments", &json!({"name": name})).await?;
-        Ok(expect(200, made))
-    }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().expect("a text")
 }

@@ -3,6 +3,7 @@
 use http::Method;
 use serde_json::Value;
 
+use crate::objects::{delete, remove, text};
 use crate::story::{Gone, Place, expect, get, send};
 
 /// What a story has made of skills.
@@ -39,16 +40,13 @@ impl Skills {
             }
         };
         if !self.version_deleted {
-            let gone = send(place, Method::DELETE, &format!("{versions}/{version}"), "").await?;
-            assert!([200, 404].contains(&gone.status), "{gone}");
+            delete(place, &format!("{versions}/{version}")).await?;
             // One that was made without an answer may stand before it.
             let shown = expect(200, get(place, &path).await?);
             assert_ne!(shown["latest_version_id"], Value::from(version));
             self.version_deleted = true;
         }
-        let gone = send(place, Method::DELETE, &path, "").await?;
-        assert!([200, 404].contains(&gone.status), "{gone}");
-        expect(404, get(place, &path).await?);
+        remove(place, &path).await?;
         self.deleted = true;
         Ok(())
     }
@@ -67,5 +65,5 @@ async fn post(place: &Place, path: &str) -> Result<String, Gone> {
         ..place.clone()
     };
     let made = expect(200, send(&sender, Method::POST, path, &body).await?);
-    Ok(made["id"].as_str().expect("an id").to_owned())
+    Ok(text(&made["id"]).to_owned())
 }

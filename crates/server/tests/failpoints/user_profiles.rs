@@ -3,6 +3,7 @@
 use http::Method;
 use serde_json::json;
 
+use crate::objects::{delete, text};
 use crate::story::{Gone, Place, expect, get, post, send};
 
 /// What a story has made.
@@ -24,8 +25,7 @@ impl UserProfiles {
             None => {
                 let body = json!({"name": "Ada"});
                 let made = expect(200, post(place, "/v1/user_profiles", &body).await?);
-                let id = made["id"].as_str().expect("an id").to_owned();
-                self.profile.insert(id).clone()
+                self.profile.insert(text(&made["id"]).to_owned()).clone()
             }
         };
         let path = format!("/v1/user_profiles/{profile}");
@@ -41,8 +41,7 @@ impl UserProfiles {
             self.link = Some(format!("/enroll/{secret}"));
         }
         let link = self.link.clone().expect("a link");
-        let removed = send(place, Method::DELETE, &path, "").await?;
-        assert!([200, 404].contains(&removed.status), "{removed}");
+        delete(place, &path).await?;
         assert_eq!(
             get(place, &link).await?.status,
             404,

@@ -1,9 +1,12 @@
 //! Vaults and their credentials: made, changed, archived and removed, each step done again when it got no answer.
 
-use http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::story::{Gone, Place, expect, get, post, send};
+use crate::objects::{archive_and_remove, delete, find, find_or_make, text};
+use crate::story::{Gone, Place, expect, get, post};
+
+/// The member of vaults and of credentials that is their name.
+const NAME: &str = "display_name";
 
 /// What a story keeps in vaults.
 #[derive(Debug)]
@@ -28,15 +31,8 @@ impl Vaults {
         let vault = match &self.vault {
             Some(vault) => vault.clone(),
             None => {
-                let made = find(place, "/v1/vaults", &self.name).await?;
-                let made = match made {
-                    Some(made) => made,
-                    None => {
-                        let body = json!({"display_name": self.name});
-                        expect(200, post(place, "/v1/vaults", &body).await?)
-                    }
-                };
-                self.vault.insert(text(&made["id"])).clone()
+                let made = find_or_make(place, "/v1/vaults", NAME, &self.name).await?;
+                self.vault.insert(text(&made["id"]).to_owned()).clone()
             }
         };
         let path = format!("/v1/vaults/{vault}");
@@ -48,7 +44,7 @@ impl Vaults {
             self.step = 1;
         }
         for name in ["KEPT", "ARCHIVED", "DELETED"] {
-            if self.step == 1 && find(place, &credentials, name).await?.is_none() {
+            if self.step == 1 && find(place, &credentials, NAME, name).await?.is_none() {
                 let auth = json!({
                     "type": "environment_variable", "secret_name": name, "secret_value": "first",
                     "networking": {"type": "unrestricted"},
@@ -60,7 +56,7 @@ impl Vaults {
         }
         self.step = self.step.max(2);
         if self.step == 2 {
-            let kept = find(place, &credentials, "KEPT")
+            let kept = find(place, &credentials, NAME, "KEPT")
                 .await?
                 .expect("it was made");
             let body = json!({"auth": {"type": "environment_variable", "secret_value": "second"}});
@@ -68,14 +64,16 @@ impl Vaults {
             expect(200, post(place, &path, &body).await?);
             self.step = 3;
         }
-        if let (3, Some(ended)) = (self.step, find(place, &credentials, "ARCHIVED").await?) {
+        if let (3, Some(ended)) = (
+            self.step,
+            find(place, &credentials, NAME, "ARCHIVED").await?,
+        ) {
             let path = format!("{credentials}/{}/archive", text(&ended["id"]));
             expect(200, post(place, &path, &json!({})).await?);
         }
-        if let (3, Some(ended)) = (self.step, find(place, &credentials, "DELETED").await?) {
+        if let (3, Some(ended)) = (self.step, find(place, &credentials, NAME, "DELETED").await?) {
             let path = format!("{credentials}/{}", text(&ended["id"]));
-            let answer = send(place, Method::DELETE, &path, "").await?;
-            assert!([200, 404].contains(&answer.status), "{answer}");
+            delete(place, &path).await?;
         }
         self.step = self.step.max(4);
         Ok(vault)
@@ -94,30 +92,6 @@ impl Vaults {
             assert_eq!(names, ["KEPT"], "{}", self.name);
             self.step = 5;
         }
-        if self.step == 5 {
-            expect(
-                200,
-                post(place, &format!("{path}/archive"), &json!({})).await?,
-            );
-            self.step = 6;
-        }
-        if self.step == 6 {
-            let answer = send(place, Method::DELETE, &path, "").await?;
-            assert!([200, 404].contains(&answer.status), "{answer}");
-            expect(404, get(place, &path).await?);
-            self.step = 7;
-        }
-        Ok(())
+        archive_and_remove(place, &path, &mut self.step, 5).await
     }
-}
-
-/// The object of a list that has this name, among those that are not archived.
-async fn find(place: &Place, path: &str, name: &str) -> Result<Option<Value>, Gone> {
-    let all = expect(200, get(place, &format!("{path}?limit=100")).await?);
-    let mut all = all["data"].as_array().expect("a list").iter();
-    Ok(all.find(|shown| shown["display_name"] == *name).cloned())
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().expect("a text").to_owned()
 }

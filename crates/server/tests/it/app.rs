@@ -1,5 +1,7 @@
 //! The server under test: real but for the model, which is scripted, and the hands, which are fake.
 
+mod deeds;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +11,12 @@ use manyhands_hands::Output;
 use manyhands_hands::provider::fake::Fake;
 use manyhands_protocol::time::SharedClock;
 use manyhands_server::{
-    BlobPlace, Config, Egress, Files, Limits, MasterKey, Overrides, Sandbox, Server, Web,
+    BlobPlace, Config, Egress, Files, Limits, MasterKey, Overrides, Rates, Sandbox, Server, Web,
 };
+use manyhands_store::replica::Uptime;
 use manyhands_store::{Database, Role};
 use manyhands_testkit::clock::TestClock;
-use manyhands_testkit::events::{Event, EventStream};
+use manyhands_testkit::events::Event;
 use manyhands_testkit::http::Client;
 use manyhands_testkit::model::ModelServer;
 use manyhands_testkit::postgres;
@@ -53,8 +56,16 @@ pub(crate) struct TestApp {
     pub(crate) hands: Fake,
     pub(crate) dir: TempDir,
     config: Config,
-    clock: Option<TestClock>,
+    clocks: Clocks,
     _database: Option<postgres::Database>,
+}
+
+/// Clocks of a server that a test moves; those that are absent are the machine's.
+#[derive(Clone, Debug, Default)]
+struct Clocks {
+    wall: Option<TestClock>,
+    /// What rate limits go by.
+    steady: Option<TestClock>,
 }
 
 /// The configuration of a server that tests start.
@@ -110,11 +121,32 @@ pub(crate) fn sqlite(dir: &TempDir) -> Database {
     }
 }
 
-async fn serve(config: &Config, hands: &Fake, clock: Option<&TestClock>) -> Server {
-    let clock = clock.map(|clock| Arc::new(clock.clone()) as SharedClock);
+/// A folder and a model for a server that tests start.
+pub(crate) async fn surroundings() -> (TempDir, ModelServer) {
+    let dir = tempfile::tempdir().expect("a directory");
+    (dir, ModelServer::start().await)
+}
+
+/// A client with this key.
+pub(crate) fn client(server: &Server, key: &str) -> Client {
+    Client::with_key(&format!("http://{}", server.address()), key)
+}
+
+/// The key of a server on a fresh store, and a client with it.
+pub(crate) fn admitted(server: &Server) -> (String, Client) {
+    let key = server.first_key().expect("a fresh store");
+    let key = key.expose_secret().to_owned();
+    let client = client(server, &key);
+    (key, client)
+}
+
+async fn serve(config: &Config, hands: &Fake, clocks: &Clocks) -> Server {
+    let wall = clocks.wall.clone();
+    let uptime = |clock: TestClock| Uptime::new(move || clock.elapsed());
     let overrides = Overrides {
         hands: Some(Arc::new(hands.clone())),
-        clock,
+        clock: wall.map(|clock| Arc::new(clock) as SharedClock),
+        uptime: clocks.steady.clone().map(uptime),
         ..Overrides::default()
     };
     let server = Server::start(config.clone(), overrides).await;
@@ -123,53 +155,56 @@ async fn serve(config: &Config, hands: &Fake, clock: Option<&TestClock>) -> Serv
 
 impl TestApp {
     pub(crate) async fn sqlite() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let database = sqlite(&dir);
-        Self::start(dir, database, None, None, |_| {}).await
+        Self::with(|_| {}).await
     }
 
     pub(crate) async fn postgres() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
         let database = postgres::Database::create().await;
         let url = SecretString::from(database.url());
-        Self::start(
-            dir,
-            Database::Postgres { url },
-            Some(database),
-            None,
-            |_| {},
-        )
-        .await
+        let app = Self::on(Database::Postgres { url }).await;
+        Self {
+            _database: Some(database),
+            ..app
+        }
     }
 
     /// A server on a fresh database of the test's own.
     pub(crate) async fn on(database: Database) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        Self::start(dir, database, None, None, |_| {}).await
+        Self::start(Some(database), Clocks::default(), |_| {}).await
     }
 
     /// A server on SQLite with other settings.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let database = sqlite(&dir);
-        Self::start(dir, database, None, None, change).await
+        Self::start(None, Clocks::default(), change).await
     }
 
     /// A server on SQLite whose wall clock the test sets.
     pub(crate) async fn by(clock: &TestClock) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let database = sqlite(&dir);
-        Self::start(dir, database, None, Some(clock.clone()), |_| {}).await
+        let clocks = Clocks {
+            wall: Some(clock.clone()),
+            ..Clocks::default()
+        };
+        Self::start(None, clocks, |_| {}).await
     }
 
+    /// A server on SQLite with these rate limits, for which time passes when the test says so.
+    pub(crate) async fn limited(rates: Rates, clock: &TestClock) -> Self {
+        let clocks = Clocks {
+            steady: Some(clock.clone()),
+            ..Clocks::default()
+        };
+        let rates = Some(rates);
+        Self::start(None, clocks, |config| config.limits.rates = rates).await
+    }
+
+    /// Without a database it is SQLite.
     async fn start(
-        dir: TempDir,
-        database: Database,
-        kept: Option<postgres::Database>,
-        clock: Option<TestClock>,
+        database: Option<Database>,
+        clocks: Clocks,
         change: impl FnOnce(&mut Config),
     ) -> Self {
-        let model = ModelServer::start().await;
+        let (dir, model) = surroundings().await;
+        let database = database.unwrap_or_else(|| sqlite(&dir));
         let hands = Fake::new().with_tool("bash", |call| async move {
             Output::text(format!(
                 "ran {}",
@@ -180,31 +215,26 @@ impl TestApp {
         let hands = hands.with_blobs(blobs);
         let mut config = config(&dir, database, &model);
         change(&mut config);
-        let server = serve(&config, &hands, clock.as_ref()).await;
-        let key = server
-            .first_key()
-            .expect("a fresh store")
-            .expose_secret()
-            .to_owned();
-        let url = format!("http://{}", server.address());
+        let server = serve(&config, &hands, &clocks).await;
+        let (key, client) = admitted(&server);
         Self {
-            client: Client::with_key(&url, &key),
+            client,
             server,
             key,
             model,
             hands,
             dir,
             config,
-            clock,
-            _database: kept,
+            clocks,
+            _database: None,
         }
     }
 
     /// Stops the server and starts another one on the same store, at another address.
     pub(crate) async fn restarted(mut self) -> Self {
         self.server.stop().await;
-        self.server = serve(&self.config, &self.hands, self.clock.as_ref()).await;
-        self.client = Client::with_key(&self.url(), &self.key);
+        self.server = serve(&self.config, &self.hands, &self.clocks).await;
+        self.client = client(&self.server, &self.key);
         self
     }
 
@@ -216,103 +246,6 @@ impl TestApp {
     pub(crate) async fn end(self) {
         self.model.assert_clean();
         self.server.stop().await;
-    }
-
-    /// An agent with the built-in tools.
-    pub(crate) async fn agent(&self) -> String {
-        self.agent_with(json!([{"type": "agent_toolset_20260401"}]))
-            .await
-    }
-
-    /// An agent with these tools.
-    pub(crate) async fn agent_with(&self, tools: Value) -> String {
-        self.agent_of("claude-opus-4-8", tools).await
-    }
-
-    /// An agent of this model with these tools.
-    pub(crate) async fn agent_of(&self, model: &str, tools: Value) -> String {
-        let body = json!({"name": "helper", "model": model, "tools": tools});
-        id(&self.client.post("/v1/agents", &body).await.ok())
-    }
-
-    pub(crate) async fn environment(&self) -> String {
-        id(&self
-            .client
-            .post("/v1/environments", &json!({"name": "box"}))
-            .await
-            .ok())
-    }
-
-    /// A session of a fresh agent in a fresh environment.
-    pub(crate) async fn session(&self) -> String {
-        let agent = self.agent().await;
-        self.session_of(&agent).await
-    }
-
-    pub(crate) async fn session_of(&self, agent: &str) -> String {
-        let environment = self.environment().await;
-        let body = json!({"agent": agent, "environment_id": environment});
-        id(&self.client.post("/v1/sessions", &body).await.ok())
-    }
-
-    /// A session as clients see it.
-    pub(crate) async fn retrieve(&self, session: &str) -> Value {
-        self.client
-            .get(&format!("/v1/sessions/{session}"))
-            .await
-            .ok()
-    }
-
-    /// Sends events that are refused; the message, once it is clear that nothing was stored.
-    pub(crate) async fn refused(&self, session: &str, events: Value) -> String {
-        let before = self.events(session).await;
-        let path = format!("/v1/sessions/{session}/events");
-        let answer = self.client.post(&path, &json!({"events": events})).await;
-        let message = answer.error(400, "invalid_request_error");
-        assert_eq!(self.events(session).await, before, "nothing is stored");
-        message
-    }
-
-    /// Sends several events in one request and returns their echoes.
-    pub(crate) async fn send_all(&self, session: &str, events: Value) -> Vec<Value> {
-        let path = format!("/v1/sessions/{session}/events");
-        let answer = self.client.post(&path, &json!({"events": events})).await;
-        answer.ok()["data"].as_array().expect("a list").clone()
-    }
-
-    /// Sends one event and returns its echo.
-    pub(crate) async fn send(&self, session: &str, event: Value) -> Value {
-        let path = format!("/v1/sessions/{session}/events");
-        let answer = self
-            .client
-            .post(&path, &json!({"events": [event]}))
-            .await
-            .ok();
-        answer["data"][0].clone()
-    }
-
-    pub(crate) async fn stream(&self, session: &str, query: &str) -> EventStream {
-        self.client
-            .stream(&format!("/v1/sessions/{session}/events/stream{query}"))
-            .await
-    }
-
-    /// All listed events of a session.
-    pub(crate) async fn events(&self, session: &str) -> Vec<Value> {
-        let page = self
-            .client
-            .get(&format!("/v1/sessions/{session}/events"))
-            .await
-            .ok();
-        assert_eq!(page["next_page"], Value::Null);
-        page["data"].as_array().expect("a list").clone()
-    }
-
-    /// Sends a message and waits until the session rests.
-    pub(crate) async fn turn(&self, session: &str, text: &str) -> Vec<Event> {
-        let mut stream = self.stream(session, "").await;
-        self.send(session, message(text)).await;
-        stream.until_idle().await
     }
 }
 

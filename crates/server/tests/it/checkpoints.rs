@@ -10,10 +10,10 @@ use manyhands_store::Database;
 use manyhands_testkit::http::Client;
 use manyhands_testkit::model::{ModelServer, Reply};
 use manyhands_testkit::postgres;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use crate::app::{config, message};
+use crate::app::{admitted, client, config, message};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,26 +57,15 @@ async fn en_17_files_survive_a_takeover_at_another_place() {
     };
     let (one, two) = (place(&dirs[0]), place(&dirs[1]));
     let server = start(&one).await;
-    let key = server
-        .first_key()
-        .expect("a key")
-        .expose_secret()
-        .to_owned();
-    let client = Client::with_key(&format!("http://{}", server.address()), &key);
+    let (key, asked) = admitted(&server);
     let agent = json!({
         "name": "a", "model": "claude-x", "tools": [{"type": "agent_toolset_20260401"}],
     });
-    let agent = client.post("/v1/agents", &agent).await.ok();
-    let environment = client
-        .post("/v1/environments", &json!({"name": "e"}))
-        .await
-        .ok();
-    let body = json!({"agent": agent["id"], "environment_id": environment["id"]});
-    let session = client.post("/v1/sessions", &body).await.ok();
-    let id = session["id"].as_str().expect("an id").to_owned();
+    let agent = asked.make("/v1/agents", &agent).await;
+    let id = asked.session_of(&agent).await;
     let path = format!("/v1/sessions/{id}");
     run(
-        &client,
+        &asked,
         &model,
         &path,
         "toolu_1",
@@ -101,7 +90,7 @@ async fn en_17_files_survive_a_takeover_at_another_place() {
     server.stop().await;
 
     let server = start(&two).await;
-    let client = Client::with_key(&format!("http://{}", server.address()), &key);
+    let client = client(&server, &key);
     let result = run(&client, &model, &path, "toolu_2", "cat /workspace/l").await;
     assert_eq!(
         result["content"],

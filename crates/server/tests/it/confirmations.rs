@@ -1,7 +1,5 @@
 //! Calls that ask before they run (runtime §8, SQ-7 to SQ-9, SE-15 to SE-18).
 
-use manyhands_hands::Output;
-use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::Reply;
 use serde_json::{Value, json};
 
@@ -267,27 +265,13 @@ async fn se_17_confirmations_and_results_share_a_request(app: &TestApp) {
     let events = stream.until_idle().await;
     assert!(kinds(&events).contains(&"agent.tool_result"));
     let request = app.model.request(2).await;
-    let texts: Vec<String> = request
-        .tool_results()
-        .into_iter()
-        .map(|result| result.text)
-        .collect();
-    assert_eq!(texts, ["ran ls", "sun"]);
+    assert_eq!(request.result_texts(), ["ran ls", "sun"]);
     assert!(request.last_user_text().contains("and?"));
 }
 
 /// Acceptance scenario 8, for both kinds of answers: the call is in the log, the idle event is not.
 async fn sq_10_an_answer_may_come_before_the_idle_event(app: &TestApp) {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let read = move |_| {
-        let held = held.clone();
-        async move {
-            held.pass().await;
-            Output::text("text")
-        }
-    };
-    let _ = app.hands.clone().with_tool("read", read);
+    let gate = app.hold_tool("read");
     app.model.push(
         bash("toolu_1", "ls")
             .then_tool_use("toolu_2", "get_weather", json!({}))

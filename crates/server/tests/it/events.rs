@@ -1,6 +1,6 @@
 //! Sending and listing events (api §9, runtime §6, §7, §14), with a brain behind.
 
-use manyhands_testkit::gate::Gate;
+use manyhands_testkit::events::PLAIN_TURN;
 use manyhands_testkit::model::Reply;
 use serde_json::{Value, json};
 
@@ -21,21 +21,7 @@ async fn sq_1_a_plain_turn(app: &TestApp) {
     app.model.push(Reply::text("Hello."));
     let session = app.session().await;
     let events = app.turn(&session, "hi").await;
-    assert_eq!(
-        kinds(&events),
-        [
-            "user.message",
-            "session.thread_status_running",
-            "session.status_running",
-            "user.message",
-            "span.model_request_start",
-            "agent.message",
-            "span.model_request_end",
-            "session.thread_status_idle",
-            "session.usage",
-            "session.status_idle",
-        ]
-    );
+    assert_eq!(kinds(&events), PLAIN_TURN);
     assert_eq!(
         events[0].data["id"], events[3].data["id"],
         "SE-4: twice, with one id"
@@ -47,12 +33,7 @@ async fn sq_1_a_plain_turn(app: &TestApp) {
         json!([{"type": "text", "text": "Hello."}])
     );
     assert_eq!(events[9].data["stop_reason"], json!({"type": "end_turn"}));
-    let status = app
-        .client
-        .get(&format!("/v1/sessions/{session}"))
-        .await
-        .ok()["status"]
-        .clone();
+    let status = app.retrieve(&session).await["status"].clone();
     assert_eq!(status, "idle", "LC-16: committed before it is told");
 }
 
@@ -125,25 +106,17 @@ async fn ht_15_one_bad_event_refuses_all(app: &TestApp) {
             "events: more than 1000 events",
         ),
     ] {
-        let refused = app
-            .client
+        app.client
             .post(&path, &json!({"events": events}))
             .await
-            .error(400, "invalid_request_error");
-        assert!(refused.starts_with(problem), "{refused}");
+            .refused(problem);
     }
     app.client
         .post(&path, &json!({}))
         .await
         .error(400, "invalid_request_error");
     assert_eq!(app.events(&session).await, Vec::<Value>::new());
-    assert_eq!(
-        app.client
-            .get(&format!("/v1/sessions/{session}"))
-            .await
-            .ok()["status"],
-        "idle"
-    );
+    assert_eq!(app.retrieve(&session).await["status"], "idle");
     assert_eq!(app.model.hits(), 0);
 }
 
@@ -204,12 +177,7 @@ async fn sq_10_a_custom_tool_is_answered_by_the_client(app: &TestApp) {
     );
     assert!(!kinds(&events).contains(&"agent.tool_result"));
     let request = app.model.request(2).await;
-    let texts: Vec<String> = request
-        .tool_results()
-        .into_iter()
-        .map(|result| result.text)
-        .collect();
-    assert_eq!(texts, ["rain", "sun"]);
+    assert_eq!(request.result_texts(), ["rain", "sun"]);
 }
 
 async fn se_18_a_late_or_second_result_shows_the_first(app: &TestApp) {
@@ -235,13 +203,7 @@ async fn se_14_a_message_waits_behind_a_pending_call(app: &TestApp) {
     let (session, calls) = waiting(app, 1).await;
     let echo = app.send(&session, message("and tomorrow?")).await;
     assert_eq!(echo["processed_at"], Value::Null);
-    assert_eq!(
-        app.client
-            .get(&format!("/v1/sessions/{session}"))
-            .await
-            .ok()["status"],
-        "idle"
-    );
+    assert_eq!(app.retrieve(&session).await["status"], "idle");
     assert_eq!(
         app.events(&session).await.last().expect("events")["id"],
         echo["id"],
@@ -260,13 +222,8 @@ async fn se_14_a_message_waits_behind_a_pending_call(app: &TestApp) {
 }
 
 async fn se_5_a_message_while_running_joins(app: &TestApp) {
-    let gate = Gate::new();
-    app.model.push(Reply::text("One.").hold_first_token(&gate));
+    let (session, gate, mut stream) = app.working("One.").await;
     app.model.push(Reply::text("Two."));
-    let session = app.session().await;
-    let mut stream = app.stream(&session, "").await;
-    app.send(&session, message("first")).await;
-    gate.reached().await;
     let echo = app.send(&session, message("second")).await;
     assert_eq!(echo["processed_at"], Value::Null);
     gate.open();

@@ -8,13 +8,12 @@ use manyhands_hands::provider::fake::Fake;
 use manyhands_hands::{Error, Probe, Provider, Recipe, Sandbox};
 use manyhands_server::{Config, Failure, Overrides, Server};
 use manyhands_store::Database;
-use manyhands_testkit::http::Client;
-use manyhands_testkit::model::{ModelServer, Reply};
+use manyhands_testkit::model::Reply;
 use manyhands_testkit::postgres;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::json;
 
-use crate::app::{TestApp, config, message, sqlite};
+use crate::app::{TestApp, admitted, client, config, message, sqlite, surroundings};
 
 async fn start(config: Config) -> anyhow::Result<Server> {
     let hands = Some(Arc::new(Fake::new()) as _);
@@ -35,18 +34,11 @@ async fn refused(config: Config) -> Failure {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_start_makes_a_key_and_the_second_does_not() {
-    let (dir, model) = (
-        tempfile::tempdir().expect("a directory"),
-        ModelServer::start().await,
-    );
+    let (dir, model) = surroundings().await;
     let server = start(config(&dir, sqlite(&dir), &model))
         .await
         .expect("it starts");
-    let key = server
-        .first_key()
-        .expect("a key")
-        .expose_secret()
-        .to_owned();
+    let (key, _) = admitted(&server);
     let file = dir.path().join("api-key");
     assert_eq!(std::fs::read_to_string(&file).expect("a file").trim(), key);
     assert_eq!(
@@ -66,7 +58,7 @@ async fn the_first_start_makes_a_key_and_the_second_does_not() {
         .await
         .expect("it starts again");
     assert!(server.first_key().is_none());
-    let client = Client::with_key(&format!("http://{}", server.address()), &key);
+    let client = client(&server, &key);
     client.get("/v1/agents").await.ok();
     server.stop().await;
 }
@@ -99,10 +91,7 @@ async fn a_port_in_use_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_absent_postgresql_is_named_without_its_password() {
-    let (dir, model) = (
-        tempfile::tempdir().expect("a directory"),
-        ModelServer::start().await,
-    );
+    let (dir, model) = surroundings().await;
     let socket = dir.path().join("nobody-listens");
     std::fs::create_dir(&socket).expect("a directory");
     let url = format!(
@@ -121,10 +110,7 @@ async fn an_absent_postgresql_is_named_without_its_password() {
 /// security STORE-1, I9
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn store_1_a_postgresql_that_would_lose_data_is_refused() {
-    let (dir, model) = (
-        tempfile::tempdir().expect("a directory"),
-        ModelServer::start().await,
-    );
+    let (dir, model) = surroundings().await;
     let database = postgres::Database::create().await;
     let separator = if database.url().contains('?') {
         '&'
@@ -184,10 +170,7 @@ impl Provider for Bare {
 /// OPS-1, SBX-2: a host that can make no sandbox is not ready, says what to install, and tells the model so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ops_1_a_host_without_sandboxes_is_not_ready() {
-    let (dir, model) = (
-        tempfile::tempdir().expect("a directory"),
-        ModelServer::start().await,
-    );
+    let (dir, model) = surroundings().await;
     let overrides = Overrides {
         hands: Some(Arc::new(Bare)),
         ..Overrides::default()
@@ -195,12 +178,7 @@ async fn ops_1_a_host_without_sandboxes_is_not_ready() {
     let server = Server::start(config(&dir, sqlite(&dir), &model), overrides)
         .await
         .expect("it starts");
-    let key = server
-        .first_key()
-        .expect("a key")
-        .expose_secret()
-        .to_owned();
-    let client = Client::with_key(&format!("http://{}", server.address()), &key);
+    let (_, client) = admitted(&server);
     let ready = client.get("/readyz").await;
     assert_eq!(ready.status, 503);
     assert_eq!(
@@ -249,7 +227,7 @@ async fn a_session_goes_on_after_a_restart() {
         .await
         .expect("it starts again");
     model.push(Reply::text("Two."));
-    let client = Client::with_key(&format!("http://{}", server.address()), &key);
+    let client = client(&server, &key);
     let path = format!("/v1/sessions/{session}/events");
     assert_eq!(client.get(&path).await.ok()["data"], json!(before));
     let mut stream = client.stream(&format!("{path}/stream")).await;

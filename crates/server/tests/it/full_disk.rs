@@ -34,13 +34,8 @@ async fn story(disk: PathBuf) {
     app.model.push(Reply::text("Before."));
     let rested = app.session().await;
     app.turn(&rested, "hi").await;
-    let (held, asks) = (Gate::new(), Gate::new());
-    app.model
-        .push(Reply::text("Never told.").hold_first_token(&held));
-    let stopped = app.session().await;
-    let mut stream = app.stream(&stopped, "").await;
-    app.send(&stopped, message("think")).await;
-    held.reached().await;
+    let (stopped, held, mut stream) = app.working("Never told.").await;
+    let asks = Gate::new();
     let call = |id: &str| Reply::tool_use(id, "bash", json!({"command": "date"}));
     app.model.push(call("toolu_lost").hold_first_token(&asks));
     let cut = app.session().await;

@@ -1,6 +1,5 @@
 //! What a session waits for, and its summaries (security I8, runtime CC-2).
 
-use manyhands_hands::Output;
 use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::{Reply, RetryAfter, Usage};
 use serde_json::{Value, json};
@@ -93,16 +92,7 @@ async fn i8_why_a_session_waits_for_its_client(app: &TestApp) {
 }
 
 async fn i8_why_a_session_waits_for_the_model_and_for_tools(app: &TestApp) {
-    let (asked, ran) = (Gate::new(), Gate::new());
-    let held = ran.clone();
-    let read = move |_| {
-        let held = held.clone();
-        async move {
-            held.pass().await;
-            Output::text("text")
-        }
-    };
-    let _ = app.hands.clone().with_tool("read", read);
+    let (asked, ran) = (Gate::new(), app.hold_tool("read"));
     let call = Reply::tool_use("toolu_1", "read", json!({"file_path": "/workspace/a"}));
     app.model.push(call.hold_first_token(&asked));
     app.model.push(Reply::text("Done."));

@@ -1,6 +1,5 @@
 //! Stopping a session (runtime §7).
 
-use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::Reply;
 use serde_json::{Value, json};
 
@@ -18,23 +17,11 @@ async fn in_8_an_interrupt_of_nothing_is_done_at_once(app: &TestApp) {
     let echo = app.send(&session, json!({"type": "user.interrupt"})).await;
     assert!(echo["processed_at"].is_string());
     assert_eq!(app.events(&session).await, [echo]);
-    assert_eq!(
-        app.client
-            .get(&format!("/v1/sessions/{session}"))
-            .await
-            .ok()["status"],
-        "idle"
-    );
+    assert_eq!(app.retrieve(&session).await["status"], "idle");
 }
 
 async fn in_1_an_interrupt_ends_the_turn(app: &TestApp) {
-    let gate = Gate::new();
-    app.model
-        .push(Reply::text("Never told.").hold_first_token(&gate));
-    let session = app.session().await;
-    let mut stream = app.stream(&session, "").await;
-    app.send(&session, message("hi")).await;
-    gate.reached().await;
+    let (session, gate, mut stream) = app.working("Never told.").await;
     app.send(&session, json!({"type": "user.interrupt"})).await;
     let events = stream.until_idle().await;
     gate.open();
@@ -49,14 +36,8 @@ async fn in_1_an_interrupt_ends_the_turn(app: &TestApp) {
 
 /// Acceptance scenario 9; runtime SE-6, SQ-11, IN-2 to IN-5.
 async fn se_6_an_interrupt_with_a_message_redirects(app: &TestApp) {
-    let gate = Gate::new();
-    app.model
-        .push(Reply::text("Never told.").hold_first_token(&gate));
+    let (session, gate, mut stream) = app.working("Never told.").await;
     app.model.push(Reply::text("Instead."));
-    let session = app.session().await;
-    let mut stream = app.stream(&session, "").await;
-    app.send(&session, message("hi")).await;
-    gate.reached().await;
     let queued = app.send(&session, message("queued before")).await;
     let redirect = json!([{"type": "user.interrupt"}, message("do this instead")]);
     let echoes = app.send_all(&session, redirect).await;
@@ -109,12 +90,7 @@ async fn se_6_an_interrupt_with_a_message_redirects(app: &TestApp) {
 
 async fn in_7_an_interrupt_names_a_thread_of_the_session(app: &TestApp) {
     let session = app.session().await;
-    let threads = app
-        .client
-        .get(&format!("/v1/sessions/{session}/threads"))
-        .await
-        .ok();
-    let thread = threads["data"][0]["id"].clone();
+    let thread = app.thread(&session).await;
     let own = json!({"type": "user.interrupt", "session_thread_id": thread});
     assert_eq!(app.send(&session, own).await["session_thread_id"], thread);
     let other = json!({"type": "user.interrupt", "session_thread_id": "sthr_01none"});

@@ -51,6 +51,19 @@ async fn all(app: &TestApp, path: &str, query: &str) -> Vec<Value> {
     }
 }
 
+/// How many items the first page of a list has.
+async fn on_a_page(app: &TestApp, list: &str) -> Option<usize> {
+    let page = app.client.get(list).await.ok();
+    page["data"].as_array().map(Vec::len)
+}
+
+/// More memories than a page with texts has.
+async fn fill(app: &TestApp, store: &str) {
+    for number in 0..25 {
+        memory(app, store, &format!("/many/{number}"), "x").await;
+    }
+}
+
 fn texts<'v>(items: &'v [Value], name: &str) -> Vec<&'v str> {
     let texts = items.iter().map(|item| item[name].as_str());
     texts.map(|text| text.expect("a text")).collect()
@@ -148,14 +161,13 @@ async fn me_1_what_a_store_cannot_be_called(app: &TestApp) {
         ),
     ] {
         for path in [STORES, path.as_str()] {
-            let refused = app.client.post(path, &body).await;
-            let message = refused.error(400, "invalid_request_error");
-            assert!(message.starts_with(problem), "{message}");
+            app.client.post(path, &body).await.refused(problem);
         }
     }
-    let nameless = app.client.post(STORES, &json!({})).await;
-    let message = nameless.error(400, "invalid_request_error");
-    assert!(message.starts_with("missing field `name`"), "{message}");
+    app.client
+        .post(STORES, &json!({}))
+        .await
+        .refused("missing field `name`");
     let strange = app.client.get(&format!("{STORES}/mem_01")).await;
     strange.error(400, "invalid_request_error");
     assert_eq!(app.client.get(&path).await.ok(), before);

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use manyhands_hands::provider::fake::Fake;
 use manyhands_server::{Config, Overrides, Server};
 use manyhands_store::{Database, Role};
-use manyhands_testkit::http::Client;
-use manyhands_testkit::model::{ModelServer, Reply};
+use manyhands_testkit::model::Reply;
 use manyhands_testkit::postgres;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use crate::app::{TestApp, config, message};
+use crate::app::{TestApp, admitted, client, config, message, surroundings};
 
 async fn start(config: &Config) -> Server {
     let overrides = Overrides {
@@ -23,17 +22,10 @@ async fn start(config: &Config) -> Server {
     server.expect("it starts")
 }
 
-fn client(server: &Server, key: &str) -> Client {
-    Client::with_key(&format!("http://{}", server.address()), key)
-}
-
 /// runtime ER-13, AR-2: a message at a server that wakes nobody is answered by one that takes no requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ops_1_each_role_does_its_part() {
-    let (dir, model) = (
-        tempfile::tempdir().expect("a directory"),
-        ModelServer::start().await,
-    );
+    let (dir, model) = surroundings().await;
     let database = postgres::Database::create().await;
     let url = SecretString::from(database.url());
     let all = config(&dir, Database::Postgres { url }, &model);
@@ -44,8 +36,8 @@ async fn ops_1_each_role_does_its_part() {
     let brain = start(&of(Role::Brain)).await;
     assert!(brain.first_key().is_none(), "it opens no door");
     let api = start(&of(Role::Api)).await;
-    let key = api.first_key().expect("a key").expose_secret().to_owned();
-    let (asked, worked) = (client(&api, &key), client(&brain, &key));
+    let (key, asked) = admitted(&api);
+    let worked = client(&brain, &key);
 
     let ready = asked.get("/readyz").await.ok();
     assert_eq!(
@@ -63,12 +55,8 @@ async fn ops_1_each_role_does_its_part() {
 
     model.push(Reply::text("From afar."));
     let agent = json!({"name": "a", "model": "claude-x"});
-    let agent = asked.post("/v1/agents", &agent).await.ok();
-    let environment = json!({"name": "e"});
-    let environment = asked.post("/v1/environments", &environment).await.ok();
-    let body = json!({"agent": agent["id"], "environment_id": environment["id"]});
-    let session = asked.post("/v1/sessions", &body).await.ok();
-    let path = format!("/v1/sessions/{}", session["id"].as_str().expect("an id"));
+    let agent = asked.make("/v1/agents", &agent).await;
+    let path = format!("/v1/sessions/{}", asked.session_of(&agent).await);
     let mut stream = asked.stream(&format!("{path}/events/stream")).await;
     let events = json!({"events": [message("hello")]});
     asked.post(&format!("{path}/events"), &events).await.ok();
@@ -84,10 +72,7 @@ async fn ops_1_each_role_does_its_part() {
 /// The file with a server's address is there for commands, and names a server that runs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_of_one_data_directory_leave_each_others_files_alone() {
-    let (dir, model) = (
-        tempfile::tempdir().expect("a directory"),
-        ModelServer::start().await,
-    );
+    let (dir, model) = surroundings().await;
     let database = postgres::Database::create().await;
     let url = SecretString::from(database.url());
     let config = config(&dir, Database::Postgres { url }, &model);

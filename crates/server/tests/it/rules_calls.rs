@@ -1,11 +1,10 @@
 //! Rules of answers, interrupts and pages that have no story of their own (runtime §6, §7, §14, security API and LEASE).
 
 use futures::future::join_all;
-use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::Reply;
 use serde_json::{Value, json};
 
-use crate::app::{TestApp, confirmation, id, ids, kinds, message, stories};
+use crate::app::{TestApp, confirmation, ids, kinds, message, stories};
 
 stories! {
     api_5_lease_3_of_an_allow_and_a_deny_at_once_one_holds,
@@ -103,20 +102,9 @@ async fn api_5_nothing_starts_before_it_is_allowed(app: &TestApp) {
 }
 
 async fn in_1_an_interrupt_may_name_the_thread(app: &TestApp) {
-    let gate = Gate::new();
-    app.model
-        .push(Reply::text("Never told.").hold_first_token(&gate));
-    let session = app.session().await;
-    let threads = app
-        .client
-        .get(&format!("/v1/sessions/{session}/threads"))
-        .await
-        .ok();
-    let thread = id(&threads["data"][0]);
-    let mut stream = app.stream(&session, "").await;
-    app.send(&session, message("hi")).await;
+    let (session, _gate, mut stream) = app.working("Never told.").await;
+    let thread = app.thread(&session).await;
     stream.until("span.model_request_start").await;
-    gate.reached().await;
     for wrong in ["sthr_01none", "sesn_01none", ""] {
         let event = json!({"type": "user.interrupt", "session_thread_id": wrong});
         app.refused(&session, json!([event])).await;

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use manyhands_testkit::events::EventStream;
 use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::Reply;
 use serde_json::{Value, json};
@@ -20,21 +19,9 @@ stories! {
     id_1_conflict_18_each_kind_has_its_prefix,
 }
 
-/// Waits until the model is asked and lets go of it when told to.
-pub(crate) async fn working(app: &TestApp) -> (String, Gate, EventStream) {
-    let gate = Gate::new();
-    app.model
-        .push(Reply::text("Hello.").hold_first_token(&gate));
-    let session = app.session().await;
-    let stream = app.stream(&session, "").await;
-    app.send(&session, message("hi")).await;
-    gate.reached().await;
-    (session, gate, stream)
-}
-
 async fn lc_1_lc_2_lc_3_a_session_rests_between_turns_and_ends_only_when_archived(app: &TestApp) {
     let status = async |session: &str| app.retrieve(session).await["status"].clone();
-    let (session, gate, mut stream) = working(app).await;
+    let (session, gate, mut stream) = app.working("Hello.").await;
     assert_eq!(status(&session).await, "running");
     gate.open();
     stream.until_idle().await;
@@ -135,9 +122,10 @@ async fn lc_7_wrong_initial_events_leave_no_session(app: &TestApp) {
         json!({"type": "user.message"}),
     ] {
         let body = json!({"agent": agent, "environment_id": environment, "initial_events": events});
-        let refused = app.client.post("/v1/sessions", &body).await;
-        let refused = refused.error(400, "invalid_request_error");
-        assert!(refused.starts_with("initial_events"), "{refused}");
+        app.client
+            .post("/v1/sessions", &body)
+            .await
+            .refused("initial_events");
     }
     let listed = app
         .client
@@ -170,9 +158,9 @@ async fn lc_10_conflict_1_a_model_override_replaces_the_whole_object(app: &TestA
         assert_eq!(model["effort"], json!({"type": effort}), "{given}");
         assert_eq!(model["id"], *given.get("id").unwrap_or(&given));
     }
-    let refused = create(json!({"id": "plain-1", "effort": "low"})).await;
-    let refused = refused.error(400, "invalid_request_error");
-    assert!(refused.starts_with("agent.model.effort"), "{refused}");
+    create(json!({"id": "plain-1", "effort": "low"}))
+        .await
+        .refused("agent.model.effort");
     // What was overridden is what the model is asked with.
     app.model.push(Reply::text("Hello."));
     let session = create(json!({"id": "claude-opus-4-8", "effort": "low"}))

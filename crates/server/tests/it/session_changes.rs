@@ -1,6 +1,5 @@
 //! Changing and ending sessions (runtime §12).
 
-use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::Reply;
 use serde_json::{Value, json};
 
@@ -68,34 +67,18 @@ async fn up_4_an_update_is_told_once_and_only_what_changed(app: &TestApp) {
         ),
         (json!({"agent": null}), "agent: cannot be cleared"),
     ] {
-        let message = app
-            .client
-            .post(&path, &body)
-            .await
-            .error(400, "invalid_request_error");
-        assert!(message.starts_with(problem), "{message}");
+        app.client.post(&path, &body).await.refused(problem);
     }
     assert_eq!(app.events(&session).await.len(), 4);
 }
 
 async fn up_2_tools_change_only_while_idle(app: &TestApp) {
-    let gate = Gate::new();
-    app.model
-        .push(Reply::text("Hello.").hold_first_token(&gate));
-    let session = app.session().await;
+    let (session, gate, mut stream) = app.working("Hello.").await;
     let path = format!("/v1/sessions/{session}");
-    let mut stream = app.stream(&session, "").await;
-    app.send(&session, message("hi")).await;
-    gate.reached().await;
-    let refused = app
-        .client
+    app.client
         .post(&path, &json!({"agent": {"tools": []}}))
         .await
-        .error(400, "invalid_request_error");
-    assert!(
-        refused.starts_with("agent: can only be changed while the session is idle"),
-        "{refused}"
-    );
+        .refused("agent: can only be changed while the session is idle");
     assert_eq!(
         app.client
             .post(&path, &json!({"title": "while running"}))
@@ -126,14 +109,8 @@ async fn up_7_a_session_that_waits_can_be_archived_and_deleted(app: &TestApp) {
 }
 
 async fn up_7_a_working_session_is_neither_archived_nor_deleted(app: &TestApp) {
-    let gate = Gate::new();
-    app.model
-        .push(Reply::text("Hello.").hold_first_token(&gate));
-    let session = app.session().await;
+    let (session, gate, mut stream) = app.working("Hello.").await;
     let path = format!("/v1/sessions/{session}");
-    let mut stream = app.stream(&session, "").await;
-    app.send(&session, message("hi")).await;
-    gate.reached().await;
     let refused = app
         .client
         .post_empty(&format!("{path}/archive"))

@@ -82,11 +82,7 @@ async fn lc_6_initial_events_start_it_at_once(app: &TestApp) {
     let request = app.model.request(1).await;
     let body = String::from_utf8_lossy(&request.raw).into_owned();
     assert!(body.find("one") < body.find("two") && body.contains("two"));
-    let after = app
-        .client
-        .get(&format!("/v1/sessions/{session}"))
-        .await
-        .ok();
+    let after = app.retrieve(&session).await;
     assert_eq!(after["status"], "idle");
     assert!(after["usage"]["output_tokens"].as_u64() > Some(0));
     assert!(after["stats"]["active_seconds"].as_f64() > Some(0.0));

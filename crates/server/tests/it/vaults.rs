@@ -95,9 +95,7 @@ async fn va_1_a_vault_has_an_exact_shape(app: &TestApp) {
             "metadata: keys",
         ),
     ] {
-        let refused = app.client.post("/v1/vaults", &body).await;
-        let message = refused.error(400, "invalid_request_error");
-        assert!(message.starts_with(problem), "{message}");
+        app.client.post("/v1/vaults", &body).await.refused(problem);
     }
     let refused = app.client.post(&path, &json!({"display_name": ""})).await;
     refused.error(400, "invalid_request_error");
@@ -352,12 +350,7 @@ async fn va_5_a_credential_is_updated(app: &TestApp) {
             "auth.type: is required",
         ),
     ] {
-        let message = app
-            .client
-            .post(&one, &body)
-            .await
-            .error(400, "invalid_request_error");
-        assert!(message.starts_with(problem), "{message}");
+        app.client.post(&one, &body).await.refused(problem);
     }
     assert_eq!(
         app.client.get(&one).await.ok(),

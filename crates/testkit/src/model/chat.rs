@@ -89,7 +89,7 @@ fn finish_reason(reason: &str) -> &str {
 
 fn deltas(block: &Block, pieces: usize, calls: usize) -> Vec<Value> {
     match block {
-        Block::Text(text) => split(text, pieces)
+        Block::Text { text } => split(text, pieces)
             .map(|text| json!({"content": text}))
             .collect(),
         Block::Thinking { thinking, .. } => split(thinking, pieces)

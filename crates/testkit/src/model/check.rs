@@ -72,6 +72,21 @@ fn check_headers(headers: &HeaderMap, found: &mut Violations) {
     check_content_type(headers, found);
 }
 
+/// What all forms ask for: a model, and an answer bit by bit.
+pub(super) fn check_streamed_model(body: &Map<String, Value>, found: &mut Violations) {
+    let model = body.get("model").and_then(Value::as_str);
+    found.require(
+        model.is_some_and(|model| !model.is_empty()),
+        "model",
+        "is required",
+    );
+    found.require(
+        body.get("stream") == Some(&Value::Bool(true)),
+        "stream",
+        "must be true",
+    );
+}
+
 pub(super) fn check_content_type(headers: &HeaderMap, found: &mut Violations) {
     let kind = headers.get("content-type");
     let kind = kind.and_then(|value| value.to_str().ok());
@@ -95,17 +110,7 @@ fn check_body(body: &Map<String, Value>, found: &mut Violations) {
             "Extra inputs are not permitted",
         );
     }
-    let model = body.get("model").and_then(Value::as_str);
-    found.require(
-        model.is_some_and(|model| !model.is_empty()),
-        "model",
-        "is required",
-    );
-    found.require(
-        body.get("stream") == Some(&Value::Bool(true)),
-        "stream",
-        "must be true",
-    );
+    check_streamed_model(body, found);
     let limit = body.get("max_tokens").and_then(Value::as_u64);
     found.require(
         limit.is_some_and(|limit| limit > 0),
@@ -327,4 +332,4 @@ fn check_result_content(path: &str, content: &Value, found: &mut Violations) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

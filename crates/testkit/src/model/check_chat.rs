@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use hyper::HeaderMap;
 use serde_json::{Map, Value};
 
-use super::check::{Violations, check_content_type};
+use super::check::{Violations, check_content_type, check_streamed_model};
 use super::request::count_marks;
 
 /// The members that are sent; another one is a mistake of ours.
@@ -50,17 +50,7 @@ fn check_body(body: &Map<String, Value>, found: &mut Violations) {
         let known = MEMBERS.contains(&name.as_str());
         found.require(known, name, "is not sent to such an endpoint (HT-7)");
     }
-    let model = body.get("model").and_then(Value::as_str);
-    found.require(
-        model.is_some_and(|model| !model.is_empty()),
-        "model",
-        "is required",
-    );
-    found.require(
-        body.get("stream") == Some(&Value::Bool(true)),
-        "stream",
-        "must be true",
-    );
+    check_streamed_model(body, found);
     let usage = body
         .get("stream_options")
         .map(|options| &options["include_usage"]);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::format::Format;
@@ -10,10 +11,14 @@ use super::pace::{Hold, Pace, Step};
 use crate::gate::Gate;
 
 /// One content block of a scripted message.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Block {
     /// Plain text.
-    Text(String),
+    Text {
+        /// The text.
+        text: String,
+    },
     /// Visible thinking and the signature that must come back byte for byte (security MODEL-4).
     Thinking {
         /// The thinking text.
@@ -32,9 +37,14 @@ pub enum Block {
         id: String,
         /// The tool's name.
         name: String,
-        /// The input as the exact JSON text to stream, valid or not.
+        /// The input as the exact JSON text to stream, valid or not. In a file it is a value.
+        #[serde(deserialize_with = "as_text")]
         input: String,
     },
+}
+
+fn as_text<'de, D: Deserializer<'de>>(value: D) -> Result<String, D::Error> {
+    Value::deserialize(value).map(|value| value.to_string())
 }
 
 /// Token counts of one message, as `message_start` and `message_delta` report them.
@@ -168,7 +178,7 @@ impl Reply {
 
     /// Adds a text block.
     pub fn then_text(self, text: impl Into<String>) -> Self {
-        self.then(Block::Text(text.into()))
+        self.then(Block::Text { text: text.into() })
     }
 
     /// Adds a thinking block.

@@ -102,6 +102,12 @@ impl Request {
             .collect()
     }
 
+    /// What the tool results say, in order.
+    pub fn result_texts(&self) -> Vec<String> {
+        let results = self.tool_results().into_iter();
+        results.map(|result| result.text).collect()
+    }
+
     /// How many `cache_control` marks the request carries, anywhere.
     pub fn cache_marks(&self) -> usize {
         count_marks(&self.body)

@@ -134,61 +134,20 @@ struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileReply {
-    content: Vec<FileBlock>,
+    content: Vec<Block>,
     stop_reason: Option<String>,
     split_into: Option<usize>,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum FileBlock {
-    Text {
-        text: String,
-    },
-    Thinking {
-        thinking: String,
-        signature: String,
-    },
-    RedactedThinking {
-        data: String,
-    },
-    ToolUse {
-        id: String,
-        name: String,
-        input: Value,
-    },
 }
 
 impl From<FileReply> for Reply {
     fn from(file: FileReply) -> Self {
         let mut reply = Reply::empty().split_into(file.split_into.unwrap_or(1));
         for block in file.content {
-            reply = reply.then(block.into());
+            reply = reply.then(block);
         }
         match file.stop_reason {
             Some(reason) => reply.stop_reason(reason),
             None => reply,
-        }
-    }
-}
-
-impl From<FileBlock> for Block {
-    fn from(block: FileBlock) -> Self {
-        match block {
-            FileBlock::Text { text } => Self::Text(text),
-            FileBlock::Thinking {
-                thinking,
-                signature,
-            } => Self::Thinking {
-                thinking,
-                signature,
-            },
-            FileBlock::RedactedThinking { data } => Self::RedactedThinking { data },
-            FileBlock::ToolUse { id, name, input } => Self::ToolUse {
-                id,
-                name,
-                input: input.to_string(),
-            },
         }
     }
 }

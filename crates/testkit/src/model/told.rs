@@ -11,8 +11,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::format::Format;
+use super::reply::Block;
 use super::reply::{Reply, Usage};
-use super::script::{Conversation, FileBlock, render};
+use super::script::{Conversation, render};
 
 const MARK: &str = "reply:";
 
@@ -87,7 +88,7 @@ fn dictated(text: &str) -> Option<&str> {
 #[serde(deny_unknown_fields)]
 struct FileReply {
     #[serde(default)]
-    content: Vec<FileBlock>,
+    content: Vec<Block>,
     stop_reason: Option<String>,
     split_into: Option<usize>,
     usage: Option<FileUsage>,
@@ -119,7 +120,7 @@ impl FileReply {
         }
         let mut reply = Reply::empty().split_into(self.split_into.unwrap_or(1));
         for block in self.content {
-            reply = reply.then(block.into());
+            reply = reply.then(block);
         }
         if let Some(reason) = self.stop_reason {
             reply = reply.stop_reason(reason);

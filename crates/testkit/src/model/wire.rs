@@ -101,7 +101,7 @@ fn message_delta(message: &Message) -> Bytes {
 
 fn opening(block: &Block) -> Value {
     match block {
-        Block::Text(_) => json!({"type": "text", "text": ""}),
+        Block::Text { .. } => json!({"type": "text", "text": ""}),
         Block::Thinking { .. } => json!({"type": "thinking", "thinking": "", "signature": ""}),
         Block::RedactedThinking { data } => json!({"type": "redacted_thinking", "data": data}),
         Block::ToolUse { id, name, .. } => {
@@ -112,7 +112,7 @@ fn opening(block: &Block) -> Value {
 
 fn deltas(block: &Block, pieces: usize) -> Vec<Value> {
     match block {
-        Block::Text(text) => split(text, pieces)
+        Block::Text { text } => split(text, pieces)
             .map(|text| json!({"type": "text_delta", "text": text}))
             .collect(),
         Block::Thinking {

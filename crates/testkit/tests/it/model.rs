@@ -67,19 +67,20 @@ async fn events(body: &[u8]) -> Vec<Value> {
         .collect()
 }
 
+const USAGE: Usage = Usage {
+    input_tokens: 3,
+    output_tokens: 5,
+    cache_creation_input_tokens: 7,
+    cache_read_input_tokens: 11,
+};
+
 #[tokio::test]
 async fn streams_a_message_in_the_public_form() {
-    let usage = Usage {
-        input_tokens: 3,
-        output_tokens: 5,
-        cache_creation_input_tokens: 7,
-        cache_read_input_tokens: 11,
-    };
     let reply = Reply::thinking("hmm", "c2ln")
         .then_text("hello")
         .then_tool_use_raw("toolu_1", "bash", r#"{"b": 1, "a": 2}"#)
         .split_into(2)
-        .usage(usage);
+        .usage(USAGE);
     let model = ModelServer::with([reply]).await;
     let answer = ask(&model).await;
     assert_eq!(answer.status, 200);
@@ -414,18 +415,12 @@ fn chunks(body: &[u8]) -> Vec<Value> {
 
 #[tokio::test]
 async fn streams_a_chat_completion_from_the_same_script() {
-    let usage = Usage {
-        input_tokens: 3,
-        output_tokens: 5,
-        cache_creation_input_tokens: 7,
-        cache_read_input_tokens: 11,
-    };
     let reply = Reply::thinking("hmm", "c2ln")
         .then_text("hello")
         .then_tool_use_raw("call_1", "bash", r#"{"b": 1, "a": 2}"#)
         .then_tool_use("call_2", "read", json!({}))
         .split_into(2)
-        .usage(usage);
+        .usage(USAGE);
     let model = ModelServer::with([reply]).await;
     let answer = ask_chat(&model).await;
     assert_eq!(answer.status, 200);

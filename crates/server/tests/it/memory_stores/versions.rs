@@ -104,16 +104,9 @@ async fn me_8_versions_are_found_by_their_filters(app: &TestApp) {
         let refused = app.client.get(&format!("{versions}?{query}")).await;
         refused.error(400, "invalid_request_error");
     }
-    for number in 0..25 {
-        memory(app, &path, &format!("/many/{number}"), "x").await;
-    }
-    let page = app
-        .client
-        .get(&format!("{versions}?view=full&limit=100"))
-        .await
-        .ok();
+    fill(app, &path).await;
     assert_eq!(
-        page["data"].as_array().map(Vec::len),
+        on_a_page(app, &format!("{versions}?view=full&limit=100")).await,
         Some(20),
         "no more with texts"
     );

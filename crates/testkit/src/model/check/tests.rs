@@ -43,7 +43,12 @@ fn headers() -> HeaderMap {
 fn expect(change: impl FnOnce(&mut Value), expected: &[&str]) {
     let mut body = request();
     change(&mut body);
-    let found = check(&headers(), &body);
+    assert_found(&check(&headers(), &body), expected);
+}
+
+/// Of each problem that is found, in order, it says what is expected.
+#[track_caller]
+pub(in crate::model) fn assert_found(found: &[String], expected: &[&str]) {
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, expected) in found.iter().zip(expected) {
         assert!(found.contains(expected), "{found:?} is not {expected:?}");

@@ -2,6 +2,7 @@ use hyper::header::HeaderValue;
 use serde_json::json;
 
 use super::*;
+use crate::model::check::tests::assert_found;
 
 /// A well-formed request: one round of two calls, an image, a word of the operator.
 fn request() -> Value {
@@ -42,11 +43,7 @@ fn headers() -> HeaderMap {
 fn expect(change: impl FnOnce(&mut Value), expected: &[&str]) {
     let mut body = request();
     change(&mut body);
-    let found = check_chat(&headers(), &body);
-    assert_eq!(found.len(), expected.len(), "{found:#?}");
-    for (found, expected) in found.iter().zip(expected) {
-        assert!(found.contains(expected), "{found:?} is not {expected:?}");
-    }
+    assert_found(&check_chat(&headers(), &body), expected);
 }
 
 #[test]
