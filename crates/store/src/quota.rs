@@ -86,7 +86,7 @@ impl Thing {
 const BYTES: &str = "SELECT CAST(
      (SELECT COALESCE(SUM(size), 0) FROM files WHERE workspace = $1 AND session_id IS NULL AND blob <> '')
      + (SELECT COALESCE(SUM(size), 0) FROM skill_versions WHERE workspace = $1)
-     + (SELECT COALESCE(SUM(LENGTH(v.content)), 0) FROM memory_versions v
+     + (SELECT COALESCE(SUM(OCTET_LENGTH(v.content)), 0) FROM memory_versions v
         JOIN memory_stores s ON s.id = v.store_id WHERE s.workspace = $1)
      AS BIGINT)";
 

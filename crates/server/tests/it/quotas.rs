@@ -136,7 +136,8 @@ async fn store_4_skills_and_memories_count_in_bytes() {
         .delete(&format!("/v1/skills/{}", id(&skill)))
         .await
         .ok();
-    let memory = create("/a", "x".repeat(QUOTA)).await.ok();
+    // Bytes are counted and not letters.
+    let memory = create("/a", "é".repeat(QUOTA / 2)).await.ok();
     let message = full(&create("/b", "y".to_owned()).await);
     assert!(message.contains("4000 of the 4000 bytes"), "{message}");
     let own = format!("{memories}/{}", id(&memory));
