@@ -84,7 +84,7 @@ def store() -> pathlib.Path:
 
 def until(there) -> None:
     """Waits, for a bounded time."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not there():
         assert time.monotonic() < deadline
         os.sched_yield()

@@ -479,7 +479,11 @@ class Site(http.server.BaseHTTPRequestHandler):
             "tools/list": lambda: {"tools": [{"name": "echo", "description": said, "inputSchema": {"type": "object"}}]},
             "tools/call": lambda: {"content": [{"type": "text", "text": f"you are {said}"}]},
         }
-        answer = {"jsonrpc": "2.0", "id": message["id"], "result": results[message["method"]]()}
+        answer = {"jsonrpc": "2.0", "id": message["id"]}
+        if result := results.get(message["method"]):
+            answer["result"] = result()
+        else:
+            answer["error"] = {"code": -32601, "message": "no such method"}
         self.answer(200, json.dumps(answer).encode(), ("Content-Type", "application/json"))
 
     def body(self) -> bytes:

@@ -12,8 +12,9 @@ import tempfile
 import threading
 from collections.abc import Sequence
 
-START_SECONDS = 30
-STOP_SECONDS = 10
+# Bounds against waiting for ever; how quick a server is, other tests say.
+START_SECONDS = 60
+STOP_SECONDS = 60
 
 
 def program(variable: str, name: str) -> str:
@@ -73,6 +74,15 @@ class Program:
         """Ends it as a power cut would: at once and without a word."""
         self.process.kill()
         self.process.wait(STOP_SECONDS)
+
+    def pause(self) -> None:
+        """Stops all of its threads until `resume`, or until it is killed."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+
+    def resume(self) -> None:
+        """Lets it go on, if it still lives."""
+        self.process.send_signal(signal.SIGCONT)
 
     def terminate(self) -> int:
         """Asks it to end and waits until it has; gives its exit status."""

@@ -65,13 +65,12 @@ class Cluster:
     def remove(self) -> None:
         """Ends everything that was started for it, sandboxes as well."""
         for server in self.servers:
-            with contextlib.suppress(ProcessLookupError):
-                server.running.process.send_signal(signal.SIGCONT)
             server.running.kill()
         for data_dir in {server.data_dir for server in self.servers}:
             for path in data_dir.glob("sandboxes/*/socket"):
                 if (process := first_process(path)) is not None:
-                    os.kill(process, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
         for server in self.servers:
             shutil.rmtree(server.folder, ignore_errors=True)
         assert self.stub.terminate() == 0
@@ -94,6 +93,11 @@ def sandbox_of(server: Server, session: str) -> int:
     process = first_process(server.data_dir / "sandboxes" / session / "socket")
     assert process is not None, "the sandbox lives"
     return process
+
+
+def workspace(server: Server, session: str) -> pathlib.Path:
+    """The folder that the commands of a living sandbox work in."""
+    return pathlib.Path(f"/proc/{sandbox_of(server, session)}/root/workspace")
 
 
 def ledger(server: Server, session: str) -> list[str]:

@@ -20,8 +20,8 @@ SMALL_WINDOW = 24_000
 # Nobody knows its prices, and it takes no system messages within a conversation.
 PLAIN_MODEL = "plain"
 BUILT_IN = {"type": "agent_toolset_20260401"}
-# How long a chore may take.
-PATIENCE_SECONDS = 30
+# How long a chore may take, on a machine that is busy with other things.
+PATIENCE_SECONDS = 60
 
 CONFIG = """
 [[models]]

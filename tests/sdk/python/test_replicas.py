@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import os
 import signal
 import statistics
@@ -16,8 +17,8 @@ from datetime import datetime, timezone
 import pytest
 from conftest import wait_until_idle
 from postgres import Postgres
-from programs import Server
-from replicas import Balancer, Cluster, Follower, figure, is_ready, ledger, sandbox_of
+from programs import STOP_SECONDS, Server
+from replicas import Balancer, Cluster, Follower, figure, is_ready, ledger, sandbox_of, workspace
 from stories import bash, call, every, only, replies, say, text
 
 SESSIONS = 20
@@ -35,7 +36,7 @@ def cluster(postgres: Postgres, request: pytest.FixtureRequest) -> Iterator[Clus
     cluster.remove()
 
 
-def until(holds: Callable[[], bool], what: str, seconds: float = 30) -> None:
+def until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
     """Waits for something that nobody tells."""
     end = time.monotonic() + seconds
     while not holds():
@@ -92,12 +93,13 @@ def test_takeover_er_13_one_of_two_servers_is_killed_under_load(cluster: Cluster
     clients = [cluster.client(victim), cluster.client(survivor)]
     made_of = cluster.agent(clients[0])
     calls = [f"echo call-{number} >> ledger; sleep 0.4" for number in range(4)]
-    story = replies(*(call(bash(command)) for command in calls), say("Done."))
+    # None of them is done before the kill, however long the last one takes to begin.
+    story = replies(*(call(bash(command)) for command in calls), say("Done.", gate="killed"))
     # Half of them belong to the victim, and half of the streams go to the other server than the message.
     sessions = [clients[number % 2].beta.sessions.create(**made_of).id for number in range(SESSIONS)]
     streams = [[victim, survivor], [survivor, victim]]
     followers = [Follower(cluster, session, streams[n // 2 % 2]) for n, session in enumerate(sessions)]
-    at_work = threading.Barrier(SESSIONS + 1, timeout=30)
+    at_work = threading.Barrier(SESSIONS + 1, timeout=60)
 
     def follow(number: int) -> None:
         clients[number % 2].beta.sessions.events.send(sessions[number], events=[story])
@@ -110,6 +112,7 @@ def test_takeover_er_13_one_of_two_servers_is_killed_under_load(cluster: Cluster
         at_work.wait()
         victim.running.kill()
         killed_at = datetime.now(timezone.utc)
+        cluster.open_gate("killed")
         for each in work:
             each.result(timeout=90)
 
@@ -192,7 +195,7 @@ def test_ops_1_a_server_that_drains_serves_until_it_is_told_again(cluster: Clust
     wait_until_idle(client, session)
     assert text(only(list(client.beta.sessions.events.list(session)), "agent.message")) == "Still here."
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(STOP_SECONDS) == 0
 
 
 @pytest.mark.parametrize("same_place", [True, False], ids=["same-place", "other-place"])
@@ -203,20 +206,22 @@ def test_lease_1_a_stopped_owner_that_comes_back_writes_and_runs_nothing(cluster
     heir = cluster.start(beside=owner if same_place else None)
     client = cluster.client(owner)
     session = client.beta.sessions.create(**cluster.agent(client)).id
-    both = call(bash("echo one >> ledger; sleep 2; echo first"), bash("echo two >> ledger"))
+    both = call(bash("mkfifo gate; echo one >> ledger; cat gate; echo first"), bash("echo two >> ledger"))
     story = replies(both, call(bash("echo three >> ledger")), say("Done."))
     client.beta.sessions.events.send(session, events=[story])
     follower = Follower(cluster, session, [heir])
     follower.until("agent.tool_use")
     until(lambda: ledger(owner, session) == ["one"], "the first command runs")
-    owner.running.process.send_signal(signal.SIGSTOP)
+    owner.running.pause()
     stopped = time.monotonic()
+    # It was stopped within the call, which ends now.
+    (workspace(owner, session) / "gate").open("w").close()
     follower.until("session.status_idle")
     took = time.monotonic() - stopped
     before = list(cluster.client(heir).beta.sessions.events.list(session))
     # Not a wait for something: so long, at least, is what the others believe in it without a word.
     threading.Event().wait(max(0.0, stopped + 10.5 - time.monotonic()))
-    owner.running.process.send_signal(signal.SIGCONT)
+    owner.running.resume()
     until(lambda: figure(owner, "manyhands_leases_lost_total") >= 1, "the old owner has noticed")
 
     assert list(cluster.client(owner).beta.sessions.events.list(session)) == before
@@ -266,8 +271,8 @@ def test_roles_a_message_at_an_api_server_is_answered_by_a_brain_at_once(cluster
     print(f"\na message's answer, p50: {together * 1000:.1f} ms in one process, {apart * 1000:.1f} ms in two;"
           f" previews {seen_together} and {seen_apart}")
     assert seen_together and seen_apart
-    # The timer behind the notification comes once a second.
-    assert apart < 0.5
+    # The timer behind the notification comes once a second: it would cost half of one.
+    assert apart - together < 0.4
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["sandboxd", "sandbox"])
@@ -286,7 +291,9 @@ def test_scenario_4_a_killed_sandbox_is_news_for_the_model(cluster: Cluster, who
         # Its parent is what keeps the name spaces: bubblewrap.
         status = open(f"/proc/{process}/stat").read()
         os.kill(int(status.rpartition(")")[2].split()[1]), signal.SIGKILL)
-    os.kill(process, signal.SIGKILL)
+    # It ends with its parent, maybe before this.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
     follower.until("session.status_idle")
     events = list(client.beta.sessions.events.list(session))
     check_pairs(events)

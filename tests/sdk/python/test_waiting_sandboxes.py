@@ -19,7 +19,7 @@ from stories import BUILT_IN, MODEL
 from test_sdk import take_turn
 
 CONFIG = "[environments]\nwarm = 2\n"
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 LOOK = "cat /proc/sys/kernel/random/uuid > mine; ls /workspace; id -u; hostname; cat mine"
 
 
