@@ -18,7 +18,7 @@ from sample_ids import proxy
 from stories import House
 
 HERE = pathlib.Path(__file__).parent
-SECONDS = 300
+SECONDS = 600
 # Below tests/api_resources of the Python SDK.
 FILES = [
     "beta/test_agents.py", "beta/agents", "beta/test_environments.py", "beta/environments", "beta/test_sessions.py",

@@ -19,7 +19,7 @@ import (
 )
 
 // How long all of it may take.
-const allowed = 2 * time.Minute
+const allowed = 5 * time.Minute
 
 // What a cell panics with when something is not as it must be.
 type broken string

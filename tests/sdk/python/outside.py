@@ -112,7 +112,7 @@ class Outside:
 
     def remove(self) -> None:
         """Ends it; its spaces go with it."""
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=60)
 
 
 def make_authority(folder: pathlib.Path) -> None:

@@ -79,7 +79,7 @@ class Planted:
             "type": "mcp_oauth",
             "mcp_server_url": f"{ECHO}/mcp?oauth",
             "access_token": access,
-            "expires_at": datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=2),
+            "expires_at": datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1),
             "refresh": {
                 "client_id": "a client",
                 "refresh_token": refresh,

@@ -28,7 +28,7 @@ def client(server: Server, key: str, **more: object) -> anthropic.Anthropic:
 def manyhands(server: Server, *arguments: str) -> str:
     """What a command prints that is run on the server's data directory."""
     command = [program("MANYHANDS_BIN", "manyhands"), *arguments, "--data-dir", str(server.data_dir)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=server.environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=server.environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -40,7 +40,7 @@ class Peer:
 
     def end(self) -> None:
         self.process.terminate()
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=60)
         assert self.process.stdout
         self.process.stdout.close()
 

@@ -30,7 +30,7 @@ def servers_on(data_dir: str) -> list[str]:
     found = []
     for process in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open(f"/proc/{process}/cmdline") as file:
+            with open(f"/proc/{process}/cmdline", errors="replace") as file:
                 words = file.read().split("\0")
         except OSError:
             continue

@@ -8,7 +8,7 @@ import Anthropic, { toFile } from '@anthropic-ai/sdk';
 import { Server } from './programs.js';
 import { BUILT_IN, Story, bash, call, replies, say } from './stories.js';
 
-const bounded = { timeout: 60_000 };
+const bounded = { timeout: 180_000 };
 let server: Server;
 let client: Anthropic;
 
@@ -53,7 +53,7 @@ test('FI-1, FI-5, UP-8: a file is mounted, an output appears and goes with its s
     return found;
   };
   // Nobody tells when it is there.
-  const end = Date.now() + 30_000;
+  const end = Date.now() + 60_000;
   let found = await outputs();
   while (found.length === 0 && Date.now() < end) found = await outputs();
   assert.equal(found.length, 1);

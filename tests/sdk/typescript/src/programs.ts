@@ -7,7 +7,7 @@ import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-const START_MILLIS = 30_000;
+const START_MILLIS = 60_000;
 
 /** The path of a built program: what the variable says, else what the last build left. */
 function program(variable: string, name: string): string {

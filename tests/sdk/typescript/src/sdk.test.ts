@@ -9,7 +9,7 @@ import Anthropic from '@anthropic-ai/sdk';
 import { Server } from './programs.js';
 import { MODEL, type StreamItem, last, lastAppearances, text } from './stories.js';
 
-const bounded = { timeout: 60_000 };
+const bounded = { timeout: 180_000 };
 
 let server: Server;
 let client: Anthropic;

@@ -13,7 +13,7 @@ import { Server } from './programs.js';
 import { BUILT_IN, Story, bash, blocking, call, custom, every, last } from './stories.js';
 import { lastAppearances, message, replies, say, text } from './stories.js';
 
-const bounded = { timeout: 60_000 };
+const bounded = { timeout: 180_000 };
 const ASKING = {
   ...BUILT_IN,
   configs: [{ type: 'bash' as const, name: 'bash' as const, permission_policy: { type: 'always_ask' as const } }],
