@@ -175,7 +175,12 @@ def test_scenario_16_the_first_vault_with_the_servers_url_wins(login: Login, off
 def test_scenario_17_calls_at_once_do_one_refresh_and_a_refusal_is_told(login: Login, office: House) -> None:
     client = office.client()
     vault, (credential,) = vault_with(client, login.oauth())
-    story = Story(office, agent=agent_of(client, login.ask()["mcp"]), vault_ids=[vault.id])
+    story = Story(
+        office,
+        agent=agent_of(client, login.ask()["mcp"]),
+        networking={"type": "limited", "allowed_hosts": [], "allow_mcp_servers": True},
+        vault_ids=[vault.id],
+    )
     words = [f"word {number}" for number in range(8)]
     story.send(replies(call(*map(echo, words), gate="expired"), say("Done.")))
     story.until("span.model_request_start")

@@ -154,8 +154,12 @@ def test_scenario_13_archive(house: House) -> None:
 
 
 def test_scenario_14_delete_closes_the_streams(house: House) -> None:
-    """Scenario 14 as far as files allow: UP-8, SQ-20, SE-7."""
-    story = Story(house)
+    """Scenario 14: UP-8, SQ-20, SE-7; the vault and the memory store remain."""
+    client = house.client()
+    vault = client.beta.vaults.create(display_name="stays")
+    store = client.beta.memory_stores.create(name="Stays")
+    memory = client.beta.memory_stores.memories.create(store.id, path="/kept.md", content="kept")
+    story = Story(house, vault_ids=[vault.id], resources=[{"type": "memory_store", "memory_store_id": store.id}])
     delete = story.client.beta.sessions.delete
     story.send(replies(say("Half.", hold=True)))
     story.until("span.model_request_start")
@@ -167,6 +171,9 @@ def test_scenario_14_delete_closes_the_streams(house: House) -> None:
     for gone in (lambda: story.client.beta.sessions.retrieve(story.id), lambda: story.send(text_message("x"))):
         with pytest.raises(anthropic.NotFoundError):
             gone()
+    assert client.beta.vaults.retrieve(vault.id) == vault
+    assert client.beta.memory_stores.retrieve(store.id) == store
+    assert client.beta.memory_stores.memories.retrieve(memory.id, memory_store_id=store.id).content == "kept"
     story.close()
 
 

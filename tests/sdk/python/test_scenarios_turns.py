@@ -127,7 +127,7 @@ def test_scenario_27_cursors_of_the_session_list(house: House) -> None:
 
 
 def test_scenario_29_headers(house: House) -> None:
-    """Scenario 29: HT-1, HT-6, HT-9 (memory stores belong to a later part)."""
+    """Scenario 29: HT-1, HT-6, HT-9; memory stores' own header has its test among memory's."""
     beta = {"anthropic-beta": "managed-agents-2026-04-01"}
 
     def status(headers: dict[str, str], query: str = "") -> int:
