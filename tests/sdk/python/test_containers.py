@@ -13,7 +13,7 @@ import test_networking
 from canary import Canaries
 from containers import IMAGE, Engine
 from test_networking import ASK, HELLO, LIMITED
-from test_repositories import HOST, Session, repository
+from test_repositories import HOST, Session, a_clone_survives_its_server, repository
 
 SETTINGS = """
 [sandbox]
@@ -46,10 +46,7 @@ class House(test_networking.House):
 
 @pytest.fixture(scope="module", params=["folder", "streams"])
 def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    house = House(tmp_path_factory.mktemp("outside"), request.param)
-    yield house
-    house.remove()
-    assert house.outside.intruders() == []
+    yield from test_networking.shut_in(House(tmp_path_factory.mktemp("outside"), request.param))
 
 
 def test_net_1_a_container_reaches_what_it_may_and_nothing_else(house: House) -> None:
@@ -97,9 +94,4 @@ def test_scenario_20_clone_commit_and_push_from_a_container(house: House) -> Non
 
 def test_gh_3_a_clone_in_a_container_survives_its_server(house: House) -> None:
     """GH-3, GH-7, SBX-7: a server that is killed in the middle of a clone leaves nothing half, and the next one finishes it."""
-    code = house.outside.code
-    main, _ = code.add("acme/slow", None, {"README": "slow\n"})
-    session = Session(house, repository("acme/slow"))
-    output = session.killed_in_clone(code.hold("acme/slow"), "cat slow/README; git -C slow log -1 --format=%H; ls -A")
-    assert output.split() == ["slow", main, "slow"]
-    assert session.errors() == []
+    a_clone_survives_its_server(house)

@@ -10,13 +10,12 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterator
 
 import pytest
 import test_networking
 from canary import Canaries
 from programs import program
-from test_networking import House
+from test_networking import House, house
 
 ECHO = "https://echo.example.com"
 PLACEHOLDER = re.compile(r"mhp_[a-z2-7]{32}")
@@ -26,14 +25,6 @@ LIMITED = {
     "allow_mcp_servers": False,
     "allow_package_managers": False,
 }
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    house = House(tmp_path_factory.mktemp("outside"))
-    yield house
-    house.remove()
-    assert house.outside.intruders() == []
 
 
 class Session(test_networking.Session):

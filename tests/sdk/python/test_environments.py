@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import anthropic
 import pytest
 from programs import Server
-from test_networking import House, Session
+from test_networking import House, Session, shut_in
 
 SOURCES = """
 [environments.sources]
@@ -102,10 +102,7 @@ def test_en_5_archived_environments_say_so(client: anthropic.Anthropic) -> None:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    house = House(tmp_path_factory.mktemp("environments"), SOURCES)
-    yield house
-    house.remove()
-    assert house.outside.intruders() == []
+    yield from shut_in(House(tmp_path_factory.mktemp("environments"), SOURCES))
 
 
 class Furnished(Session):

@@ -15,8 +15,8 @@ import subprocess
 
 from canary import Canaries
 from stories import until
-from test_networking import House
-from test_repositories import Session, canaries, house, kept, repository
+from test_networking import House, house
+from test_repositories import Session, canaries, kept, repository
 
 # What cannot be packed smaller, and more of it than one is too small to be kept.
 SIZE = 3_000_000

