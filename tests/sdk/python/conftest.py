@@ -11,7 +11,7 @@ from postgres import Postgres
 from programs import ModelStub, Server
 from stories import House
 
-TEST_SECONDS = 300
+TEST_SECONDS = 600
 
 
 @pytest.fixture(autouse=True)
