@@ -146,7 +146,7 @@ def run(folder: pathlib.Path) -> None:
     answer_names(folder / "asked")
     handler = type("Handler", (Site,), {"shelf": Shelf(folder)})
     for port in (80, 443):
-        server = http.server.ThreadingHTTPServer((SERVED, port), handler)
+        server = Hosts((SERVED, port), handler)
         if port == 443:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(folder / "leaf.pem", folder / "leaf.key")
@@ -410,6 +410,18 @@ def tarball(files: dict[str, str]) -> bytes:
             entry.size = len(content.encode())
             archive.addfile(entry, io.BytesIO(content.encode()))
     return gzip.compress(packed.getvalue(), mtime=0)
+
+
+class Hosts(http.server.ThreadingHTTPServer):
+    """Says nothing of clients that went away."""
+
+    # As many as come at once: who is turned away tries again a second later.
+    request_queue_size = 64
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Only what is wrong here is told."""
+        if not isinstance(sys.exc_info()[1], (ConnectionError, ssl.SSLError)):
+            super().handle_error(request, client_address)
 
 
 class Site(http.server.BaseHTTPRequestHandler):
