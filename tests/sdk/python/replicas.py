@@ -134,7 +134,8 @@ def figure(server: Server, name: str) -> float:
 
 
 class Balancer:
-    """Connections, in turn, to the servers that are ready: asked again every 50 ms, as balancers do."""
+    """Connections, in turn, to the servers that are ready, asked again every 50 ms, and to the next one where nobody listens: as
+    balancers do."""
 
     def __init__(self, ports: list[int]) -> None:
         self.ports = ports
@@ -157,11 +158,8 @@ class Balancer:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        self.turn += 1
-        ready = self.ready
-        try:
-            server = socket.create_connection(("127.0.0.1", ready[self.turn % len(ready)]))
-        except (OSError, ZeroDivisionError):
+        server = self._connect()
+        if server is None:
             client.close()
             return
         back = threading.Thread(target=pump, args=(server, client), daemon=True)
@@ -170,6 +168,14 @@ class Balancer:
         back.join()
         client.close()
         server.close()
+
+    def _connect(self) -> socket.socket | None:
+        self.turn += 1
+        ready = self.ready
+        for place in range(len(ready)):
+            with contextlib.suppress(OSError):
+                return socket.create_connection(("127.0.0.1", ready[(self.turn + place) % len(ready)]))
+        return None
 
     def stop(self) -> None:
         """Takes no more connections."""
