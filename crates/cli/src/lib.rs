@@ -8,6 +8,12 @@
 //! `client` is the API as the commands need it, `local` finds or starts the server, `render` turns events into text
 //! for people (pure), `outputs` reads what the agent produced.
 
+#![warn(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "they panic on a closed pipe; `printer` does not"
+)]
+
 pub mod quickstart;
 pub mod run;
 pub mod why;

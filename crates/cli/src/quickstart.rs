@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::client::{Client, Error, Previews};
 use crate::local::{self, Server};
 use crate::outputs;
-use crate::printer::Printer;
+use crate::printer::{self, Printer};
 use crate::render::{Renderer, Style, safe, wrapped};
 use crate::run::ServerArgs;
 
@@ -57,9 +57,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         if let Some(process) = server.keep()
             && !args.json
         {
-            println!(
-                "\nThe server goes on at {url} as process {process}; \"kill {process}\" ends it."
-            );
+            printer::write(&format!(
+                "\nThe server goes on at {url} as process {process}; \"kill {process}\" ends it.\n"
+            ))?;
         }
     } else {
         server.stop().await?;
@@ -67,10 +67,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     told?;
     if next {
         let stopped = ours && !args.keep;
-        print!(
-            "{}",
-            what_next(&url, stopped, &args.server.data_dir.display().to_string())
-        );
+        let data_dir = args.server.data_dir.display().to_string();
+        printer::write(&what_next(&url, stopped, &data_dir))?;
     }
     Ok(())
 }
@@ -141,8 +139,8 @@ async fn tell(args: &Args, server: &Server) -> anyhow::Result<()> {
         scripted,
     };
     if args.json {
-        println!("{}", summary(args, server, &renderer, &outcome));
-        return Ok(());
+        let summary = summary(args, server, &renderer, &outcome);
+        return printer::write(&format!("{summary}\n"));
     }
     printer.print(&format!(
         "\n{}\n",

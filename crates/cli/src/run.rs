@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::client::{Client, Item, Previews};
 use crate::local::{self, Server};
-use crate::printer::Printer;
+use crate::printer::{Printer, aside};
 use crate::render::{Ending, Renderer, Style, safe, wrapped};
 use answers::Terminal;
 use calls::{Call, Calls, Owed};
@@ -293,7 +293,7 @@ impl<'a> Run<'a> {
 
     async fn interrupt(&mut self, id: &SessionId) -> anyhow::Result<()> {
         self.interrupted = true;
-        eprintln!("\ninterrupting the session; Ctrl-C again leaves it to itself");
+        aside("\ninterrupting the session; Ctrl-C again leaves it to itself");
         let interrupt = json!({"type": "user.interrupt"});
         self.client.send_events(id, &[interrupt]).await?;
         Ok(())
@@ -339,7 +339,7 @@ impl<'a> Run<'a> {
                 format!("manyhands run --session {session} TASK goes on with it"),
             ),
         };
-        eprintln!("error: {error}\nhint: {hint}");
+        aside(format_args!("error: {error}\nhint: {hint}"));
         ExitCode::from(status)
     }
 }

@@ -4,6 +4,7 @@ use manyhands_protocol::SessionId;
 
 use crate::client::Client;
 use crate::local;
+use crate::printer;
 use crate::render::safe;
 use crate::run::ServerArgs;
 
@@ -30,12 +31,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = Client::new(&server.url, server.key.clone())?;
     let why = client.why(&args.session).await?;
     if args.json {
-        println!("{why}");
-        return Ok(());
+        return printer::write(&format!("{why}\n"));
     }
     let sentence = why["sentence"].as_str();
     let sentence =
         sentence.ok_or_else(|| anyhow::anyhow!("the server's answer has no sentence"))?;
-    println!("{}", safe(sentence));
-    Ok(())
+    printer::write(&format!("{}\n", safe(sentence)))
 }

@@ -1,13 +1,13 @@
 //! Answers to tool calls: as events, and from a person at a terminal.
 
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 
-use anyhow::Context;
 use manyhands_protocol::EventId;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::calls::Call;
+use crate::printer;
 
 /// Let it run (runtime TC-7).
 pub(super) fn allow(call: &EventId) -> Value {
@@ -72,10 +72,7 @@ impl Terminal {
     /// The answer to a call that asks; `None` when the terminal is closed.
     pub(super) async fn ask(&mut self, call: &Call) -> anyhow::Result<Option<Value>> {
         loop {
-            print!("\nallow {}? [y/n, or why not] ", call.shown());
-            std::io::stdout()
-                .flush()
-                .context("cannot write to standard output")?;
+            printer::write(&format!("\nallow {}? [y/n, or why not] ", call.shown()))?;
             let Some(line) = self.lines.recv().await else {
                 return Ok(None);
             };
