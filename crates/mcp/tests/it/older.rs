@@ -125,16 +125,8 @@ async fn cred_7_the_place_that_a_stream_names_is_within_the_origin() {
             Vault::of(&["token-canary"]),
             older(first, well),
         )
-        .await;
-        let ports = [world.peer.address().port(), port];
-        let world = World {
-            clients: crate::world::clients(
-                in_plain_http(),
-                std::sync::Arc::clone(&world.vault),
-                &ports,
-            ),
-            ..world
-        };
+        .await
+        .reaching(port);
         let failure = world.connect().await.err();
         assert!(
             matches!(failure, Some(Failure::Connection { .. })),

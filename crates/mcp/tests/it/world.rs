@@ -58,6 +58,13 @@ impl World {
         }
     }
 
+    /// As this world, but its client may dial this port as well; it talks to servers without certificates.
+    pub(crate) fn reaching(mut self, port: u16) -> Self {
+        let ports = [self.peer.address().port(), port];
+        self.clients = clients(in_plain_http(), Arc::clone(&self.vault), &ports);
+        self
+    }
+
     pub(crate) async fn connect(&self) -> Result<Arc<dyn Connection>, Failure> {
         self.clients.connect(&self.caller, &self.server).await
     }
