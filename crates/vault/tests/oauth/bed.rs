@@ -12,16 +12,15 @@ use manyhands_egress::dial::{Dialler, Resolve, Tcp, Timeouts};
 use manyhands_egress::host::Host;
 use manyhands_egress::outbound::Outbound;
 use manyhands_protocol::time::Clock as _;
-use manyhands_protocol::vault::{
-    Credential, CredentialAuth, OauthRefresh, TokenEndpointAuth, Vault,
-};
-use manyhands_protocol::{CredentialId, Timestamp, VaultId, WorkspaceId};
+use manyhands_protocol::vault::{Credential, CredentialAuth, OauthRefresh, TokenEndpointAuth};
+use manyhands_protocol::{Timestamp, VaultId, WorkspaceId};
 use manyhands_store::audit::{Act, Action, Actor, AuditFilter};
 use manyhands_store::vault::{CredentialRecord, Inserted};
 use manyhands_store::{Config, Database, Replica, Store};
 use manyhands_testkit::clock::TestClock;
-use manyhands_testkit::oauth::{Authentication, AuthorizationServer, Grant, Registered};
-use manyhands_testkit::postgres;
+use manyhands_testkit::gate::Gate;
+use manyhands_testkit::oauth::{Authentication, AuthorizationServer, Grant, Misdeed, Registered};
+use manyhands_testkit::{postgres, resources};
 use manyhands_vault::oauth::{NoToken, Refresher, Settings};
 use manyhands_vault::{Field, McpTokens, ServerUrl, Source, Uses, Vaults};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -172,6 +171,23 @@ impl Bed {
         server.insert(&vault, auth, &secrets).await
     }
 
+    /// What asking gives when this is done while the authorization server has the request and has not answered it.
+    pub(crate) async fn while_asked<T>(
+        &self,
+        asking: impl Future<Output = T>,
+        deed: impl Future<Output = ()>,
+    ) -> T {
+        let gate = Gate::new();
+        self.server.misbehave(Misdeed::Hold(gate.clone()));
+        let meanwhile = async {
+            gate.reached().await;
+            deed.await;
+            gate.open();
+        };
+        let (answer, ()) = tokio::join!(asking, meanwhile);
+        answer
+    }
+
     /// A credential whose access token has ended.
     pub(crate) async fn expired(&self, server: &Server) -> (CredentialRecord, Grant) {
         let grant = self.server.grant();
@@ -186,15 +202,7 @@ impl Bed {
 impl Server {
     /// A new vault.
     pub(crate) async fn vault(&self) -> VaultId {
-        let vault = Vault {
-            id: VaultId::generate(),
-            kind: Default::default(),
-            display_name: "mine".to_owned(),
-            metadata: Default::default(),
-            created_at: self.clock.now(),
-            updated_at: self.clock.now(),
-            archived_at: None,
-        };
+        let vault = resources::vault(&VaultId::generate(), self.clock.now());
         let act = self.act(Action::VaultCreate);
         self.store.insert_vault(act, &vault).await.expect("a vault");
         vault.id
@@ -213,17 +221,7 @@ impl Server {
             panic!("not for an MCP server: {auth:?}");
         };
         let key = ServerUrl::parse(mcp_server_url).expect("a URL").key();
-        let credential = Credential {
-            id: CredentialId::generate(),
-            kind: Default::default(),
-            vault_id: vault.clone(),
-            display_name: None,
-            auth,
-            metadata: Default::default(),
-            created_at: self.clock.now(),
-            updated_at: self.clock.now(),
-            archived_at: None,
-        };
+        let credential = resources::credential(vault, auth, self.clock.now());
         let record = CredentialRecord {
             workspace: self.workspace.clone(),
             secrets: self.sealed(&credential, secrets).await,

@@ -208,17 +208,13 @@ async fn va_6_changes_meanwhile_are_kept() {
     let bed = Bed::sqlite().await;
     let server = bed.open().await;
     let (record, _) = bed.expired(&server).await;
-    let gate = Gate::new();
-    bed.server.misbehave(Misdeed::Hold(gate.clone()));
-    let meanwhile = async {
-        gate.reached().await;
-        let rename = |record: &mut manyhands_store::vault::CredentialRecord| {
-            record.credential.display_name = Some("new".to_owned());
-        };
-        server.change(&record, rename).await;
-        gate.open();
+    let rename = |record: &mut manyhands_store::vault::CredentialRecord| {
+        record.credential.display_name = Some("new".to_owned());
     };
-    let (token, ()) = tokio::join!(server.access_token(&record), meanwhile);
+    let asking = server.access_token(&record);
+    let token = bed
+        .while_asked(asking, server.change(&record, rename))
+        .await;
     let now = server.now(&record).await;
     assert_eq!(now.credential.display_name.as_deref(), Some("new"));
     assert_eq!(Ok(server.secret(&record, Field::AccessToken).await), token);
@@ -233,16 +229,8 @@ async fn va_6_changes_meanwhile_are_kept() {
         (Field::RefreshToken, own.refresh_token.as_str()),
     ];
     let sealed = server.sealed(&record.credential, &fields).await;
-    let gate = Gate::new();
-    bed.server.misbehave(Misdeed::Hold(gate.clone()));
-    let meanwhile = async {
-        gate.reached().await;
-        server
-            .change(&record, move |record| record.secrets.extend(sealed))
-            .await;
-        gate.open();
-    };
-    let (token, ()) = tokio::join!(server.access_token(&record), meanwhile);
+    let replace = server.change(&record, move |record| record.secrets.extend(sealed));
+    let token = bed.while_asked(server.access_token(&record), replace).await;
     assert_eq!(token.as_ref(), Ok(&own.access_token));
     assert_eq!(
         server.secret(&record, Field::RefreshToken).await,
@@ -256,14 +244,8 @@ async fn va_16_an_archived_credential_stays_empty() {
     let bed = Bed::sqlite().await;
     let server = bed.open().await;
     let (record, _) = bed.expired(&server).await;
-    let gate = Gate::new();
-    bed.server.misbehave(Misdeed::Hold(gate.clone()));
-    let meanwhile = async {
-        gate.reached().await;
-        server.archive(&record).await;
-        gate.open();
-    };
-    let (token, ()) = tokio::join!(server.access_token(&record), meanwhile);
+    let asking = server.access_token(&record);
+    let token = bed.while_asked(asking, server.archive(&record)).await;
     let refusal = token.expect_err("archived").to_string();
     assert!(refusal.ends_with("is archived or deleted"), "{refusal}");
     let now = server.now(&record).await;

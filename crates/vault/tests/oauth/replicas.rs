@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use manyhands_store::vault::Claim;
-use manyhands_testkit::gate::Gate;
-use manyhands_testkit::oauth::Misdeed;
 use manyhands_vault::Field;
 
 use crate::bed::Bed;
@@ -16,11 +14,8 @@ async fn va_6_two_servers_do_one_refresh() {
     let bed = Bed::postgres().await;
     let (one, two) = (bed.open().await, bed.open().await);
     let (record, _) = bed.expired(&one).await;
-    let gate = Gate::new();
-    bed.server.misbehave(Misdeed::Hold(gate.clone()));
     let asking = (0..20).flat_map(|_| [one.access_token(&record), two.access_token(&record)]);
-    let opening = async {
-        gate.reached().await;
+    let looking = async {
         // The others find the credential claimed.
         let now = two.now(&record).await;
         let time = Duration::from_secs(1);
@@ -28,9 +23,8 @@ async fn va_6_two_servers_do_one_refresh() {
             two.store
                 .claim_refresh(&now.workspace, &now.credential.id, now.generation, time);
         assert!(matches!(claim.await, Ok(Claim::Held { .. })));
-        gate.open();
     };
-    let (tokens, ()) = tokio::join!(join_all(asking), opening);
+    let tokens = bed.while_asked(join_all(asking), looking).await;
     let tokens: Vec<String> = tokens
         .into_iter()
         .map(|token| token.expect("a token"))
@@ -48,18 +42,9 @@ async fn va_6_a_refusal_is_told_to_all_servers() {
     let bed = Bed::postgres().await;
     let (one, two) = (bed.open().await, bed.open().await);
     let (record, _) = bed.expired(&one).await;
-    let gate = Gate::new();
-    bed.server.misbehave(Misdeed::Hold(gate.clone()));
-    let opening = async {
-        gate.reached().await;
-        bed.server.revoke_all();
-        gate.open();
-    };
-    let (first, second, ()) = tokio::join!(
-        one.access_token(&record),
-        two.access_token(&record),
-        opening
-    );
+    let both = join(one.access_token(&record), two.access_token(&record));
+    let revoke = async { bed.server.revoke_all() };
+    let (first, second) = bed.while_asked(both, revoke).await;
     assert_eq!(first, second);
     let why = first.expect_err("refused").to_string();
     assert!(why.ends_with("invalid_grant (400)"), "{why}");

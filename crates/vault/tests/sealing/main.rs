@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use manyhands_protocol::time::Clock as _;
-use manyhands_protocol::vault::{Credential, CredentialAuth, Vault};
-use manyhands_protocol::{CredentialId, VaultId, WorkspaceId};
+use manyhands_protocol::vault::CredentialAuth;
+use manyhands_protocol::{VaultId, WorkspaceId};
 use manyhands_store::audit::{Act, Action, Actor};
 use manyhands_store::vault::{CredentialRecord, DataKey, Inserted, Rewrapped};
 use manyhands_store::{Config, Database, SharedMemory, Store};
 use manyhands_testkit::clock::TestClock;
+use manyhands_testkit::resources;
 use manyhands_vault::master::MasterKey;
 use manyhands_vault::seal::KeyBytes;
 use manyhands_vault::{Error, Field, KeyError, KeySource, Place, Source, Vaults, rotate};
@@ -66,16 +67,7 @@ fn act(workspace: &WorkspaceId, action: Action) -> Act {
 }
 
 async fn vault(store: &Store, workspace: &WorkspaceId) -> VaultId {
-    let now = TestClock::default().now();
-    let vault = Vault {
-        id: VaultId::generate(),
-        kind: Default::default(),
-        display_name: "keys".to_owned(),
-        metadata: Default::default(),
-        created_at: now,
-        updated_at: now,
-        archived_at: None,
-    };
+    let vault = resources::vault(&VaultId::generate(), TestClock::default().now());
     let made = act(workspace, Action::VaultCreate);
     store.insert_vault(made, &vault).await.expect("stored");
     vault.id
@@ -88,22 +80,12 @@ async fn credential(
     vault: &VaultId,
     url: &str,
 ) -> CredentialRecord {
-    let now = TestClock::default().now();
-    let shown = Credential {
-        id: CredentialId::generate(),
-        kind: Default::default(),
-        vault_id: vault.clone(),
-        display_name: None,
-        auth: CredentialAuth::McpOauth {
-            mcp_server_url: url.to_owned(),
-            expires_at: None,
-            refresh: None,
-        },
-        metadata: Default::default(),
-        created_at: now,
-        updated_at: now,
-        archived_at: None,
+    let auth = CredentialAuth::McpOauth {
+        mcp_server_url: url.to_owned(),
+        expires_at: None,
+        refresh: None,
     };
+    let shown = resources::credential(vault, auth, TestClock::default().now());
     let sealer = vaults.sealer(workspace).await.expect("a key");
     let mut secrets = BTreeMap::new();
     for field in [Field::AccessToken, Field::RefreshToken] {
@@ -124,6 +106,14 @@ async fn credential(
     let inserted = vaults.store().insert_credential(made, record.clone()).await;
     assert_eq!(inserted, Ok(Inserted::Done));
     record
+}
+
+/// A credential in a vault of its own, in the default workspace.
+async fn some_credential(vaults: &Vaults) -> CredentialRecord {
+    let store = vaults.store();
+    let workspace = store.default_workspace().await.expect("a workspace");
+    let vault = vault(store, &workspace).await;
+    credential(vaults, &workspace, &vault, "https://a.example").await
 }
 
 /// As it is in the store now.
@@ -152,9 +142,7 @@ async fn cred_1_a_secret_opens_where_it_was_put() {
     let bed = Bed::new();
     let vaults = bed.vaults(bed.file()).await;
     let store = vaults.store();
-    let workspace = store.default_workspace().await.expect("a workspace");
-    let vault = vault(store, &workspace).await;
-    let record = credential(&vaults, &workspace, &vault, "https://a.example").await;
+    let record = some_credential(&vaults).await;
     let stored = read(store, &record).await;
     let text = opened(&vaults, &stored, Field::AccessToken)
         .await
@@ -232,9 +220,7 @@ async fn cred_1_the_database_holds_no_secret() {
         make: true,
     };
     let vaults = Vaults::open(store.clone(), source).await.expect("vaults");
-    let workspace = store.default_workspace().await.expect("a workspace");
-    let vault = vault(&store, &workspace).await;
-    credential(&vaults, &workspace, &vault, "https://a.example").await;
+    some_credential(&vaults).await;
     let master = std::fs::read_to_string(folder.path().join("master-key")).expect("the key");
     let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
     // Of three alignments of base64 one holds, in the middle.
@@ -267,10 +253,7 @@ async fn cred_1_without_the_master_key_the_vaults_are_sealed() {
     let bed = Bed::new();
     let vaults = bed.vaults(bed.file()).await;
     assert!(!vaults.is_sealed());
-    let store = vaults.store();
-    let workspace = store.default_workspace().await.expect("a workspace");
-    let vault = vault(store, &workspace).await;
-    let record = credential(&vaults, &workspace, &vault, "https://a.example").await;
+    let record = some_credential(&vaults).await;
     let kept = bed.folder.path().join("kept");
     std::fs::rename(bed.path(), &kept).expect("moved away");
     let other = MasterKey::generate().expect("a key");
@@ -295,7 +278,7 @@ async fn cred_1_without_the_master_key_the_vaults_are_sealed() {
                 .open_field(&record, Field::AccessToken)
                 .await
                 .map(drop),
-            sealed.sealer(&workspace).await.map(drop),
+            sealed.sealer(&record.workspace).await.map(drop),
         ] {
             assert!(matches!(result, Err(Error::Sealed { .. })), "{result:?}");
         }
@@ -332,14 +315,12 @@ async fn cred_1_a_changed_data_key_opens_nothing() {
     let bed = Bed::new();
     let vaults = bed.vaults(bed.file()).await;
     let store = vaults.store();
-    let workspace = store.default_workspace().await.expect("a workspace");
-    let vault = vault(store, &workspace).await;
-    let record = credential(&vaults, &workspace, &vault, "https://a.example").await;
+    let record = some_credential(&vaults).await;
     let fingerprint = store.master_key().await.expect("a look").expect("a key");
     let mut keys = store.data_keys().await.expect("keys");
     let last = keys[0].wrapped.pop().expect("text");
     keys[0].wrapped.push(if last == 'A' { 'E' } else { 'A' });
-    let made = act(&workspace, Action::MasterKeyRotate);
+    let made = act(&record.workspace, Action::MasterKeyRotate);
     let changed = store
         .replace_master_key(made, &fingerprint, &fingerprint, keys)
         .await;
@@ -356,9 +337,7 @@ async fn cred_1_running_servers_follow_a_rotation() {
     let knows = bed.vaults(bed.file()).await;
     let learns = bed.vaults(bed.file()).await;
     let store = knows.store();
-    let workspace = store.default_workspace().await.expect("a workspace");
-    let vault = vault(store, &workspace).await;
-    let record = credential(&knows, &workspace, &vault, "https://a.example").await;
+    let record = some_credential(&knows).await;
     let before = store.master_key().await.expect("a look").expect("a key");
     let old_file = std::fs::read(bed.path()).expect("the key");
     let rotated = rotate::rotate_file(store, &bed.path())
@@ -381,7 +360,7 @@ async fn cred_1_running_servers_follow_a_rotation() {
     std::fs::write(bed.path(), old_file).expect("put back");
     let stale = bed.vaults(bed.file()).await;
     assert!(stale.is_sealed());
-    assert!(stale.sealer(&workspace).await.is_err());
+    assert!(stale.sealer(&record.workspace).await.is_err());
 }
 
 /// security CRED-1: nothing is replaced that does not open with the old key.
@@ -452,9 +431,7 @@ async fn cred_1_a_key_service_wraps_data_keys() {
     let source = || Source::Service(Arc::clone(&service) as Arc<dyn KeySource>);
     let vaults = bed.vaults(source()).await;
     let store = vaults.store();
-    let workspace = store.default_workspace().await.expect("a workspace");
-    let vault = vault(store, &workspace).await;
-    let record = credential(&vaults, &workspace, &vault, "https://a.example").await;
+    let record = some_credential(&vaults).await;
     service.silent.store(true, Ordering::SeqCst);
     assert!(opened(&vaults, &record, Field::AccessToken).await.is_ok());
     let fresh = bed.vaults(source()).await;
