@@ -54,6 +54,9 @@ pub enum Error {
     /// The client cannot be built on this machine.
     #[error("the HTTP client cannot be built")]
     Client(#[from] reqwest::Error),
+    /// There are no authorities to check certificates by, or one of the operator's is none.
+    #[error("the HTTP client cannot be built")]
+    Authorities(#[from] rustls::Error),
     /// The URL cannot be an endpoint.
     #[error("{url:?} cannot be an endpoint: {reason}")]
     Endpoint {
@@ -77,6 +80,7 @@ pub fn install_crypto() {
 pub fn client(timeouts: Timeouts) -> Result<reqwest::Client, Error> {
     install_crypto();
     Ok(reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::own_client(Vec::new())?)
         .connect_timeout(timeouts.connect)
         .read_timeout(timeouts.read)
         .redirect(reqwest::redirect::Policy::none())

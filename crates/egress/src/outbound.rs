@@ -149,24 +149,22 @@ impl Outbound {
         authorities: &[CertificateDer<'static>],
     ) -> Result<Self, crate::Error> {
         crate::install_crypto();
-        let authorities = authorities.iter();
-        let authorities: Vec<_> = authorities
-            .map(|authority| reqwest::Certificate::from_der(authority))
-            .collect::<Result<_, _>>()?;
         let guarded = Arc::new(Guarded(dialler));
         let builder = || {
-            reqwest::Client::builder()
-                .tls_certs_merge(authorities.iter().cloned())
+            let tls = crate::tls::own_client(authorities.to_vec())?;
+            let builder = reqwest::Client::builder()
+                .tls_backend_preconfigured(tls)
                 .dns_resolver(Arc::clone(&guarded))
                 .redirect(reqwest::redirect::Policy::none())
                 .no_proxy()
                 .connect_timeout(SILENCE)
                 .pool_max_idle_per_host(0)
-                .user_agent(concat!("manyhands/", env!("CARGO_PKG_VERSION")))
+                .user_agent(concat!("manyhands/", env!("CARGO_PKG_VERSION")));
+            Ok::<_, crate::Error>(builder)
         };
         Ok(Self {
-            client: builder().read_timeout(SILENCE).build()?,
-            patient: builder().build()?,
+            client: builder()?.read_timeout(SILENCE).build()?,
+            patient: builder()?.build()?,
             ports: ports.into(),
         })
     }
