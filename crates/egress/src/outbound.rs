@@ -1,7 +1,11 @@
 //! The server's own requests to places that a model or a client names: `web_fetch`, images by URL (security NET-9).
 //!
 //! Same parser, same address check as for sandboxes. Each redirect is decided anew. Bounded in bytes, time and hops; no
-//! cookies, no credentials, nothing kept between requests.
+//! cookies, no credentials, nothing kept between requests but the connections of a [`Conversation`].
+
+mod conversation;
+
+pub use conversation::{Conversation, Repeat};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,6 +14,7 @@ use std::time::Duration;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
+use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 
 use crate::dial::{Dialler, Error as DialError};
@@ -31,6 +36,7 @@ pub struct Outbound {
     /// Waits for the next bytes as long as its caller does.
     patient: reqwest::Client,
     ports: Arc<[u16]>,
+    dials: Arc<Dials>,
 }
 
 /// A request of the server's own that may carry a credential. Its answer is the caller's to read, bounded and in time.
@@ -150,23 +156,30 @@ impl Outbound {
     ) -> Result<Self, crate::Error> {
         crate::install_crypto();
         let guarded = Arc::new(Guarded(dialler));
-        let builder = || {
-            let tls = crate::tls::own_client(authorities.to_vec())?;
-            let builder = reqwest::Client::builder()
-                .tls_backend_preconfigured(tls)
-                .dns_resolver(Arc::clone(&guarded))
-                .redirect(reqwest::redirect::Policy::none())
-                .no_proxy()
-                .connect_timeout(SILENCE)
-                .pool_max_idle_per_host(0)
-                .user_agent(concat!("manyhands/", env!("CARGO_PKG_VERSION")));
-            Ok::<_, crate::Error>(builder)
+        let tls = || crate::tls::own_client(authorities.to_vec());
+        let fetches = Dials {
+            guarded: Arc::clone(&guarded),
+            tls: tls()?,
         };
+        let dials = Dials {
+            guarded,
+            tls: tls()?,
+        };
+        let once = |dials: &Dials| dials.builder().pool_max_idle_per_host(0);
         Ok(Self {
-            client: builder()?.read_timeout(SILENCE).build()?,
-            patient: builder()?.build()?,
+            client: once(&fetches).read_timeout(SILENCE).build()?,
+            patient: once(&dials).build()?,
             ports: ports.into(),
+            dials: Arc::new(dials),
         })
+    }
+
+    /// The same gate for requests that belong together.
+    ///
+    /// # Errors
+    /// When no client can be made.
+    pub fn conversation(&self) -> Result<Conversation, crate::Error> {
+        Conversation::new(self.clone())
     }
 
     /// Sends one request to one place and gives the head of the answer, whatever its status. A redirect is an answer as any
@@ -175,11 +188,18 @@ impl Outbound {
     /// # Errors
     /// See [`Unanswered`]. Only a connection has a limit of time; the caller sets the others.
     pub async fn send(&self, request: Request) -> Result<Response, Unanswered> {
+        self.send_by(&self.patient, request).await
+    }
+
+    async fn send_by(
+        &self,
+        client: &reqwest::Client,
+        request: Request,
+    ) -> Result<Response, Unanswered> {
         let host = self
             .check(&request.url, &|_, _| true)
             .map_err(Unanswered::Unsent)?;
-        let mut builder = self
-            .patient
+        let mut builder = client
             .request(request.method, request.url)
             .headers(request.headers);
         if !request.body.is_empty() {
@@ -324,6 +344,24 @@ fn causes<'a>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
     std::iter::successors(Some(error), |error| error.source())
+}
+
+/// How clients reach places.
+struct Dials {
+    guarded: Arc<Guarded>,
+    tls: ClientConfig,
+}
+
+impl Dials {
+    fn builder(&self) -> reqwest::ClientBuilder {
+        reqwest::Client::builder()
+            .tls_backend_preconfigured(self.tls.clone())
+            .dns_resolver(Arc::clone(&self.guarded))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(SILENCE)
+            .user_agent(concat!("manyhands/", env!("CARGO_PKG_VERSION")))
+    }
 }
 
 /// Names are resolved by the one dialler, which checks what they lead to; what it gives is what is dialled.

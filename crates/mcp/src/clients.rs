@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use manyhands_egress::outbound::Outbound;
+use manyhands_egress::outbound::{Conversation, Outbound};
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -51,14 +51,14 @@ impl Clients {
         }
     }
 
-    fn client(&self, caller: &Caller, url: Url) -> Arc<Client> {
+    fn client(&self, caller: &Caller, url: Url) -> Result<Arc<Client>, Failure> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (caller.clone(), url.clone());
         if let Some(client) = state.open.get(&key).and_then(Weak::upgrade) {
-            return client;
+            return Ok(client);
         }
         let keys = Keys {
-            outbound: self.outbound.clone(),
+            outbound: Arc::new(conversation(&self.outbound)?),
             authorization: Arc::clone(&self.authorization),
             caller: caller.clone(),
             scrub: Arc::new(Scrub::default()),
@@ -69,7 +69,7 @@ impl Clients {
         let client = Arc::new(Client::new(keys, url, self.settings, memory));
         state.open.retain(|_, client| client.strong_count() > 0);
         state.open.insert(key, Arc::downgrade(&client));
-        client
+        Ok(client)
     }
 
     fn remember(&self, url: Url, memory: Memory) {
@@ -85,6 +85,13 @@ impl Clients {
     }
 }
 
+/// Connections for the one client of one server.
+pub(crate) fn conversation(outbound: &Outbound) -> Result<Conversation, Failure> {
+    let reason = |error: manyhands_egress::Error| error.to_string();
+    let conversation = outbound.conversation().map_err(reason);
+    conversation.map_err(|reason| Failure::Connection { reason })
+}
+
 #[async_trait]
 impl Connector for Clients {
     async fn connect(
@@ -95,7 +102,7 @@ impl Connector for Clients {
         let url = Url::parse(&server.url).map_err(|error| Failure::Connection {
             reason: format!("the server's URL cannot be read: {error}"),
         })?;
-        let handle = Handle::new(self.client(caller, url.clone()));
+        let handle = Handle::new(self.client(caller, url.clone())?);
         let opened = handle.client.link().await;
         self.remember(url, handle.client.memory());
         match opened {

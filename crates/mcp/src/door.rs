@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use manyhands_egress::outbound::{Outbound, Request, Unanswered};
+use manyhands_egress::outbound::{Conversation, Repeat, Request, Unanswered};
 use manyhands_protocol::CredentialId;
 use reqwest::Response;
 use secrecy::ExposeSecret as _;
@@ -21,7 +21,7 @@ const HOPS: u32 = 3;
 /// What all doors of one client share.
 #[derive(Clone)]
 pub(crate) struct Keys {
-    pub(crate) outbound: Outbound,
+    pub(crate) outbound: Arc<Conversation>,
     pub(crate) authorization: Arc<dyn Authorization>,
     pub(crate) caller: Caller,
     pub(crate) scrub: Arc<Scrub>,
@@ -70,8 +70,10 @@ impl Door {
         method: Method,
         headers: HeaderMap,
         body: Vec<u8>,
+        repeat: Repeat,
     ) -> Result<Response, Fault> {
-        let response = self.send_to(self.url(), method, headers, body).await?;
+        let url = self.url();
+        let response = self.send_to(url, method, headers, body, repeat).await?;
         let at = response.url();
         if at.origin() == self.url.origin() {
             *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = at.clone();
@@ -86,6 +88,7 @@ impl Door {
         method: Method,
         headers: HeaderMap,
         body: Vec<u8>,
+        repeat: Repeat,
     ) -> Result<Response, Fault> {
         let mut refused: Option<Token> = None;
         loop {
@@ -96,7 +99,7 @@ impl Door {
                 headers: headers.clone(),
                 body: body.clone(),
             };
-            let response = self.follow(attempt, token.as_ref()).await?;
+            let response = self.follow(attempt, token.as_ref(), repeat).await?;
             let status = response.status();
             return match (status, token) {
                 (StatusCode::UNAUTHORIZED, Some(token)) if refused.is_none() => {
@@ -148,7 +151,12 @@ impl Door {
     }
 
     /// Follows redirects that keep method, body and origin; each goes through the gate as if it were the first.
-    async fn follow(&self, mut request: Request, token: Option<&Token>) -> Result<Response, Fault> {
+    async fn follow(
+        &self,
+        mut request: Request,
+        token: Option<&Token>,
+        repeat: Repeat,
+    ) -> Result<Response, Fault> {
         if let Some(token) = token {
             let value = format!("Bearer {}", token.secret.expose_secret());
             let value = HeaderValue::try_from(value);
@@ -165,7 +173,7 @@ impl Door {
                     "the server sends us to another origin, where we do not go".to_owned(),
                 ));
             }
-            let sent = self.keys.outbound.send(request.clone()).await;
+            let sent = self.keys.outbound.send(request.clone(), repeat).await;
             let response = sent.map_err(|unanswered| match unanswered {
                 Unanswered::Unsent(refusal) => Fault::unsent(&refusal),
                 Unanswered::Sent(refusal) => Fault::Lost(refusal.to_string()),

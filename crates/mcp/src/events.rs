@@ -1,10 +1,15 @@
 //! Server-sent events of a server that is not trusted: each is bounded, and all together are (security INP-1).
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use reqwest::Response;
 use sse_stream::{Sse, SseByteStream};
+use tokio::time::timeout;
+
+/// How long an answer that has said everything may take to end.
+const ENDING: Duration = Duration::from_secs(1);
 
 /// Why there are no more events.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +49,11 @@ impl Events {
     /// The next one; `None` at the end of the answer.
     pub(crate) async fn next(&mut self) -> Option<Result<Sse, Broken>> {
         self.0.next().await
+    }
+
+    /// What was waited for is there: the answer may end by itself, which leaves its connection to the next request.
+    pub(crate) fn leave(mut self) {
+        tokio::spawn(async move { drop(timeout(ENDING, self.next()).await) });
     }
 }
 

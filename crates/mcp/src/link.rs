@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
+use manyhands_egress::outbound::Repeat;
 use rmcp::model::{ClientCapabilities, Implementation, RequestMetaObject};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
@@ -39,8 +40,12 @@ impl Transport {
         let body = wire::notification(method, params);
         let post = async {
             match self {
-                Self::Streamable(conversation) => conversation.post(HeaderMap::new(), body).await,
-                Self::TwoWay(conversation) => conversation.post(body).await,
+                Self::Streamable(conversation) => {
+                    conversation
+                        .post(HeaderMap::new(), body, Repeat::Harmless)
+                        .await
+                }
+                Self::TwoWay(conversation) => conversation.post(body, Repeat::Harmless).await,
             }
         };
         match timeout(COURTESY, post).await {

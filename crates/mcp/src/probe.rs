@@ -10,6 +10,7 @@ use reqwest::{Response, ResponseBuilderExt as _};
 use url::Url;
 
 use crate::client::Client;
+use crate::clients::conversation;
 use crate::door::Keys;
 use crate::handshake::Memory;
 use crate::scrub::Scrub;
@@ -53,8 +54,14 @@ pub async fn probe(
     token: Token,
 ) -> Result<(), Stumble> {
     let witness = Witness::default();
+    let stumble = |step, failure| Stumble {
+        step,
+        failure,
+        answer: witness.last(),
+    };
+    let outbound = conversation(&outbound).map_err(|failure| stumble("initialize", failure))?;
     let keys = Keys {
-        outbound,
+        outbound: Arc::new(outbound),
         authorization: Arc::new(Only(token)),
         caller: Caller {
             workspace: WorkspaceId::generate(),
@@ -66,11 +73,6 @@ pub async fn probe(
         witness: Some(witness.clone()),
     };
     let client = Client::new(keys, url.clone(), settings, Memory::None);
-    let stumble = |step, failure| Stumble {
-        step,
-        failure,
-        answer: witness.last(),
-    };
     if let Err(fault) = client.link().await {
         return Err(stumble("initialize", fault.of_greeting()));
     }

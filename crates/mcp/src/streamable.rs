@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use manyhands_egress::outbound::Repeat;
 use reqwest::Response;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -73,11 +74,16 @@ impl Streamable {
     }
 
     /// Sends a message, with these headers beside those of all.
-    pub(crate) async fn post(&self, extra: HeaderMap, body: Vec<u8>) -> Result<Response, Fault> {
+    pub(crate) async fn post(
+        &self,
+        extra: HeaderMap,
+        body: Vec<u8>,
+        repeat: Repeat,
+    ) -> Result<Response, Fault> {
         let mut headers = self.headers(BOTH);
         headers.insert(CONTENT_TYPE, JSON);
         headers.extend(extra);
-        self.door.send(Method::POST, headers, body).await
+        self.door.send(Method::POST, headers, body, repeat).await
     }
 
     /// The result of a request. The answer, or one event of it, has at most `most` bytes.
@@ -87,7 +93,7 @@ impl Streamable {
         extra: HeaderMap,
         most: usize,
     ) -> Result<Value, Fault> {
-        let response = self.post(extra, request.body()).await?;
+        let response = self.post(extra, request.body(), request.repeat()).await?;
         let status = response.status();
         if status == StatusCode::NOT_FOUND && self.session.get().is_some() {
             return Err(Fault::Forgotten);
@@ -150,6 +156,7 @@ impl Streamable {
                 {
                     match incoming {
                         Incoming::Answer(of, outcome) if of == Some(id) => {
+                            events.leave();
                             return outcome.map_err(Fault::Rpc);
                         }
                         Incoming::Asked(what) if asked < ASKED => {
@@ -173,7 +180,10 @@ impl Streamable {
             let mut headers = self.headers(EVENTS);
             headers.insert(LAST_EVENT, last);
             // The request has been made; whatever goes wrong from here on, its outcome is not known.
-            let resumed = self.door.send(Method::GET, headers, Vec::new()).await;
+            let resumed = self
+                .door
+                .send(Method::GET, headers, Vec::new(), Repeat::Harmless)
+                .await;
             match resumed {
                 Ok(resumed)
                     if resumed.status().is_success() && answer::kind(&resumed) == Kind::Events =>
@@ -189,7 +199,8 @@ impl Streamable {
     }
 
     async fn refuse(&self, asked: &Asked) {
-        let said = timeout(COURTESY, self.post(HeaderMap::new(), wire::refusal(asked))).await;
+        let refusal = self.post(HeaderMap::new(), wire::refusal(asked), Repeat::Harmless);
+        let said = timeout(COURTESY, refusal).await;
         if !matches!(said, Ok(Ok(_))) {
             tracing::debug!("a request of an MCP server could not be refused");
         }
@@ -200,9 +211,12 @@ impl Streamable {
         if self.session.get().is_none() {
             return;
         }
-        let ended = self
-            .door
-            .send(Method::DELETE, self.headers(BOTH), Vec::new());
+        let ended = self.door.send(
+            Method::DELETE,
+            self.headers(BOTH),
+            Vec::new(),
+            Repeat::Harmless,
+        );
         if !matches!(timeout(COURTESY, ended).await, Ok(Ok(_))) {
             tracing::debug!("an MCP server did not take the end of its conversation");
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use manyhands_egress::outbound::Repeat;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -46,7 +47,9 @@ impl TwoWay {
     pub(crate) async fn open(door: Door, most: usize) -> Result<Arc<Self>, Fault> {
         let headers =
             HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("text/event-stream"))]);
-        let response = door.send(Method::GET, headers, Vec::new()).await?;
+        let response = door
+            .send(Method::GET, headers, Vec::new(), Repeat::Harmless)
+            .await?;
         if !response.status().is_success() {
             return Err(answer::refusal(response, 0, door.scrub()).await);
         }
@@ -82,11 +85,15 @@ impl TwoWay {
     }
 
     /// Sends a message.
-    pub(crate) async fn post(&self, body: Vec<u8>) -> Result<reqwest::Response, Fault> {
+    pub(crate) async fn post(
+        &self,
+        body: Vec<u8>,
+        repeat: Repeat,
+    ) -> Result<reqwest::Response, Fault> {
         let headers =
             HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         self.door
-            .send_to(self.endpoint.clone(), Method::POST, headers, body)
+            .send_to(self.endpoint.clone(), Method::POST, headers, body, repeat)
             .await
     }
 
@@ -104,7 +111,7 @@ impl TwoWay {
             conversation: self,
             id: request.id,
         };
-        let response = self.post(request.body()).await?;
+        let response = self.post(request.body(), request.repeat()).await?;
         match response.status() {
             StatusCode::NOT_FOUND => return Err(Fault::Forgotten),
             status if !status.is_success() => {
@@ -142,7 +149,8 @@ impl TwoWay {
     }
 
     async fn refuse(&self, asked: &Asked) {
-        let said = timeout(COURTESY, self.post(wire::refusal(asked))).await;
+        let refusal = self.post(wire::refusal(asked), Repeat::Harmless);
+        let said = timeout(COURTESY, refusal).await;
         if !matches!(said, Ok(Ok(_))) {
             tracing::debug!("a request of an MCP server could not be refused");
         }

@@ -1,5 +1,6 @@
 //! JSON-RPC 2.0 messages: what is sent, and what comes back from a server that is not trusted.
 
+use manyhands_egress::outbound::Repeat;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,6 +21,14 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// Calls alone have effects (security TOOL-2).
+    pub(crate) fn repeat(&self) -> Repeat {
+        match self.method {
+            "tools/call" => Repeat::Never,
+            _ => Repeat::Harmless,
+        }
+    }
+
     pub(crate) fn body(&self) -> Vec<u8> {
         let message =
             json!({"jsonrpc": "2.0", "id": self.id, "method": self.method, "params": self.params});

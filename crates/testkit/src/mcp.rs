@@ -25,6 +25,8 @@ pub struct Asked {
     pub headers: Vec<(String, String)>,
     /// The body; `null` where there is none.
     pub body: Value,
+    /// The connection that it came over: they are counted from 0 as they come.
+    pub connection: usize,
 }
 
 impl Asked {
@@ -49,6 +51,7 @@ impl Asked {
 #[derive(Clone, Debug)]
 enum Then {
     Close,
+    Keep,
     Hold,
     Repeat(Vec<u8>),
     Give(watch::Receiver<Given>),
@@ -116,6 +119,26 @@ impl Reply {
         self
     }
 
+    /// The connection stays open for the next request, and the answer does not say otherwise. The bytes say where it ends.
+    #[must_use]
+    pub fn keep(mut self) -> Self {
+        let closes = b"connection: close\r\n";
+        let found = self.bytes.windows(closes.len()).position(|it| it == closes);
+        if let Some(at) = found {
+            self.bytes.drain(at..at + closes.len());
+        }
+        self.then = Then::Keep;
+        self
+    }
+
+    /// The connection is closed behind the answer, which does not say so.
+    #[must_use]
+    pub fn close_unsaid(self) -> Self {
+        let mut kept = self.keep();
+        kept.then = Then::Close;
+        kept
+    }
+
     /// The connection stays open and silent until the other side goes.
     #[must_use]
     pub fn hold(mut self) -> Self {
@@ -179,7 +202,7 @@ pub struct Peer {
 #[derive(Default)]
 struct Log {
     asked: Vec<Asked>,
-    /// Connections that the other side left while an answer was held or repeated.
+    /// Connections that the other side left before a request, or while an answer was held or repeated.
     left: usize,
 }
 
@@ -197,8 +220,11 @@ impl Peer {
         };
         let (log, answer) = (peer.log.clone(), Arc::new(Mutex::new(answer)));
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&answer), log.clone()));
+            let mut connections = 0..;
+            while let (Ok((stream, _)), Some(number)) =
+                (listener.accept().await, connections.next())
+            {
+                tokio::spawn(serve(number, stream, Arc::clone(&answer), log.clone()));
             }
         });
         peer
@@ -246,7 +272,7 @@ impl Peer {
         of_kind(&seen)
     }
 
-    /// Waits until the other side has left so many held answers.
+    /// Waits until the other side has left so many held answers and kept connections.
     ///
     /// # Panics
     /// When it has not in half a minute.
@@ -283,26 +309,32 @@ pub fn greeting() -> Value {
 }
 
 async fn serve<F: FnMut(&Asked) -> Reply>(
+    connection: usize,
     stream: TcpStream,
     answer: Arc<Mutex<F>>,
     log: watch::Sender<Log>,
 ) {
     let mut stream = BufReader::new(stream);
-    let Some(asked) = read(&mut stream).await else {
-        return;
+    let then = loop {
+        let Some(asked) = read(&mut stream, connection).await else {
+            return log.send_modify(|log| log.left += 1);
+        };
+        let reply = {
+            let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
+            answer(&asked)
+        };
+        log.send_modify(|log| log.asked.push(asked));
+        // A client that has gone is the client's matter.
+        if stream.write_all(&reply.bytes).await.is_err() {
+            log.send_modify(|log| log.left += 1);
+            return;
+        }
+        if !matches!(reply.then, Then::Keep) {
+            break reply.then;
+        }
     };
-    let reply = {
-        let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
-        answer(&asked)
-    };
-    log.send_modify(|log| log.asked.push(asked));
-    // A client that has gone is the client's matter.
-    if stream.write_all(&reply.bytes).await.is_err() {
-        log.send_modify(|log| log.left += 1);
-        return;
-    }
-    match reply.then {
-        Then::Close => return,
+    match then {
+        Then::Close | Then::Keep => return,
         Then::Hold => gone(&mut stream).await,
         Then::Repeat(bytes) => while stream.write_all(&bytes).await.is_ok() {},
         Then::Give(mut given) => {
@@ -336,7 +368,7 @@ async fn gone(stream: &mut BufReader<TcpStream>) {
     while matches!(stream.read(&mut rest).await, Ok(read) if read > 0) {}
 }
 
-async fn read(stream: &mut BufReader<TcpStream>) -> Option<Asked> {
+async fn read(stream: &mut BufReader<TcpStream>, connection: usize) -> Option<Asked> {
     let mut line = String::new();
     stream.read_line(&mut line).await.ok()?;
     let mut words = line.split(' ');
@@ -362,5 +394,6 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Asked> {
         path,
         headers,
         body,
+        connection,
     })
 }

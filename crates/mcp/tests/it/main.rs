@@ -4,6 +4,7 @@ mod calls;
 mod conformance;
 mod credentials;
 mod greetings;
+mod kept;
 mod lists;
 mod official;
 mod older;
