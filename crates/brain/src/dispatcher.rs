@@ -1,10 +1,13 @@
 //! Which sessions to wake: on a nudge, and on a timer behind lost nudges. One wake per session, each in a task of its
 //! own; a panic ends that wake and not the server.
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use manyhands_hands::Provider;
 use manyhands_protocol::SessionId;
 use manyhands_protocol::time::SharedClock;
@@ -348,16 +351,19 @@ impl Dispatcher {
                 let ended = ends.run_until_cancelled(woken).await;
                 ended.unwrap_or_else(|| Err(stalled()))
             };
-            let cut = cancel.run_until_cancelled(woken).await;
-            match cut {
-                None => quarantine::release(&shared.store, &held).await,
-                Some(Ok(())) => {}
-                Some(Err(stop)) => {
-                    quarantine::after_failure(&shared, &held, &stop).await;
-                    return Err(stop);
+            let cut = AssertUnwindSafe(cancel.run_until_cancelled(woken));
+            let stop = match cut.catch_unwind().await {
+                Ok(None) => {
+                    quarantine::release(&shared.store, &held).await;
+                    return Ok(());
                 }
-            }
-            Ok(())
+                Ok(Some(Ok(()))) => return Ok(()),
+                Ok(Some(Err(stop))) => stop,
+                Err(panic) => panicked(&held.session, &*panic),
+            };
+            // While the wake still counts as running: its lease, under which this is written, is given back behind it.
+            quarantine::after_failure(&shared, &held, &stop).await;
+            Err(stop)
         };
         let task = self.tasks.spawn(work.instrument(span));
         self.by_task.insert(task.id(), session.clone());
@@ -377,9 +383,8 @@ impl Dispatcher {
         let (id, outcome) = match ended {
             Ok((id, outcome)) => (id, outcome),
             Err(error) => {
-                let id = error.id();
-                self.panicked(id, &error);
-                (id, Err(Stop::Faulty("panic".to_owned())))
+                tracing::error!(%error, "the end of a wake failed");
+                (error.id(), Err(Stop::Faulty("panic".to_owned())))
             }
         };
         let Some(session) = self.by_task.remove(&id) else {
@@ -421,20 +426,15 @@ impl Dispatcher {
             self.wake(lease);
         }
     }
+}
 
-    /// A wake panicked: its failure is written down by a task of its own.
-    fn panicked(&mut self, id: Id, error: &JoinError) {
-        let Some(running) = self.by_task.get(&id).and_then(|id| self.running.get(id)) else {
-            return;
-        };
-        tracing::error!(session.id = %running.lease.session, %error, "a wake panicked");
-        metrics::counter!("manyhands_wake_panics_total").increment(1);
-        let (shared, lease) = (Arc::clone(&self.shared), running.lease.clone());
-        tokio::spawn(async move {
-            let stop = Stop::Faulty("an internal error (panic)".to_owned());
-            quarantine::after_failure(&shared, &lease, &stop).await;
-        });
-    }
+/// A wake panicked: a failure like others (security LOG-4).
+fn panicked(session: &SessionId, panic: &(dyn Any + Send)) -> Stop {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(session.id = %session, error = text, "a wake panicked");
+    metrics::counter!("manyhands_wake_panics_total").increment(1);
+    Stop::Faulty("an internal error (panic)".to_owned())
 }
 
 async fn claim(store: &Store, nudge: Nudge) -> Option<Lease> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::FutureExt;
 use manyhands_brain::Probe;
@@ -249,8 +250,14 @@ async fn a_shutdown_leaves_running_calls_alone() {
 #[tokio::test]
 async fn log_4_the_same_failure_three_times_ends_the_session_and_not_the_server() {
     let mut bed = Bed::asleep([Reply::text("never")]).await;
-    bed.config.probe = Some(Probe(Arc::new(|name, _| {
-        async move { assert!(name != "brain::span_start", "a fault of this session") }.boxed()
+    // What is owed is given back at once: each failure was written down before.
+    bed.config.tick = Duration::from_millis(1);
+    let faults = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&faults);
+    bed.config.probe = Some(Probe(Arc::new(move |name, _| {
+        let here = name == "brain::span_start";
+        counted.fetch_add(usize::from(here), Ordering::SeqCst);
+        async move { assert!(!here, "a fault of this session") }.boxed()
     })));
     bed.wake();
     bed.say("Go").await;
@@ -266,5 +273,6 @@ async fn log_4_the_same_failure_three_times_ends_the_session_and_not_the_server(
             "session.status_terminated",
         ]
     );
+    assert_eq!(faults.load(Ordering::SeqCst), 3);
     assert_eq!(bed.model.hits(), 0);
 }
