@@ -181,6 +181,8 @@ pub(crate) fn explain(facts: &Facts<'_>) -> Why {
         return ended(facts);
     }
     match &facts.live {
+        // Its wake has written that it waits and is not there yet: the log says so first.
+        Some(look) if look.doing == Doing::Working && facts.next_try().is_some() => at_rest(facts),
         Some(look) if record.status != SessionStatus::Idle => at_work(facts, look),
         _ => at_rest(facts),
     }
@@ -275,9 +277,9 @@ fn at_rest(facts: &Facts<'_>) -> Why {
             let sentence = "The session waits for a message: its last turn is over.";
             facts.answer(State::AwaitingMessage, Party::Client, sentence)
         }
-        SessionStatus::Rescheduling => match transcript.retry.map(|retry| retry.until()) {
-            Some(until) if until > now => facts.retrying(until),
-            _ => facts.wanting(),
+        SessionStatus::Rescheduling => match facts.next_try() {
+            Some(until) => facts.retrying(until),
+            None => facts.wanting(),
         },
         // Another server works on it: its log alone tells what it does.
         _ if facts.held && transcript.open_span.is_some() => facts.asking(),
@@ -324,6 +326,13 @@ impl Facts<'_> {
     fn about_model(&self, mut answer: Why) -> Why {
         answer.details.model = Some(self.record.agent.definition.model.id.clone());
         answer
+    }
+
+    /// When the failed request is tried again, as long as that is to come.
+    fn next_try(&self) -> Option<Timestamp> {
+        let retry = self.transcript.retry?;
+        let waits = self.record.status == SessionStatus::Rescheduling && retry.until() > self.now;
+        waits.then(|| retry.until())
     }
 
     fn retrying(&self, until: Timestamp) -> Why {
