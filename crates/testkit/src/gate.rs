@@ -8,7 +8,7 @@ use tokio::sync::watch;
 /// How long any wait of the testkit may take before it is called a failure.
 ///
 /// Generous, because a test machine may have two busy cores; a wait that ends well never lasts it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Something passes through here only once the test says so. Clones are the same gate.
 #[derive(Clone, Debug)]

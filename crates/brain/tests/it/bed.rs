@@ -23,7 +23,9 @@ use manyhands_protocol::memory::MemoryStore;
 use manyhands_protocol::time::{Clock as _, SharedClock, SystemClock};
 use manyhands_protocol::{EventId, SessionId, ThreadId, VaultId, WorkspaceId, tag};
 use manyhands_store::repositories::NewRepository;
-use manyhands_store::{Belongings, Change, Created, Database, Lease, NewSession, Store};
+use manyhands_store::{
+    Belongings, Change, Created, Database, Lease, NewSession, SharedMemory, Store,
+};
 use manyhands_testkit::gate::Gate;
 use manyhands_testkit::model::{ModelServer, Reply};
 use tokio_util::sync::CancellationToken;
@@ -35,7 +37,7 @@ pub(crate) use reading::{DONE, from, spans};
 pub(crate) use servers::{Slow, all_under, docs_and_mail, down, offered, said, talking_to};
 
 /// How long a story may wait for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One session and all that is around it.
 pub(crate) struct Bed {
@@ -48,7 +50,8 @@ pub(crate) struct Bed {
     pub(crate) workspace: WorkspaceId,
     thread: ThreadId,
     brain: Option<(Brain, CancellationToken)>,
-    directory: tempfile::TempDir,
+    database: Database,
+    _directory: tempfile::TempDir,
 }
 
 /// What a session has beside its agent and environment. Its stores and vaults are made, too.
@@ -77,8 +80,8 @@ pub(crate) fn impatient_specs(url: &str) -> Vec<ModelSpec> {
     let mut specs = specs(url);
     if let ProviderSpec::Anthropic { timeouts, .. } = &mut specs[0].provider {
         *timeouts = Timeouts {
-            headers: Duration::from_secs(1),
-            between: Duration::from_secs(1),
+            headers: Duration::from_secs(2),
+            between: Duration::from_secs(2),
         };
     }
     specs
@@ -159,6 +162,26 @@ impl Bed {
         replies: impl IntoIterator<Item = Reply>,
         things: Things,
     ) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::Sqlite {
+            directory: directory.path().to_owned(),
+        };
+        Self::on(database, directory, replies, things).await
+    }
+
+    /// A session whose store waits for no disk, for a brain with little patience; no brain yet.
+    pub(crate) async fn asleep_in_memory(replies: impl IntoIterator<Item = Reply>) -> Self {
+        let database = Database::Memory(SharedMemory::new(Arc::new(SystemClock)).unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        Self::on(database, directory, replies, Things::default()).await
+    }
+
+    async fn on(
+        database: Database,
+        directory: tempfile::TempDir,
+        replies: impl IntoIterator<Item = Reply>,
+        things: Things,
+    ) -> Self {
         let Things {
             memory_stores,
             vault_ids,
@@ -166,8 +189,7 @@ impl Bed {
         } = things;
         // Only the first of all tests can install it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let directory = tempfile::tempdir().unwrap();
-        let store = open(&directory).await;
+        let store = open(&database).await;
         let workspace = store.default_workspace().await.unwrap();
         let (agent, environment) = (agent(), environment());
         store.insert_agent(&workspace, &agent).await.unwrap();
@@ -223,7 +245,8 @@ impl Bed {
             workspace,
             thread,
             brain: None,
-            directory,
+            database,
+            _directory: directory,
         }
     }
 
@@ -299,7 +322,7 @@ impl Bed {
     pub(crate) async fn crash(&mut self) {
         self.end_brain().await;
         self.store.close().await;
-        self.store = open(&self.directory).await;
+        self.store = open(&self.database).await;
     }
 
     /// The brain dies; what it does not finish stays as it is.
@@ -317,7 +340,7 @@ impl Bed {
             .await
             .expect("the brain stops");
         self.store.close().await;
-        self.store = open(&self.directory).await;
+        self.store = open(&self.database).await;
     }
 
     /// Sends events as the server does.
@@ -380,11 +403,9 @@ pub(crate) fn hold_at(point: &'static str, nth: usize, gate: &Gate) -> Probe {
     }))
 }
 
-async fn open(directory: &tempfile::TempDir) -> Store {
+async fn open(database: &Database) -> Store {
     Store::open(manyhands_store::Config {
-        database: Database::Sqlite {
-            directory: directory.path().to_owned(),
-        },
+        database: database.clone(),
         clock: Arc::new(SystemClock),
         replica: Default::default(),
     })

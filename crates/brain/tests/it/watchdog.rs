@@ -65,7 +65,7 @@ fn hanging(times: usize) -> (Registry, Gate) {
 }
 
 async fn bed() -> Bed {
-    let mut bed = Bed::asleep([]).await;
+    let mut bed = Bed::asleep_in_memory([]).await;
     // Room for a busy machine to write what comes before and after.
     bed.config.watchdog.grace = Duration::from_secs(2);
     bed
@@ -259,9 +259,9 @@ async fn i_8_an_answer_that_comes_slowly_is_left_alone() {
     let input = json!({"command": format!("echo {}", "x".repeat(400))});
     let slow = Reply::tool_use("toolu_1", "bash", input).split_into(100);
     let bytes = slow.wire("claude-opus-4-8").len();
-    // In all longer than the two seconds that silence may last.
+    // In all longer than the four seconds that silence may last.
     bed.model
-        .push(slow.drip(bytes / 50, Duration::from_millis(50)));
+        .push(slow.drip(bytes / 50, Duration::from_millis(100)));
     bed.model.push(Reply::text("Done."));
     bed.wake();
     let log = bed.turn("Go").await;
