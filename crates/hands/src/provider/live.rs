@@ -5,12 +5,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use manyhands_sandboxd::frame::{Answer, Op};
 use manyhands_sandboxd::output::Output;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::door::Opened;
 use super::hold::Hold;
@@ -231,7 +232,7 @@ impl<B: Body> Live<B> {
             } else if last.elapsed() >= limit {
                 return;
             } else {
-                tokio::time::sleep_until((last + limit).into()).await;
+                tokio::time::sleep_until(last + limit).await;
             }
         }
     }

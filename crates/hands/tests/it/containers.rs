@@ -8,7 +8,7 @@ use manyhands_hands::{Error, Gate, Output, Provider, Recipe, Sandbox};
 use manyhands_testkit::containers::{Engine, IMAGE};
 
 use crate::door::{Porter, ask, limited, says};
-use crate::host::{PATIENCE, data, refusal, run, text};
+use crate::host::{IDLE, data, pass, refusal, run, text, until_given_up};
 
 /// A provider with a data directory of its own, on the engine that all tests share.
 pub(crate) struct Containers {
@@ -235,19 +235,16 @@ async fn en_19_files_stay_when_a_sandbox_rests_and_the_next_start_is_another_ins
 }
 
 /// architecture §3: without a running call for its idle time, a container is stopped.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn sbx_8_an_idle_sandbox_is_stopped() {
-    let host = Containers::with(|config| config.idle = std::time::Duration::from_millis(300));
+    let host = Containers::with(|config| config.idle = IDLE);
     let sandbox = host.sandbox("sesn_a").await;
-    run(&sandbox, "sleep 0.5").await;
-    let stopped = async {
-        while !host.has_stopped() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, stopped)
-        .await
-        .expect("it is stopped");
+    let busy = run(&sandbox, "sleep 0.5; echo done");
+    let (done, ()) = tokio::join!(busy, pass(IDLE));
+    assert_eq!(done, Output::text("done"), "nor while it works");
+    pass(IDLE).await;
+    until_given_up(&sandbox).await;
+    assert!(host.has_stopped());
     let gone = host.provider.find("sesn_a", 1).await.unwrap();
     assert!(gone.is_none());
 }

@@ -10,7 +10,28 @@ use manyhands_hands::{Block, Call, Error, Output, Provider, Recipe, Sandbox};
 use serde_json::{Value, json};
 
 /// How long anything that must happen may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// So long a sandbox may rest where a test is about that: no stall of the machine is as long.
+pub(crate) const IDLE: Duration = Duration::from_secs(30);
+
+/// Lets this time pass at once, for all that waits for a time in this runtime, which has one thread.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+/// Waits until the provider of a sandbox has given it up, so that the test alone still has it.
+pub(crate) async fn until_given_up(sandbox: &Arc<dyn Sandbox>) {
+    let given_up = async {
+        while Arc::strong_count(sandbox) > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let given_up = tokio::time::timeout(PATIENCE, given_up);
+    given_up.await.expect("its provider gives it up");
+}
 
 pub(crate) struct Host {
     pub(crate) data: tempfile::TempDir,

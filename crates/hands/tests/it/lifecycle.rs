@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::time::Duration;
 
 use manyhands_hands::{Output, Provider, Recipe};
 
-use crate::host::{Host, call, run, text, until_gone};
+use crate::host::{Host, IDLE, call, pass, run, text, until_given_up, until_gone};
 
 #[tokio::test]
 async fn en_17_files_outlive_the_processes() {
@@ -47,16 +46,17 @@ async fn sbx_4_links_left_behind_do_not_lead_the_next_start_astray() {
 
 #[tokio::test]
 async fn an_idle_sandbox_ends_and_a_busy_one_does_not() {
-    let host = Host::with(|config| config.idle = Duration::from_millis(300));
+    let host = Host::with(|config| config.idle = IDLE);
     let sandbox = host.sandbox("sesn_a").await;
     let pid = host.process("sesn_a").unwrap();
-    // Longer than the limit.
-    assert_eq!(
-        run(&sandbox, "sleep 1; echo kept > file; echo done").await,
-        Output::text("done")
-    );
-    let ended = tokio::task::spawn_blocking(move || until_gone(pid)).await;
-    ended.unwrap();
+    // Longer than the limit, and then long enough for an end that must not come.
+    let busy = run(&sandbox, "sleep 1; echo kept > file; echo done");
+    let (done, ()) = tokio::join!(busy, pass(IDLE));
+    assert_eq!(done, Output::text("done"));
+    assert_eq!(host.process("sesn_a"), Some(pid));
+    pass(IDLE).await;
+    until_given_up(&sandbox).await;
+    until_gone(pid);
     let next = host.sandbox("sesn_a").await;
     assert_ne!(next.instance(), sandbox.instance());
     assert_eq!(run(&next, "cat file").await, Output::text("kept"));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use manyhands_hands::provider::namespace::{Config, Namespace};
 use manyhands_hands::{Call, Error, Output, Provider, Recipe};
 
-use crate::host::{Host, call, program, run, text, until_gone};
+use crate::host::{Host, IDLE, call, pass, program, run, text, until_given_up, until_gone};
 
 /// Another process that starts a call in a sandbox of `host` and stays until it is killed; with its instance.
 pub(crate) fn server(host: &Host, session: &str, call_id: &str, command: &str) -> (Child, String) {
@@ -191,7 +191,7 @@ async fn lease_1_a_replaced_owner_drives_no_sandbox_and_starts_none() {
 #[tokio::test]
 async fn lease_1_a_replaced_owner_ends_nothing_when_its_own_time_is_up() {
     let host = Host::with(|config| {
-        config.idle = Duration::from_millis(500);
+        config.idle = IDLE;
         config.grace = Duration::from_millis(100);
     });
     let old = host.sandbox("sesn_a").await;
@@ -210,12 +210,17 @@ async fn lease_1_a_replaced_owner_ends_nothing_when_its_own_time_is_up() {
         "{late:?}"
     );
     rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
-    // Idle for the old owner, whose time for that is short: it forgets the sandbox, and the new one's call goes on.
+    // Idle for the old owner, whose time for that is shorter: it gives the sandbox up, and the new one's call goes on.
     let busy = Call {
         epoch: 2,
         ..call("busy", "sleep 1; echo done")
     };
-    assert_eq!(new.execute(&busy).await.unwrap(), Output::text("done"));
+    let given_up = async {
+        pass(IDLE).await;
+        until_given_up(&old).await;
+    };
+    let (done, ()) = tokio::join!(new.execute(&busy), given_up);
+    assert_eq!(done.unwrap(), Output::text("done"));
     assert_eq!(host.process("sesn_a"), Some(pid));
 }
 

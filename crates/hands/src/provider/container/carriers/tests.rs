@@ -6,7 +6,7 @@ use manyhands_sandboxd::door::porch::CARRIERS;
 use super::*;
 
 /// How long anything that must happen may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An exchange that is under way, with the other ends of both of its sides.
 struct Between {
