@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use manyhands_blobs::Blobs;
@@ -18,12 +18,9 @@ use tokio::sync::OnceCell;
 
 use crate::door::{Porter, ask, limited, says};
 use crate::files::upload;
-use crate::host::{Host, call, run, text, until_gone};
+use crate::host::{Host, PATIENCE, call, run, text, until_gone};
 use crate::survival::server_with;
 use crate::teardown::{left, traces, until_nothing_is_left};
-
-/// How long what goes on beside a test may take.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A recipe of the environment that all of these sessions have.
 fn of_environment(recipe: Recipe) -> Recipe {
@@ -188,7 +185,7 @@ async fn sbx_8_a_sandbox_that_waited_is_one_sessions_own_and_goes_with_it() {
         )
         .await;
         let uid = host.status(session, "Uid");
-        for distinct in traces(&host, session).into_iter().chain([uid]) {
+        for distinct in traces(&host, session).names.into_iter().chain([uid]) {
             if !distinct.starts_with("loop") {
                 assert!(seen.insert(distinct.clone()), "{distinct} twice");
             }
@@ -458,7 +455,7 @@ async fn sbx_8_only_what_waited_for_a_server_that_ended_is_swept() {
     beside.sweep(&["sesn_b".to_owned()]).await.unwrap();
     assert_eq!(waiting(&host), ours);
     for traces in traces {
-        let ours = crate::teardown::traces(&host, &ours[0]);
+        let ours = crate::teardown::traces(&host, &ours[0]).names;
         until(|| left(&host, &traces).is_subset(&ours)).await;
     }
     assert_eq!(groups(&host).len(), 1);

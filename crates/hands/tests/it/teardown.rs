@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use manyhands_hands::{Provider, Recipe};
@@ -13,11 +14,33 @@ use crate::survival::server;
 /// How long anything of a session may stay.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What the host has of a session's sandbox, each by a name that nothing else has.
-pub(crate) fn traces(host: &Host, session: &str) -> BTreeSet<String> {
+/// What the host has of a session's sandbox.
+pub(crate) struct Traces {
+    /// Each by a name that nothing else has while it is there.
+    pub(crate) names: BTreeSet<String>,
+    /// When the youngest process of the machine was started. The number of a name space that is gone goes to the next new
+    /// one: that a younger process has it says nothing.
+    youngest: u64,
+}
+
+/// The folders of the processes that there are, and when each was started, in ticks since the machine was.
+fn processes() -> impl Iterator<Item = (PathBuf, u64)> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    // What has ended meanwhile, and what is no process, has no start.
+    entries.filter_map(|entry| {
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        // Its name, which comes second, may be anything.
+        let (_, rest) = stat.rsplit_once(") ")?;
+        let start = rest.split(' ').nth(19)?.parse().ok()?;
+        Some((entry.path(), start))
+    })
+}
+
+/// What the host has of a session's sandbox now.
+pub(crate) fn traces(host: &Host, session: &str) -> Traces {
     let pid = host.process(session).expect("a live sandbox");
     let pid = pid.as_raw_nonzero();
-    let mut traces: BTreeSet<String> = ["pid", "mnt", "net", "ipc", "uts", "user", "cgroup"]
+    let mut names: BTreeSet<String> = ["pid", "mnt", "net", "ipc", "uts", "user", "cgroup"]
         .iter()
         .map(|space| {
             let link = fs::read_link(format!("/proc/{pid}/ns/{space}")).unwrap();
@@ -26,13 +49,16 @@ pub(crate) fn traces(host: &Host, session: &str) -> BTreeSet<String> {
         .collect();
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let groups = groups.lines().filter_map(|line| line.rsplit('/').next());
-    traces.extend(
+    names.extend(
         groups
             .filter(|name| name.starts_with("manyhands-"))
             .map(str::to_owned),
     );
-    traces.extend(devices(host));
-    traces
+    names.extend(devices(host));
+    Traces {
+        names,
+        youngest: processes().map(|(_, start)| start).max().unwrap_or(0),
+    }
 }
 
 /// The loop devices that show a file of this data directory.
@@ -50,13 +76,10 @@ fn devices(host: &Host) -> Vec<String> {
 }
 
 /// Which of the traces there still are.
-pub(crate) fn left(host: &Host, traces: &BTreeSet<String>) -> BTreeSet<String> {
+pub(crate) fn left(host: &Host, traces: &Traces) -> BTreeSet<String> {
     let mut found: BTreeSet<String> = devices(host).into_iter().collect();
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    for process in
-        processes.filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok())
-    {
-        let spaces = fs::read_dir(process.path().join("ns"))
+    for (process, _) in processes().filter(|(_, start)| *start <= traces.youngest) {
+        let spaces = fs::read_dir(process.join("ns"))
             .into_iter()
             .flatten()
             .flatten();
@@ -76,11 +99,11 @@ pub(crate) fn left(host: &Host, traces: &BTreeSet<String>) -> BTreeSet<String> {
             .flatten();
         found.extend(groups.map(|group| group.file_name().to_string_lossy().into_owned()));
     }
-    traces.intersection(&found).cloned().collect()
+    traces.names.intersection(&found).cloned().collect()
 }
 
 /// Waits until nothing is left; each look takes a while by itself.
-pub(crate) async fn until_nothing_is_left(host: &Host, traces: &BTreeSet<String>) {
+pub(crate) async fn until_nothing_is_left(host: &Host, traces: &Traces) {
     let started = Instant::now();
     loop {
         let left = left(host, traces);
@@ -109,7 +132,7 @@ async fn sbx_8_nothing_is_left_ten_seconds_after_a_session() {
     let sandbox = host.sandbox("sesn_a").await;
     assert_eq!(text(&run(&sandbox, CLINGING).await), "ready");
     let traces = traces(&host, "sesn_a");
-    assert_eq!(left(&host, &traces), traces, "all of it can be seen");
+    assert_eq!(left(&host, &traces), traces.names, "all of it can be seen");
     host.provider.destroy("sesn_a").await.unwrap();
     until_nothing_is_left(&host, &traces).await;
 }
@@ -123,7 +146,7 @@ async fn sbx_8_what_a_killed_server_leaves_of_a_gone_session_is_cleared_by_the_n
     child.kill().unwrap();
     child.wait().unwrap();
     let traces = traces(&host, "sesn_a");
-    assert_eq!(left(&host, &traces), traces, "it outlives its server");
+    assert_eq!(left(&host, &traces), traces.names, "it outlives its server");
     let gone = host.provider.sessions().await.unwrap();
     assert_eq!(gone, ["sesn_a"]);
     host.provider.sweep(&gone).await.unwrap();
