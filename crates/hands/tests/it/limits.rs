@@ -52,13 +52,25 @@ async fn sbx_3_processes_end_the_call_and_not_the_sandbox() {
         },
     )
     .await;
-    let bomb = json!({"command": "while :; do sleep 1000 & done", "timeout_ms": 1500});
-    let output = sandbox.execute(&call_with("bomb", bomb)).await.unwrap();
-    assert!(
-        text(&output).contains("Resource temporarily unavailable"),
-        "{output:?}"
-    );
+    // Until there can be no more, however long that takes.
+    let bomb = r#"python3 -c '
+import os, time
+children = []
+try:
+    while child := os.fork():
+        children.append(child)
+    time.sleep(1000)
+except OSError as error:
+    print(error.strerror)
+    print(*children, file=open("children", "w"))
+'"#;
+    let output = run(&sandbox, bomb).await;
+    let expected = Output::text("Resource temporarily unavailable");
+    assert_eq!(output, expected);
     assert_eq!(run(&sandbox, "echo alive").await, Output::text("alive"));
+    // The shell's own words need no process.
+    let end = "read children < children; kill -9 $children; echo ended";
+    assert_eq!(run(&sandbox, end).await, Output::text("ended"));
 }
 
 /// Whether this host bounds the disk of a sandbox as a whole, as the probe says it.
