@@ -1,17 +1,19 @@
 //! A server that does not come up says why. (Servers that do are the stories of other crates.)
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use manyhands_testkit::daemon::Daemon;
 
 /// A program that fails as a server would, having printed its arguments.
 fn program(folder: &tempfile::TempDir) -> PathBuf {
-    let path = folder.path().join("server");
+    let [words, path] = ["words", "server"].map(|name| folder.path().join(name));
     let text = "#!/bin/sh\necho \"args $*\"\necho \"key ${ANTHROPIC_API_KEY-none}\" >&2\nexit 3\n";
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(&words, text).unwrap();
+    // By another process: a child that a test beside this one forks would hold what is written open, and that cannot be run.
+    let mut install = Command::new("install");
+    let installed = install.args([&words, &path]).status().unwrap();
+    assert!(installed.success());
     path
 }
 
