@@ -2,7 +2,7 @@ use super::*;
 use std::os::unix::net::UnixListener;
 
 /// How long anything that must happen may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A door of its own, and the socket behind it.
 struct House {

@@ -208,23 +208,22 @@ fn it_ends_when_told_to() {
 fn it_ends_alone_but_not_while_a_call_runs() {
     let mut supervisor = Supervisor::with(&["--idle-seconds", "1"], &[]);
     let mut connection = supervisor.connect();
-    connection.bash("pipe", "mkfifo done");
-    // Longer than the idle limit, with nobody connected.
-    let input = json!({"command": "sleep 1.5; echo over > done; echo over"});
+    connection.bash("pipes", "mkfifo late go");
+    // Longer than the idle limit, with nobody connected; then it runs until somebody is.
+    let input = json!({"command": "sleep 1.5; echo late > late; read x < go; echo over"});
     connection.send(execute("call", 1, "bash", input.clone()));
     drop(connection);
     assert_eq!(
-        fs::read_to_string(supervisor.path("done")).unwrap(),
-        "over\n"
+        fs::read_to_string(supervisor.path("late")).unwrap(),
+        "late\n"
     );
     let mut connection = supervisor.connect();
-    let answer = connection.ask(execute("call", 1, "bash", input));
-    assert_eq!(
-        answer,
-        Answer::Output {
-            output: Output::text("over")
-        }
-    );
+    connection.send(execute("call", 1, "bash", input));
+    fs::write(supervisor.path("go"), "now\n").unwrap();
+    let over = Answer::Output {
+        output: Output::text("over"),
+    };
+    assert_eq!(connection.reply().answer, over);
     drop(connection);
     assert!(supervisor.ended().success());
 }

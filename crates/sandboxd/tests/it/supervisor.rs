@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, socket};
 use serde_json::{Value, json};
 
 /// How long anything that must happen may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Supervisor {
     pub(crate) directory: tempfile::TempDir,

@@ -8,7 +8,7 @@ use super::*;
 use crate::door::carrier::{HEAD, Mark, PIECE, WINDOW, carry_from};
 
 /// How long anything that must happen may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A porch with a port and a name of its own.
 struct House {
