@@ -8,7 +8,7 @@ use manyhands_store::vault::{Claim, CredentialRecord};
 use manyhands_testkit::gate::Gate;
 use manyhands_testkit::oauth::Misdeed;
 use manyhands_testkit::site::{Site, page};
-use manyhands_vault::oauth::{Attempt, NoToken, Settings};
+use manyhands_vault::oauth::{Attempt, NoToken};
 use manyhands_vault::{Field, Source};
 
 use crate::bed::{Bed, SECRET, Server, master};
@@ -198,14 +198,20 @@ async fn net_9_token_endpoints_are_reached_through_the_gate() {
 /// runtime VA-6: a lost answer. Nobody knows whether the refresh token was used up; it is tried again, but not right behind.
 #[tokio::test]
 async fn va_6_a_refresh_whose_answer_is_lost_is_tried_again_after_its_time() {
-    let mut bed = Bed::sqlite().await;
-    bed.settings.patience = Duration::from_millis(200);
+    let bed = Bed::sqlite().await;
     let claim = bed.settings.claim;
     let server = bed.open().await;
     let (record, _) = bed.expired(&server).await;
     let never = Gate::new();
-    bed.server.misbehave(Misdeed::Hold(never));
-    let (later, why) = told(server.access_token(&record).await);
+    bed.server.misbehave(Misdeed::Hold(never.clone()));
+    let waiting = async {
+        never.reached().await;
+        tokio::time::pause();
+        tokio::time::advance(bed.settings.patience).await;
+        tokio::time::resume();
+    };
+    let (token, ()) = tokio::join!(server.access_token(&record), waiting);
+    let (later, why) = told(token);
     assert!(later && why.ends_with("did not answer in time"), "{why}");
     let now = server.now(&record).await;
     let held = server
@@ -214,12 +220,6 @@ async fn va_6_a_refresh_whose_answer_is_lost_is_tried_again_after_its_time() {
         .await;
     assert!(matches!(held, Ok(Claim::Held { .. })), "{held:?}");
     assert_eq!(bed.server.asked(), 1);
-    // From here on it has ample time.
-    bed.settings = Settings {
-        plain_http: true,
-        ..Settings::default()
-    };
-    let server = bed.again(&server, master()).await;
     bed.clock.advance(claim);
     let token = server.access_token(&record).await.expect("a token");
     assert!(bed.server.admits(&token));
