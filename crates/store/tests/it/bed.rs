@@ -348,9 +348,24 @@ pub(crate) fn notes(texts: &[&str]) -> Change {
     }
 }
 
+/// Waits until so many transactions of a PostgreSQL wait for locks that others have.
+pub(crate) async fn until_waiting(connection: &mut sqlx::PgConnection, transactions: i64) {
+    let waiting = "SELECT COUNT(*) FROM pg_stat_activity
+        WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    soon(async {
+        while sqlx::query_scalar::<_, i64>(waiting)
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap()
+            < transactions
+        {}
+    })
+    .await;
+}
+
 /// Waits for something that must come, but not for ever.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(std::time::Duration::from_secs(30), future)
+    tokio::time::timeout(std::time::Duration::from_secs(60), future)
         .await
-        .expect("it comes within 30 s")
+        .expect("it comes within 60 s")
 }

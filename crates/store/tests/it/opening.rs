@@ -2,6 +2,8 @@
 
 use manyhands_protocol::time::SystemClock;
 use manyhands_store::{AppendError, Config, Database, Error, NewEntry, Store};
+use rustix::net;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 use crate::bed::*;
@@ -104,8 +106,11 @@ async fn open_postgres(url: &str) -> Result<Store, Error> {
 #[tokio::test]
 async fn an_absent_postgres_is_explained_without_the_password() {
     // Bound and never listened to: connections are refused for as long as the test runs.
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let port = socket.local_addr().unwrap().port();
+    let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+    let socket = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None).unwrap();
+    net::bind(&socket, &any).unwrap();
+    let bound = net::getsockname(&socket).unwrap();
+    let port = SocketAddrV4::try_from(bound).unwrap().port();
     let url = format!("postgres://someone:hunter2@127.0.0.1:{port}/none");
     let error = open_postgres(&url).await.err().expect("nobody is there");
     let text = error.to_string();
