@@ -2,15 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// How long a test waits for something that is to happen.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::gate::PATIENCE;
+
 /// The longest body that is read, in bytes.
 const BODY: usize = 1 << 20;
 
@@ -257,7 +256,7 @@ impl Peer {
     /// Waits until there are so many requests of this kind, and gives them.
     ///
     /// # Panics
-    /// When they do not come in half a minute.
+    /// When they do not come within [`PATIENCE`].
     pub async fn wait_for(&self, what: &str, times: usize) -> Vec<Asked> {
         let mut log = self.log.subscribe();
         let of_kind = |log: &Log| -> Vec<Asked> {
@@ -275,7 +274,7 @@ impl Peer {
     /// Waits until the other side has left so many held answers and kept connections.
     ///
     /// # Panics
-    /// When it has not in half a minute.
+    /// When it has not within [`PATIENCE`].
     pub async fn wait_for_left(&self, times: usize) {
         let mut log = self.log.subscribe();
         let left = log.wait_for(|log| log.left >= times);
