@@ -166,12 +166,11 @@ impl Store {
             .write(Scope::of(skill.as_str()), move |tx| {
                 Box::pin(async move {
                     quota::hold(tx, &services, &workspace).await?;
-                    let Some(record) = lock(tx, workspace.as_str(), &skill).await? else {
-                        return Ok(Added::Missing);
+                    let refusals = [Added::Missing, Added::BuiltIn];
+                    let record = match lock_own(tx, &workspace, &skill, refusals).await? {
+                        Ok(record) => record,
+                        Err(refused) => return Ok(refused),
                     };
-                    if record.skill.source.kind == Origin::Anthropic {
-                        return Ok(Added::BuiltIn);
-                    }
                     if record.name != version.name {
                         return Ok(Added::OtherName(record.name));
                     }
@@ -203,11 +202,9 @@ impl Store {
             .db
             .write(scope, move |tx| {
                 Box::pin(async move {
-                    let Some(record) = lock(tx, workspace.as_str(), &id).await? else {
-                        return Ok(Deletion::Missing);
-                    };
-                    if record.skill.source.kind == Origin::Anthropic {
-                        return Ok(Deletion::BuiltIn);
+                    let refusals = [Deletion::Missing, Deletion::BuiltIn];
+                    if let Err(refused) = lock_own(tx, &workspace, &id, refusals).await? {
+                        return Ok(refused);
                     }
                     let sql =
                         "SELECT id FROM skill_versions WHERE skill_id = $1 AND deleted_at IS NULL ORDER BY id";
@@ -241,12 +238,11 @@ impl Store {
             .db
             .write(scope, move |tx| {
                 Box::pin(async move {
-                    let Some(record) = lock(tx, workspace.as_str(), &skill).await? else {
-                        return Ok(Deletion::Missing);
+                    let refusals = [Deletion::Missing, Deletion::BuiltIn];
+                    let record = match lock_own(tx, &workspace, &skill, refusals).await? {
+                        Ok(record) => record,
+                        Err(refused) => return Ok(refused),
                     };
-                    if record.skill.source.kind == Origin::Anthropic {
-                        return Ok(Deletion::BuiltIn);
-                    }
                     let sql = "SELECT body, id, checksum FROM skill_versions
                                WHERE skill_id = $1 AND deleted_at IS NULL ORDER BY id";
                     let values = values![skill.as_str()];
@@ -333,6 +329,20 @@ fn newest(record: SkillRecord, version: &VersionRecord, now: Timestamp) -> Skill
         name: record.name,
         latest_epoch: version.epoch,
     }
+}
+
+/// A skill that the workspace may change, locked; or what to answer when it is missing, or comes with the server.
+async fn lock_own<T>(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    id: &SkillId,
+    [missing, built_in]: [T; 2],
+) -> Result<Result<SkillRecord, T>, Error> {
+    Ok(match lock(tx, workspace.as_str(), id).await? {
+        None => Err(missing),
+        Some(record) if record.skill.source.kind == Origin::Anthropic => Err(built_in),
+        Some(record) => Ok(record),
+    })
 }
 
 /// A skill that the workspace sees, locked.
