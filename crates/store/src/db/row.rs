@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use manyhands_protocol::Timestamp;
 use rusqlite::types::{Value as Cell, ValueRef};
-use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::postgres::PgRow;
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Row as _, Sqlite};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Database, Encode, Row as _, Type};
 
 use crate::error::Error;
 
@@ -91,24 +91,16 @@ macro_rules! values {
 }
 pub(crate) use values;
 
-pub(super) fn bind_sqlite(
-    mut query: Query<'static, Sqlite, SqliteArguments>,
+/// The statement with these values for `$1`, `$2` …
+pub(super) fn bind<D: Database>(
+    mut query: Query<'static, D, D::Arguments>,
     values: Vec<Value>,
-) -> Query<'static, Sqlite, SqliteArguments> {
-    for value in values {
-        query = match value {
-            Value::Text(text) => query.bind(text),
-            Value::Int(number) => query.bind(number),
-            Value::Bytes(bytes) => query.bind(bytes),
-        };
-    }
-    query
-}
-
-pub(super) fn bind_postgres(
-    mut query: Query<'static, sqlx::Postgres, PgArguments>,
-    values: Vec<Value>,
-) -> Query<'static, sqlx::Postgres, PgArguments> {
+) -> Query<'static, D, D::Arguments>
+where
+    Option<Arc<str>>: Encode<'static, D> + Type<D>,
+    Option<i64>: Encode<'static, D> + Type<D>,
+    Vec<u8>: Encode<'static, D> + Type<D>,
+{
     for value in values {
         query = match value {
             Value::Text(text) => query.bind(text),

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqliteConnection};
 
 use super::direct::{self, Direct};
 use super::postgres::Lent;
-use super::row::{bind_postgres, bind_sqlite};
+use super::row::bind;
 use super::{Row, Sql, Value, is_fatal, sort_error};
 use crate::error::Error;
 use crate::reserve::{Purpose, Reserve};
@@ -196,7 +196,7 @@ pub(super) async fn fetch_sqlite(
     sql: Sql,
     values: Vec<Value>,
 ) -> Result<Vec<Row>, sqlx::Error> {
-    let query = bind_sqlite(sqlx::query(AssertSqlSafe(sql)), values);
+    let query = bind(sqlx::query(AssertSqlSafe(sql)), values);
     let rows = connection.fetch_all(query).await?;
     Ok(rows.into_iter().map(Row::Sqlite).collect())
 }
@@ -206,7 +206,7 @@ pub(super) async fn fetch_postgres(
     sql: Sql,
     values: Vec<Value>,
 ) -> Result<Vec<Row>, sqlx::Error> {
-    let query = bind_postgres(sqlx::query(AssertSqlSafe(sql)), values);
+    let query = bind(sqlx::query(AssertSqlSafe(sql)), values);
     let rows = connection.fetch_all(query).await?;
     Ok(rows.into_iter().map(Row::Postgres).collect())
 }
