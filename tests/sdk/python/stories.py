@@ -121,6 +121,11 @@ def bash(command: str) -> tuple[str, dict]:
     return ("bash", {"command": command})
 
 
+def patient_bash(command: str) -> tuple[str, dict]:
+    """A call of bash that is not stopped after two minutes, for what a busy machine may take longer for."""
+    return ("bash", {"command": command, "timeout_ms": 600_000})
+
+
 def text_message(text: str) -> dict:
     """A message of the user."""
     return {"type": "user.message", "content": [{"type": "text", "text": text}]}

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 from canary import Canaries, every_form
 from programs import program
-from stories import BUILT_IN, MODEL, bash, call, replies, say
+from stories import BUILT_IN, MODEL, bash, call, patient_bash, replies, say
 from test_networking import PATH, House
 from test_replicas import until
 
@@ -201,7 +201,8 @@ def test_no_planted_secret_is_found_anywhere(planted: Planted, canaries: Canarie
     # No secret: it is what a sandbox wrote, and shows that what it wrote was looked into.
     marker = Canaries()
     note = f"echo {marker.plant('marker')} | gzip > /workspace/note"
-    script = [call(bash(note)), call(bash(f"{PATH}{USES}")), call(bash(f"{PATH}{GIT}")), call(("mcp__echo__echo", {})), say("Done.")]
+    calls = [bash(note), patient_bash(f"{PATH}{USES}"), patient_bash(f"{PATH}{GIT}"), ("mcp__echo__echo", {})]
+    script = [*map(call, calls), say("Done.")]
     events = client.beta.sessions.events
     seen = []
     with events.stream(session, event_deltas=["agent.message"]) as stream:

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 from outside import API_PORT, Outside
 from programs import Program, Server, program
-from stories import BUILT_IN, MODEL, bash, call, every, replies, say, text, to_rest
+from stories import BUILT_IN, MODEL, call, every, patient_bash, replies, say, text, to_rest
 
 CONFIG = """
 [[models]]
@@ -117,7 +117,7 @@ class Session:
     def run(self, *commands: str) -> list[str]:
         """Runs commands in the sandbox, one call each; their outputs."""
         # Numbered, as a model never gives an id to two calls.
-        calls = [call(bash(f"{PATH}: {next(self.numbers)}; {command}")) for command in commands]
+        calls = [call(patient_bash(f"{PATH}: {next(self.numbers)}; {command}")) for command in commands]
         events = self.client.beta.sessions.events
         with events.stream(self.id) as stream:
             events.send(self.id, events=[replies(*calls, say("Done."))])
