@@ -12,6 +12,8 @@ import tempfile
 import threading
 from collections.abc import Sequence
 
+import sandboxes
+
 # Bounds against waiting for ever; how quick a server is, other tests say.
 START_SECONDS = 60
 STOP_SECONDS = 60
@@ -131,9 +133,12 @@ class Server:
         self.start(port)
 
     def remove(self) -> None:
-        """Ends the server, and what is left of it on the disk."""
+        """Ends the server, the sandboxes it leaves, and what is left of it on the disk."""
         if self.running.process.poll() is None:
             self.running.terminate()
+        # Those of a server that this one was started beside are that one's.
+        if self.data_dir.parent == self.folder:
+            sandboxes.end_all(self.data_dir)
         shutil.rmtree(self.folder)
 
 

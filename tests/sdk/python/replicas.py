@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import pathlib
 import shutil
-import signal
 import socket
-import struct
 import subprocess
 import tempfile
 import threading
@@ -21,6 +18,7 @@ import anthropic
 import httpx2
 from postgres import Postgres
 from programs import Server
+from sandboxes import end_all, first_process
 from stories import ABLE, CONFIG, MODEL, told_stub
 
 
@@ -67,25 +65,11 @@ class Cluster:
         for server in self.servers:
             server.running.kill()
         for data_dir in {server.data_dir for server in self.servers}:
-            for path in data_dir.glob("sandboxes/*/socket"):
-                if (process := first_process(path)) is not None:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(process, signal.SIGKILL)
+            end_all(data_dir)
         for server in self.servers:
             shutil.rmtree(server.folder, ignore_errors=True)
         assert self.stub.terminate() == 0
         shutil.rmtree(self.folder)
-
-
-def first_process(path: pathlib.Path) -> int | None:
-    """The process that is process 1 of the sandbox behind a socket, as the host numbers it."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return None
-        size = struct.calcsize("3i")
-        return struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[0]
 
 
 def sandbox_of(server: Server, session: str) -> int:
