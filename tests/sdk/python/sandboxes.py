@@ -22,9 +22,13 @@ END_SECONDS = 60
 
 def first_process(path: pathlib.Path) -> int | None:
     """The process that is process 1 of the sandbox behind a socket, as the host numbers it."""
-    with socket.socket(socket.AF_UNIX) as connection:
+    with contextlib.ExitStack() as stack:
         try:
-            connection.connect(str(path))
+            # By a handle, as a socket's path must be short.
+            folder = os.open(path.parent, os.O_PATH)
+            stack.callback(os.close, folder)
+            connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+            connection.connect(f"/proc/self/fd/{folder}/{path.name}")
         except (ConnectionRefusedError, FileNotFoundError):
             return None
         size = struct.calcsize("3i")

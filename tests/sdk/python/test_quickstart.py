@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import subprocess
+from collections.abc import Iterator
 
 import pytest
+import sandboxes
 from programs import Server, program
 
 FIBONACCI = [0, 1]
@@ -39,8 +42,14 @@ def servers_on(data_dir: str) -> list[str]:
     return found
 
 
-def test_a_stranger_sees_an_agent_write_and_run_a_program(tmp_path) -> None:
-    data_dir = str(tmp_path / "data")
+@pytest.fixture
+def data_dir(tmp_path: pathlib.Path) -> Iterator[str]:
+    """Where it starts a server, whose sandboxes stay when that has ended."""
+    yield str(tmp_path / "data")
+    sandboxes.end_all(tmp_path / "data")
+
+
+def test_a_stranger_sees_an_agent_write_and_run_a_program(data_dir: str) -> None:
     ran = quickstart("--data-dir", data_dir)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     words = ran.stdout.split("/mnt/session/outputs/fibonacci.txt\n")[-1].split()
@@ -51,8 +60,7 @@ def test_a_stranger_sees_an_agent_write_and_run_a_program(tmp_path) -> None:
     assert servers_on(data_dir) == []
 
 
-def test_the_second_time_works_too_and_machines_can_read_it(tmp_path) -> None:
-    data_dir = str(tmp_path / "data")
+def test_the_second_time_works_too_and_machines_can_read_it(data_dir: str) -> None:
     for _ in range(2):
         ran = quickstart("--data-dir", data_dir, "--json")
         assert ran.returncode == 0, ran.stdout + ran.stderr
