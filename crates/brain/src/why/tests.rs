@@ -235,6 +235,20 @@ fn sq_12_a_retry_says_when_and_which() {
         Some(160),
         "The last 3 requests to the model failed; the next try is in 60 s.",
     );
+    // The wake is between writing that it waits and waiting, or behind the wait.
+    let between = |until| Case {
+        live: Some(Doing::Working),
+        ..case(SessionStatus::Rescheduling, retry(1, until))
+    };
+    check(
+        between(160),
+        State::AwaitingRetry,
+        Party::Server,
+        5,
+        Some(160),
+        "The last request to the model failed; the next try is in 60 s.",
+    );
+    assert_eq!(explained(&between(90)).state, State::Working);
     // The clock was set back by hours: the wait is what it was.
     check(
         case(SessionStatus::Rescheduling, retry(1, 9_000)),
