@@ -38,22 +38,15 @@ impl Transport {
     /// Says something to which there is no answer. What the server makes of it is not looked at.
     async fn notify(&self, method: &str, params: Option<Value>) -> Result<(), Fault> {
         let body = wire::notification(method, params);
-        let post = async {
-            match self {
-                Self::Streamable(conversation) => {
-                    conversation
-                        .post(HeaderMap::new(), body, Repeat::Harmless)
-                        .await
-                }
-                Self::TwoWay(conversation) => conversation.post(body, Repeat::Harmless).await,
+        let sent = match self {
+            Self::Streamable(conversation) => {
+                conversation
+                    .post(HeaderMap::new(), body, Repeat::Harmless)
+                    .await
             }
+            Self::TwoWay(conversation) => conversation.post(body, Repeat::Harmless).await,
         };
-        match timeout(COURTESY, post).await {
-            Ok(sent) => sent.map(drop),
-            Err(_) => Err(Fault::Lost(
-                "a notification was not taken in time".to_owned(),
-            )),
-        }
+        sent.map(drop)
     }
 
     /// Tells the server that nobody waits for this request any more.
@@ -65,8 +58,11 @@ impl Transport {
         let this = self.clone();
         runtime.spawn(async move {
             let params = json!({"requestId": id, "reason": "nobody waits for it any more"});
-            if let Err(fault) = this.notify("notifications/cancelled", Some(params)).await {
-                tracing::debug!(?fault, "a call could not be cancelled");
+            let told = this.notify("notifications/cancelled", Some(params));
+            match timeout(COURTESY, told).await {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => tracing::debug!(?fault, "a call could not be cancelled"),
+                Err(_) => tracing::debug!("a cancellation was not taken in time"),
             }
         });
     }
@@ -149,7 +145,7 @@ impl Link {
         }
     }
 
-    /// Says something to which there is no answer.
+    /// Says something to which there is no answer, and waits until it is taken: for as long as the caller lets it.
     pub(crate) async fn notify(&self, method: &str) -> Result<(), Fault> {
         self.transport.notify(method, None).await
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use manyhands_mcp::{Connector as _, Failure, Settings};
-use manyhands_testkit::mcp::{Asked, Reply, greeting, polite};
+use manyhands_testkit::mcp::{Asked, Pieces, Reply, greeting, polite};
 use serde_json::{Map, Value, json};
 
 use crate::world::{AMPLE, Vault, World, caller, said, text};
@@ -241,6 +241,35 @@ async fn mc_7_a_server_that_comes_up_is_waited_for_a_moment() {
             assert_eq!(failure, Failure::Connection { reason });
         }
     }
+}
+
+/// runtime MC-7, MC-12: the end of the handshake may take as long as all of it; a slow server is not greeted twice.
+#[tokio::test]
+async fn mc_7_a_server_that_is_slow_to_hear_the_end_of_the_handshake_is_greeted_once() {
+    let settings = Settings {
+        connect: Duration::from_secs(120),
+        ..Settings::default()
+    };
+    let slow = Pieces::default();
+    let taken = slow.clone();
+    let world = World::with(settings, Vault::default(), move |asked| {
+        match asked.what() {
+            "notifications/initialized" => Reply::raw("").give(&taken),
+            _ => polite(asked, &json!([]), |_, _| Value::Null),
+        }
+    })
+    .await;
+    let hearing = async {
+        world.peer.wait_for("notifications/initialized", 1).await;
+        tokio::time::pause();
+        tokio::time::advance(settings.connect / 4).await;
+        tokio::time::resume();
+        slow.push("HTTP/1.1 202 X\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        slow.end();
+    };
+    let (connected, ()) = tokio::join!(world.connect(), hearing);
+    assert!(connected.is_ok());
+    assert_eq!(world.times("initialize"), 1);
 }
 
 /// runtime MC-7
