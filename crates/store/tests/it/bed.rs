@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use manyhands_protocol::agent::{Agent, Definition, ExecutionIdentity, SessionAgent};
+use manyhands_protocol::agent::{Agent, SessionAgent};
 use manyhands_protocol::content::ContentBlock;
 use manyhands_protocol::environment::Environment;
 use manyhands_protocol::event::EventBody;
@@ -16,7 +16,7 @@ use manyhands_store::{
     SharedMemory, Store,
 };
 use manyhands_testkit::clock::TestClock;
-use manyhands_testkit::postgres;
+use manyhands_testkit::{postgres, resources};
 use secrecy::ExposeSecret as _;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
@@ -240,49 +240,40 @@ impl World {
         entries
     }
 
+    /// A client archives the session.
+    pub(crate) async fn archive_session(&self, id: &SessionId) {
+        let archive = Change {
+            archive: true,
+            ..Change::default()
+        };
+        self.change(id, archive).await;
+    }
+
     pub(crate) async fn log(&self, id: &SessionId) -> Vec<Entry> {
         self.store.read(id, 0, 100_000).await.unwrap()
     }
 }
 
 pub(crate) fn agent(name: &str, now: Timestamp) -> Agent {
-    Agent {
+    let mut agent = Agent {
         id: AgentId::generate(),
-        kind: Default::default(),
-        version: 1,
-        definition: Definition {
-            name: name.to_owned(),
-            description: None,
-            system: Some("Be brief.\0".to_owned()),
-            model: serde_json::from_str(
-                r#"{"id":"scripted","effort":{"type":"high"},"speed":"standard"}"#,
-            )
-            .unwrap(),
-            tools: Vec::new(),
-            mcp_servers: Vec::new(),
-            skills: Vec::new(),
-            multiagent: None,
-            execution_identity: ExecutionIdentity::ServiceAccount,
-        },
-        metadata: Default::default(),
         created_at: now,
         updated_at: now,
-        archived_at: None,
-    }
+        ..resources::agent()
+    };
+    agent.definition.name = name.to_owned();
+    agent.definition.system = Some("Be brief.\0".to_owned());
+    agent
 }
 
 pub(crate) fn environment(name: &str, now: Timestamp) -> Environment {
     Environment {
         id: EnvironmentId::generate(),
-        kind: Default::default(),
         name: name.to_owned(),
-        description: None,
         config: Default::default(),
-        metadata: Default::default(),
-        scope: Default::default(),
         created_at: now,
         updated_at: now,
-        archived_at: None,
+        ..resources::environment()
     }
 }
 

@@ -645,11 +645,7 @@ async fn fi_8_expired_files_give_up_their_blobs_and_later_their_rows(bed: Bed) {
 async fn a_session_that_ended_takes_no_files(bed: Bed) {
     let world = World::new(bed).await;
     let (file, session) = (world.upload("a").await, world.session().await);
-    let archive = Change {
-        archive: true,
-        ..Change::default()
-    };
-    world.change(&session, archive).await;
+    world.archive_session(&session).await;
     let mounted = world
         .store
         .mount_file(

@@ -163,11 +163,7 @@ async fn gh_6_a_token_is_rotated_and_nothing_else(bed: Bed) {
         .await;
     assert_eq!(missing, Ok(Rotated::Missing));
 
-    let archive = Change {
-        archive: true,
-        ..Change::default()
-    };
-    world.change(&session, archive).await;
+    world.archive_session(&session).await;
     let ended = world
         .store
         .rotate_repository(

@@ -202,11 +202,7 @@ async fn en_5_an_environment_in_use_is_not_deleted(bed: Bed) {
             .delete_environment(&world.workspace, &world.environment.id)
     };
     assert_eq!(delete().await, Ok(Some(false)));
-    let archive = manyhands_store::Change {
-        archive: true,
-        ..Default::default()
-    };
-    world.change(&id, archive).await;
+    world.archive_session(&id).await;
     assert_eq!(delete().await, Ok(Some(false)), "archived ones refer too");
     let gone = manyhands_store::Change {
         delete: true,

@@ -1,7 +1,7 @@
 //! Sessions between two leases, what a brain reads of its own entries, and the append that stands for all before it.
 
 use manyhands_protocol::session::SessionStatus;
-use manyhands_store::{Append, AppendError, Change, Lease, NewEntry};
+use manyhands_store::{Append, AppendError, Lease, NewEntry};
 
 use crate::bed::*;
 
@@ -44,11 +44,7 @@ async fn i_8_only_stranded_sessions_are_rescued(bed: Bed) {
     let resting = world.session().await;
     let wanting = world.session_with(work(vec![queued("go")])).await;
     let (archived, _) = world.leased().await;
-    let archive = Change {
-        archive: true,
-        ..Change::default()
-    };
-    world.change(&archived, archive).await;
+    world.archive_session(&archived).await;
     let (held, lease) = world.leased().await;
     assert!(world.store.rescue_stranded(10).await.unwrap().is_empty());
     // Without wishes and holders they are found, as many as asked for.

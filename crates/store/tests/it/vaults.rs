@@ -10,16 +10,15 @@ use std::time::Duration;
 use manyhands_protocol::id::ApiKeyId;
 use manyhands_protocol::page::Order;
 use manyhands_protocol::time::Clock as _;
-use manyhands_protocol::vault::{
-    Credential, CredentialAuth, CredentialNetworking, InjectionLocation, Vault,
-};
-use manyhands_protocol::{CredentialId, SessionId, VaultId, WorkspaceId};
+use manyhands_protocol::vault::{Credential, CredentialNetworking, Vault};
+use manyhands_protocol::{SessionId, VaultId, WorkspaceId};
 use manyhands_store::audit::{Act, Action, Actor, AuditFilter};
 use manyhands_store::listing::Range;
 use manyhands_store::vault::{
     CREDENTIALS, Claim, CredentialRecord, Inserted, Placeholder, Refusal,
 };
 use manyhands_store::{Change, NewSession, Store};
+use manyhands_testkit::resources;
 
 use crate::bed::*;
 
@@ -49,43 +48,17 @@ fn range(limit: u32) -> Range {
 }
 
 async fn vault(world: &World) -> Vault {
-    let now = world.bed.clock.now();
-    let vault = Vault {
-        id: VaultId::generate(),
-        kind: Default::default(),
-        display_name: "keys".to_owned(),
-        metadata: Default::default(),
-        created_at: now,
-        updated_at: now,
-        archived_at: None,
-    };
+    let vault = resources::vault(&VaultId::generate(), world.bed.clock.now());
     let made = act(world, Action::VaultCreate).to_vault(&vault.id);
     world.store.insert_vault(made, &vault).await.unwrap();
     vault
 }
 
 fn credential(world: &World, vault: &VaultId, name: &str) -> CredentialRecord {
-    let now = world.bed.clock.now();
+    let auth = resources::variable(name, CredentialNetworking::Unrestricted {});
     CredentialRecord {
         workspace: world.workspace.clone(),
-        credential: Credential {
-            id: CredentialId::generate(),
-            kind: Default::default(),
-            vault_id: vault.clone(),
-            display_name: None,
-            auth: CredentialAuth::EnvironmentVariable {
-                secret_name: name.to_owned(),
-                networking: CredentialNetworking::Unrestricted {},
-                injection_location: InjectionLocation {
-                    body: true,
-                    header: true,
-                },
-            },
-            metadata: Default::default(),
-            created_at: now,
-            updated_at: now,
-            archived_at: None,
-        },
+        credential: resources::credential(vault, auth, world.bed.clock.now()),
         key: format!("env {name}"),
         secrets: [("secret_value".to_owned(), "sealed".to_owned())].into(),
         refused: None,

@@ -133,7 +133,7 @@ async fn session(
 
 /// Compares a log; gives the number of steps it consists of.
 fn log_of(history: &History, log: &[Entry], cut: usize) -> Result<usize, String> {
-    let expected = history.steps.iter().flat_map(|step| &step.entries);
+    let expected = history.entries();
     for (found, expected) in log.iter().zip(expected) {
         if found != expected {
             let position = found.position;

@@ -117,11 +117,7 @@ impl Tally {
 
     /// A log is served whole, up to its end, or not at all.
     fn log(&mut self, history: &History, found: Result<Vec<Entry>, Error>) -> Result<(), String> {
-        let written: Vec<&Entry> = history
-            .steps
-            .iter()
-            .flat_map(|step| &step.entries)
-            .collect();
+        let written: Vec<&Entry> = history.entries().collect();
         match found {
             Ok(found) if history.deleted.is_some() && found.is_empty() => {}
             Ok(found) if found.iter().eq(written) => self.as_written += 1,
@@ -143,11 +139,7 @@ impl Tally {
         history: &History,
         found: Result<Vec<Entry>, Error>,
     ) -> Result<(), String> {
-        let written: Vec<&Entry> = history
-            .steps
-            .iter()
-            .flat_map(|step| &step.entries)
-            .collect();
+        let written: Vec<&Entry> = history.entries().collect();
         match found {
             Ok(found) if found.iter().all(|entry| written.contains(&entry)) => {
                 self.as_written += 1;

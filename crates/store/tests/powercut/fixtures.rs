@@ -1,13 +1,12 @@
 //! What the sessions of a recording are made of.
 
-use manyhands_protocol::agent::{Agent, Definition, ExecutionIdentity, SessionAgent};
+use manyhands_protocol::agent::{Agent, SessionAgent};
 use manyhands_protocol::environment::Environment;
 use manyhands_protocol::event::EventBody;
 use manyhands_protocol::session::SessionStatus;
-use manyhands_protocol::time::Clock as _;
 use manyhands_protocol::{AgentId, EnvironmentId, EventId, SessionId, ThreadId, WorkspaceId};
 use manyhands_store::{Append, Change, NewEntry, NewSession};
-use manyhands_testkit::clock::TestClock;
+use manyhands_testkit::resources;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
@@ -56,46 +55,19 @@ pub(crate) fn result_of(call: &EventId) -> EventBody {
     body(serde_json::json!({"type": "user.custom_tool_result", "custom_tool_use_id": call}))
 }
 
-/// An agent.
+/// A new agent.
 pub(crate) fn agent() -> Agent {
-    let now = TestClock::default().now();
-    let model = r#"{"id":"scripted","effort":{"type":"high"},"speed":"standard"}"#;
     Agent {
         id: AgentId::generate(),
-        kind: Default::default(),
-        version: 1,
-        definition: Definition {
-            name: "helper".to_owned(),
-            description: None,
-            system: Some("Be brief.".to_owned()),
-            model: serde_json::from_str(model).unwrap(),
-            tools: Vec::new(),
-            mcp_servers: Vec::new(),
-            skills: Vec::new(),
-            multiagent: None,
-            execution_identity: ExecutionIdentity::ServiceAccount,
-        },
-        metadata: Default::default(),
-        created_at: now,
-        updated_at: now,
-        archived_at: None,
+        ..resources::agent()
     }
 }
 
-/// An environment.
+/// A new environment.
 pub(crate) fn environment() -> Environment {
-    let now = TestClock::default().now();
     Environment {
         id: EnvironmentId::generate(),
-        kind: Default::default(),
-        name: "plain".to_owned(),
-        description: None,
-        config: Default::default(),
-        metadata: Default::default(),
-        scope: Default::default(),
-        created_at: now,
-        updated_at: now,
-        archived_at: None,
+        ..resources::environment()
     }
 }
 

@@ -100,10 +100,14 @@ impl History {
     /// that are not gapless: then there is nothing to compare with.
     pub(crate) fn seal(&mut self) {
         self.steps.sort_by_key(|step| step.entries[0].position);
-        let entries = self.steps.iter().flat_map(|step| &step.entries);
-        for (index, entry) in entries.enumerate() {
+        for (index, entry) in self.entries().enumerate() {
             assert_eq!(usize::try_from(entry.position), Ok(index + 1));
         }
+    }
+
+    /// Its log, as far as its steps were acknowledged.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.steps.iter().flat_map(|step| &step.entries)
     }
 
     /// How many of the steps make up a log of so many entries; `None` when it ends within a step or has more.

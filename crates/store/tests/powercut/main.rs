@@ -186,9 +186,8 @@ async fn store_3_a_changed_byte_is_found_out() {
     };
     let mut image = disk::image(&recording.ops, cut, &mut StdRng::seed_from_u64(0));
     let living = recording.ledger.histories.last().unwrap();
-    let entries = living.steps.iter().flat_map(|step| &step.entries);
-    let entry = entries
-        .into_iter()
+    let entry = living
+        .entries()
         .find(|entry| (100..300).contains(&entry.body.len()));
     let body = entry.expect("a short entry").body.as_bytes();
     let database = image.get_mut("manyhands.db").unwrap();
