@@ -12,6 +12,7 @@
 //! - [`mcp`]: an MCP server that says what a test wants.
 //! - [`oauth`]: an authorization server that grants and rotates tokens.
 //! - [`resources`]: an agent and an environment as a server keeps them.
+//! - [`sandboxes`]: what servers have left running, ended with all that it holds.
 //! - [`gate`]: how a test holds something still without sleeping.
 //!
 //! Of the product it knows the wire contract and the words of `protocol`, and nothing of its inside, so that a story told
@@ -29,5 +30,5 @@ pub mod model;
 pub mod oauth;
 pub mod postgres;
 pub mod resources;
-mod sandboxes;
+pub mod sandboxes;
 pub mod site;

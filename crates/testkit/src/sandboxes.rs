@@ -1,14 +1,24 @@
-//! Ending the sandboxes a server of ours left behind: they outlive it by design, for ten minutes.
+//! Ending the sandboxes a server of ours left behind: they outlive it by design, for ten minutes, and once their data
+//! directory is gone no server knows of their control groups any more (security SBX-8).
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
-/// Kills every process that has something below `folder` mounted.
+use crate::gate::PATIENCE;
+
+/// Kills every process that has something below `folder` mounted, or is in the control group of one of its sandboxes, and
+/// removes these groups.
 ///
 /// Only processes of sandboxes do: `folder` is a test's own data directory, of which nothing is
-/// mounted on the host itself.
-pub(crate) fn end_below(folder: &Path) {
+/// mounted on the host itself. Call it while the folder is there and no server works on it.
+///
+/// # Panics
+/// As [`end_groups`].
+pub fn end_below(folder: &Path) {
     let place = folder.canonicalize().ok().and_then(|folder| {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
         Place::of(&folder, &mounts)
@@ -23,6 +33,89 @@ pub(crate) fn end_below(folder: &Path) {
             // It may have ended since it was listed.
             let _ = kill_process(pid, Signal::KILL);
         }
+    }
+    end_groups(folder);
+}
+
+/// Ends what is in the control groups of the sandboxes of this data directory, and removes them.
+///
+/// # Panics
+/// When one cannot be removed within [`PATIENCE`].
+pub fn end_groups(data: &Path) {
+    for group in groups(data, "") {
+        remove(&group);
+    }
+}
+
+/// The folders of the control groups of the sandboxes of this data directory, one for each controller, as far as their own
+/// names begin so.
+pub fn groups(data: &Path, beginning: &str) -> BTreeSet<PathBuf> {
+    let data = data.canonicalize().unwrap_or_else(|_| data.to_owned());
+    let bytes = data.as_os_str().as_encoded_bytes();
+    // FNV-1a: servers name their groups by their data directory, so that none takes those of another.
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let beginning = format!("manyhands-{hash:016x}-{beginning}");
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let above = Path::new("/sys/fs/cgroup");
+    let mut places: BTreeSet<PathBuf> = below(above).collect();
+    for line in own.lines() {
+        // `number:controllers:/group`; of version 2 there is one, without controllers.
+        let mut parts = line.splitn(3, ':').skip(1);
+        if let (Some(controllers), Some(group)) = (parts.next(), parts.next()) {
+            let own = above.join(controllers).join(group.trim_start_matches('/'));
+            // A server of version 2 moves itself to a leaf and makes groups beside that.
+            places.extend(own.parent().map(Path::to_owned));
+            places.insert(own);
+        }
+    }
+    let named = |group: &PathBuf| {
+        let name = group.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(&beginning))
+    };
+    let groups = places.iter().flat_map(|place| below(place));
+    groups.filter(named).collect()
+}
+
+/// What is in a folder, if it is one.
+fn below(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
+}
+
+/// Ends what is in a control group and removes it.
+fn remove(group: &Path) {
+    let started = Instant::now();
+    loop {
+        let members = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+        let members = members.lines().filter_map(|line| line.parse().ok());
+        members.filter_map(Pid::from_raw).for_each(end);
+        match std::fs::remove_dir(group) {
+            Ok(()) => return,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(error) if started.elapsed() > PATIENCE => {
+                assert!(std::thread::panicking(), "{}: {error}", group.display());
+                return;
+            }
+            // For a moment a process that has ended is still in it.
+            Err(_) => {}
+        }
+    }
+}
+
+/// Kills a process and waits until it has ended.
+fn end(pid: Pid) {
+    // It may have ended by itself, which is as good.
+    if let Ok(process) = pidfd_open(pid, PidfdFlags::empty())
+        && pidfd_send_signal(&process, Signal::KILL).is_ok()
+    {
+        let limit = Timespec {
+            tv_sec: i64::try_from(PATIENCE.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: 0,
+        };
+        // A wait that was cut short is followed by another look at the group.
+        let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit));
     }
 }
 

@@ -116,15 +116,15 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        let Ok(entries) = std::fs::read_dir(self.data.path().join("sandboxes")) else {
-            return;
-        };
-        for entry in entries.flatten() {
+        let entries = std::fs::read_dir(self.data.path().join("sandboxes"));
+        for entry in entries.into_iter().flatten().flatten() {
             if let Some(pid) = self.process(&entry.file_name().to_string_lossy()) {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
                 until_gone(pid);
             }
         }
+        // Once the folder is gone, nobody knows of their control groups.
+        manyhands_testkit::sandboxes::end_groups(self.data.path());
     }
 }
 

@@ -14,6 +14,7 @@ use manyhands_hands::provider::namespace::{Config, Namespace};
 use manyhands_hands::{Call, Error, Limits, Output, Probe, Provider, Recipe, Sandbox};
 use manyhands_protocol::Timestamp;
 use manyhands_sandboxd::frame::{self, Answer, Op, PROTOCOL, Reply, Request};
+use manyhands_testkit::sandboxes;
 use tokio::sync::OnceCell;
 
 use crate::door::{Porter, ask, limited, says};
@@ -46,22 +47,12 @@ pub(crate) fn waiting(host: &Host) -> Vec<String> {
 
 /// The control groups of sandboxes that wait or have waited; of this data directory, whose name is a part of theirs.
 pub(crate) fn groups(host: &Host) -> Vec<String> {
-    let data = fs::canonicalize(host.data.path()).unwrap();
-    let bytes = data.as_os_str().as_encoded_bytes();
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let prefix = format!("manyhands-{hash:016x}-.pool-");
-    let controllers = fs::read_dir("/sys/fs/cgroup")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let groups = controllers.flat_map(|controller| {
-        let groups = fs::read_dir(controller.path()).into_iter().flatten();
-        groups.flatten().collect::<Vec<_>>()
-    });
-    let names = groups.map(|group| group.file_name().to_string_lossy().into_owned());
-    let names: BTreeSet<String> = names.filter(|name| name.starts_with(&prefix)).collect();
+    let folders = sandboxes::groups(host.data.path(), ".pool-");
+    let names = folders.iter().filter_map(|folder| folder.file_name());
+    // One folder for each controller.
+    let names: BTreeSet<String> = names
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
     names.into_iter().collect()
 }
 
