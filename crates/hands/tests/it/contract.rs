@@ -16,6 +16,8 @@ use crate::host::{Host, PATIENCE, call, text};
 const SAY: &str = "echo word";
 /// Runs for ever.
 const HANG: &str = "sleep 100000";
+/// How soon a sandbox that has gone is noticed (security TOOL-3).
+const NOTICED: Duration = Duration::from_secs(10);
 /// Counts how often it has run.
 const COUNT: &str = "echo line >> ledger; wc -l < ledger";
 
@@ -320,7 +322,8 @@ async fn tool_3_a_lost_sandbox_is_an_unknown_outcome_and_the_next_call_gets_anot
     let mut running = std::pin::pin!(sandbox.execute(&hanging));
     until_begun(&sandbox, &mut running).await;
     lose("sesn_a");
-    let error = running.await.unwrap_err();
+    let noticed = tokio::time::timeout(NOTICED, running).await;
+    let error = noticed.expect("it is noticed in time").unwrap_err();
     assert!(matches!(error, Error::Lost { .. }), "{error:?}");
     assert!(error.outcome_unknown() && error.advice() == Advice::TellModel);
     assert!(matches!(
