@@ -26,6 +26,7 @@ mod memory;
 mod ordinary;
 mod packages;
 mod pool;
+mod search;
 mod skills;
 mod survival;
 mod teardown;
