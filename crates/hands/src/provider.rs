@@ -16,6 +16,7 @@ pub mod namespace;
 mod outputs;
 mod places;
 mod probe;
+mod progress;
 mod recipe;
 
 use std::sync::Arc;

@@ -21,6 +21,7 @@ use crate::provider::laid::{blobs, listed};
 use crate::provider::link;
 use crate::provider::namespace::files;
 use crate::provider::namespace::outputs::{self, FILES, Gathered, LONGEST, TOTAL};
+use crate::provider::progress::Progress;
 use crate::provider::{Capture, Captured, Seen, Upload};
 
 /// The name of the list of what is in a container.
@@ -61,6 +62,7 @@ struct Output {
     at: Vec<u8>,
     path: String,
     stamp: String,
+    size: u64,
 }
 
 impl Host {
@@ -165,13 +167,14 @@ impl Host {
             .run(name, USER, &[SANDBOXD, "show", OUTPUTS])
             .await;
         let mut streams = streams.map_err(|why| fail(io::Error::other(why)))?;
-        let (found, left_out) = found(&mut streams).await.map_err(fail)?;
+        let (mut wanted, left_out) = found(&mut streams).await.map_err(fail)?;
         let mut gathered = Gathered::new(blobs, seen);
-        for output in found {
-            if !gathered.knows(&output.path, &output.stamp) {
-                let kept = keep(session, &mut streams, blobs, &output).await;
-                gathered.add(kept).await?;
-            }
+        wanted.retain(|output| !gathered.knows(&output.path, &output.stamp));
+        let mut progress = Progress::new(session, wanted.iter().map(|output| output.size));
+        for output in &wanted {
+            let kept = keep(session, &mut streams, blobs, output, &mut progress).await;
+            gathered.add(kept).await?;
+            progress.file_ended();
         }
         Ok(gathered.end(session, left_out))
     }
@@ -194,7 +197,12 @@ async fn found(streams: &mut Streams) -> io::Result<(Vec<Output>, u64)> {
                 let fits = outputs.len() < FILES && path.len() <= LONGEST && stamp.len() <= LONGEST;
                 if fits && size <= LARGEST && total.saturating_add(size) <= TOTAL {
                     total += size;
-                    outputs.push(Output { at, path, stamp });
+                    outputs.push(Output {
+                        at,
+                        path,
+                        stamp,
+                        size,
+                    });
                 } else {
                     left_out += 1;
                 }
@@ -214,6 +222,7 @@ async fn keep(
     streams: &mut Streams,
     blobs: &Blobs,
     output: &Output,
+    progress: &mut Progress<'_>,
 ) -> Result<Option<Captured>, Error> {
     let fail = |error: io::Error| Error::io(format!("read an output of {session}"), error);
     let stopped = |error: Blob| match error {
@@ -234,7 +243,7 @@ async fn keep(
     };
     let name = fresh("files");
     let writer = blobs.create(&name, LARGEST).map_err(stopped)?;
-    let stored = match copy(streams, writer, size).await {
+    let stored = match copy(streams, writer, size, progress).await {
         Ok(stored) => stored.map_err(stopped)?,
         Err(error) => return Err(fail(error)),
     };
@@ -263,6 +272,7 @@ async fn copy(
     streams: &mut Streams,
     mut writer: Writer,
     size: u64,
+    progress: &mut Progress<'_>,
 ) -> io::Result<Result<Stored, Blob>> {
     let mut bytes = (&mut streams.output).take(size);
     let mut piece = vec![0; 256 << 10];
@@ -276,6 +286,7 @@ async fn copy(
         if let Err(error) = writer.write(&piece[..read]).await {
             return Ok(Err(error));
         }
+        progress.came(read);
     }
     Ok(writer.finish().await)
 }

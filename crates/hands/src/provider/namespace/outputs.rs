@@ -14,6 +14,7 @@ use tokio::io::AsyncReadExt as _;
 use super::blocking;
 use super::writable::Tree;
 use crate::Error;
+use crate::provider::progress::Progress;
 use crate::provider::{Capture, Captured, Seen};
 
 /// The folder's name in the writable tree.
@@ -24,8 +25,6 @@ pub(in crate::provider) const FILES: usize = 1_000;
 pub(in crate::provider) const TOTAL: u64 = 5 << 30;
 /// The longest path.
 pub(in crate::provider) const LONGEST: usize = 1_024;
-/// A large file says how far it is each time it has come so much further.
-const STEP: u64 = 64 << 20;
 
 /// A file that the look has found.
 struct Output {
@@ -47,6 +46,7 @@ pub(super) async fn capture(
     let looked = std::sync::Arc::clone(&tree);
     let (outputs, mut left_out) = blocking(&doing, move || look(&looked)).await?;
     let mut gathered = Gathered::new(blobs, seen);
+    let mut wanted = Vec::new();
     let mut total: u64 = 0;
     for output in outputs {
         total = total.saturating_add(output.size);
@@ -56,10 +56,14 @@ pub(super) async fn capture(
             continue;
         }
         if !gathered.knows(&output.path, &output.stamp) {
-            gathered
-                .add(keep(session, &tree, blobs, &output).await)
-                .await?;
+            wanted.push(output);
         }
+    }
+    let mut progress = Progress::new(session, wanted.iter().map(|output| output.size));
+    for output in &wanted {
+        let kept = keep(session, &tree, blobs, output, &mut progress).await;
+        gathered.add(kept).await?;
+        progress.file_ended();
     }
     Ok(gathered.end(session, left_out))
 }
@@ -199,6 +203,7 @@ async fn keep(
     tree: &Tree,
     blobs: &Blobs,
     output: &Output,
+    progress: &mut Progress<'_>,
 ) -> Result<Option<Captured>, Error> {
     let doing = || format!("read an output of {session}");
     let (file, before) = match tree.open_file(&output.at) {
@@ -211,7 +216,7 @@ async fn keep(
     };
     let name = fresh("files");
     let stored = match blobs.create(&name, LARGEST) {
-        Ok(writer) => copy(session, writer, file.try_clone(), output).await,
+        Ok(writer) => copy(writer, file.try_clone(), progress).await,
         Err(error) => Err(error),
     };
     let stored = match stored {
@@ -241,32 +246,22 @@ async fn keep(
 }
 
 async fn copy(
-    session: &str,
     mut writer: Writer,
     file: std::io::Result<std::fs::File>,
-    output: &Output,
+    progress: &mut Progress<'_>,
 ) -> Result<manyhands_blobs::Stored, manyhands_blobs::Error> {
     let source = |error: std::io::Error| manyhands_blobs::Error::Source {
         reason: error.to_string(),
     };
     let mut file = tokio::fs::File::from_std(file.map_err(source)?);
     let mut piece = vec![0; 256 << 10];
-    let mut said = STEP;
     loop {
         let read = file.read(&mut piece).await.map_err(source)?;
         if read == 0 {
             return writer.finish().await;
         }
         writer.write(&piece[..read]).await?;
-        if writer.size() >= said {
-            said += STEP;
-            tracing::info!(
-                session.id = session,
-                bytes = writer.size(),
-                of = output.size,
-                "capturing a large output"
-            );
-        }
+        progress.came(read);
     }
 }
 
