@@ -41,6 +41,7 @@ NAMES = (
     "pip.example.org",
     "npm.example.org",
     "cargo.example.org",
+    "go.example.org",
 )
 # What names that may be asked for lead to; all others do not exist.
 ADDRESSES = {name: [SERVED] for name in NAMES} | {
@@ -345,6 +346,7 @@ class Shelf:
         self.wheel()
         self.npm()
         self.crate()
+        self.module()
         self.repository(folder / "git")
 
     def add(self, host: str, path: str, content: bytes | str | dict) -> None:
@@ -388,6 +390,19 @@ class Shelf:
         self.add("cargo.example.org", "/config.json", {"dl": "https://cargo.example.org/crates"})
         self.add("cargo.example.org", "/he/ll/hello-hands", entry | {"cksum": digest})
         self.add("cargo.example.org", "/crates/hello-hands/1.0.0/download", packed)
+
+    def module(self) -> None:
+        name, at = "example.com/hello-go", "/example.com/hello-go/@v"
+        packed, manifest = io.BytesIO(), f"module {name}\n\ngo 1.18\n"
+        # What is built in prints without a library that would have to be built as well.
+        program = 'package main\n\nfunc main() { println("go says hello") }\n'
+        with zipfile.ZipFile(packed, "w") as archive:
+            for path, content in {"go.mod": manifest, "main.go": program}.items():
+                archive.writestr(f"{name}@v1.0.0/{path}", content)
+        self.add("go.example.org", f"{at}/list", "v1.0.0\n")
+        self.add("go.example.org", f"{at}/v1.0.0.info", {"Version": "v1.0.0", "Time": "2025-01-01T00:00:00Z"})
+        self.add("go.example.org", f"{at}/v1.0.0.mod", manifest)
+        self.add("go.example.org", f"{at}/v1.0.0.zip", packed.getvalue())
 
     def repository(self, folder: pathlib.Path) -> None:
         self.repositories = folder

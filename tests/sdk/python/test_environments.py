@@ -6,12 +6,13 @@ runtime EN-1 to EN-11; api §5.
 from __future__ import annotations
 
 import pathlib
+import subprocess
 from collections.abc import Iterator
 
 import anthropic
 import pytest
 from programs import Server
-from test_networking import House, Session, shut_in
+from test_networking import SHOWN, House, Session, shut_in
 
 SOURCES = """
 [environments.sources]
@@ -143,3 +144,50 @@ def test_en_9_packages_that_are_not_there_are_told_and_the_session_goes_on(house
     (second,) = session.run("echo still works")
     assert second == "still works"
     assert len(session.errors()) == 1
+
+
+PROGRAMS = """
+[environments]
+image = "{}"
+
+[environments.sources]
+cargo = "sparse+https://cargo.example.org/"
+go = "https://go.example.org"
+"""
+
+
+def machine_with_compilers(folder: pathlib.Path) -> str:
+    """Settings for sandboxes whose system is this machine's, with its Rust and Go where system packages would put them."""
+    system = folder / "usr"
+    (system / "local" / "bin").mkdir(parents=True)
+    (folder / "etc").mkdir()
+    for path in pathlib.Path("/usr").iterdir():
+        if path.name != "local":
+            (system / path.name).symlink_to(pathlib.Path("/opt/usr") / path.name)
+    for path in pathlib.Path("/").iterdir():
+        if path.is_symlink() and str(path.readlink()).startswith("usr/"):
+            (folder / path.name).symlink_to(path.readlink())
+    programs = {"cargo": "/opt/rust/bin/cargo", "rustc": "/opt/rust/bin/rustc", "cc": "/usr/bin/gcc"}
+    for name, place in programs.items():
+        (system / "local" / "bin" / name).symlink_to(place)
+    # An operator's own modules are in no public list of sums.
+    go = system / "local" / "bin" / "go"
+    go.write_text('#!/bin/sh\nGOSUMDB=off exec /opt/go/bin/go "$@"\n')
+    go.chmod(0o755)
+    root = subprocess.run(["go", "env", "GOROOT"], check=True, capture_output=True, text=True).stdout.strip()
+    return PROGRAMS.format(folder) + SHOWN.format("/usr", "/opt/usr") + SHOWN.format(root, "/opt/go")
+
+
+@pytest.fixture
+def compilers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    settings = machine_with_compilers(tmp_path_factory.mktemp("system"))
+    yield from shut_in(House(tmp_path_factory.mktemp("compilers"), settings))
+
+
+def test_en_7_programs_are_compiled_from_sources_that_come_through_the_gate(compilers: House) -> None:
+    """EN-7, EN-8, EN-11: by cargo and by go, each from the operator's own place."""
+    packages = {"cargo": ["hello-hands@1.0.0"], "go": ["example.com/hello-go@v1.0.0"]}
+    session = Furnished(compilers, packages, MANAGERS)
+    outputs = session.run("/usr/local/bin/hello-hands", "/usr/local/bin/hello-go")
+    assert session.errors() == []
+    assert outputs == ["rust says hello", "go says hello"]
