@@ -1,5 +1,6 @@
 //! The `manyhands` binary: the server's commands, and the client that a person meets first.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -68,10 +69,10 @@ fn main() -> ExitCode {
     match done {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("error: {error:#}");
-            if let Some(failure) = error.downcast_ref::<Failure>() {
-                eprintln!("hint: {}", failure.hint());
-            }
+            let hint = error.downcast_ref::<Failure>();
+            let hint = hint.map_or(String::new(), |it| format!("hint: {}\n", it.hint()));
+            // Where nobody hears it there is nobody to be told so.
+            let _ = write!(io::stderr().lock(), "error: {error:#}\n{hint}");
             ExitCode::FAILURE
         }
     }

@@ -25,7 +25,10 @@ async fn store_5_what_was_backed_up_beside_the_server_goes_on_in_another() {
     let data = directory(bed.server.data_dir());
     let said = succeeded(&run(&["backup", file, "--data-dir", data], &[]).await);
     assert!(said.contains("nothing is damaged: 1 sessions, "), "{said}");
-    assert!(said.contains("not in it"), "{said}");
+    for absent in ["the bytes of files, skills and checkpoints", "master key"] {
+        assert!(said.contains(absent), "{said}");
+    }
+    assert!(said.contains(&format!("{data}/blobs\n")), "{said}");
     let verified = succeeded(&run(&["verify", file], &[]).await);
     assert!(
         verified.starts_with("nothing is damaged: 1 sessions, "),
@@ -34,12 +37,16 @@ async fn store_5_what_was_backed_up_beside_the_server_goes_on_in_another() {
     let again = refused(&run(&["backup", file, "--data-dir", data], &[]).await);
     assert!(again.contains("exists already"), "{again}");
     let busy = refused(&run(&["restore", file, "--data-dir", data], &[]).await);
-    assert!(busy.contains("is not empty"), "{busy}");
+    assert!(
+        busy.contains("is not empty") && busy.contains("hint: name a new or empty directory"),
+        "{busy}"
+    );
 
     let said = succeeded(&run(&["restore", file, "--data-dir", target], &[]).await);
     assert!(said.contains("nothing is damaged: 1 sessions, "), "{said}");
     assert!(
-        said.contains(&format!("manyhands serve --data-dir {target}")),
+        said.contains(&format!("manyhands serve --data-dir {target}"))
+            && said.contains(&format!("put their copy into {target}/blobs;")),
         "{said}"
     );
     let restored = Daemon::builder()
@@ -53,6 +60,54 @@ async fn store_5_what_was_backed_up_beside_the_server_goes_on_in_another() {
         events,
         "the key and the log are the same"
     );
+}
+
+/// security STORE-5: what is no backup is not advised to be accepted, and no other command's place is advised.
+#[tokio::test]
+async fn store_5_what_is_no_backup_is_told_what_helps() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (file, target) = (folder.path().join("garbage"), folder.path().join("data"));
+    std::fs::write(&file, "no database ".repeat(1000)).expect("written");
+    let (file, target) = (directory(&file), directory(&target));
+    let restore = ["restore", file, "--data-dir", target];
+    for args in [&restore[..], &[&restore[..], &["--accept-damage"]].concat()] {
+        let said = refused(&run(args, &[]).await);
+        let hint = "hint: name a whole file that `manyhands backup` made";
+        assert!(said.contains(hint), "{said}");
+    }
+    let said = refused(&run(&["verify", file], &[]).await);
+    let hint = "hint: name a file that `manyhands backup` made";
+    assert!(said.contains(hint), "{said}");
+}
+
+/// security STORE-5: the key of a model is nothing that a backup needs; a server does.
+#[tokio::test]
+async fn store_5_a_store_is_copied_and_verified_without_the_keys_of_models() {
+    let mut bed = Bed::with([]).await;
+    assert!(bed.server.terminate().await.success());
+    let folder = tempfile::tempdir().expect("a directory");
+    let settings = folder.path().join("manyhands.toml");
+    let toml = "[[models]]\nid = 'm'\nprovider = 'anthropic'\nkey = { env = 'ABSENT_KEY' }\n\
+                [web.search]\nprovider = 'brave'\nkey = { env = 'ABSENT_KEY' }\n";
+    std::fs::write(&settings, toml).expect("written");
+    let env = [("MANYHANDS_CONFIG", directory(&settings))];
+    let (file, target) = (folder.path().join("mh.backup"), folder.path().join("data"));
+    let (file, target) = (directory(&file), directory(&target));
+    let data = directory(bed.server.data_dir());
+    for args in [
+        &["backup", file, "--data-dir", data][..],
+        &["restore", file, "--data-dir", target],
+        &["verify", "--data-dir", target],
+        &["audit", "--data-dir", target],
+        &["keys", "list", "--data-dir", target],
+    ] {
+        succeeded(&run(args, &env).await);
+    }
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", target];
+    let output = run(&serve, &env).await;
+    let said = text(&output.stderr);
+    assert_eq!(status(&output), Some(1), "{said}");
+    assert!(said.contains("ABSENT_KEY is not set"), "{said}");
 }
 
 /// security STORE-5: PostgreSQL has its own programs, which are named, and nothing is connected to.

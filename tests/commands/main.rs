@@ -4,6 +4,8 @@ mod answers;
 mod backup;
 mod bed;
 mod endings;
+mod pipes;
+mod readings;
 mod run;
 mod terminal;
 mod verify;

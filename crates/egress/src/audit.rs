@@ -137,27 +137,52 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     }
 }
 
-/// What is in the journal of a data directory about a session, oldest first, and how many lines could not be read.
+/// Whether there is a journal in this directory: a proxy kept one there.
+pub fn exists(directory: &Path) -> bool {
+    directory.join(FILE).exists()
+}
+
+/// What the journal of a data directory holds about a session (security NET-10).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The session's lines, oldest first.
+    pub entries: Vec<Entry>,
+    /// How many lines, of whatever session, could not be read.
+    pub damaged: u64,
+    /// When the oldest line was written that is still there, of whatever session; `None` when there is no line at all.
+    pub since: Option<Timestamp>,
+}
+
+/// What is in the journal of a data directory about a session.
 ///
 /// # Errors
-/// When a file cannot be read. No journal is an empty one.
-pub fn read(directory: &Path, session: &str) -> io::Result<(Vec<Entry>, u64)> {
+/// When a file cannot be read; [`io::ErrorKind::NotFound`] when there is none: no server ran sandboxes with this directory.
+pub fn read(directory: &Path, session: &str) -> io::Result<Found> {
     let path = directory.join(FILE);
-    let (mut entries, mut damaged) = (Vec::new(), 0);
+    let mut found = Found::default();
+    let mut files = 0;
     for number in (0..=OLDER).rev() {
         let file = match File::open(numbered(&path, number)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             file => file?,
         };
+        files += 1;
         for line in BufReader::new(file).split(b'\n') {
             match serde_json::from_slice::<Entry>(&line?) {
-                Ok(entry) if entry.session == session => entries.push(entry),
-                Ok(_) => {}
-                Err(_) => damaged += 1,
+                Ok(entry) => {
+                    found.since.get_or_insert(entry.time);
+                    if entry.session == session {
+                        found.entries.push(entry);
+                    }
+                }
+                Err(_) => found.damaged += 1,
             }
         }
     }
-    Ok((entries, damaged))
+    match files {
+        0 => Err(io::ErrorKind::NotFound.into()),
+        _ => Ok(found),
+    }
 }
 
 /// One session's part of the journal.

@@ -8,6 +8,7 @@ pub mod egress;
 pub mod environment_keys;
 mod keeper;
 pub mod keys;
+mod out;
 pub mod serve;
 pub mod verify;
 pub mod workspaces;

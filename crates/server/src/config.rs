@@ -193,13 +193,27 @@ impl Config {
     /// # Errors
     /// When a setting makes no sense; all of them name the setting.
     pub fn load(flags: Flags) -> Result<Self, Error> {
+        let file = Self::file(&flags)?;
+        Self::merge(flags, file, &|name| std::env::var(name))
+    }
+
+    /// The effective settings for a command that asks no model and searches nowhere: the keys for that are not looked for, and
+    /// neither `models` nor `web` says what the file does.
+    ///
+    /// # Errors
+    /// When another setting makes no sense; all of them name the setting.
+    pub(crate) fn without_services(flags: Flags) -> Result<Self, Error> {
+        let file = Self::file(&flags)?.without_services();
+        Self::merge(flags, file, &|name| std::env::var(name))
+    }
+
+    fn file(flags: &Flags) -> Result<file::File, Error> {
         let path = flags.config.clone();
         let path = path.or_else(|| Path::new(FILE).exists().then(|| PathBuf::from(FILE)));
-        let file = match path {
-            Some(path) => file::read(&path)?,
-            None => file::File::default(),
-        };
-        Self::merge(flags, file, &|name| std::env::var(name))
+        match path {
+            Some(path) => file::read(&path),
+            None => Ok(file::File::default()),
+        }
     }
 
     fn merge(flags: Flags, file: file::File, environment: Environment<'_>) -> Result<Self, Error> {

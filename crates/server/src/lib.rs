@@ -6,6 +6,12 @@
 //!
 //! For the command line there is one module a command below [`commands`], each with its `Args` and its `run`.
 
+#![warn(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "they panic on a closed pipe; commands have a writer that does not"
+)]
+
 mod api;
 mod app;
 mod authorities;

@@ -40,24 +40,20 @@ pub(crate) async fn open_store(config: &Config, clock: &SharedClock) -> anyhow::
             Error::InUse { .. } => {
                 "stop that server, or give this one another --data-dir".to_owned()
             }
-            Error::NoSpace { .. } => "free some disk space".to_owned(),
             Error::Unavailable { .. } | Error::Unknown { .. } => {
                 format!(
                     "check that {} is up and reachable, then start again",
                     show::database(&config.database)
                 )
             }
-            Error::Setup { .. }
-            | Error::Damaged { .. }
-            | Error::Invalid { .. }
-            | Error::OverQuota { .. } => {
+            _ => {
                 format!(
                     "the database is {}; see the message for what to change",
                     show::database(&config.database)
                 )
             }
         };
-        Failure::new(error.to_string(), hint).into()
+        Failure::of_store(&error, hint).into()
     })
 }
 

@@ -66,8 +66,8 @@ pub async fn backup(
 /// Puts a backup into a data directory that is new or empty, and brings its schema up to date.
 ///
 /// # Errors
-/// When the directory is in use or not empty, or the backup cannot be read, has a newer schema, or is damaged and
-/// `damaged` does not allow it; then no database is left in the directory.
+/// When the directory is in use or not empty, or the backup cannot be read or has a newer schema; [`Error::Damaged`] when
+/// items in it are damaged and `damaged` does not allow it. Then no database is left in the directory.
 pub async fn restore(
     file: &Path,
     directory: &Path,
@@ -82,9 +82,22 @@ pub async fn restore(
     require_empty(directory)?;
     let database = directory.join(DATABASE);
     let part = Part::beside(&database)?;
-    part.fill(reader, file, tell).await?;
-    held.migrate(&part.path).await?;
+    let filled = part.fill(reader, file, tell).await;
+    filled.map_err(|error| unreadable(file, error))?;
+    let migrated = held.migrate(&part.path).await;
+    migrated.map_err(|error| unreadable(file, error))?;
     part.finish(&database, damaged, tell).await
+}
+
+/// Damage that stops the copying itself: accepting it does not help, unlike that of items in a whole copy.
+fn unreadable(file: &Path, error: Error) -> Error {
+    match error {
+        Error::Damaged { reason, .. } => Error::Setup {
+            operation: "reading the backup to its end",
+            reason: format!("{}: {reason}", file.display()),
+        },
+        error => error,
+    }
 }
 
 fn require_empty(directory: &Path) -> Result<(), Error> {
@@ -97,12 +110,8 @@ fn require_empty(directory: &Path) -> Result<(), Error> {
         let entry =
             entry.map_err(|error| failed("looking at the data directory", directory, &error))?;
         if entry.file_name() != LOCK {
-            return Err(Error::Setup {
-                operation: "restoring a backup",
-                reason: format!(
-                    "{} is not empty; name a new directory with --data-dir, or move this one away first",
-                    directory.display()
-                ),
+            return Err(Error::NotEmpty {
+                directory: directory.display().to_string(),
             });
         }
     }

@@ -305,13 +305,20 @@ fn is_fatal(error: &sqlx::Error, sorted: &Error) -> bool {
     !refused && !matches!(sorted, Error::Damaged { .. })
 }
 
+/// The version of the newest step of a schema.
+fn newest(known: &sqlx::migrate::Migrator) -> i64 {
+    let versions = known.iter().map(|step| step.version);
+    versions.max().unwrap_or(0)
+}
+
 /// Security STORE-5: an older program does not touch a newer schema.
-fn migration_error(error: sqlx::migrate::MigrateError) -> Error {
+fn migration_error(known: &sqlx::migrate::Migrator, error: sqlx::migrate::MigrateError) -> Error {
     use sqlx::migrate::MigrateError;
     let reason = match error {
-        MigrateError::VersionMissing(version) => format!(
-            "the database has schema version {version}, which this program does not know; use a newer program"
-        ),
+        MigrateError::VersionMissing(found) => {
+            let known = newest(known);
+            return Error::Schema { found, known };
+        }
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
             return match sort_error("migrating the database", &error) {
                 Error::Unavailable { operation, reason } => Error::Setup { operation, reason },

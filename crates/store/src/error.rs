@@ -11,6 +11,21 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// Another program wrote the database, with a schema that this one does not work on (security STORE-5): tell the
+    /// operator which program to use.
+    #[error("the database has schema version {found}, and this program works on {known}")]
+    Schema {
+        /// The version that was found.
+        found: i64,
+        /// This program's.
+        known: i64,
+    },
+    /// A directory that has to be new or empty is not.
+    #[error("{directory} is not empty")]
+    NotEmpty {
+        /// The directory.
+        directory: String,
+    },
     /// Another process holds the data directory (SQLite).
     #[error("the data directory {directory} is in use by process {pid}")]
     InUse {

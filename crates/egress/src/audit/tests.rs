@@ -44,13 +44,15 @@ fn net_10_refusals_are_lines_and_allowed_requests_counts() {
     log.allowed(&allowed);
     log.allowed(&allowed);
     // A refusal can be read at once, counts when the second is over or the door closed.
-    let (entries, damaged) = read(directory.path(), "sesn_1").expect("a journal");
+    let Found {
+        entries, damaged, ..
+    } = read(directory.path(), "sesn_1").expect("a journal");
     assert_eq!(
         (entries.iter().map(told).collect(), damaged),
         (vec!["a.example:443 host_not_allowed 1".to_owned()], 0)
     );
     drop((log, other));
-    let (entries, _) = read(directory.path(), "sesn_1").expect("a journal");
+    let entries = read(directory.path(), "sesn_1").expect("a journal").entries;
     let told: Vec<_> = entries.iter().map(told).collect();
     assert_eq!(
         told,
@@ -85,7 +87,7 @@ fn net_10_a_flood_is_told_by_counts() {
     }
     clock.0.fetch_add(1_000_000, Ordering::SeqCst);
     log.refused("b.example".to_owned(), 80, Reason::Malformed, String::new());
-    let (entries, _) = read(directory.path(), "sesn_1").expect("a journal");
+    let entries = read(directory.path(), "sesn_1").expect("a journal").entries;
     assert_eq!(entries.len() as u64, LINES + 2);
     assert_eq!(entries.iter().map(|entry| entry.count).sum::<u64>(), 10_001);
     assert_eq!(told(&entries[LINES as usize]), "*:0 host_not_allowed 9900");
@@ -112,7 +114,9 @@ fn net_10_the_journal_is_turned_over() {
     }
     let names = fs::read_dir(directory.path()).expect("a directory");
     assert_eq!(names.count() as u32, OLDER + 1);
-    let (entries, damaged) = read(directory.path(), "sesn_1").expect("a journal");
+    let Found {
+        entries, damaged, ..
+    } = read(directory.path(), "sesn_1").expect("a journal");
     assert_eq!(damaged, 0);
     assert_eq!(
         entries.last().map(|it| it.host.as_str()),
@@ -121,6 +125,28 @@ fn net_10_the_journal_is_turned_over() {
     assert!((10..90).contains(&entries.len()), "{}", entries.len());
     let mut file = append(&directory.path().join(FILE)).expect("the file");
     file.write_all(b"{\"time\":").expect("a torn line");
-    let (again, damaged) = read(directory.path(), "sesn_1").expect("a journal");
-    assert_eq!((again, damaged), (entries, 1));
+    let again = read(directory.path(), "sesn_1").expect("a journal");
+    assert_eq!((again.entries, again.damaged), (entries, 1));
+}
+
+/// security NET-10: no journal is no all-clear, and one without the session says since when it would know.
+#[test]
+fn net_10_a_journal_that_is_not_there_is_no_empty_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let absent = read(directory.path(), "sesn_1").expect_err("no journal");
+    assert_eq!(absent.kind(), io::ErrorKind::NotFound);
+    assert!(!exists(directory.path()));
+    let clock = Arc::new(Still::default());
+    let journal = Arc::new(Journal::open(directory.path(), clock.clone()).expect("a journal"));
+    let found = read(directory.path(), "sesn_1").expect("a journal");
+    assert_eq!(found, Found::default());
+    assert!(exists(directory.path()));
+    let log = SessionLog::new(journal, "sesn_2");
+    for _ in 0..2 {
+        clock.0.fetch_add(1_000_000, Ordering::SeqCst);
+        log.refused("a.example".to_owned(), 80, Reason::NoPolicy, String::new());
+    }
+    let found = read(directory.path(), "sesn_1").expect("a journal");
+    let since = Some(Timestamp::from_micros(1_000_000));
+    assert_eq!((found.entries, found.since), (Vec::new(), since));
 }

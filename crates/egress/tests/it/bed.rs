@@ -241,9 +241,9 @@ impl Bed {
     }
 
     pub(crate) fn journal(&self, session: &str) -> Vec<Entry> {
-        let (entries, damaged) = audit::read(self.directory.path(), session).expect("a journal");
-        assert_eq!(damaged, 0);
-        entries
+        let found = audit::read(self.directory.path(), session).expect("a journal");
+        assert_eq!(found.damaged, 0);
+        found.entries
     }
 
     /// TLS as a client inside speaks it: it trusts the proxy's authority alone.

@@ -1,11 +1,10 @@
 //! `manyhands audit`: who did what with secrets and keys (security OPS-3), read beside the running server.
 
-use std::io::{self, Write as _};
-
 use manyhands_protocol::Timestamp;
 use manyhands_store::audit::{self, AuditFilter, AuditRecord};
 use serde_json::json;
 
+use super::out::Out;
 use crate::config::{Config, Flags};
 use crate::failure::Failure;
 
@@ -37,7 +36,7 @@ pub struct Args {
 /// # Errors
 /// When the store cannot be read, or standard output not written.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let config = Config::load(args.flags)?;
+    let config = Config::without_services(args.flags)?;
     let filter = AuditFilter {
         session: args.session,
         vault: args.vault,
@@ -45,28 +44,19 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         since: args.since,
         after: None,
     };
-    let mut out = io::BufWriter::new(io::stdout());
-    let mut written = Ok(());
-    let mut tell = |record: AuditRecord| {
-        if written.is_ok() {
-            written = match args.json {
-                true => writeln!(out, "{}", shown(&record)),
-                false => writeln!(out, "{}", line(&record)),
-            };
-        }
+    let mut out = Out::standard();
+    let mut tell = |record: AuditRecord| match args.json {
+        true => out.line(shown(&record)),
+        false => out.line(line(&record)),
     };
     let read = audit::read(&config.database, filter, &mut tell).await;
     read.map_err(|error| {
-        Failure::new(
-            error.to_string(),
+        Failure::of_store(
+            &error,
             "name the data directory with --data-dir, or PostgreSQL with --database-url",
         )
     })?;
-    match written.and_then(|()| out.flush()) {
-        // Whoever reads the beginning has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
-    }
+    out.finish()
 }
 
 fn shown(record: &AuditRecord) -> serde_json::Value {

@@ -1,5 +1,6 @@
 //! `manyhands config`: the effective settings, without secrets.
 
+use super::out::Out;
 use crate::config::show::show;
 use crate::config::{Config, Flags};
 
@@ -16,6 +17,8 @@ pub struct Args {
 /// # Errors
 /// When a setting makes no sense.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    print!("{}", show(&Config::load(args.flags)?));
-    Ok(())
+    let config = Config::load(args.flags)?;
+    let mut out = Out::standard();
+    out.text(show(&config));
+    out.finish()
 }

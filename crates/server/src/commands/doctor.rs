@@ -1,12 +1,11 @@
 //! `manyhands doctor`: what works here, what does not, and what to do about it.
 
 mod models;
+mod sandbox;
 
 use std::sync::Arc;
 
 use anyhow::bail;
-use manyhands_egress::secrets::NoSecrets;
-use manyhands_hands::provider::Holds;
 use manyhands_protocol::time::{SharedClock, SystemClock};
 use manyhands_store::{Database, Error, Replica, Role, Store};
 use manyhands_vault::{Source, master};
@@ -14,9 +13,10 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 
 use super::keeper::Remote;
+use super::out::Out;
 use crate::config::{Config, Flags};
-use crate::gate::gate;
-use crate::{keys, parts};
+use crate::failure::Failure;
+use crate::keys;
 
 /// What `manyhands doctor` is told.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -85,7 +85,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Ok(config) => {
             checks.push(ok("configuration", "is complete"));
             checks.extend(store(&config).await);
-            checks.extend(sandbox(&config).await);
+            checks.extend(sandbox::checks(&config).await);
             for spec in &config.models {
                 checks.push(models::check(spec).await);
             }
@@ -93,40 +93,38 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Err(error) => checks.push(fail(
             "configuration",
             error.to_string(),
-            "correct it; see the documentation",
+            "correct it; the documentation's page Configuration (docs/src/configuration.md) has all settings",
         )),
     }
     let failed = checks
         .iter()
         .filter(|check| check.verdict == Verdict::Fail)
         .count();
+    let mut out = Out::standard();
     if args.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(
-                &serde_json::json!({"ok": failed == 0, "checks": checks})
-            )?
-        );
+        let report = serde_json::json!({"ok": failed == 0, "checks": checks});
+        out.line(serde_json::to_string_pretty(&report)?);
     } else {
         for check in &checks {
-            print_one(check);
+            print_one(check, &mut out);
         }
     }
+    out.finish()?;
     if failed > 0 {
         bail!("{failed} of {} checks failed", checks.len());
     }
     Ok(())
 }
 
-fn print_one(check: &Check) {
+fn print_one(check: &Check, out: &mut Out) {
     let mark = match check.verdict {
         Verdict::Ok => "ok  ",
         Verdict::Note => "note",
         Verdict::Fail => "FAIL",
     };
-    println!("{mark}  {}: {}", check.name, check.found);
+    out.line(format_args!("{mark}  {}: {}", check.name, check.found));
     if let Some(advice) = &check.advice {
-        println!("      {advice}");
+        out.line(format_args!("      {advice}"));
     }
 }
 
@@ -134,10 +132,15 @@ fn print_one(check: &Check) {
 async fn store(config: &Config) -> Vec<Check> {
     let shown = crate::config::show::database(&config.database);
     let directory = config.data_dir.display();
-    if !config.data_dir.exists() && matches!(config.database, Database::Sqlite { .. }) {
+    // Opening a store makes one, which is not for a look to do.
+    let unused = std::fs::read_dir(&config.data_dir).map_or_else(
+        |_| !config.data_dir.exists(),
+        |mut entries| entries.next().is_none(),
+    );
+    if unused && matches!(config.database, Database::Sqlite { .. }) {
         return vec![note(
             "store",
-            format!("{directory} does not exist yet"),
+            format!("there is none in {directory} yet"),
             "`manyhands serve` makes it at its first start",
         )];
     }
@@ -159,7 +162,9 @@ async fn store(config: &Config) -> Vec<Check> {
                 Error::Unavailable { .. } => "check that the database is up and reachable",
                 _ => "the message says what to change",
             };
-            return vec![fail("store", format!("{shown}: {error}"), advice)];
+            let failure = Failure::of_store(&error, advice);
+            let found = format!("{shown}: {failure}");
+            return vec![fail("store", found, failure.hint())];
         }
     };
     let mut checks = vec![match store.ping().await {
@@ -250,64 +255,4 @@ async fn master_key(config: &Config, store: &Store) -> Check {
             "give the server the key in use (vault.master_key_file, or MANYHANDS_MASTER_KEY): without it the vaults are sealed",
         ),
     }
-}
-
-async fn sandbox(config: &Config) -> Vec<Check> {
-    let clock: SharedClock = Arc::new(SystemClock);
-    let (gate, way_out) = match gate(config, &clock, Arc::new(NoSecrets)) {
-        Ok(gate) => (
-            Some(gate),
-            ok("way out", "sandboxes have one, through the egress proxy"),
-        ),
-        Err(error) => {
-            let advice = "correct it: the server does not start like this";
-            (None, fail("way out", format!("{error:#}"), advice))
-        }
-    };
-    let probe = parts::provider(config, None, gate).probe().await;
-    let mut checks = vec![way_out];
-    let missing = probe.missing.iter().map(|missing| {
-        fail(
-            "sandbox",
-            format!("{} ({})", missing.what, missing.why),
-            missing.install.clone(),
-        )
-    });
-    checks.extend(missing);
-    if probe.usable() {
-        let helpers: Vec<String> = probe
-            .helpers
-            .iter()
-            .map(|helper| format!("{} {} at {}", helper.name, helper.version, helper.path))
-            .collect();
-        let strength = "name spaces and a system-call filter on this machine's kernel; not for hostile tenants";
-        checks.push(ok(
-            "sandbox",
-            format!("{}: {strength} ({})", probe.provider, helpers.join(", ")),
-        ));
-    }
-    for limit in &probe.limits {
-        let name = format!("limit on {}", limit.name);
-        checks.push(match limit.holds {
-            Holds::Hard => ok(
-                &name,
-                format!("holds for the whole sandbox, by {}", limit.by),
-            ),
-            Holds::Soft => note(
-                &name,
-                format!("holds for each process or file alone, by {}", limit.by),
-                "see the documentation on limits",
-            ),
-            Holds::No => note(
-                &name,
-                format!("does not hold ({})", limit.by),
-                "see the documentation on limits",
-            ),
-        });
-    }
-    checks.extend(probe.notes.iter().map(|text| Check {
-        verdict: Verdict::Note,
-        ..ok("sandbox", text.clone())
-    }));
-    checks
 }

@@ -1,10 +1,13 @@
 //! `manyhands egress`: what the sandboxes of this data directory were refused, and where they went (security NET-10).
 
-use anyhow::Context as _;
-use manyhands_egress::audit::{self, Entry, Outcome};
+use std::io;
+
+use manyhands_egress::audit::{self, Entry, Found, Outcome};
 use manyhands_protocol::SessionId;
 
+use super::out::{Out, aside};
 use crate::config::{Config, Flags};
+use crate::failure::Failure;
 
 /// What `manyhands egress` is told: what to do about the way out of sandboxes.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -26,34 +29,59 @@ pub enum Command {
 /// Prints the session's part of the journal, oldest first. The server needs not run.
 ///
 /// # Errors
-/// The configuration or the journal cannot be read.
+/// The configuration or the journal cannot be read, or there is no journal, which is no all-clear.
 pub fn run(command: Command) -> anyhow::Result<()> {
     let Command::Log {
         session,
         json,
         flags,
     } = command;
-    let directory = Config::load(*flags)?.data_dir;
-    let read = audit::read(&directory, session.as_str());
-    let (entries, damaged) = read.with_context(|| {
-        format!(
-            "the egress journal in {} cannot be read",
-            directory.display()
-        )
+    let directory = Config::without_services(*flags)?.data_dir;
+    let place = directory.display();
+    let found = audit::read(&directory, session.as_str()).map_err(|error| {
+        let message = match error.kind() {
+            io::ErrorKind::NotFound => format!("there is no egress journal in {place}"),
+            _ => format!("the egress journal in {place} cannot be read: {error}"),
+        };
+        let hint =
+            "name the data directory of the server that ran the session's sandbox with --data-dir";
+        Failure::new(message, hint)
     })?;
-    for entry in &entries {
+    let mut out = Out::standard();
+    for entry in &found.entries {
         match json {
-            true => println!("{}", serde_json::to_string(entry)?),
-            false => println!("{}", line(entry)),
+            true => out.line(serde_json::to_string(entry)?),
+            false => out.line(line(entry)),
         }
     }
-    if damaged > 0 {
-        eprintln!("{damaged} lines of the journal are damaged and not shown");
+    if found.damaged > 0 {
+        let damaged = found.damaged;
+        aside(format_args!(
+            "{damaged} lines of the journal are damaged and not shown"
+        ));
     }
-    if entries.is_empty() && !json {
-        println!("nothing went out of this session's sandbox, and nothing was refused");
+    if found.entries.is_empty() {
+        let nothing = nothing(&session, &found);
+        match json {
+            true => aside(nothing),
+            false => out.line(nothing),
+        }
     }
-    Ok(())
+    out.finish()
+}
+
+/// What it means that a journal does not name a session, and what it does not mean.
+fn nothing(session: &SessionId, found: &Found) -> String {
+    let Some(since) = found.since else {
+        return format!(
+            "nothing of {session} is in the journal, nor of any other session: none of this data directory has asked for \
+             anything yet"
+        );
+    };
+    format!(
+        "nothing of {session} is in the journal, which goes back to {since}: since then its sandbox has asked for nothing, or \
+         it was a server with another data directory that ran it, or there is no such session"
+    )
 }
 
 /// A line for people. What came from a sandbox is escaped in the journal already.
@@ -82,6 +110,22 @@ mod tests {
     use manyhands_protocol::Timestamp;
 
     use super::*;
+
+    /// security NET-10: what is not there is told with how far the journal can know.
+    #[test]
+    fn net_10_nothing_of_a_session_is_no_all_clear() {
+        let session = SessionId::generate();
+        let mut found = Found::default();
+        assert!(nothing(&session, &found).contains("nor of any other session"));
+        found.since = Some(Timestamp::from_micros(0));
+        let told = nothing(&session, &found);
+        assert!(
+            told.contains(session.as_str())
+                && told.contains("back to 1970-01-01T00:00:00")
+                && told.contains("no such session"),
+            "{told}"
+        );
+    }
 
     /// security NET-10
     #[test]

@@ -2,6 +2,7 @@
 
 use super::keeper::Keeper;
 use super::keys::{Revoked, Whose, line, made, revoke};
+use super::out::Out;
 use crate::api::keys::KeyCreateParams;
 use crate::config::Flags;
 
@@ -52,20 +53,21 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
                 workspace_id: workspace,
                 role: None,
             };
-            made(&Keeper::open(flags).await?.create_key(params).await?);
+            made(&Keeper::open(flags).await?.create_key(params).await?)
         }
         Command::List { environment, whose } => {
+            let mut out = Out::standard();
             for key in whose.keys().await? {
                 let wanted = match &environment {
                     Some(_) => key.environment_id == environment,
                     None => key.environment_id.is_some(),
                 };
                 if wanted {
-                    println!("{}", line(&key));
+                    out.line(line(&key));
                 }
             }
+            out.finish()
         }
-        Command::Revoke(key) => revoke(key).await?,
+        Command::Revoke(key) => revoke(key).await,
     }
-    Ok(())
 }

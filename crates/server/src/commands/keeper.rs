@@ -36,7 +36,7 @@ pub(super) enum Keeper {
 impl Keeper {
     /// Finds out who.
     pub(super) async fn open(flags: Flags) -> anyhow::Result<Self> {
-        let config = Config::load(flags)?;
+        let config = Config::without_services(flags)?;
         if !config.data_dir.exists() {
             bail!(Failure::new(
                 format!(
@@ -59,7 +59,9 @@ impl Keeper {
         match opened {
             Ok(store) => Ok(Self::Store(store, clock)),
             Err(Error::InUse { .. }) => Ok(Self::Server(Remote::of(&config)?)),
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                Err(Failure::of_store(&error, "`manyhands doctor` looks at all of it").into())
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use manyhands_vault::master;
 use manyhands_vault::rotate::{self, NotRotated};
 
 use super::keeper::Keeper;
+use super::out::{Out, aside};
 use crate::api::keys::{KeyCreateParams, ShownKey};
 use crate::config::{Config, Flags, MasterKey};
 use crate::failure::Failure;
@@ -94,30 +95,33 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
                 workspace_id: workspace,
                 ..KeyCreateParams::default()
             };
-            made(&Keeper::open(flags).await?.create_key(params).await?);
+            made(&Keeper::open(flags).await?.create_key(params).await?)
         }
         Command::List(whose) => {
+            let mut out = Out::standard();
             for key in whose.keys().await? {
-                println!("{}", line(&key));
+                out.line(line(&key));
             }
+            out.finish()
         }
         Command::RotateMaster {
             new_key_file,
             flags,
-        } => rotate_master(new_key_file, Config::load(flags)?).await?,
-        Command::Revoke(key) => revoke(key).await?,
+        } => rotate_master(new_key_file, Config::without_services(flags)?).await,
+        Command::Revoke(key) => revoke(key).await,
     }
-    Ok(())
 }
 
 /// Prints a key that was made, alone on its line, and about it on the other stream.
-pub(super) fn made(key: &ShownKey) {
-    println!("{}", key.key.as_deref().unwrap_or_default());
+pub(super) fn made(key: &ShownKey) -> anyhow::Result<()> {
+    let mut out = Out::standard();
+    out.line(key.key.as_deref().unwrap_or_default());
     let opens = key.environment_id.as_ref().unwrap_or(&key.workspace_id);
-    eprintln!(
+    aside(format_args!(
         "made {} ({}): {} in {opens}; the key is not shown again",
         key.id, key.name, key.role
-    );
+    ));
+    out.finish()
 }
 
 /// A key as a line, without the key itself.
@@ -139,8 +143,9 @@ pub(super) async fn revoke(key: Revoked) -> anyhow::Result<()> {
     let keeper = Keeper::open(key.whose.flags).await?;
     let workspace = key.whose.workspace.as_deref();
     keeper.revoke_key(&id, workspace).await?;
-    println!("revoked {id}");
-    Ok(())
+    let mut out = Out::standard();
+    out.line(format_args!("revoked {id}"));
+    out.finish()
 }
 
 /// Replaces the master key (security CRED-1). A file's key is replaced in the file; the operator replaces one that the
@@ -187,24 +192,21 @@ async fn rotate_master(new_key_file: Option<PathBuf>, config: Config) -> anyhow:
     };
     store.close().await;
     let done = done?;
-    println!(
+    let mut out = Out::standard();
+    out.line(format_args!(
         "the master key is now {}; data keys wrapped anew: {}",
         done.fingerprint, done.keys
-    );
-    match config.master_key {
+    ));
+    out.line(match config.master_key {
         MasterKey::Environment(_) => {
-            println!(
-                "set MANYHANDS_MASTER_KEY to the new key; with the old one servers start sealed"
-            );
+            "set MANYHANDS_MASTER_KEY to the new key; with the old one servers start sealed"
         }
         MasterKey::Made(_) | MasterKey::File(_) => {
-            println!(
-                "servers with another data directory need the new file, and start sealed without it"
-            );
+            "servers with another data directory need the new file, and start sealed without it"
         }
-    }
-    println!("backups that were made before need the old key, of which no copy was kept here");
-    Ok(())
+    });
+    out.line("backups that were made before need the old key, of which no copy was kept here");
+    out.finish()
 }
 
 fn not_rotated(error: NotRotated) -> anyhow::Error {

@@ -1,12 +1,11 @@
 //! `manyhands serve`: a server until Ctrl-C or SIGTERM.
 
-use std::io::{self, Write};
-
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::ExposeSecret;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::out::Out;
 use crate::config::{Config, Flags};
 use crate::server::{Overrides, Server};
 use crate::{keys, telemetry};
@@ -49,8 +48,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             "no model key is configured: claude-* is answered by a script; set ANTHROPIC_API_KEY for a model"
         );
     }
-    announce(&server, &keys::path(&data_dir).display().to_string())
-        .context("standard output cannot be written")?;
+    announce(&server, &keys::path(&data_dir).display().to_string())?;
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
@@ -69,17 +67,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn announce(server: &Server, key_file: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+fn announce(server: &Server, key_file: &str) -> anyhow::Result<()> {
+    let mut out = Out::standard();
     if let Some(key) = server.first_key() {
-        writeln!(
-            out,
+        out.line(format_args!(
             "API key (shown once; also in {key_file}): {}",
             key.expose_secret()
-        )?;
+        ));
     }
-    writeln!(out, "listening on http://{}", server.address())?;
-    out.flush()
+    out.line(format_args!("listening on http://{}", server.address()));
+    out.finish()
 }
 
 /// A core file would hold every secret that was in memory (security CRED-2). No core is written to a file smaller than a page,

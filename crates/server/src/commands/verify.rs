@@ -4,10 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use manyhands_store::verify::{self, Counts, Source, Told};
+use manyhands_store::Database;
+use manyhands_store::verify::{self, Counts, Damage, Source, Told};
 use serde_json::json;
 
+use super::out::{Out, aside};
 use crate::config::{Config, Flags};
+use crate::failure::Failure;
 
 /// What `manyhands verify` is told.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -24,56 +27,69 @@ pub struct Args {
 
 /// The store could be read, and something in it is damaged.
 const DAMAGED: u8 = 1;
-/// The store could not be read to its end.
+/// The store could not be read to its end, or what was found not be printed.
 const UNREADABLE: u8 = 2;
 
 /// Reads the store and prints what is damaged: a line each, and a closing line. The status is 0 for a clean store, 1 for
 /// a damaged one, 2 for one that cannot be read.
 pub async fn run(args: Args) -> ExitCode {
     let json = args.json;
-    match look(args).await {
+    let mut out = Out::standard();
+    let found = look(args, &mut out).await;
+    if let (true, Err(failure)) = (json, &found) {
+        out.line(json!({"type": "error", "message": failure.to_string()}));
+    }
+    let printed = out.finish().map_err(|error| {
+        let error = format!("{error:#}");
+        Failure::new(error, "give standard output a place that can be written")
+    });
+    match found.and_then(|counts| printed.map(|()| counts)) {
         Ok(counts) if counts.damaged == 0 => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(DAMAGED),
-        Err(error) => {
-            if json {
-                let line = json!({"type": "error", "message": format!("{error:#}")});
-                println!("{line}");
-            }
-            eprintln!("error: {error:#}");
-            eprintln!(
-                "hint: name the data directory with --data-dir, or PostgreSQL with --database-url"
-            );
+        Err(failure) => {
+            aside(format_args!("error: {failure}\nhint: {}", failure.hint()));
             ExitCode::from(UNREADABLE)
         }
     }
 }
 
-async fn look(args: Args) -> anyhow::Result<Counts> {
-    let source = match args.file {
-        Some(file) => Source::File(file),
-        None => Source::Database(Config::load(args.flags)?.database),
+async fn look(args: Args, out: &mut Out) -> Result<Counts, Failure> {
+    let (source, hint) = match args.file {
+        Some(file) => (
+            Source::File(file),
+            "name a file that `manyhands backup` made",
+        ),
+        None => (
+            Source::Database(database(args.flags)?),
+            "name the data directory with --data-dir, or PostgreSQL with --database-url",
+        ),
     };
     let mut progress = Progress::start("looked at");
-    let counts = verify::verify(&source, &mut |told| match told {
-        Told::Damage(damage) if args.json => {
-            println!(
-                "{}",
-                json!({"type": "damage", "item": damage.item, "reason": damage.reason})
-            );
+    let mut tell = |told| match told {
+        Told::Damage(Damage { item, reason }) if args.json => {
+            out.line(json!({"type": "damage", "item": item, "reason": reason}));
         }
-        Told::Damage(damage) => println!("{}: {}", damage.item, damage.reason),
+        Told::Damage(Damage { item, reason }) => out.line(format_args!("{item}: {reason}")),
         Told::Progress(counts) => progress.tell(&counts),
-    })
-    .await?;
+    };
+    let counts = verify::verify(&source, &mut tell).await;
+    let counts = counts.map_err(|error| Failure::of_store(&error, hint))?;
     if args.json {
-        let mut line = serde_json::to_value(counts)?;
+        let mut line = json!(counts);
         line["type"] = "counts".into();
         line["ok"] = (counts.damaged == 0).into();
-        println!("{line}");
+        out.line(line);
     } else {
-        println!("{}", sentence(&counts));
+        out.line(sentence(&counts));
     }
     Ok(counts)
+}
+
+fn database(flags: Flags) -> Result<Database, Failure> {
+    match Config::without_services(flags) {
+        Ok(config) => Ok(config.database),
+        Err(error) => Err(Failure::new(error.to_string(), "correct the configuration")),
+    }
 }
 
 /// The closing line.
@@ -109,10 +125,10 @@ impl Progress {
         let now = Instant::now();
         if now >= self.next {
             self.next = now + Self::PAUSE;
-            eprintln!(
+            aside(format_args!(
                 "{} {} sessions, {} entries",
                 self.doing, counts.sessions, counts.entries
-            );
+            ));
         }
     }
 }

@@ -3,6 +3,7 @@
 use manyhands_protocol::WorkspaceId;
 
 use super::keeper::Keeper;
+use super::out::Out;
 use crate::config::Flags;
 
 /// What `manyhands workspaces` is told: what to do with workspaces.
@@ -39,23 +40,24 @@ pub enum Command {
 /// # Errors
 /// When there is no such workspace, or neither the server nor the store can be reached.
 pub async fn run(command: Command) -> anyhow::Result<()> {
+    let mut out = Out::standard();
     match command {
         Command::Create { name, flags } => {
             let made = Keeper::open(flags).await?.create_workspace(name).await?;
-            println!("{}", made.id);
+            out.line(made.id);
         }
         Command::List { flags } => {
             for workspace in Keeper::open(flags).await?.list_workspaces().await? {
                 let (id, at, name) = (workspace.id, workspace.created_at, workspace.name);
-                println!("{id}  {at}  {name}");
+                out.line(format_args!("{id}  {at}  {name}"));
             }
         }
         Command::Rename { id, name, flags } => {
             let id = WorkspaceId::parse(&id)?;
             let keeper = Keeper::open(flags).await?;
             keeper.rename_workspace(&id, name).await?;
-            println!("renamed {id}");
+            out.line(format_args!("renamed {id}"));
         }
     }
-    Ok(())
+    out.finish()
 }

@@ -44,6 +44,17 @@ pub(super) struct File {
     pub(super) permissions: PermissionsSection,
 }
 
+impl File {
+    /// Without whom to ask, whose keys are then not looked for.
+    pub(super) fn without_services(self) -> Self {
+        Self {
+            models: Vec::new(),
+            web: self.web.without_search(),
+            ..self
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct DatabaseSection {

@@ -93,6 +93,14 @@ enum SearchProvider {
 }
 
 impl WebSection {
+    /// Without whom to ask, whose key is then not looked for.
+    pub(super) fn without_search(self) -> Self {
+        Self {
+            search: None,
+            ..self
+        }
+    }
+
     pub(super) fn effective(self, environment: Environment<'_>) -> Result<Web, Error> {
         let search = self.search.map(|search| search.effective(environment));
         Ok(Web {

@@ -134,11 +134,11 @@ impl Postgres {
 async fn migrate(pool: &Pool) -> Result<(), Error> {
     failpoint!("store::migrate::before");
     let connection = pool.server().connect_plainly().await;
-    let mut connection = connection.map_err(|error| migration_error(error.into()))?;
+    let mut connection = connection.map_err(|error| migration_error(&MIGRATIONS, error.into()))?;
     let migrated = MIGRATIONS.run(&mut connection).await;
     // It ends with its socket all the same.
     let _ = connection.close().await;
-    migrated.map_err(migration_error)?;
+    migrated.map_err(|error| migration_error(&MIGRATIONS, error))?;
     failpoint!("store::migrate::after");
     Ok(())
 }

@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Sq
 
 use super::sqlite::BUSY_TIMEOUT;
 use super::tx::{fetch_postgres, fetch_sqlite};
-use super::{Row, SharedMemory, Sql, Value, postgres, sort_error, sqlite, values};
+use super::{Row, SharedMemory, Sql, Value, newest, postgres, sort_error, sqlite, values};
 use crate::error::Error;
 
 /// One connection for reading.
@@ -109,23 +109,19 @@ impl Reader {
             .await;
         let found = match found {
             Ok(rows) => rows.first().map(|row| row.optional_int(0)).transpose()?,
-            Err(Error::Unavailable { reason, .. }) => {
+            Err(Error::Unavailable { reason, .. } | Error::Damaged { reason, .. }) => {
                 return Err(setup(format!("it is no database of Manyhands: {reason}")));
             }
             Err(error) => return Err(error),
         };
         let found = found.flatten().unwrap_or(0);
-        let known = known.iter().map(|step| step.version).max().unwrap_or(0);
-        let advice = match (found.cmp(&known), schema) {
-            (Ordering::Equal, _) | (Ordering::Less, Schema::SameOrOlder) => return Ok(()),
-            (Ordering::Greater, _) => "use a newer program",
-            (Ordering::Less, Schema::Same) => {
-                "use the program that wrote it; the next start of the server, or a restore, brings it up to date"
+        let known = newest(known);
+        match (found.cmp(&known), schema) {
+            (Ordering::Equal, _) | (Ordering::Less, Schema::SameOrOlder) => Ok(()),
+            (Ordering::Greater, _) | (Ordering::Less, Schema::Same) => {
+                Err(Error::Schema { found, known })
             }
-        };
-        Err(setup(format!(
-            "its schema has version {found}, this program's has {known}; {advice}"
-        )))
+        }
     }
 
     /// Runs a statement that only reads.

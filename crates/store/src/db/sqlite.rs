@@ -155,7 +155,7 @@ async fn migrate(options: SqliteConnectOptions) -> Result<SqliteConnection, Erro
     MIGRATIONS
         .run(&mut connection)
         .await
-        .map_err(migration_error)?;
+        .map_err(|error| migration_error(&MIGRATIONS, error))?;
     failpoint!("store::migrate::after");
     Ok(connection)
 }

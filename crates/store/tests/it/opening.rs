@@ -30,12 +30,10 @@ async fn store_5_an_older_program_refuses_a_newer_schema(bed: Bed) {
          SELECT 9999, 'from the future', success, checksum, 1 FROM _sqlx_migrations LIMIT 1",
     )
     .await;
-    let (operation, reason) = refusal(&bed).await;
-    assert_eq!(operation, "migrating the database");
-    assert!(
-        reason.contains("9999") && reason.contains("newer program"),
-        "{reason}"
-    );
+    match Store::open(bed.config()).await.err() {
+        Some(Error::Schema { found: 9999, known }) => assert!((1..9999).contains(&known)),
+        other => panic!("{other:?}"),
+    }
     bed.sql("DELETE FROM _sqlx_migrations WHERE version = 9999")
         .await;
     bed.open().await.close().await;

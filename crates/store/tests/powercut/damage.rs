@@ -48,7 +48,7 @@ pub(crate) async fn check(
     tally.disks += 1;
     let store = match open(directory).await {
         Ok(store) => store,
-        Err(Error::Damaged { .. } | Error::Setup { .. }) => {
+        Err(Error::Damaged { .. } | Error::Setup { .. } | Error::Schema { .. }) => {
             tally.closed += 1;
             return Ok(());
         }
@@ -88,7 +88,7 @@ pub(crate) async fn check(
     });
     let found = match verify(&source, &mut |_| ()).await {
         Ok(counts) => counts.damaged > 0,
-        Err(Error::Damaged { .. } | Error::Setup { .. }) => true,
+        Err(Error::Damaged { .. } | Error::Setup { .. } | Error::Schema { .. }) => true,
         Err(error) => return Err(format!("verify stops with {error:?}")),
     };
     tally.found += usize::from(found);

@@ -45,7 +45,11 @@ impl From<manyhands_store::Error> for ApiError {
                 ))
                 .with_code("storage_quota_exceeded")
             }
-            Store::Setup { .. } | Store::InUse { .. } | Store::Invalid { .. } => {
+            Store::Setup { .. }
+            | Store::Schema { .. }
+            | Store::NotEmpty { .. }
+            | Store::InUse { .. }
+            | Store::Invalid { .. } => {
                 tracing::error!(%error, "the database cannot be used");
                 Self::internal()
             }
