@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::bed::{Bed, flag, status};
 use crate::terminal::Watched;
-use crate::{PROGRAM, directory, run, succeeded, text};
+use crate::{PROGRAM, directory, reserved, run, succeeded, text};
 
 /// runtime IN-2, IN-3
 #[tokio::test]
@@ -55,16 +55,17 @@ async fn st_2_a_run_outlives_a_restart_of_the_server() {
         Reply::text("Said after the restart."),
     ])
     .await;
-    let place = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let place = reserved();
     let address = place.local_addr().expect("its address").to_string();
-    drop(place);
     let builder = Daemon::builder().binary(PROGRAM).model(&model.url());
     let mut bed = Bed {
         server: builder.listen(&address).start().await,
         model,
     };
-    let run = Watched::on_pipes(&bed.words(&["Do it."]));
+    let mut run = Watched::on_pipes(&bed.words(&["Do it.", "--json"]));
     gate.reached().await;
+    // It has the answer to its message, which is not sent a second time.
+    run.prints("session.status_running").await;
     bed.server.kill9().await;
     bed.server.restart(&[]).await;
     let (status, said) = run.ends().await;

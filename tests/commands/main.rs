@@ -10,6 +10,7 @@ mod run;
 mod terminal;
 mod verify;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use manyhands_testkit::daemon::Daemon;
 use manyhands_testkit::events::EventStream;
 use manyhands_testkit::http::Client;
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_manyhands");
 
@@ -38,6 +40,15 @@ async fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
     }
     let ended = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
     ended.expect("it ends").expect("it starts")
+}
+
+/// An address at which nobody listens. As long as this lives, only who asks for it by its number gets it.
+fn reserved() -> TcpSocket {
+    let place = TcpSocket::new_v4().expect("a socket");
+    place.set_reuseaddr(true).expect("set");
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    place.bind(any).expect("a free port");
+    place
 }
 
 fn text(bytes: &[u8]) -> String {

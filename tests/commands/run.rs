@@ -5,7 +5,7 @@ use manyhands_testkit::model::Reply;
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, status};
-use crate::{PROGRAM, directory, run, succeeded, text};
+use crate::{PROGRAM, directory, reserved, run, succeeded, text};
 
 #[tokio::test]
 async fn a_task_is_run_and_told_and_the_next_one_uses_the_same_agent() {
@@ -71,9 +71,8 @@ async fn a_task_can_come_from_standard_input() {
 #[tokio::test]
 async fn what_is_in_the_way_is_named() {
     let bed = Bed::with([]).await;
-    let place = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let place = reserved();
     let nobody = format!("http://{}", place.local_addr().expect("its address"));
-    drop(place);
     let data = directory(bed.server.data_dir());
     let absent = bed.run(&["x", "--model", "nobody"]).await;
     assert_eq!(status(&absent), Some(1));

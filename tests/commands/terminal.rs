@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 
 use crate::PROGRAM;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A guard against waiting for ever: what ends well never takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running command.
 pub(crate) struct Watched {

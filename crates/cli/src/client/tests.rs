@@ -104,9 +104,10 @@ async fn an_answer_that_is_no_envelope_is_still_an_error() {
 
 #[tokio::test]
 async fn nobody_there_names_the_address() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    // Bound, so that nobody else gets the port, and not listening.
+    let place = tokio::net::TcpSocket::new_v4().unwrap();
+    place.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", place.local_addr().unwrap());
     let client = Client::new(&url, SecretString::from("k")).unwrap();
     let error = client.models().await.unwrap_err();
     assert_eq!(error.to_string(), format!("no answer from {url}"));
