@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use manyhands_hands::provider::namespace::{Config, Namespace};
 use manyhands_testkit::daemon::{Builder, Daemon, binary};
+use manyhands_testkit::gate::PATIENCE;
 use manyhands_testkit::postgres;
 use serde_json::json;
 use tokio::process::Command;
@@ -22,7 +23,7 @@ const DIES_AT: &str = "MANYHANDS_DIES_AT";
 /// So many stories bring a server to a point as often as the list says.
 const STORIES: usize = 3;
 
-/// How long a server may live when its clients have nothing left to do.
+/// How long a server may live when its clients have nothing left to do, before another story is told.
 const SOON: Duration = Duration::from_secs(4);
 
 /// Where the store is.
@@ -147,23 +148,29 @@ impl Lane {
             let ends = self.go_on().await;
             let last = self.stories.last().expect("a story");
             let (last, deed) = (last.name.clone(), last.deed);
-            match (ends, deed) {
-                (true, Deed::Takeover) => {
+            let more = Story::new(format!("{last}-{again}"), deed);
+            if ends {
+                if deed == Deed::Takeover {
                     self.daemon.kill9().await;
-                    if let Some(status) = self.start(name, nth).await {
+                } else {
+                    let status = self.daemon.terminate().await;
+                    if killed(status) {
                         return status;
                     }
-                    continue;
+                    // A server on a slow machine ends before it has given its sessions back.
+                    self.stories.push(more);
                 }
-                (true, _) => return self.daemon.terminate().await,
-                (false, _) => {}
+                if let Some(status) = self.start(name, nth).await {
+                    return status;
+                }
+                continue;
             }
-            // What is passed behind the last answer, or by a timer.
-            if let Some(status) = self.daemon.ended_within(SOON).await {
+            // What is passed behind the last answer, or by a timer. Behind the last story nothing else can bring it there.
+            let time = if again < STORIES { SOON } else { PATIENCE };
+            if let Some(status) = self.daemon.ended_within(time).await {
                 return status;
             }
-            self.stories
-                .push(Story::new(format!("{last}-{again}"), deed));
+            self.stories.push(more);
         }
         panic!("{name} is not reached {nth} times");
     }

@@ -17,8 +17,11 @@ const MANY: usize = 600;
 /// How long to wait for an event before looking again: an answer of the server may have been all there was to come.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How often a story may look before it is stuck. Each look waits for an event.
-const LOOKS: usize = 400;
+/// How often a story may look: more often than any of them has events.
+const LOOKS: usize = 4 * MANY;
+
+/// So many looks in a row without an event mean that a story is stuck.
+const SILENT: usize = 120;
 
 /// The server is gone.
 #[derive(Debug)]
@@ -173,6 +176,7 @@ impl Story {
             Deed::Turn | Deed::FirstStart | Deed::Backup => (WORK, None),
         };
         let mut stream = listen(place, session).await?;
+        let mut silent = 0;
         for _ in 0..LOOKS {
             // The status first: an idle session stays as it is, and the list has all that led to it.
             let path = format!("/v1/sessions/{session}");
@@ -203,7 +207,13 @@ impl Story {
             } else if idle && list.iter().all(|event| !event["processed_at"].is_null()) {
                 return Ok(End::Over);
             } else {
-                wait(&mut stream, place, session).await?;
+                match wait(&mut stream, place, session).await? {
+                    true => silent = 0,
+                    false => silent += 1,
+                }
+                if silent == SILENT {
+                    break;
+                }
                 continue;
             };
             let path = format!("/v1/sessions/{session}/events");
@@ -304,12 +314,13 @@ async fn listen(place: &Place, session: &str) -> Result<EventStream, Gone> {
     Ok(EventStream::new(answer.into_body()))
 }
 
-/// Waits for an event; a stream that ends is taken up again, if the server lives.
-async fn wait(stream: &mut EventStream, place: &Place, session: &str) -> Result<(), Gone> {
-    if let Ok(None) = tokio::time::timeout(LOOK, stream.next()).await {
+/// Waits for an event, for a while; whether there was one. A stream that ends is taken up again, if the server lives.
+async fn wait(stream: &mut EventStream, place: &Place, session: &str) -> Result<bool, Gone> {
+    let heard = tokio::time::timeout(LOOK, stream.next()).await;
+    if let Ok(None) = heard {
         *stream = listen(place, session).await?;
     }
-    Ok(())
+    Ok(matches!(heard, Ok(Some(_))))
 }
 
 pub(crate) async fn get(place: &Place, path: &str) -> Result<Answer, Gone> {
