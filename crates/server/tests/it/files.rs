@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http::Method;
+use manyhands_testkit::gate::PATIENCE;
 use manyhands_testkit::http::{Answer, Client};
 use manyhands_testkit::model::Reply;
 use serde_json::{Value, json};
@@ -108,14 +109,14 @@ fn blobs(app: &TestApp) -> usize {
 
 /// Waits for what a chore does; nobody tells of it, so it is asked for again and again.
 async fn until(app: &TestApp, what: &str, mut done: impl AsyncFnMut() -> bool) {
-    let waited = tokio::time::timeout(Duration::from_secs(30), async {
+    let waited = tokio::time::timeout(PATIENCE, async {
         while !done().await {
             app.client.get("/healthz").await;
         }
     });
     waited
         .await
-        .unwrap_or_else(|_| panic!("{what} within 30 s"));
+        .unwrap_or_else(|_| panic!("{what} within {PATIENCE:?}"));
 }
 
 async fn fi_8_names_and_expiries_are_checked(app: &TestApp) {

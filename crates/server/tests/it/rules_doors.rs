@@ -1,9 +1,8 @@
 //! Rules of requests that have no story of their own (runtime §1, security API and INP).
 
-use std::time::Duration;
-
 use futures::future::join_all;
 use http::Method;
+use manyhands_testkit::gate::PATIENCE;
 use manyhands_testkit::http::{Answer, Failure};
 use manyhands_testkit::model::Reply;
 use serde_json::{Value, json};
@@ -214,8 +213,8 @@ async fn inp_1_what_is_too_much_is_refused_before_it_is_read(app: &TestApp) {
     };
     let soon = async |path: &str, body: String| {
         let answer = app.client.send(Method::POST, path, body);
-        let answer = tokio::time::timeout(Duration::from_secs(10), answer).await;
-        answer.expect("quickly").expect("an answer")
+        let answer = tokio::time::timeout(PATIENCE, answer).await;
+        answer.expect("in time").expect("an answer")
     };
     for depth in [129, 100_000] {
         let refused = soon("/v1/agents", nested(depth)).await;
