@@ -1,9 +1,10 @@
 //! The one reader of request bodies: strict about the document, tolerant of unknown members (security INP-1, INP-2).
 //!
 //! A document that two readers could understand differently (the same member twice, bytes after the end) is refused.
-//! Members nobody knows are left alone and named in the log at debug. Nesting is capped by serde_json at 128, and the number of
+//! Members nobody knows are left alone and named in the log at debug. Nesting is capped by serde_json, and the number of
 //! values before any is kept: a few bytes of text are many of memory.
 
+mod expected;
 mod quiet;
 
 use std::cell::Cell;
@@ -20,7 +21,8 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqA
 use serde_json::Value;
 use zeroize::Zeroize as _;
 
-pub(crate) use self::quiet::parse_quietly;
+use self::expected::in_words;
+pub(crate) use self::quiet::{entry_quietly, parse_quietly};
 use crate::api::body::Pieces;
 use crate::api::error::ApiError;
 
@@ -32,6 +34,9 @@ pub(crate) struct BodyCap(pub(crate) usize);
 /// a few dozen megabytes of memory.
 const VALUES: usize = 250_000;
 
+/// How deep is too deep: serde_json's own limit.
+const NESTED: usize = 128;
+
 /// A JSON object as the request's body.
 pub(crate) struct Json<T>(pub(crate) T);
 
@@ -42,14 +47,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         let cap = request.extensions().get::<BodyCap>().map_or(0, |cap| cap.0);
         check_headers(request.headers())?;
         let bytes = read(request, cap).await?;
-        let parsed = parse(&bytes);
-        // A session's resources may hold tokens.
-        wipe(bytes);
-        parsed.map(Self)
+        parse(&bytes).map(Self)
     }
 }
 
-/// A JSON object with secrets in it: no refusal quotes a part of it, and what was read is wiped (security CRED-2).
+/// A JSON object that may have secrets in it: no refusal quotes a part of it, and what was read is wiped (security CRED-2).
 pub(crate) struct SecretJson<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for SecretJson<T> {
@@ -149,6 +151,11 @@ fn require_object(
         Err(_) if left.get() == 0 => Err(ApiError::invalid(format!(
             "the request body has more than {VALUES} values"
         ))),
+        Err(error) if error.to_string().starts_with("recursion limit exceeded") => {
+            Err(ApiError::invalid(format!(
+                "the request body is nested {NESTED} levels deep or deeper"
+            )))
+        }
         Err(error) => Err(ApiError::invalid(format!(
             "the request body {}",
             wrong(&error)
@@ -193,20 +200,26 @@ fn typed<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     };
     let reader = serde_ignored::Deserializer::new(reader, &mut unknown);
     serde_path_to_error::deserialize(reader).map_err(|error| {
-        let path = error.path().to_string();
-        let path = match (at, path.as_str()) {
-            ("", ".") => String::new(),
-            ("", path) => format!("{path}: "),
-            (at, ".") => format!("{at}: "),
-            (at, path) => format!("{at}.{path}: "),
-        };
-        ApiError::invalid(format!("{path}{}", brief(error.inner())))
+        let problem = brief(error.inner());
+        match within(at, &error.path().to_string()).as_str() {
+            "" => ApiError::invalid(problem),
+            path => ApiError::field(path, problem),
+        }
     })
+}
+
+/// A path below `at`, which is empty for a body; both may be the whole.
+fn within(at: &str, path: &str) -> String {
+    match (at, path) {
+        (at, ".") => at.to_owned(),
+        ("", path) => path.to_owned(),
+        (at, path) => format!("{at}.{path}"),
+    }
 }
 
 /// An error's text, short even when it quotes the request.
 fn brief(error: &dyn fmt::Display) -> String {
-    let mut text = error.to_string();
+    let mut text = in_words(error.to_string());
     if let Some((end, _)) = text.char_indices().nth(300) {
         text.truncate(end);
         text.push('…');

@@ -24,7 +24,7 @@ use serde_json::Value;
 use crate::api::auth::Principal;
 use crate::api::cursor::Paging;
 use crate::api::error::ApiError;
-use crate::api::json::{self, Json, SecretJson};
+use crate::api::json::{self, SecretJson};
 use crate::api::query::{Ids, Query};
 use crate::api::sessions;
 use crate::app::App;
@@ -58,7 +58,7 @@ fn mount(entry: &Value, at: &str) -> Result<Mount, ApiError> {
             return Err(ApiError::field(within("type"), problem));
         }
     }
-    let params: FileResourceParams = json::entry(entry, at)?;
+    let params: FileResourceParams = json::entry_quietly(entry, at)?;
     let file_id = FileId::parse(&params.file_id)
         .map_err(|problem| ApiError::field(within("file_id"), problem.to_string()))?;
     let path = params.mount_path.as_deref().map(path::canonical);
@@ -163,7 +163,7 @@ pub(crate) async fn add_resource(
     State(app): State<App>,
     principal: Principal,
     ids: Ids,
-    Json(body): Json<Value>,
+    SecretJson(body): SecretJson<Value>,
 ) -> Result<Reply<Resource>, ApiError> {
     let session = ids.session()?;
     sessions::require(&app, &principal, &session).await?;

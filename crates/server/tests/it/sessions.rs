@@ -159,7 +159,23 @@ async fn bad_sessions_are_refused_and_nothing_is_written(app: &TestApp) {
             with("agent", json!(7)),
             400,
             "invalid_request_error",
-            "agent: invalid type: integer `7`, expected an agent id",
+            "agent: expected an agent id",
+        ),
+        // What may be a token is not quoted (security CRED-2).
+        (
+            with("resources", json!("S3KRET")),
+            400,
+            "invalid_request_error",
+            "resources: expected a list",
+        ),
+        (
+            with(
+                "resources",
+                json!([{"type": "github_repository", "url": "https://git.example.com/a/b", "checkout": "S3KRET"}]),
+            ),
+            400,
+            "invalid_request_error",
+            "resources[0].checkout: expected an object",
         ),
         (
             with("environment_id", json!("env_01none")),

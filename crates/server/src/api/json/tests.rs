@@ -36,7 +36,20 @@ fn inp_2_a_document_has_one_reading() {
         "{\"name\":\"\u{fffd}\",\"model\":\"\\ud800\"}",
         "not valid JSON",
     );
-    check(&"[".repeat(200), "recursion limit");
+    let nested = |levels: usize| {
+        format!(
+            "{{\"x\":{}{}}}",
+            "[".repeat(levels - 1),
+            "]".repeat(levels - 1)
+        )
+    };
+    parse::<Value>(nested(NESTED - 1).as_bytes()).expect("as deep as is allowed");
+    let deep = "the request body is nested 128 levels deep or deeper";
+    for body in [nested(NESTED), "[".repeat(200)] {
+        check(&body, deep);
+        let refused = parse_quietly::<Value>(body.as_bytes()).expect_err("too deep");
+        assert_eq!(refused.message(), deep);
+    }
     check("\u{feff}{\"name\":\"a\",\"model\":\"m\"}", "not valid JSON");
     for number in ["NaN", "Infinity", "1e999", "01", "+1", ".5", "0x1"] {
         let body = format!("{{\"name\":\"a\",\"model\":\"m\",\"x\":{number}}}");

@@ -14,7 +14,7 @@ const INSTRUCTIONS: usize = 4096;
 /// A store; `at` names the entry in errors.
 pub(super) fn read(entry: &Value, at: &str) -> Result<Attach, ApiError> {
     let within = |name: &str| format!("{at}.{name}");
-    let params: MemoryStoreResourceParams = json::entry(entry, at)?;
+    let params: MemoryStoreResourceParams = json::entry_quietly(entry, at)?;
     let store = MemoryStoreId::parse(&params.memory_store_id)
         .map_err(|problem| ApiError::field(within("memory_store_id"), problem.to_string()))?;
     if let Some(instructions) = &params.instructions {

@@ -49,7 +49,7 @@ pub(super) fn read(entry: &mut Value, at: &str) -> Result<Wanted, ApiError> {
         Value::Null => None,
         given => Some(token(given, &within(TOKEN))?),
     };
-    let params: Params = json::entry(entry, at)?;
+    let params: Params = json::entry_quietly(entry, at)?;
     let repository = Repository::parse(&params.url)
         .map_err(|problem| ApiError::field(within("url"), problem.to_string()))?;
     let mount_path = match params.mount_path {

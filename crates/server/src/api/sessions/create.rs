@@ -12,7 +12,7 @@ use crate::api::agents::definition;
 use crate::api::attachments::{Reach, attach};
 use crate::api::auth::Principal;
 use crate::api::error::ApiError;
-use crate::api::json::Json;
+use crate::api::json::SecretJson;
 use crate::api::resources;
 use crate::api::skills::refs;
 use crate::app::App;
@@ -22,7 +22,7 @@ use crate::failpoint::failpoint;
 pub(crate) async fn create_session(
     State(app): State<App>,
     principal: Principal,
-    Json(params): Json<SessionCreateParams>,
+    SecretJson(params): SecretJson<SessionCreateParams>,
 ) -> Result<Reply<Session>, ApiError> {
     let vault_ids = vaults::read(params.vault_ids.unwrap_or_default())?;
     let budget = params.budget.as_ref().map(update::budget).transpose()?;
