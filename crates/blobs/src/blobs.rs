@@ -1,6 +1,8 @@
 //! Where blobs are: a folder, S3, or memory.
 
 use std::fmt;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -69,7 +71,7 @@ pub struct Listed {
 }
 
 impl Blobs {
-    /// Blobs in a folder, which is made if it is not there. Complete blobs are forced to the disk.
+    /// Blobs in a folder, which is made for its owner alone if it is not there. Complete blobs are forced to the disk.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the folder cannot be used.
@@ -78,7 +80,9 @@ impl Blobs {
             operation: "opening the folder of blobs",
             reason: format!("{}: {reason}", folder.display()),
         };
-        std::fs::create_dir_all(folder).map_err(|error| unavailable(error.to_string()))?;
+        // What is in it need not be closed then.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| unavailable(error.to_string()))?;
         let objects = LocalFileSystem::new_with_prefix(folder)
             .map_err(|error| unavailable(error.to_string()))?;
         Ok(Self {

@@ -135,6 +135,18 @@ pub(crate) fn is_exposed(data_dir: &Path) -> io::Result<bool> {
     Ok(fs::metadata(path(data_dir))?.permissions().mode() & 0o077 != 0)
 }
 
+/// That others than its owner can look into a data directory, in words; `None` when they cannot, or there is none.
+pub(crate) fn open_directory(data_dir: &Path) -> Option<String> {
+    let mode = fs::metadata(data_dir).ok()?.permissions().mode();
+    (mode & 0o077 != 0).then(|| {
+        format!(
+            "other users of this machine can look into {} (mode {:o})",
+            data_dir.display(),
+            mode & 0o777
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -328,7 +328,13 @@ pub(crate) fn address_file(data_dir: &Path) -> PathBuf {
 
 fn make_data_dir(path: &Path) -> anyhow::Result<()> {
     manyhands_store::make_folder(path)
-        .with_context(|| format!("the data directory {} cannot be made", path.display()))
+        .with_context(|| format!("the data directory {} cannot be made", path.display()))?;
+    if let Some(problem) = keys::open_directory(path) {
+        tracing::warn!(
+            "{problem}; what the server makes in it is closed to them, chmod 700 closes the rest"
+        );
+    }
+    Ok(())
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {

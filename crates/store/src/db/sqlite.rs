@@ -50,9 +50,12 @@ impl Sqlite {
         let lock = take_lock(directory, LEFT_BEHIND)?;
         let reserve = Arc::new(Reserve::open(directory));
         let file = directory.join("manyhands.db");
+        make_private(&file).map_err(|error| Error::Setup {
+            operation: "making the database",
+            reason: format!("{}: {error}", file.display()),
+        })?;
         let options = SqliteConnectOptions::new()
             .filename(&file)
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true);
@@ -140,6 +143,19 @@ impl Held {
     /// Brings the schema of a file, which no server has opened, up to date.
     pub(crate) async fn migrate(&self, file: &Path) -> Result<(), Error> {
         close(migrate(SqliteConnectOptions::new().filename(file)).await?).await
+    }
+}
+
+/// Makes an empty database for its owner alone, when there is none; SQLite gives its log the same mode.
+fn make_private(file: &Path) -> std::io::Result<()> {
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file);
+    match made {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop),
     }
 }
 

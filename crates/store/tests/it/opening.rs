@@ -74,6 +74,31 @@ async fn a_data_directory_is_private_to_its_owner() {
     store.close().await;
 }
 
+/// Whatever the directory's own mode is: the database and its log are for their owner alone.
+#[tokio::test]
+async fn a_database_in_an_open_directory_is_private_to_its_owner() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bed = Bed::sqlite().await;
+    let Database::Sqlite { directory } = &bed.database else {
+        panic!("it is SQLite");
+    };
+    std::fs::create_dir_all(directory).unwrap();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(directory, open).unwrap();
+    let store = bed.open().await;
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names = Vec::new();
+    for entry in entries.map(Result::unwrap) {
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", entry.path().display());
+        names.push(entry.file_name().into_string().unwrap());
+    }
+    for name in ["manyhands.db", "manyhands.db-wal"] {
+        assert!(names.iter().any(|it| it == name), "{name}: {names:?}");
+    }
+    store.close().await;
+}
+
 #[tokio::test]
 async fn a_file_that_is_no_database_is_named_as_such() {
     let bed = Bed::sqlite().await;
