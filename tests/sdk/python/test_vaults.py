@@ -12,6 +12,7 @@ import stat
 import subprocess
 
 import anthropic
+import httpx2
 import pytest
 from anthropic.types.beta import BetaManagedAgentsVault
 from anthropic.types.beta.vaults import BetaManagedAgentsCredential
@@ -64,6 +65,15 @@ def manyhands(server: Server, *arguments: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=server.environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def doctor(server: Server) -> dict[str, dict]:
+    """What `manyhands doctor` finds, by what it looked at."""
+    command = [program("MANYHANDS_BIN", "manyhands"), "doctor", "--json", "--data-dir", str(server.data_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=server.environment, check=False)
+    report = json.loads(done.stdout)
+    assert (done.returncode == 0) == report["ok"], done.stderr
+    return {check["name"]: check for check in report["checks"]}
 
 
 def trail(server: Server, *filters: str) -> list[dict]:
@@ -213,7 +223,7 @@ def test_ops_3_the_audit_log_tells_who_did_what(client: anthropic.Anthropic, ser
 def test_cred_1_the_master_key_is_a_private_file_and_can_be_replaced(
     client: anthropic.Anthropic, server: Server, tmp_path: pathlib.Path
 ) -> None:
-    """And without it the server starts sealed."""
+    """And without it the server starts sealed, and says so (security OPS-1)."""
     vault = client.beta.vaults.create(display_name="keys").id
     made = client.beta.vaults.credentials.create(vault, auth=variable())
     path = server.data_dir / "master-key"
@@ -243,6 +253,17 @@ def test_cred_1_the_master_key_is_a_private_file_and_can_be_replaced(
     assert caught.value.status_code == 503
     assert sealed.retrieve(vault).id == vault, "the rest works"
     assert not path.exists(), "no other key is made"
+    ready = httpx2.get(f"{server.url}/readyz")
+    assert ready.status_code == 200 and ready.json()["checks"]["vaults"].startswith("sealed: there is no master key at ")
+    assert "\nmanyhands_vaults_sealed 1\n" in httpx2.get(f"{server.url}/metrics").text
+    missing = doctor(server)["master key"]
+    assert missing["verdict"] == "fail" and str(path) in missing["found"]
+
+    (tmp_path / "kept").rename(path)
+    assert httpx2.get(f"{server.url}/readyz").json()["checks"]["vaults"] == "ok", "nothing is restarted"
+    assert "\nmanyhands_vaults_sealed 0\n" in httpx2.get(f"{server.url}/metrics").text
+    assert "master key" not in doctor(server)
+    sealed.credentials.create(vault, auth=variable("OTHER"))
 
 
 def test_cred_2_a_crash_leaves_no_core(server: Server) -> None:

@@ -13,6 +13,10 @@ use serde::Serialize;
 
 use crate::app::App;
 
+/// What to do about sealed vaults.
+pub(crate) const GIVE_KEY: &str =
+    "give the server the key in use (vault.master_key_file, or MANYHANDS_MASTER_KEY)";
+
 /// That the process answers.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Health {
@@ -37,7 +41,7 @@ pub(crate) async fn healthz() -> Reply<Health> {
 }
 
 /// `GET /readyz`: not on its way out, the store answers, and what the server's role needs is there: a key that opens it,
-/// a sandbox that can be made.
+/// a sandbox that can be made. Whether the vaults are open is said beside it.
 pub(crate) async fn readyz(State(app): State<App>) -> (StatusCode, Reply<Readiness>) {
     let mut checks = vec![("store", store(&app).await)];
     if app.role != Role::Brain {
@@ -48,6 +52,8 @@ pub(crate) async fn readyz(State(app): State<App>) -> (StatusCode, Reply<Readine
     }
     let draining = app.draining.is_cancelled();
     let ready = !draining && checks.iter().all(|(_, check)| check.is_ok());
+    // Said, and ready all the same: what needs no secret works (security CRED-1).
+    checks.push(("vaults", vaults(&app).await));
     // Said, and ready all the same: reads and interrupts work, and nobody else can take them (security STORE-4).
     let full = app.store.is_short_of_room();
     let fine = |name| match (name, full) {
@@ -94,6 +100,21 @@ async fn key(app: &App) -> Result<(), String> {
         .ok_or_else(|| "no API key is valid; make one with `manyhands keys create`".to_owned())
 }
 
+async fn vaults(app: &App) -> Result<(), String> {
+    app.vaults
+        .require_open()
+        .await
+        .map_err(|error| match error {
+            manyhands_vault::Error::Sealed { why } => {
+                format!("sealed: {why}; {}", GIVE_KEY)
+            }
+            error => {
+                tracing::warn!(%error, "whether the vaults are open is not known");
+                "not known: the database does not answer".to_owned()
+            }
+        })
+}
+
 async fn sandbox(app: &App) -> Result<(), String> {
     let probe = app.probe().await;
     match probe.as_ref().and_then(|probe| probe.missing.first()) {
@@ -114,6 +135,8 @@ pub(crate) async fn metrics(State(app): State<App>) -> Response {
         }
         Err(error) => tracing::warn!(%error, "sessions that wait cannot be counted"),
     }
+    let sealed = app.vaults.require_open().await.is_err();
+    metrics::gauge!("manyhands_vaults_sealed").set(f64::from(u8::from(sealed)));
     let text = crate::telemetry::recorder().render();
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],

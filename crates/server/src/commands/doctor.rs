@@ -14,9 +14,15 @@ use serde::Serialize;
 
 use super::keeper::Remote;
 use super::out::Out;
+use crate::api::health::GIVE_KEY;
 use crate::config::{Config, Flags};
 use crate::failure::Failure;
 use crate::keys;
+
+/// The check of the key that opens all secrets.
+const MASTER_KEY: &str = "master key";
+/// What its absence means.
+const WITHOUT_KEY: &str = "without it the vaults are sealed";
 
 /// What `manyhands doctor` is told.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -84,6 +90,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     match Config::load(args.flags) {
         Ok(config) => {
             checks.push(ok("configuration", "is complete"));
+            checks.extend(data_dir(&config));
             checks.extend(store(&config).await);
             checks.extend(sandbox::checks(&config).await);
             for spec in &config.models {
@@ -126,6 +133,13 @@ fn print_one(check: &Check, out: &mut Out) {
     if let Some(advice) = &check.advice {
         out.line(format_args!("      {advice}"));
     }
+}
+
+/// Whether others look into the data directory, which says how large it is and what it has.
+fn data_dir(config: &Config) -> Option<Check> {
+    let problem = keys::open_directory(&config.data_dir)?;
+    let advice = format!("chmod 700 {}", config.data_dir.display());
+    Some(note("data directory", problem, advice))
 }
 
 /// Store and key: asked of the server that runs, or looked at directly when none does.
@@ -186,19 +200,28 @@ async fn store(config: &Config) -> Vec<Check> {
 
 async fn running(config: &Config, in_use: &Error) -> Vec<Check> {
     let ready = async { Remote::of(config)?.ready().await };
-    vec![match ready.await {
-        Ok((true, _)) => ok("server", format!("{in_use}, and it is ready")),
-        Ok((false, checks)) => fail(
-            "server",
-            format!("{in_use}, and it is not ready: {checks}"),
-            "see its log",
-        ),
-        Err(error) => fail(
+    match ready.await {
+        Ok((true, said)) => {
+            let ready = ok("server", format!("{in_use}, and it is ready"));
+            std::iter::once(ready).chain(sealed(&said)).collect()
+        }
+        Ok((false, said)) => {
+            let found = format!("{in_use}, and it is not ready: {said}");
+            let not_ready = fail("server", found, "see its log");
+            std::iter::once(not_ready).chain(sealed(&said)).collect()
+        }
+        Err(error) => vec![fail(
             "server",
             format!("{in_use}, and it does not answer: {error:#}"),
             "see its log, or stop it",
-        ),
-    }]
+        )],
+    }
+}
+
+/// What the server says of its vaults when they are not open.
+fn sealed(said: &serde_json::Value) -> Option<Check> {
+    let vaults = said["checks"]["vaults"].as_str()?;
+    (vaults != "ok").then(|| fail(MASTER_KEY, vaults, WITHOUT_KEY))
 }
 
 async fn key(config: &Config, store: &Store) -> Check {
@@ -229,7 +252,7 @@ async fn key(config: &Config, store: &Store) -> Check {
 
 /// Looks for the key that opens all secrets, and makes none.
 async fn master_key(config: &Config, store: &Store) -> Check {
-    let name = "master key";
+    let name = MASTER_KEY;
     let in_use = match store.master_key().await {
         Ok(in_use) => in_use,
         Err(error) => return fail(name, error.to_string(), "check the database"),
@@ -249,10 +272,6 @@ async fn master_key(config: &Config, store: &Store) -> Check {
     };
     match master::find(&source, in_use.as_deref()) {
         Ok(found) => ok(name, format!("{} opens the vaults", found.fingerprint())),
-        Err(why) => fail(
-            name,
-            why,
-            "give the server the key in use (vault.master_key_file, or MANYHANDS_MASTER_KEY): without it the vaults are sealed",
-        ),
+        Err(why) => fail(name, why, format!("{GIVE_KEY}: {WITHOUT_KEY}")),
     }
 }

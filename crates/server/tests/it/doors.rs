@@ -250,7 +250,7 @@ async fn ops_1_health_readiness_and_figures_are_open(app: &TestApp) {
     let ready = stranger.get("/readyz").await.ok();
     assert_eq!(
         ready,
-        json!({"status": "ready", "role": "all", "checks": {"store": "ok", "key": "ok", "sandbox": "ok"}})
+        json!({"status": "ready", "role": "all", "checks": {"store": "ok", "key": "ok", "sandbox": "ok", "vaults": "ok"}})
     );
     app.client.get("/v1/agents").await.ok();
     let figures = stranger.get("/metrics").await;
@@ -278,6 +278,7 @@ async fn ops_1_health_readiness_and_figures_are_open(app: &TestApp) {
         "manyhands_wakes_queued_oldest_seconds ",
         "manyhands_sessions_waiting ",
         "manyhands_sessions_waiting_oldest_seconds ",
+        "manyhands_vaults_sealed ",
     ] {
         assert!(text.contains(&format!("\n{figure}")), "{figure}: {text}");
     }

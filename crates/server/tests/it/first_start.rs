@@ -6,7 +6,7 @@ use std::sync::Arc;
 use manyhands_hands::provider::Missing;
 use manyhands_hands::provider::fake::Fake;
 use manyhands_hands::{Error, Probe, Provider, Recipe, Sandbox};
-use manyhands_server::{Config, Failure, Overrides, Server};
+use manyhands_server::{Config, Failure, MasterKey, Overrides, Server};
 use manyhands_store::Database;
 use manyhands_testkit::model::Reply;
 use manyhands_testkit::postgres;
@@ -183,7 +183,7 @@ async fn ops_1_a_host_without_sandboxes_is_not_ready() {
     assert_eq!(ready.status, 503);
     assert_eq!(
         ready.json()["checks"],
-        json!({"store": "ok", "key": "ok", "sandbox": "bubblewrap is missing; install it with `apt-get install bubblewrap`"})
+        json!({"store": "ok", "key": "ok", "sandbox": "bubblewrap is missing; install it with `apt-get install bubblewrap`", "vaults": "ok"})
     );
     model.push(Reply::tool_use("toolu_1", "bash", json!({"command": "ls"})));
     model.push(Reply::text("I cannot."));
@@ -203,6 +203,63 @@ async fn ops_1_a_host_without_sandboxes_is_not_ready() {
         "{}",
         result.text
     );
+    server.stop().await;
+}
+
+/// security CRED-1, OPS-1: without the key in use the server is ready, says what is missing, and notices when it is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cred_1_a_sealed_server_says_so_and_is_ready() {
+    let (dir, model) = surroundings().await;
+    let key = dir.path().join("elsewhere");
+    let server = start(Config {
+        master_key: MasterKey::File(key.clone()),
+        ..config(&dir, sqlite(&dir), &model)
+    })
+    .await
+    .expect("it starts");
+    let (_, client) = admitted(&server);
+    let said = client.get("/readyz").await.ok();
+    assert_eq!(said["status"], "ready");
+    let vaults = said["checks"]["vaults"].as_str().expect("words");
+    assert!(
+        vaults.starts_with("sealed: there is no master key at "),
+        "{vaults}"
+    );
+    assert!(vaults.contains("MANYHANDS_MASTER_KEY"), "{vaults}");
+    client.get("/v1/agents").await.ok();
+    let made = manyhands_vault::master::MasterKey::generate().expect("a key");
+    made.write(&key, false).expect("written");
+    let said = client.get("/readyz").await.ok();
+    assert_eq!(said["checks"]["vaults"], "ok");
+    server.stop().await;
+}
+
+/// Whatever the directory is to others, what the server makes in it is closed to them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_is_closed_to_others() {
+    let (dir, model) = surroundings().await;
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), open).expect("set");
+    let server = start(config(&dir, sqlite(&dir), &model))
+        .await
+        .expect("it starts");
+    let entries = std::fs::read_dir(dir.path()).expect("a directory");
+    let mut names = Vec::new();
+    for entry in entries.map(|entry| entry.expect("an entry")) {
+        let mode = entry.metadata().expect("its mode").permissions().mode();
+        let name = entry.file_name().into_string().expect("a name");
+        assert_eq!(mode & 0o077, 0, "{name}: {mode:o}");
+        names.push(name);
+    }
+    for name in [
+        "manyhands.db",
+        "manyhands.db-wal",
+        "blobs",
+        "master-key",
+        "api-key",
+    ] {
+        assert!(names.iter().any(|it| it == name), "{name}: {names:?}");
+    }
     server.stop().await;
 }
 

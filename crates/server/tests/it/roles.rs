@@ -42,12 +42,12 @@ async fn ops_1_each_role_does_its_part() {
     let ready = asked.get("/readyz").await.ok();
     assert_eq!(
         ready,
-        json!({"status": "ready", "role": "api", "checks": {"store": "ok", "key": "ok"}})
+        json!({"status": "ready", "role": "api", "checks": {"store": "ok", "key": "ok", "vaults": "ok"}})
     );
     let ready = worked.get("/readyz").await.ok();
     assert_eq!(
         ready,
-        json!({"status": "ready", "role": "brain", "checks": {"store": "ok", "sandbox": "ok"}})
+        json!({"status": "ready", "role": "brain", "checks": {"store": "ok", "sandbox": "ok", "vaults": "ok"}})
     );
     worked.get("/healthz").await.ok();
     assert_eq!(worked.get("/metrics").await.status, 200);
