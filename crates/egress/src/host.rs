@@ -29,6 +29,12 @@ impl Host {
         if text.is_empty() {
             return Err(NotCanonical::Empty);
         }
+        if text.contains("://") {
+            return Err(NotCanonical::Scheme);
+        }
+        if has_port(text) {
+            return Err(NotCanonical::WithPort);
+        }
         if text.contains([':', '[', ']', '%']) {
             return Err(NotCanonical::Address);
         }
@@ -51,6 +57,13 @@ impl Host {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether it is `x:443`: with one colon alone it is no address.
+fn has_port(text: &str) -> bool {
+    let digits = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && digits(port))
 }
 
 fn check_label(label: &str) -> Result<(), NotCanonical> {
@@ -104,6 +117,12 @@ pub enum NotCanonical {
     /// More than 253 bytes, or a label of more than 63.
     #[error("the host, or a label of it, is too long")]
     Long,
+    /// It is a URL.
+    #[error("it has a scheme; name the host alone, without https://")]
+    Scheme,
+    /// It is a host and a port.
+    #[error("it has a port; name the host alone")]
+    WithPort,
     /// An address in one of its spellings.
     #[error("the host is an address; only names are possible")]
     Address,

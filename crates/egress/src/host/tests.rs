@@ -37,6 +37,13 @@ fn net_2_a_host_has_one_spelling() {
     check(".", Err(NotCanonical::TrailingDot));
     check(".example.com", Err(NotCanonical::EmptyLabel));
     check("example..com", Err(NotCanonical::EmptyLabel));
+    check("https://x.example", Err(NotCanonical::Scheme));
+    check("HTTP://127.0.0.1:8080/x", Err(NotCanonical::Scheme));
+    check("://", Err(NotCanonical::Scheme));
+    check("x.example:443", Err(NotCanonical::WithPort));
+    check("127.0.0.1:80", Err(NotCanonical::WithPort));
+    check("x.example:", Err(NotCanonical::Address));
+    check(":443", Err(NotCanonical::Address));
     check("-a.example", Err(NotCanonical::Hyphen));
     check("a-.example", Err(NotCanonical::Hyphen));
     for odd in [

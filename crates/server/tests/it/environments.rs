@@ -142,7 +142,7 @@ async fn what_a_sandbox_cannot_be_is_refused(app: &TestApp) {
         ),
         (
             json!({"type": "cloud", "networking": {"type": "limited", "allowed_hosts": ["https://a.example"]}}),
-            "config.networking.allowed_hosts[0]: must be a host",
+            "config.networking.allowed_hosts[0]: must be a host like api.example.com or *.example.com: it has a scheme; name the host alone",
         ),
         (
             json!({"type": "cloud", "packages": {"pip": ["requests"]}, "networking": {"type": "limited"}}),

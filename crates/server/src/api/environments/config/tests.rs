@@ -89,8 +89,8 @@ fn en_8_what_cannot_be_is_refused_by_name() {
         closed,
     );
     for (host, why) in [
-        ("https://a.example", "the host is an address"),
-        ("a.example:443", "the host is an address"),
+        ("https://a.example", "it has a scheme; name the host alone"),
+        ("a.example:443", "it has a port; name the host alone"),
         ("a.example/x", "the host has a character"),
         ("A.example", "the host has capital letters"),
         ("a.example.", "the host ends with a dot"),
