@@ -219,6 +219,15 @@ impl ApiError {
         )
     }
 
+    /// 413: the files that an archive holds, or that were sent one by one, whatever the length of the body.
+    pub(crate) fn too_large_in_all(cap: usize) -> Self {
+        let mib = cap >> 20;
+        Self::new(
+            Class::TooLarge,
+            format!("the files have more than {mib} MB in all when they are unpacked"),
+        )
+    }
+
     /// 429.
     pub(crate) fn rate_limited(message: impl Into<String>, retry_after: Duration) -> Self {
         Self {

@@ -308,7 +308,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<File, Error> {
     // The parser's error quotes the line it is about, which may hold a database password: only place and problem go on.
     toml::from_str(text).map_err(|error| {
         let line = error.span().map_or(1, |span| {
-            text[..span.start.min(text.len())].lines().count().max(1)
+            1 + text[..span.start.min(text.len())].matches('\n').count()
         });
         Error::File {
             path: path.to_owned(),

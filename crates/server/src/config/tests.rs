@@ -273,6 +273,17 @@ fn a_wrong_file_is_named_with_its_line_and_without_its_text() {
     .to_string();
     assert!(error.contains("manyhands.toml is wrong: line 3"), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
+    // Of a key that nobody knows it is the key's own line, at the beginning of a line or not.
+    for (text, line) in [
+        ("wrong = 1\n", 1),
+        ("\n[limits]\nretries = 1\nwrong = 1\n", 4),
+        ("[limits]\n\n  wrong = 1", 3),
+        ("[limits]\nretries = 1\n[limits.quotas]\nwrong = 1", 4),
+    ] {
+        let error = file::parse(Path::new("manyhands.toml"), text).expect_err(text);
+        let begin = format!("manyhands.toml is wrong: line {line}: unknown field `wrong`");
+        assert!(error.to_string().contains(&begin), "{text}: {error}");
+    }
     let missing = Flags {
         config: Some(dir.path().join("nope.toml")),
         ..Flags::default()

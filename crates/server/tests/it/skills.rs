@@ -239,9 +239,9 @@ async fn sk_1_what_is_no_skill_is_refused(app: &TestApp) {
     // Over the cap, quickly, with nothing left behind (security INP-1).
     let large = vec![b'x'; manyhands_skills::TOTAL];
     let parts: &[(&str, &[u8])] = &[(FILE, MARKDOWN.as_bytes()), (SCRIPT, &large)];
-    post(&client, create, parts)
-        .await
-        .error(413, "request_too_large");
+    let refused = post(&client, create, parts).await;
+    let message = refused.error(413, "request_too_large");
+    assert!(message.contains("30 MB in all"), "{message}");
     let listed = client.get("/v1/skills?source=custom").await.ok();
     assert_eq!(listed["data"], json!([made]));
 }

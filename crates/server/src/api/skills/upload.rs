@@ -83,7 +83,7 @@ async fn part(received: &mut Received, mut field: Field<'_>) -> Result<(), ApiEr
             while let Some(piece) = multipart::piece(&mut field).await? {
                 received.total += piece.len();
                 if received.total > ARCHIVE {
-                    return Err(ApiError::too_large(TOTAL));
+                    return Err(ApiError::too_large(ARCHIVE));
                 }
                 content.extend_from_slice(&piece);
             }
@@ -156,7 +156,7 @@ pub(super) async fn apart<T: Send + 'static>(
 impl From<Problem> for ApiError {
     fn from(problem: Problem) -> Self {
         match problem {
-            Problem::TooLarge => Self::too_large(TOTAL),
+            Problem::TooLarge => Self::too_large_in_all(TOTAL),
             Problem::Refused(why) => Self::field("files", why),
         }
     }
