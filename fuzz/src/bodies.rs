@@ -3,6 +3,8 @@
 use manyhands_server::fuzzing;
 use serde_json::Value;
 
+use crate::{pieces, text, wait};
+
 /// No refusal is longer, in characters: it quotes what was sent in part only.
 const REFUSAL: usize = 1_000;
 
@@ -64,7 +66,12 @@ pub(crate) fn secret(bytes: &[u8]) {
         match value {
             Value::String(text) if text.starts_with(SECRET) => found.push(text),
             Value::Array(list) => list.iter().for_each(|value| texts(value, found)),
-            Value::Object(map) => map.values().for_each(|value| texts(value, found)),
+            Value::Object(map) => {
+                for (name, value) in map {
+                    found.extend(name.starts_with(SECRET).then_some(name.as_str()));
+                    texts(value, found);
+                }
+            }
             _ => {}
         }
     }
@@ -76,6 +83,30 @@ pub(crate) fn secret(bytes: &[u8]) {
         for text in &found {
             assert!(!refusal.contains(text), "{refusal}");
         }
+    }
+}
+
+/// A body of parts is read alike however it comes: the first line is its content type, the byte behind it says how it is cut.
+pub(crate) fn parts(bytes: &[u8]) {
+    /// More than this many parts are refused.
+    const MOST: usize = 8;
+    let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+        return;
+    };
+    let (Some(kind), (pieces, whole)) = (text(&bytes[..end]), pieces(&bytes[end + 1..])) else {
+        return;
+    };
+    let pieces = pieces.into_iter().map(<[u8]>::to_vec).collect();
+    let read = wait(fuzzing::parts(kind, pieces, MOST));
+    let at_once = wait(fuzzing::parts(kind, vec![whole.to_vec()], MOST));
+    assert_eq!(read, at_once);
+    match read {
+        Ok(parts) => {
+            assert!(parts.len() <= MOST);
+            let total: usize = parts.iter().map(|part| part.content.len()).sum();
+            assert!(total <= whole.len(), "{total}");
+        }
+        Err(refusal) => check_refusal(&refusal),
     }
 }
 

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{is_one_line, pieces};
+use crate::{is_one_line, pieces, text};
 
 /// Frames are read one after the other, to the first that is none; what was read can be written and read again.
 pub(crate) fn frame(bytes: &[u8]) {
@@ -240,6 +240,21 @@ pub(crate) fn patterns(bytes: &[u8]) {
             "{name} {pattern:?}"
         );
     }
+}
+
+/// What a command says of its clone decides one short line, and that a repository is there it says in its last line alone.
+pub(crate) fn clone(bytes: &[u8]) {
+    let Some(said) = text(bytes) else { return };
+    let failed = manyhands_hands::fuzzing::clone_failure(said);
+    if let Some((_, detail)) = &failed {
+        assert!(is_one_line(detail), "{detail}");
+        assert!(detail.chars().count() <= 300, "{detail}");
+    }
+    let last = said.trim_end().rsplit('\n').next().unwrap_or_default();
+    let there = last
+        .strip_prefix("manyhands-repository:")
+        .is_some_and(|how| how.trim_start().starts_with("there"));
+    assert_eq!(failed.is_none(), there, "{said:?}");
 }
 
 /// A path as it is told is one line, and no two are told alike.

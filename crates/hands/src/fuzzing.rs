@@ -3,6 +3,7 @@
 use url::Url;
 
 use crate::provider::namespace;
+use crate::repositories;
 
 /// What is read of a page: its title, if it has one, and its text.
 pub fn page(html: &str, url: &Url) -> Option<(Option<String>, String)> {
@@ -17,4 +18,9 @@ pub fn url(text: &str) -> Option<Url> {
 /// A path of a sandbox as it is told.
 pub fn path(path: &[u8]) -> String {
     namespace::outputs::text(path)
+}
+
+/// Why a clone failed, as its user reads it; `None` when the repository is there.
+pub fn clone_failure(said: &str) -> Option<(repositories::Cause, String)> {
+    repositories::failure(said)
 }

@@ -22,6 +22,13 @@ pub const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// How often a clone that breaks off is begun in one start of a sandbox.
 const TRIES: u32 = 3;
 
+/// Why a clone failed that said this; `None` when it did not.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn failure(said: &str) -> Option<(Cause, String)> {
+    let failure = script::outcome(said).err()?;
+    Some((failure.cause, failure.detail))
+}
+
 /// A repository that a sandbox is to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {

@@ -1,10 +1,20 @@
 //! Doors for the fuzz targets to what is private here (security INP-6). No part of the server.
 
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::extract::Request;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 use manyhands_protocol::agent::{AgentCreateParams, AgentUpdateParams};
 use manyhands_protocol::content::ContentBlock;
 use manyhands_protocol::environment::EnvironmentCreateParams;
 use manyhands_protocol::event::EventBody;
+use manyhands_protocol::memory::{
+    MemoryCreateParams, MemoryStoreCreateParams, MemoryStoreUpdateParams, MemoryUpdateParams,
+};
 use manyhands_protocol::session::{SessionCreateParams, SessionUpdateParams};
+use manyhands_protocol::user_profile::{ActionUrlParams, UserProfileParams};
 use manyhands_protocol::vault::{CredentialCreateParams, VaultCreateParams};
 use manyhands_protocol::{EventId, ThreadId, Timestamp};
 use manyhands_store::{Entry, EntryKind};
@@ -13,7 +23,10 @@ use serde_json::Value;
 
 use crate::api::cursor::{self, Place};
 use crate::api::error::ApiError;
+use crate::api::keys::KeyCreateParams;
+use crate::api::multipart::{self, Parts};
 use crate::api::query::Query;
+use crate::api::workspaces::WorkspaceParams;
 use crate::api::{admission, files, json, resources, stream};
 
 fn told<T>(result: Result<T, ApiError>) -> Result<T, String> {
@@ -40,6 +53,14 @@ pub fn refusals(bytes: &[u8]) -> Vec<String> {
         refusal::<SessionCreateParams>,
         refusal::<SessionUpdateParams>,
         refusal::<VaultCreateParams>,
+        refusal::<MemoryStoreCreateParams>,
+        refusal::<MemoryStoreUpdateParams>,
+        refusal::<MemoryCreateParams>,
+        refusal::<MemoryUpdateParams>,
+        refusal::<UserProfileParams>,
+        refusal::<ActionUrlParams>,
+        refusal::<KeyCreateParams>,
+        refusal::<WorkspaceParams>,
     ];
     readers.iter().filter_map(|read| read(bytes)).collect()
 }
@@ -48,9 +69,50 @@ pub fn refusals(bytes: &[u8]) -> Vec<String> {
 pub fn quiet_refusals(bytes: &[u8]) -> Vec<String> {
     let read = [
         told(json::parse_quietly::<CredentialCreateParams>(bytes).map(drop)),
+        told(json::parse_quietly::<SessionCreateParams>(bytes).map(drop)),
         told(json::parse_quietly::<Value>(bytes).map(drop)),
     ];
     read.into_iter().filter_map(Result::err).collect()
+}
+
+/// A part of a body of multipart/form-data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its name.
+    pub name: Option<String>,
+    /// The name of the file in it.
+    pub file_name: Option<String>,
+    /// Its content.
+    pub content: Vec<u8>,
+}
+
+/// The parts of a body of this content type that comes in these pieces; of at most `most` parts.
+///
+/// # Errors
+/// What the client reads.
+pub async fn parts(kind: &str, pieces: Vec<Vec<u8>>, most: usize) -> Result<Vec<Part>, String> {
+    let pieces = pieces.into_iter().map(Ok::<_, Infallible>);
+    let mut request = Request::new(Body::from_stream(futures::stream::iter(pieces)));
+    let kind = HeaderValue::from_str(kind).map_err(|error| error.to_string())?;
+    request.headers_mut().insert(CONTENT_TYPE, kind);
+    let mut parts = Parts::of(request, most);
+    let all = async {
+        let mut all = Vec::new();
+        while let Some(mut field) = parts.next().await? {
+            let mut part = Part {
+                name: field.name().map(str::to_owned),
+                file_name: field.file_name().map(str::to_owned),
+                content: Vec::new(),
+            };
+            while let Some(piece) = multipart::piece(&mut field).await? {
+                part.content.extend_from_slice(&piece);
+            }
+            all.push(part);
+        }
+        Ok(all)
+    };
+    let all = all.await;
+    told(parts.end(all).await)
 }
 
 /// How many events this `events` of a request has.
