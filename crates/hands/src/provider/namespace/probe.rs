@@ -249,14 +249,22 @@ async fn run(command: &mut Command) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     fn program(text: &str) -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bwrap");
-        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        install(&path, &format!("#!/bin/sh\n{text}\n"));
         (directory, path)
+    }
+
+    /// Puts a program there. By another process: a child that a test beside this one forks would hold what is written
+    /// open, and that cannot be run.
+    fn install(path: &Path, text: &str) {
+        let words = path.with_extension("words");
+        std::fs::write(&words, text).unwrap();
+        let mut install = std::process::Command::new("install");
+        let installed = install.arg(&words).arg(path).status().unwrap();
+        assert!(installed.success());
     }
 
     #[tokio::test]
@@ -303,7 +311,7 @@ mod tests {
         let text = std::fs::read_to_string(&path)
             .unwrap()
             .replace("0.11.2", "0.12");
-        std::fs::write(&path, text).unwrap();
+        install(&path, &text);
         assert!(
             cache
                 .bubblewrap(Some(&path))
