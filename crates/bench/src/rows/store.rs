@@ -1,5 +1,6 @@
 //! Durable appends of the store itself, on both databases: as many brains as there are sessions, each of which waits
-//! for the acknowledgement of one event before it appends the next.
+//! for the acknowledgement of one event before it appends the next. On PostgreSQL also what it costs an append that
+//! another instance listens.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +25,15 @@ use crate::subject::Setup;
 
 /// Appends of one session alone, before all of them.
 const ALONE: usize = 500;
+
+/// Appends in a row beside another instance that listens, and then beside one that does not.
+const TURN: usize = 50;
+
+/// Such turns of each kind.
+const TURNS: usize = 10;
+
+/// By when another instance must have been heard of; it takes milliseconds.
+const HEARD: Duration = Duration::from_secs(30);
 
 /// Appends for `seconds` to `sessions` sessions at once, on SQLite and on a PostgreSQL cluster beside it.
 pub(crate) async fn run(setup: &Setup, sessions: usize, seconds: u64) -> Result<Vec<Row>> {
@@ -66,6 +76,7 @@ pub(crate) async fn run(setup: &Setup, sessions: usize, seconds: u64) -> Result<
             fsync.median()
         ));
         rows.push(row);
+        rows.extend(load.elsewhere.map(|elsewhere| elsewhere.row(name)));
     }
     Ok(rows)
 }
@@ -74,10 +85,36 @@ struct Load {
     alone: Samples,
     among: Samples,
     elapsed: Duration,
+    /// Where several instances can share the database.
+    elsewhere: Option<Elsewhere>,
+}
+
+/// One session's appends beside another instance of the same database.
+struct Elsewhere {
+    unheard: Samples,
+    heard: Samples,
+    /// From the append to its arrival at the listener.
+    arrivals: Samples,
+}
+
+impl Elsewhere {
+    fn row(&self, database: &str) -> Row {
+        let name = format!("one append with a listener on another instance, {database}, p50");
+        let count = self.heard.count();
+        Row::new(name, self.heard.median(), "ms", count)
+            .floor("nobody listens there", self.unheard.median())
+            .note(format!(
+                "heard there after p50 {:.2} ms, p99 {:.2} ms",
+                self.arrivals.median(),
+                self.arrivals.percentile(99)
+            ))
+    }
 }
 
 async fn load(database: Database, sessions: usize, span: Duration) -> Result<Load> {
-    let store = Store::open(Config::new(database, Arc::new(SystemClock))).await?;
+    let is_shared = matches!(database, Database::Postgres { .. });
+    let config = Config::new(database, Arc::new(SystemClock));
+    let store = Store::open(config.clone()).await?;
     let body = message()?;
     let leases = leases(&store, &body, sessions).await?;
     let first = leases.first().context("no session")?;
@@ -87,6 +124,10 @@ async fn load(database: Database, sessions: usize, span: Duration) -> Result<Loa
         store.append(first, append(&body)).await?;
         alone.push(began.elapsed());
     }
+    let elsewhere = match is_shared {
+        true => Some(elsewhere(config, &store, first, &body).await?),
+        false => None,
+    };
     let began = Instant::now();
     let brains = leases.into_iter().map(|lease| {
         let brain = append_until(store.clone(), lease, body.clone(), began + span);
@@ -102,7 +143,55 @@ async fn load(database: Database, sessions: usize, span: Duration) -> Result<Loa
         alone: Samples::new(alone),
         among: Samples::new(among),
         elapsed,
+        elsewhere,
     })
+}
+
+async fn elsewhere(
+    config: Config,
+    store: &Store,
+    lease: &Lease,
+    body: &EventBody,
+) -> Result<Elsewhere> {
+    let other = Store::open(config).await?;
+    let [mut unheard, mut heard, mut arrivals] = [const { Vec::new() }; 3];
+    for _ in 0..TURNS {
+        for _ in 0..TURN {
+            let began = Instant::now();
+            store.append(lease, append(body)).await?;
+            unheard.push(began.elapsed());
+        }
+        let read = store.leased_session(lease).await?;
+        let mut tail = other.subscribe(&lease.session);
+        tail.has_read(read.context("the session is gone")?.last_position);
+        listened_to(store, lease, true).await?;
+        for _ in 0..TURN {
+            let began = Instant::now();
+            store.append(lease, append(body)).await?;
+            heard.push(began.elapsed());
+            tail.recv().await.context("the listener's tail ended")?;
+            arrivals.push(began.elapsed());
+        }
+        drop(tail);
+        listened_to(store, lease, false).await?;
+    }
+    other.close().await;
+    Ok(Elsewhere {
+        unheard: Samples::new(unheard),
+        heard: Samples::new(heard),
+        arrivals: Samples::new(arrivals),
+    })
+}
+
+/// Returns when the store knows whether the session is listened to on another instance.
+async fn listened_to(store: &Store, lease: &Lease, wanted: bool) -> Result<()> {
+    let known = async {
+        while store.has_listeners(&lease.session) != wanted {
+            tokio::task::yield_now().await;
+        }
+    };
+    let known = tokio::time::timeout(HEARD, known).await;
+    known.context("nothing was heard of the other instance")
 }
 
 /// New sessions at work, each held by this program.
