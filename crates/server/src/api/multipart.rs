@@ -79,8 +79,13 @@ impl Parts {
 
     /// The end of reading. A refused body is read on for a while, and dropped.
     pub(crate) async fn end<T>(self, read: Result<T, ApiError>) -> Result<T, ApiError> {
+        let Self {
+            body, multipart, ..
+        } = self;
+        // It holds the body when it was refused while its next piece was waited for.
+        drop(multipart);
         if read.is_err() {
-            self.body.lock().await.drain().await;
+            body.lock().await.drain().await;
         }
         read
     }
@@ -150,4 +155,30 @@ fn broken(error: &multer::Error) -> ApiError {
     }
     tracing::debug!(%error, "a multipart body cannot be read");
     ApiError::invalid("the request body is not complete multipart/form-data")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use axum::body::Body;
+
+    use super::*;
+
+    /// A client that sends what is refused and then nothing, security INP-1: it is answered, and not waited for without end.
+    #[tokio::test(start_paused = true)]
+    async fn inp_1_a_refused_body_that_does_not_go_on_is_answered() {
+        let refused = Bytes::from_static(b"--b\r\nno head of a part\r\n\r\n");
+        let pieces = futures::stream::iter([Ok::<_, Infallible>(refused)]);
+        let pieces = pieces.chain(futures::stream::pending());
+        let mut request = Request::new(Body::from_stream(pieces));
+        let kind = http::HeaderValue::from_static("multipart/form-data; boundary=b");
+        request.headers_mut().insert(CONTENT_TYPE, kind);
+        let mut parts = Parts::of(request, 3);
+        let read = parts.next().await.map(|_| ());
+        assert!(read.is_err());
+        let end = tokio::time::timeout(Duration::from_secs(3600), parts.end(read));
+        assert!(end.await.expect("an answer").is_err());
+    }
 }
