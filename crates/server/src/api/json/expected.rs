@@ -17,7 +17,7 @@ const WORDS: &[(&[&str], &str)] = &[
     ),
     (&["tuple ", "a tuple ", "sequence", "a sequence"], "a list"),
     (
-        &["enum ", "unit ", "string or map", "variant identifier"],
+        &["enum ", "unit ", "string or map", "variant i"],
         "a string",
     ),
     (
