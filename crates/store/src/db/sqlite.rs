@@ -130,7 +130,7 @@ impl Sqlite {
 
 /// A data directory that this process holds, without a database that is open.
 pub(crate) struct Held {
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Held {
@@ -262,8 +262,21 @@ fn is_dead(pid: &str) -> bool {
         || command.is_ok_and(|command| command.is_empty())
 }
 
+/// A data directory's lock.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child of this process holds it, too, from its fork to its exec.
+        if let Err(error) = flock(&self.0, FlockOperation::Unlock) {
+            tracing::warn!(%error, "the data directory's lock is let go of with its file");
+        }
+    }
+}
+
 /// One process per data directory: the lock ends with the process, whatever ends it.
-fn take_lock(directory: &Path, patience: Duration) -> Result<File, Error> {
+fn take_lock(directory: &Path, patience: Duration) -> Result<Lock, Error> {
     let setup = |error: std::io::Error| Error::Setup {
         operation: "opening the data directory",
         reason: format!("{}: {error}", directory.display()),
@@ -299,8 +312,9 @@ fn take_lock(directory: &Path, patience: Duration) -> Result<File, Error> {
     }
     // Over the old one: on a full disk there is no room for another.
     let holder = format!("{:<15}\n", std::process::id());
-    file.write_all_at(holder.as_bytes(), 0).map_err(setup)?;
-    Ok(file)
+    let lock = Lock(file);
+    lock.0.write_all_at(holder.as_bytes(), 0).map_err(setup)?;
+    Ok(lock)
 }
 
 #[cfg(test)]
@@ -341,8 +355,9 @@ mod tests {
         // As left by a killed server whose child is between its fork and its exec: the holder is dead, its lock held.
         let mut dead = std::process::Command::new("true").spawn().unwrap();
         dead.wait().unwrap();
-        held.set_len(0).unwrap();
-        held.write_all_at(dead.id().to_string().as_bytes(), 0)
+        held.0.set_len(0).unwrap();
+        held.0
+            .write_all_at(dead.id().to_string().as_bytes(), 0)
             .unwrap();
         let short = Duration::from_millis(50);
         assert!(check(dead.id(), short) >= short);
@@ -351,5 +366,16 @@ mod tests {
         let waiting = std::thread::spawn(move || take_lock(&directory, long));
         drop(held);
         waiting.join().unwrap().unwrap();
+    }
+
+    /// security STORE-5: a restored directory can be opened at once, whatever this process starts meanwhile.
+    #[test]
+    fn lease_1_a_lock_that_is_let_go_of_is_free_whoever_has_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = take_lock(folder.path(), Duration::ZERO).unwrap();
+        // As a child has it between its fork and its exec.
+        let _left = held.0.try_clone().unwrap();
+        drop(held);
+        take_lock(folder.path(), Duration::ZERO).unwrap();
     }
 }
