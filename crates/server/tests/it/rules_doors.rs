@@ -219,7 +219,10 @@ async fn inp_1_what_is_too_much_is_refused_before_it_is_read(app: &TestApp) {
     for depth in [129, 100_000] {
         let refused = soon("/v1/agents", nested(depth)).await;
         let refused = refused.error(400, "invalid_request_error");
-        assert!(refused.contains("nested 128 levels deep or deeper"), "{refused}");
+        assert!(
+            refused.contains("nested 128 levels deep or deeper"),
+            "{refused}"
+        );
     }
     let many = format!(
         "{{\"name\":\"a\",\"model\":\"claude-opus-4-8\",\"unheard_of\":[{}0]}}",
