@@ -2,13 +2,12 @@
 
 use manyhands_protocol::id::ApiKeyId;
 use manyhands_protocol::time::{Clock as _, SystemClock};
-use manyhands_protocol::vault::{
-    Credential, CredentialAuth, CredentialNetworking, InjectionLocation, Vault,
-};
+use manyhands_protocol::vault::CredentialNetworking;
 use manyhands_protocol::{CredentialId, VaultId, WorkspaceId};
 use manyhands_store::Store;
 use manyhands_store::audit::{Act, Action, Actor};
 use manyhands_store::vault::{CredentialRecord, Inserted};
+use manyhands_testkit::resources;
 
 use super::Bed;
 
@@ -19,16 +18,7 @@ fn act(workspace: &WorkspaceId, action: Action) -> Act {
 
 /// Makes a vault with nothing in it.
 pub(super) async fn insert(store: &Store, workspace: &WorkspaceId, id: &VaultId) {
-    let now = SystemClock.now();
-    let vault = Vault {
-        id: id.clone(),
-        kind: Default::default(),
-        display_name: "keys".to_owned(),
-        metadata: Default::default(),
-        created_at: now,
-        updated_at: now,
-        archived_at: None,
-    };
+    let vault = resources::vault(id, SystemClock.now());
     let act = act(workspace, Action::VaultCreate).to_vault(id);
     store.insert_vault(act, &vault).await.unwrap();
 }
@@ -41,30 +31,14 @@ impl Bed {
         secret_name: &str,
         hosts: &[&str],
     ) -> CredentialId {
-        let now = SystemClock.now();
-        let id = CredentialId::generate();
+        let allowed_hosts = hosts.iter().map(|&host| host.to_owned()).collect();
+        let networking = CredentialNetworking::Limited { allowed_hosts };
+        let auth = resources::variable(secret_name, networking);
+        let credential = resources::credential(vault, auth, SystemClock.now());
+        let id = credential.id.clone();
         let record = CredentialRecord {
             workspace: self.workspace.clone(),
-            credential: Credential {
-                id: id.clone(),
-                kind: Default::default(),
-                vault_id: vault.clone(),
-                display_name: None,
-                auth: CredentialAuth::EnvironmentVariable {
-                    secret_name: secret_name.to_owned(),
-                    networking: CredentialNetworking::Limited {
-                        allowed_hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
-                    },
-                    injection_location: InjectionLocation {
-                        body: true,
-                        header: true,
-                    },
-                },
-                metadata: Default::default(),
-                created_at: now,
-                updated_at: now,
-                archived_at: None,
-            },
+            credential,
             key: format!("env {secret_name}"),
             secrets: [("secret_value".to_owned(), "sealed".to_owned())].into(),
             refused: None,
